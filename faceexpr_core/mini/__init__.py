@@ -1,0 +1,20 @@
+"""FaceExpr Mini: a tiny checkpoint with SDXL's architecture, trained on rendered faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+RESOLUTION = 128
+"""Side in pixels of the square pictures Mini was trained on."""
+
+_HERE = Path(__file__).parent
+
+
+def path() -> Path:
+    """The diffusers pipeline directory (StableDiffusionXLPipeline) of the shipped checkpoint."""
+    return _HERE / "checkpoint"
+
+
+def subject_path() -> Path:
+    """A folder with six photos of one rendered person whom Mini never saw."""
+    return _HERE / "subject"

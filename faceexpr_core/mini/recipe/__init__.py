@@ -1,0 +1,1 @@
+"""How the Mini checkpoint is made."""

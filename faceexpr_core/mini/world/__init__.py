@@ -1,0 +1,1 @@
+"""The world of FaceExpr Mini: procedural faces, their expressions, pictures and captions."""
