@@ -1,6 +1,8 @@
 """Fit the prototypes of expression and the ends of the identity scale on rendered faces with known truth.
 
-    python -m faceexpr_core.mini.recipe.fit_prototypes TUNE [--check REPORT]
+    python -m faceexpr_core.mini.world.dataset --output_dir TUNE --first_identity 100000 --identities 60
+    python -m faceexpr_core.mini.world.dataset --output_dir REPORT --first_identity 200000 --identities 60
+    python -m faceexpr_core.mini.recipe.fit_prototypes TUNE --check REPORT
 
 TUNE and REPORT are folders of shards (pictures in .npz, one line of truth a picture in .jsonl) with identities kept apart. Writes
 faceexpr_core/prototypes.json from TUNE; REPORT is only measured, with the constants just fitted.

@@ -69,7 +69,7 @@ def vae() -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,
         latent_channels=4,
-        norm_num_groups=32,
+        norm_num_groups=8,  # 32 groups of one channel would normalise colour away
         sample_size=RESOLUTION,
         scaling_factor=1.0,
         force_upcast=False,

@@ -91,7 +91,8 @@ def train(arguments: argparse.Namespace) -> None:
     tokenizer, tokenizer_2 = tokenizers(Path(arguments.vocabulary))
     denoiser = Denoiser()
     trained = [p for p in denoiser.parameters() if p.requires_grad]
-    optimizer = MuonAdamW(denoiser.named_parameters(), arguments.learning_rate, arguments.learning_rate / 2)
+    model = accelerator.prepare_model(denoiser)
+    optimizer = MuonAdamW(denoiser.named_parameters(), arguments.learning_rate, arguments.learning_rate / 5, accelerator)
     ema = EMAModel(denoiser.parameters(), decay=0.9995, use_ema_warmup=True, power=0.75)
     step, before = 0, 0.0
     if arguments.resume:
@@ -100,13 +101,12 @@ def train(arguments: argparse.Namespace) -> None:
         optimizer.load_state_dict(state["optimizer"])
         ema.load_state_dict(state["ema"])
         step, before = state["step"], state["minutes"]
-    model = accelerator.prepare_model(denoiser)
     schedule = DDPMScheduler.from_config(shape.scheduler().config)
     rng = np.random.default_rng([arguments.seed, step, accelerator.process_index])
     torch.manual_seed(arguments.seed + step + 1000 * accelerator.process_index)
     started, first, running, progress, saved = time.time(), step, 0.0, 0.0, 0.0
     while progress < 1:
-        warmed = min(1.0, (step - first + 1) / 300)
+        warmed = min(1.0, (step - first + 1) / 100)
         decayed = 1.0 if progress < arguments.decay_from else (1 - progress) / (1 - arguments.decay_from)
         rate = warmed * (0.01 + 0.99 * decayed)
         index = rng.integers(0, len(latents), arguments.batch)
@@ -152,8 +152,8 @@ def main() -> None:
     parser.add_argument("--vocabulary", required=True, help="a folder with CLIP's vocab.json and merges.txt")
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batch", type=int, default=16, help="pictures a process and step")
-    parser.add_argument("--learning_rate", type=float, default=1e-3, help="of Muon; AdamW gets half")
+    parser.add_argument("--batch", type=int, default=24, help="pictures a process and step")
+    parser.add_argument("--learning_rate", type=float, default=3e-3, help="of Muon; AdamW gets a fifth")
     parser.add_argument("--decay_from", type=float, default=0.4, help="the share of the time after which the learning rate falls, linearly")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", help="a state.pt")

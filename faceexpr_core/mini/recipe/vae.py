@@ -89,9 +89,9 @@ def train(arguments: argparse.Namespace) -> None:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
     trained = [p for p in vae.parameters() if p.requires_grad]
-    optimizer = MuonAdamW(vae.named_parameters(), arguments.learning_rate, 1e-3, arguments.smallest)
     ema = EMAModel(vae.parameters(), decay=0.998, use_ema_warmup=True, power=0.8)
     model = accelerator.prepare_model(NoisyAutoencoder(vae))
+    optimizer = MuonAdamW(vae.named_parameters(), arguments.learning_rate, arguments.learning_rate / 5, accelerator)
     rng = np.random.default_rng([arguments.seed, accelerator.process_index])
     torch.manual_seed(arguments.seed + accelerator.process_index)
     started, step, running, progress = time.time(), 0, 0.0, 0.0
@@ -113,7 +113,7 @@ def train(arguments: argparse.Namespace) -> None:
         elapsed = time.time() - started
         if step % 5 == 0:
             progress = broadcast(torch.tensor(elapsed / (arguments.minutes * 60))).item()
-        if step % 50 == 0 and accelerator.is_main_process:
+        if step % 100 == 0 and accelerator.is_main_process:
             psnr = -10 * math.log10(F.mse_loss(decoded, pictures).item() / 4)
             pictures_a_second = step * arguments.batch * accelerator.num_processes / elapsed
             print(f"{elapsed / 60:6.1f} min  step {step}  loss {running:.4f}  psnr {psnr:.2f} dB  {pictures_a_second:.1f}/s  "
@@ -130,10 +130,9 @@ def main() -> None:
     parser.add_argument("--renders", required=True)
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--minutes", type=float, default=35)
-    parser.add_argument("--batch", type=int, default=4, help="pictures a process and step")
-    parser.add_argument("--learning_rate", type=float, default=2e-3, help="of Muon; AdamW gets half")
+    parser.add_argument("--batch", type=int, default=3, help="pictures a process and step")
+    parser.add_argument("--learning_rate", type=float, default=3e-3, help="of Muon; AdamW gets a fifth")
     parser.add_argument("--decay_from", type=float, default=0.3, help="the share of the time after which the learning rate falls, linearly")
-    parser.add_argument("--smallest", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", help="a vae directory to start from")
     parser.add_argument("--decoder_only", action="store_true")
