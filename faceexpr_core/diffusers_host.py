@@ -1,0 +1,272 @@
+"""The diffusers twin of nodes/host.py: load an SDXL pipeline, embed prompts and pictures, draw.
+
+Everything is done as ComfyUI does it (chunks of 77 tokens, size ids, noise levels, noise), so that both hosts draw the same picture.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from . import mini, text
+from .errors import FaceExprError
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+
+SDXL_CONFIGS = Path(__file__).parent / "sdxl"
+"""Configurations of SDXL base's parts, so that a single-file checkpoint loads without the network."""
+
+_CHUNK = 75
+
+
+def load_pipeline(path: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> StableDiffusionXLPipeline:
+    """An SDXL pipeline from `mini`, a diffusers directory, or a single-file .safetensors checkpoint. Never uses the network.
+
+    Raises FaceExprError when there is no such model, or it is not an SDXL base model that predicts noise.
+    """
+    from diffusers import StableDiffusionXLPipeline
+
+    location = mini.path() if str(path) == "mini" else Path(path)
+    options = {"torch_dtype": dtype, "local_files_only": True, "add_watermarker": False}
+    if location.is_dir():
+        _check_directory(location)
+        with _quiet():
+            pipe = StableDiffusionXLPipeline.from_pretrained(location, use_safetensors=True, **options)
+    elif location.is_file() and location.suffix == ".safetensors":
+        config = _config_of(location)
+        tokenizer, tokenizer_2 = _tokenizers()
+        with _quiet():
+            pipe = StableDiffusionXLPipeline.from_single_file(
+                str(location), config=str(config), tokenizer=tokenizer, tokenizer_2=tokenizer_2, **options
+            )
+    else:
+        raise FaceExprError(f"there is no model {path}. Give 'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors).")
+    pipe.set_progress_bar_config(disable=True)
+    pipe.to(device)
+    if dtype == torch.float16 and pipe.vae.config.force_upcast:
+        pipe.vae.to(torch.float32)
+    return pipe
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, and no warning about the argument `torch_dtype`, which every supported diffusers takes."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
+        diffusers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            diffusers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
+
+
+def _check_directory(directory: Path) -> None:
+    import json
+
+    index = directory / "model_index.json"
+    if not index.is_file():
+        raise FaceExprError(f"{directory} is not a diffusers pipeline: it has no model_index.json. Give the folder that holds that file.")
+    given = json.loads(index.read_text()).get("_class_name")
+    if given != "StableDiffusionXLPipeline":
+        raise FaceExprError(f"{directory} holds a {given}; an SDXL base model (StableDiffusionXLPipeline) is needed.")
+    schedule = json.loads((directory / "scheduler" / "scheduler_config.json").read_text())
+    if (kind := schedule.get("prediction_type", "epsilon")) != "epsilon":
+        raise _predicts(directory, kind)
+
+
+def _config_of(checkpoint: Path) -> Path:
+    """The configurations that fit a checkpoint file: SDXL's, or Mini's where the file is as narrow as Mini."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(checkpoint, "pt") as file:
+            keys = set(file.keys())
+            width = _width(file, "model.diffusion_model.input_blocks.0.0.weight", keys)
+            both_encoders = "conditioner.embedders.1.model.ln_final.weight" in keys
+    except SafetensorError as error:
+        raise FaceExprError(f"{checkpoint} is not a whole .safetensors file ({error}). Download it again.") from error
+    if not both_encoders or width is None:
+        raise FaceExprError(f"{checkpoint} is not an SDXL base checkpoint with its U-Net and both text encoders. Give such a file.")
+    if "v_pred" in keys:
+        raise _predicts(checkpoint, "velocity (v)")
+    return SDXL_CONFIGS if width == 320 else mini.path()
+
+
+def _predicts(path: str | Path, kind: str) -> FaceExprError:
+    return FaceExprError(f"{path} predicts {kind}; an SDXL model that predicts noise (epsilon) is needed, as SDXL base does.")
+
+
+def _width(file, key: str, keys: set[str]) -> int | None:  # type: ignore[no-untyped-def]
+    return file.get_slice(key).get_shape()[0] if key in keys else None
+
+
+def _tokenizers() -> tuple[object, object]:
+    from transformers import CLIPTokenizer
+
+    return tuple(CLIPTokenizer.from_pretrained(mini.path() / name, local_files_only=True) for name in ("tokenizer", "tokenizer_2"))  # type: ignore[return-value]
+
+
+def count_tokens(pipe: StableDiffusionXLPipeline, words: str) -> tuple[int]:
+    """Tokens of a text, start, end and padding not counted; the same in both text encoders."""
+    return (len(_ids(pipe, words)),)
+
+
+@torch.no_grad()
+def encode_prompts(pipe: StableDiffusionXLPipeline, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Embed prompts: H float32 [B, T, C] and pooled float32 [B, P], on the pipeline's device.
+
+    T is 77, or 77 n for longer prompts: chunks of 75 tokens, as ComfyUI cuts them; shorter prompts are then repeated to the common length,
+    which cross-attention does not notice. ComfyUI's weighting syntax is not read: parentheses are text here.
+    """
+    encoded = [_encode_prompt(pipe, prompt) for prompt in prompts]
+    return _stack([hidden for hidden, _ in encoded]), torch.cat([pooled for _, pooled in encoded])
+
+
+def _stack(hidden: Sequence[Tensor]) -> Tensor:
+    length = math.lcm(*(tensor.shape[1] for tensor in hidden))
+    return torch.cat([tensor.repeat(1, length // tensor.shape[1], 1) for tensor in hidden])
+
+
+def _encode_prompt(pipe: StableDiffusionXLPipeline, prompt: str) -> tuple[Tensor, Tensor]:
+    device = pipe.text_encoder.device
+    first = pipe.text_encoder(_chunks(pipe, prompt, pipe.tokenizer.pad_token_id).to(device), output_hidden_states=True)
+    second = pipe.text_encoder_2(_chunks(pipe, prompt, pipe.tokenizer_2.pad_token_id).to(device), output_hidden_states=True)
+    # penultimate layers (SDXL, Podell et al. 2307.01952), chunks laid end to end
+    hidden = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+    return hidden.flatten(0, 1)[None].float(), second.text_embeds[:1].float()
+
+
+def _chunks(pipe: StableDiffusionXLPipeline, prompt: str, padding: int) -> Tensor:
+    ids = _ids(pipe, prompt)
+    rows = [ids[start : start + _CHUNK] for start in range(0, max(len(ids), 1), _CHUNK)]
+    start, end = pipe.tokenizer.bos_token_id, pipe.tokenizer.eos_token_id
+    return torch.tensor([[start, *row, end] + [padding] * (_CHUNK - len(row)) for row in rows])
+
+
+def _ids(pipe: StableDiffusionXLPipeline, words: str) -> list[int]:
+    # for both encoders: the second tokenizer, padded with `!`, would read an exclamation mark as padding, which ComfyUI does not
+    return pipe.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+@torch.no_grad()
+def encode_images(pipe: StableDiffusionXLPipeline, images: Tensor) -> Tensor:
+    """Pictures [N, H, W, 3], uint8 or float in 0..1, H and W multiples of 8 -> latents float32 [N, 4, H/8, W/8] in the U-Net's scale.
+
+    The mode of the VAE's distribution, as in ComfyUI.
+    """
+    vae = pipe.vae
+    pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    batches = (pixels[i : i + 1].movedim(-1, 1).to(vae.device, vae.dtype) * 2 - 1 for i in range(len(pixels)))
+    latents = torch.cat([vae.encode(batch).latent_dist.mode() for batch in batches]).float()
+    return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+
+@torch.no_grad()
+def decode_latents(pipe: StableDiffusionXLPipeline, latents: Tensor) -> Tensor:
+    """Latents [N, 4, h, w] in the U-Net's scale -> pictures uint8 [N, 8h, 8w, 3]."""
+    vae = pipe.vae
+    unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    pixels = torch.cat([vae.decode(row[None].to(vae.device, vae.dtype)).sample for row in unscaled]).float()
+    return ((pixels.movedim(1, -1) / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).cpu()
+
+
+def model_sigmas(pipe: StableDiffusionXLPipeline) -> Tensor:
+    """Noise level of each training step, float32 [1000], rising: sigma = sqrt((1 - abar) / abar)."""
+    kept = (1 - pipe.scheduler.betas.double()).cumprod(0)  # in single precision the lowest levels are off by 1e-4
+    return ((1 - kept) / kept).sqrt().float()
+
+
+def normal_schedule(pipe: StableDiffusionXLPipeline, steps: int) -> Tensor:
+    """ComfyUI's `normal` schedule: sigmas float32 [steps + 1], falling to 0, evenly spaced in the training step, log-linear between."""
+    logs = model_sigmas(pipe).log()
+    positions = torch.linspace(len(logs) - 1, 0, steps)
+    low, high = positions.floor().long(), positions.ceil().long()
+    return torch.cat([torch.lerp(logs[low], logs[high], positions.frac()).exp(), torch.zeros(1)])
+
+
+@torch.no_grad()
+def predict_epsilon(pipe: StableDiffusionXLPipeline, x: Tensor, sigma: float, hidden: Tensor, pooled: Tensor) -> Tensor:
+    """The U-Net's noise for x = z + sigma eps, float32 [B, 4, h, w]; hidden [B, T, C], pooled [B, P].
+
+    Size ids are those ComfyUI uses when none are given: the picture's own size as original and target size, no crop.
+    """
+    unet = pipe.unet
+    step = (model_sigmas(pipe).log() - math.log(sigma)).abs().argmin()
+    height, width = 8 * x.shape[2], 8 * x.shape[3]
+    sizes = torch.tensor([[height, width, 0, 0, height, width]]).repeat(len(x), 1)
+    added = {"text_embeds": pooled.to(unet.device, unet.dtype), "time_ids": sizes.to(unet.device, unet.dtype)}
+    scaled = (x / math.sqrt(sigma**2 + 1)).to(unet.device, unet.dtype)
+    return unet(scaled, step.to(unet.device), hidden.to(unet.device, unet.dtype), added_cond_kwargs=added).sample.float()
+
+
+def generate(
+    pipe: StableDiffusionXLPipeline,
+    prompt: text.ExpressionPrompt,
+    *,
+    negative: str = "",
+    seed: int = 0,
+    count: int = 1,
+    steps: int = 20,
+    cfg: float = 5.0,
+    width: int = 1024,
+    height: int = 1024,
+    expression_scale: float | None = None,
+    sigmas: Tensor | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Draw `count` pictures, uint8 [count, height, width, 3], with Euler on ComfyUI's `normal` schedule (or on `sigmas`).
+
+    `expression_scale` a: the epsilon mode, eps = eps_u + w (eps_n - eps_u) + w a (eps_e - eps_n), instead of plain guidance.
+    `on_step(done, all)` is called after every step. Raises FaceExprError unless width and height are multiples of 8.
+    """
+    check_size(width, height)
+    conditional = _conditional(pipe, prompt, with_neutral=expression_scale is not None)
+    hidden, pooled = zip(encode_prompts(pipe, [negative]), *conditional, strict=True)
+    rows = len(hidden)
+    stacked, pooled_rows = _stack(hidden).repeat_interleave(count, 0), torch.cat(pooled).repeat_interleave(count, 0)
+
+    schedule = normal_schedule(pipe, steps) if sigmas is None else sigmas
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, 4, height // 8, width // 8, generator=generator).to(stacked.device)
+    x = noise * math.sqrt(1 + float(schedule[0]) ** 2)
+    for done, (sigma, following) in enumerate(zip(schedule.tolist(), schedule[1:].tolist(), strict=False), start=1):
+        predictions = predict_epsilon(pipe, x.repeat(rows, 1, 1, 1), sigma, stacked, pooled_rows).chunk(rows)
+        x = x + _guide(predictions, cfg, expression_scale) * (following - sigma)
+        if on_step is not None:
+            on_step(done, len(schedule) - 1)
+    return decode_latents(pipe, x)
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise FaceExprError unless both are multiples of 8."""
+    if width % 8 or height % 8 or min(width, height) < 8:
+        raise FaceExprError(f"a picture of {width} x {height} pixels cannot be drawn; width and height must be multiples of 8.")
+
+
+def _conditional(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, with_neutral: bool) -> list[tuple[Tensor, Tensor]]:
+    """Embeddings of the rows besides the unconditional one: (neutral,) expression."""
+    neutral = encode_prompts(pipe, [prompt.neutral])
+    hidden, pooled = zip(*(encode_prompts(pipe, [words]) for words in prompt.expressions), strict=True)
+    mixed = (text.mix(neutral[0], hidden, prompt.weights), text.mix_pooled(neutral[1], pooled, prompt.weights))
+    return [neutral, mixed] if with_neutral else [mixed]
+
+
+def _guide(predictions: Sequence[Tensor], cfg: float, expression_scale: float | None) -> Tensor:
+    if expression_scale is None:
+        unconditional, expression = predictions
+        return unconditional + cfg * (expression - unconditional)
+    unconditional, neutral, expression = predictions
+    return text.epsilon_mix(unconditional, neutral, expression, cfg, expression_scale)
