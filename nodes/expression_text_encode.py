@@ -1,0 +1,88 @@
+"""A prompt with an expression at a chosen strength, as CONDITIONING."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..faceexpr_core import text
+from ..faceexpr_core.expressions import NONE, names, parse_action_units
+from . import host
+
+
+class ExpressionTextEncode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        strength = {"min": 0.0, "max": text.MAX_WEIGHT, "step": 0.05, "round": 0.001}
+        return io.Schema(
+            node_id="FaceExprExpressionTextEncode",
+            display_name="Expression Text Encode",
+            category="FaceExpr",
+            description="Encodes a prompt together with a facial expression, from none to exaggerated; "
+            "also gives the same prompt with a neutral face.",
+            inputs=[
+                io.Clip.Input("clip", tooltip="The CLIP of an SDXL checkpoint or of FaceExpr Mini."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    # with it the web page would resolve {expression} itself
+                    dynamic_prompts=False,
+                    default="a photo of a woman, {expression}",
+                    tooltip="What to draw. The expression is put where {expression} stands, or at the end, which works best. "
+                    "Weights such as (smile:1.2), embeddings and other braces are kept.",
+                ),
+                io.Combo.Input(
+                    "expression",
+                    options=[NONE, *names()],
+                    default="happy",
+                    tooltip="The expression. 'none' adds nothing to the prompt; compounds blend two.",
+                ),
+                io.Float.Input(
+                    "intensity",
+                    default=1.0,
+                    **strength,
+                    tooltip="How strong: 0 is neutral, 1 is what the words alone give, above 1 exaggerates.",
+                ),
+                io.Combo.Input("second_expression", options=[NONE, *names()], default=NONE, tooltip="A second expression to blend in."),
+                io.Float.Input(
+                    "second_weight", default=0.5, **strength, tooltip="How strong the second expression is; unused while it is 'none'."
+                ),
+                io.String.Input(
+                    "action_units",
+                    default="",
+                    optional=True,
+                    tooltip="Single facial movements by FACS number, such as AU1+AU2 or R12 (the person's right side only). "
+                    "They share the intensity.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="conditioning", tooltip="The prompt with the expression."),
+                io.Conditioning.Output(display_name="neutral", tooltip="The same prompt with a neutral face, for FaceExpr Sampler."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, action_units: str = "") -> bool | str:
+        try:
+            parse_action_units(action_units or "")
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls, clip: Any, prompt: str, expression: str, intensity: float, second_expression: str, second_weight: float, action_units: str = ""
+    ) -> io.NodeOutput:
+        host.require_sdxl_clip(clip, "Expression Text Encode")
+        terms = text.expression_terms(expression, intensity, second_expression, second_weight, action_units)
+        prompts = text.build_prompts(prompt, terms, partial(host.count_tokens, clip))
+        neutral = host.encode_conditioning(clip, prompts.neutral)
+        expressions = [host.encode_conditioning(clip, words) for words in prompts.expressions]
+        mixed = host.combine_conditioning(
+            [neutral, *expressions],
+            lambda parts: text.mix(parts[0], parts[1:], prompts.weights),
+            lambda parts: text.mix_pooled(parts[0], parts[1:], prompts.weights),
+        )
+        return io.NodeOutput(mixed, neutral)
