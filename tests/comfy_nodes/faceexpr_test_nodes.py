@@ -1,0 +1,75 @@
+"""Custom nodes that only the tests' ComfyUI has: models of other families, small and untrained."""
+
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.supported_models
+import torch
+from comfy_api.latest import ComfyExtension, io
+
+SD15_UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1],
+    "channel_mult": [1, 2],
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "context_dim": 768,
+    "num_classes": None,
+    "adm_in_channels": None,
+    "legacy": False,
+    "dtype": torch.float32,
+}
+FLUX_TRANSFORMER = {
+    "image_model": "flux",
+    "in_channels": 16,
+    "out_channels": 16,
+    "vec_in_dim": 32,
+    "context_in_dim": 32,
+    "hidden_size": 64,
+    "mlp_ratio": 2.0,
+    "num_heads": 2,
+    "depth": 1,
+    "depth_single_blocks": 1,
+    "axes_dim": [8, 12, 12],
+    "theta": 10000,
+    "patch_size": 2,
+    "qkv_bias": True,
+    "guidance_embed": True,
+    "dtype": torch.float32,
+}
+
+
+class TinyModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestTinyModel",
+            display_name="Tiny model",
+            category="tests",
+            inputs=[io.Combo.Input("family", options=["SD15", "Flux"])],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, family: str) -> io.NodeOutput:
+        if family == "SD15":
+            model = comfy.model_base.BaseModel(comfy.supported_models.SD15(SD15_UNET), device="cpu")
+        else:
+            model = comfy.supported_models.Flux(FLUX_TRANSFORMER).get_model({}, device="cpu")
+        device = comfy.model_management.get_torch_device()
+        return io.NodeOutput(comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu")))
+
+
+class TestNodes(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [TinyModel]
+
+
+async def comfy_entrypoint() -> TestNodes:
+    return TestNodes()

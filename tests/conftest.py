@@ -1,0 +1,63 @@
+"""What the tests share: a real ComfyUI process, and ComfyUI's own modules in this process."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from comfy_process import REPOSITORY, ComfyProcess, comfyui, comfyui_path, make_home, models_path
+
+TEST_NODES = Path(__file__).parent / "comfy_nodes" / "faceexpr_test_nodes.py"
+os.environ.setdefault("FACEEXPR_MODELS", str(models_path()))
+
+
+@pytest.fixture(scope="session")
+def model_folder() -> Path:
+    """The folder with MediaPipe's, YuNet's and SFace's files."""
+    return models_path()
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyProcess]:
+    """A running ComfyUI on CPU with this pack and `comfy_nodes`; its folders are temporary. One for the whole session."""
+    home = make_home(tmp_path_factory.mktemp("comfyui"))
+    (home / "custom_nodes" / TEST_NODES.name).symlink_to(TEST_NODES)
+    with comfyui(home) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def comfy_modules(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """ComfyUI's modules in this process, on CPU and with temporary folders: `.comfy`, `.folder_paths`, `.nodes`, `.pack`, `.core`, `.home`.
+
+    `.pack` is this repository imported as ComfyUI does, as the package `faceexpr_pack`; `.core` is its `faceexpr_core`, which is another
+    copy than the installed `faceexpr_core`: take classes that nodes raise or return (`core.errors.FaceExprError`) from there.
+    """
+    home = make_home(tmp_path_factory.mktemp("comfy_modules"))
+    sys.path.insert(0, str(comfyui_path()))
+    options = importlib.import_module("comfy.cli_args").args
+    options.cpu = True
+    options.base_directory = str(home)
+    folder_paths = importlib.import_module("folder_paths")
+    importlib.import_module("comfy.utils")
+    importlib.import_module("comfy.sd")
+    nodes = importlib.import_module("nodes")
+    pack = _import_pack()
+    core = importlib.import_module("faceexpr_pack.faceexpr_core")
+    importlib.import_module("faceexpr_pack.faceexpr_core.errors")
+    return SimpleNamespace(comfy=sys.modules["comfy"], folder_paths=folder_paths, nodes=nodes, pack=pack, core=core, home=home)
+
+
+def _import_pack() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("faceexpr_pack", REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)])
+    assert spec is not None and spec.loader is not None
+    pack = importlib.util.module_from_spec(spec)
+    sys.modules["faceexpr_pack"] = pack
+    spec.loader.exec_module(pack)
+    return pack

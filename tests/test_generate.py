@@ -1,0 +1,178 @@
+"""`faceexpr generate` on a diffusers directory and on a single-file checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from faceexpr_core import diffusers_host, mini
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.generate import METADATA_KEY, add_generate_command, save_picture
+
+PROMPT = "a photo of an old woman, {expression}, grey hair"
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return diffusers_host.load_pipeline("mini")
+
+
+def generate(folder: Path, *more: str, model: str = "mini") -> list[Path]:
+    """Run the verb; returns what the folder holds afterwards."""
+    parser = argparse.ArgumentParser()
+    add_generate_command(parser.add_subparsers())
+    arguments = parser.parse_args(
+        ["generate", "--model", model, "--prompt", PROMPT, "--output_dir", str(folder), "--steps", "2", "--device", "cpu", *more]
+    )
+    arguments.func(arguments)
+    return sorted(folder.iterdir())
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(np.int16)
+
+
+def test_each_expression_gives_a_picture_that_carries_its_settings(tmp_path: Path) -> None:
+    files = generate(tmp_path, "--expression", "happy", "happily surprised", "--seed", "5", "--intensity", "1.2")
+    assert [file.name for file in files] == ["happily_surprised_5_00001.png", "happy_5_00001.png"]
+    assert Image.open(files[1]).size == (mini.RESOLUTION, mini.RESOLUTION)
+    settings = json.loads(Image.open(files[1]).text[METADATA_KEY])  # type: ignore[attr-defined]
+    assert (settings["expression"], settings["seed"], settings["intensity"], settings["cfg"]) == ("happy", 5, 1.2, 5.0)
+    assert settings["prompts"]["expressions"] == ["a photo of an old woman, happy expression, grey hair"]
+    assert str(tmp_path) not in json.dumps(settings)
+
+
+def test_the_same_seed_draws_the_same_picture_again_in_a_new_file(tmp_path: Path) -> None:
+    options = ("--expression", "sad", "--width", "64", "--height", "96")
+    generate(tmp_path, *options)
+    first, second = generate(tmp_path, *options)
+    assert (first.name, second.name) == ("sad_0_00001.png", "sad_0_00002.png")
+    assert pixels(first).shape == (96, 64, 3)
+    assert np.array_equal(pixels(first), pixels(second))
+    (other,) = generate(tmp_path / "other", *options, "--seed", "1")
+    assert np.abs(pixels(first) - pixels(other)).mean() > 1
+
+
+def lora_file(path: Path, pipe, strength: float) -> Path:
+    """A kohya LoRA on one projection of the middle block."""
+    weight = pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_v.weight
+    generator, name = torch.Generator().manual_seed(0), "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v"
+    tensors = {
+        f"{name}.lora_down.weight": torch.randn(2, weight.shape[1], generator=generator),
+        f"{name}.lora_up.weight": strength * torch.randn(weight.shape[0], 2, generator=generator),
+        f"{name}.alpha": torch.tensor(2.0),
+    }
+    save_file(tensors, path)
+    return path
+
+
+def test_a_kohya_lora_changes_the_picture_by_its_strength(tmp_path: Path, pipe) -> None:
+    lora = lora_file(tmp_path / "person.safetensors", pipe, 0.5)
+    options = ("--expression", "neutral", "--width", "64", "--height", "64")
+    (plain,) = generate(tmp_path / "plain", *options)
+    (off,) = generate(tmp_path / "off", *options, "--lora", str(lora), "--lora_strength", "0")
+    (full,) = generate(tmp_path / "full", *options, "--lora", str(lora))
+    assert np.abs(pixels(off) - pixels(plain)).max() <= 1
+    assert np.abs(pixels(full) - pixels(plain)).mean() > 1
+    assert json.loads(Image.open(full).text[METADATA_KEY])["lora"] == ["person.safetensors"]  # type: ignore[attr-defined]
+
+
+def test_a_checkpoint_saved_by_comfyui_draws_the_same_as_the_directory(tmp_path: Path, comfy_modules, pipe) -> None:
+    host = importlib.import_module("faceexpr_pack.nodes.host")
+    checkpoint = tmp_path / "mini.safetensors"
+    with torch.inference_mode():
+        comfy_modules.comfy.sd.save_checkpoint(str(checkpoint), *host.load_mini())
+    single = diffusers_host.load_pipeline(checkpoint)
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        given, expected = getattr(single, part).state_dict(), getattr(pipe, part).state_dict()
+        assert given.keys() == expected.keys()
+        worst = max((given[name].float() - expected[name].float()).abs().max() for name in expected if "position_ids" not in name)
+        assert worst < 1e-3, part
+    hidden, expected_hidden = (diffusers_host.encode_prompts(each, [PROMPT])[0] for each in (single, pipe))
+    assert torch.allclose(hidden, expected_hidden, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--expression", "smug"), "not an expression of the vocabulary"),
+        (("--action_units", "99"), "not an action unit"),
+        (("--intensity", "2"), "between 0 and 1.5"),
+        (("--width", "100"), "multiples of 8"),
+        (("--lora", "nowhere.safetensors"), "no LoRA file"),
+        (("--steps", "0"), "at least 1"),
+    ],
+)
+def test_impossible_wishes_are_refused_before_anything_is_written(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    folder = tmp_path / "out"
+    with pytest.raises(FaceExprError, match=message.replace(".", r"\.")):
+        generate(folder, *options)
+    assert not folder.exists()
+
+
+def test_a_lora_for_another_model_is_refused(tmp_path: Path) -> None:
+    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v"
+    file = tmp_path / "wide.safetensors"
+    save_file(
+        {
+            f"{name}.lora_down.weight": torch.zeros(2, 1280),
+            f"{name}.lora_up.weight": torch.zeros(1280, 2),
+            f"{name}.alpha": torch.tensor(2.0),
+        },
+        file,
+    )
+    with pytest.raises(FaceExprError, match=r"wide\.safetensors does not fit this model"):
+        generate(tmp_path / "out", "--lora", str(file))
+
+
+def test_models_that_are_not_sdxl_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FaceExprError, match="there is no model"):
+        diffusers_host.load_pipeline(tmp_path / "absent")
+    with pytest.raises(FaceExprError, match=r"no model_index\.json"):
+        diffusers_host.load_pipeline(tmp_path)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(FaceExprError, match="holds a StableDiffusionPipeline; an SDXL"):
+        diffusers_host.load_pipeline(tmp_path)
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(320, 4, 3, 3)}, tmp_path / "sd15.safetensors")
+    with pytest.raises(FaceExprError, match="not an SDXL base checkpoint"):
+        diffusers_host.load_pipeline(tmp_path / "sd15.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(FaceExprError, match="not a whole"):
+        diffusers_host.load_pipeline(tmp_path / "broken.safetensors")
+
+
+def test_a_velocity_model_is_refused(tmp_path: Path) -> None:
+    copy = tmp_path / "velocity"
+    shutil.copytree(mini.path(), copy)
+    config = copy / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace('"epsilon"', '"v_prediction"'))
+    with pytest.raises(FaceExprError, match="predicts v_prediction"):
+        diffusers_host.load_pipeline(copy)
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing_behind() -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    with pytest.raises(FaceExprError, match="could not be saved"):
+        save_picture(picture, Path("/proc/faceexpr"), "x", {})
+
+
+def test_sdxls_configurations_describe_sdxl() -> None:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(diffusers_host.SDXL_CONFIGS / "unet"))
+        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(diffusers_host.SDXL_CONFIGS / "vae"))
+    assert sum(weight.numel() for weight in unet.parameters()) == 2_567_463_684
+    assert sum(weight.numel() for weight in vae.parameters()) == 83_653_863
+    widths = [CLIPTextConfig.from_pretrained(diffusers_host.SDXL_CONFIGS / name).hidden_size for name in ("text_encoder", "text_encoder_2")]
+    assert sum(widths) == unet.config.cross_attention_dim

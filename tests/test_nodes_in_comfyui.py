@@ -1,0 +1,258 @@
+"""The nodes as a user meets them: in a real ComfyUI process, over HTTP and its websocket."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfy_process import ComfyError, ComfyInterrupted, ComfyProcess, Graph, Progress
+from PIL import Image
+from safetensors import safe_open
+from workflow_api import WORKFLOWS, with_sources
+
+DISPLAY_NAMES = {
+    "FaceExprLoadSubjectImages": "Load Subject Images",
+    "FaceExprTrainLoRA": "Train FaceExpr LoRA",
+    "FaceExprExpressionTextEncode": "Expression Text Encode",
+    "FaceExprSampler": "FaceExpr Sampler",
+    "FaceExprLoadMini": "Load FaceExpr Mini",
+}
+IMPORT_SECONDS = 0.3
+PHOTOS, TRAIN, SAMPLER = "2", "4", "8"
+"""Ids in the quick start."""
+
+
+def quick_start(steps: int = 6, lora_name: str = "test/quick", **photos: Any) -> Graph:
+    """The quick start, small enough for a test."""
+    graph: Graph = json.loads((WORKFLOWS / "api" / "faceexpr_mini_quick_start.json").read_text())
+    graph[TRAIN]["inputs"] |= {"steps": steps, "rank": 4, "batch_size": 2, "preview_every": 3, "lora_name": lora_name}
+    graph[PHOTOS]["inputs"] |= photos
+    for node in graph.values():
+        if node["class_type"] == "FaceExprSampler":
+            node["inputs"]["steps"] = 3
+    return graph
+
+
+def subject_alone(folder: str, **settings: Any) -> Graph:
+    node = quick_start()[PHOTOS]
+    return {PHOTOS: {**node, "inputs": {**node["inputs"], "folder": folder, **settings}}}
+
+
+def report_of(shown: dict[str, dict[str, Any]]) -> str:
+    return "\n".join(shown[PHOTOS]["text"])
+
+
+@pytest.fixture
+def folder(comfy: ComfyProcess, request: pytest.FixtureRequest) -> Path:
+    """An empty folder of its own inside ComfyUI's input folder."""
+    path = comfy.input_dir / re.sub(r"\W", "_", request.node.name)
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def portrait() -> Image.Image:
+    """A real photograph with one face (NASA, public domain), 320 px."""
+    from skimage.data import astronaut
+
+    return Image.fromarray(astronaut()).crop((80, 0, 400, 320))
+
+
+def test_comfyui_lists_the_nodes_by_their_ids_with_a_tooltip_on_every_input(comfy: ComfyProcess) -> None:
+    info = {name: node for name, node in comfy.object_info().items() if name.startswith("FaceExpr")}
+    assert {name: info[name]["display_name"] for name in DISPLAY_NAMES} == DISPLAY_NAMES
+    for name, node in info.items():
+        assert node["description"], name
+        assert len(node["output_tooltips"]) == len(node["output"]) and all(node["output_tooltips"]), name
+        for inputs in (node["input"].get("required", {}), node["input"].get("optional", {})):
+            for key, spec in inputs.items():
+                assert len(spec) > 1 and len(spec[1].get("tooltip", "")) > 10, f"{name}.{key}"
+
+
+def test_the_pack_is_imported_at_once_and_says_nothing(comfy: ComfyProcess) -> None:
+    started = comfy.log().split("Starting server")[0]
+    (seconds,) = re.findall(r"([\d.]+) seconds( \(IMPORT FAILED\))?: .*custom_nodes/faceexpr\n", started)
+    assert seconds[1] == ""
+    assert float(seconds[0]) <= IMPORT_SECONDS
+    others = [line for line in started.splitlines() if "faceexpr" in line.lower() and "seconds" not in line]
+    assert [line for line in others if str(comfy.home) not in line] == []
+    assert "Traceback" not in started
+
+
+def test_each_node_has_a_help_page(comfy: ComfyProcess) -> None:
+    for name, node in comfy.object_info().items():
+        if name.startswith("FaceExpr"):
+            package = node["python_module"].removeprefix("custom_nodes.")
+            page = comfy.get(f"/extensions/{package}/docs/{name}.md").decode()
+            assert node["display_name"] in page, name
+
+
+def test_the_quick_start_learns_and_draws(comfy: ComfyProcess) -> None:
+    told: list[Progress] = []
+    shown = comfy.run(quick_start(), told.append)
+    assert "6 of 6 pictures kept" in report_of(shown)
+
+    training = [step for step in told if step.node_id == TRAIN]
+    assert [step.value for step in training if step.preview is None and step.value] == [1, 2, 3, 4, 5, 6]
+    assert {step.total for step in training} == {6}
+    previews = [Image.open(io.BytesIO(step.preview)) for step in training if step.preview is not None]
+    assert [preview.format for preview in previews] == ["JPEG", "JPEG"]
+
+    pictures = [Image.open(io.BytesIO(comfy.view(shown[node]["images"][0]))) for node in ("10", "14", "18")]
+    assert [picture.size for picture in pictures] == [(128, 128)] * 3
+    assert len({picture.tobytes() for picture in pictures}) == 3
+    assert Image.open(io.BytesIO(comfy.view(shown[TRAIN]["images"][0]))).size[0] > 200
+
+    with safe_open(str(comfy.lora_dir / "test" / "quick.safetensors"), "pt") as lora:
+        assert any(key.endswith(".alpha") for key in lora.keys())  # noqa: SIM118 - not a mapping
+        assert lora.metadata()
+
+
+def test_another_expression_does_not_train_again(comfy: ComfyProcess) -> None:
+    comfy.run(quick_start(lora_name="test/once"))
+    graph = quick_start(lora_name="test/once")
+    graph["11"]["inputs"]["expression"] = "sad"
+    told: list[Progress] = []
+    comfy.run(graph, told.append)
+    assert {step.node_id for step in told} == {"12"}
+    assert [path.name for path in (comfy.lora_dir / "test").glob("once*")] == ["once.safetensors"]
+
+
+def test_cancelling_the_training_leaves_a_lora(comfy: ComfyProcess) -> None:
+    def cancel(step: Progress) -> None:
+        if step.node_id == TRAIN and step.value == 4:
+            comfy.interrupt()
+
+    with pytest.raises(ComfyInterrupted) as stopped:
+        comfy.run(quick_start(steps=100_000, lora_name="test/cancelled"), cancel)
+    assert stopped.value.node_id == TRAIN
+    (saved,) = (comfy.lora_dir / "test").glob("cancelled_interrupted_step*.safetensors")
+    with safe_open(str(saved), "pt") as lora:
+        assert len(list(lora.keys())) > 10
+
+
+@pytest.mark.parametrize("family", ["SD15", "Flux"])
+@pytest.mark.parametrize(("node", "shown_by"), [(TRAIN, TRAIN), (SAMPLER, "10")])
+def test_a_model_that_is_not_sdxl_is_named_and_refused(comfy: ComfyProcess, family: str, node: str, shown_by: str) -> None:
+    graph = quick_start(lora_name="test/refused")
+    graph["other"] = {"class_type": "TestTinyModel", "inputs": {"family": family}}
+    graph[node]["inputs"]["model"] = ["other", 0]
+    with pytest.raises(ComfyError) as refused:
+        comfy.run(with_sources(graph, shown_by))
+    assert refused.value.node_id == node
+    assert family in refused.value.exception_message
+    assert "it needs an SDXL base model" in refused.value.exception_message
+    assert node != TRAIN or not (comfy.lora_dir / "test" / "refused.safetensors").exists()
+
+
+def test_an_empty_folder_is_an_error_that_says_what_to_put_there(comfy: ComfyProcess, folder: Path) -> None:
+    (folder / "notes.txt").write_text("no picture")
+    with pytest.raises(ComfyError, match=r"holds no pictures\. Put photos of one person into it"):
+        comfy.run(subject_alone(folder.name))
+
+
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [
+        ("../output", "is not inside ComfyUI's input folder"),
+        ("/etc", "is not inside ComfyUI's input folder"),
+        ("a/../../models", "is not inside ComfyUI's input folder"),
+        ("no such folder", "There is no folder 'no such folder'"),
+    ],
+)
+def test_a_folder_outside_the_input_folder_or_absent_is_refused_before_anything_runs(comfy: ComfyProcess, choice: str, text: str) -> None:
+    with pytest.raises(ComfyError) as refused:
+        comfy.run(subject_alone(choice))
+    assert refused.value.refused
+    assert refused.value.node_id == PHOTOS
+    assert text in refused.value.exception_message
+
+
+def test_a_link_that_leads_out_of_the_input_folder_is_refused(comfy: ComfyProcess, tmp_path: Path) -> None:
+    (comfy.input_dir / "link_out").symlink_to(tmp_path)
+    with pytest.raises(ComfyError, match="is not inside ComfyUI's input folder"):
+        comfy.run(subject_alone("link_out"))
+
+
+def test_pictures_without_a_face_are_an_error_that_names_each(comfy: ComfyProcess, folder: Path) -> None:
+    for name in ("sea.png", "sky.png"):
+        Image.new("RGB", (200, 200), "#4477aa").save(folder / name)
+    with pytest.raises(ComfyError) as failed:
+        comfy.run(subject_alone(folder.name))
+    assert "None of the 2 pictures can be used" in failed.value.exception_message
+    assert "sea.png: no face found" in failed.value.exception_message
+    assert "sky.png: no face found" in failed.value.exception_message
+
+
+KINDS: dict[str, Callable[[Image.Image, Path], None]] = {
+    "grey.png": lambda photo, path: photo.convert("L").save(path),
+    "deep.png": lambda photo, path: photo.convert("I;16").point(lambda value: value * 257).save(path),
+    "cmyk.jpg": lambda photo, path: photo.convert("CMYK").save(path),
+    "clear.png": lambda photo, path: photo.convert("RGBA").save(path),
+    "palette.gif": lambda photo, path: photo.convert("P").save(path),
+    "turned.jpg": lambda photo, path: photo.rotate(90, expand=True).save(path, exif=_exif_orientation(6)),
+}
+
+
+def _exif_orientation(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+def test_every_kind_of_picture_is_read_and_a_bad_one_is_reported_without_stopping_the_others(
+    comfy: ComfyProcess, folder: Path, portrait: Image.Image
+) -> None:
+    for name, save in KINDS.items():
+        save(portrait, folder / name)
+    whole = folder / "whole.jpg"
+    portrait.save(whole)
+    (folder / "torn.jpg").write_bytes(whole.read_bytes()[:3000])
+    (folder / "text.png").write_text("not a picture")
+    report = report_of(comfy.run(subject_alone(folder.name, drop_duplicates=False)))
+    assert "7 of 9 pictures kept" in report
+    for name in (*KINDS, "whole.jpg"):
+        assert re.search(rf"^kept +{re.escape(name)}: face \d+ px", report, re.M), report
+    assert re.search(r"^skipped +torn.jpg: cannot be read", report, re.M)
+    assert re.search(r"^skipped +text.png: ", report, re.M)
+
+
+def test_a_tiny_face_is_dropped_by_name_and_copies_are_found(comfy: ComfyProcess, folder: Path, portrait: Image.Image) -> None:
+    portrait.save(folder / "a.png")
+    portrait.save(folder / "b.jpg", quality=80)
+    scene = Image.new("RGB", (320, 320), "#888888")
+    scene.paste(portrait.resize((110, 110)), (100, 100))
+    scene.save(folder / "far.png")
+    report = report_of(comfy.run(subject_alone(folder.name)))
+    assert re.search(r"^dropped +b.jpg: nearly the same as a.png", report, re.M), report
+    assert re.search(r"^dropped +far.png: face of \d+ px is smaller than 48 px", report, re.M), report
+
+
+def test_of_two_faces_the_largest_is_taken_unless_another_is_chosen(comfy: ComfyProcess, folder: Path, portrait: Image.Image) -> None:
+    both = Image.new("RGB", (560, 320), "#888888")
+    both.paste(portrait, (0, 0))
+    both.paste(portrait.resize((220, 220)).transpose(Image.Transpose.FLIP_LEFT_RIGHT), (330, 50))
+    both.save(folder / "two.png")
+    sizes = []
+    for face in (0, 1):
+        report = report_of(comfy.run(subject_alone(folder.name, face=face)))
+        assert "2 faces found" in report
+        sizes.append(int(re.search(r"face (\d+) px", report).group(1)))  # type: ignore[union-attr]
+    assert sizes[0] > 1.2 * sizes[1]
+
+
+def test_a_missing_model_file_is_an_error_that_names_the_command(comfy: ComfyProcess, folder: Path, portrait: Image.Image) -> None:
+    portrait.save(folder / "a.png")
+    link = comfy.home / "models" / "faceexpr"
+    kept = link.rename(link.with_name("faceexpr.away"))
+    try:
+        with pytest.raises(ComfyError, match="faceexpr models fetch face_landmarker"):
+            comfy.run(subject_alone(folder.name))
+    finally:
+        kept.rename(link)
+    assert "1 of 1 pictures kept" in report_of(comfy.run(subject_alone(folder.name)))

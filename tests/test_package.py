@@ -1,0 +1,129 @@
+"""The repository as a package: what it depends on, what it may not do, how its command answers."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comfy_process import REPOSITORY
+
+import faceexpr_core
+
+SHIPPED = sorted(
+    path for path in [REPOSITORY / "__init__.py", *(REPOSITORY / "nodes").rglob("*.py"), *(REPOSITORY / "faceexpr_core").rglob("*.py")]
+)
+COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "node_helpers", "nodes", "server", "execution"}
+LIGHT = sys.stdlib_module_names | COMFYUI | {"torch"}
+FORBIDDEN_CALLS = {"eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads", "__import__"}
+
+
+def project() -> dict:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+
+def requirement_names(lines: list[str]) -> set[str]:
+    return {re.split(r"[=<>!;\[ ]", line)[0].lower().replace("_", "-") for line in lines if line.strip() and not line.startswith("#")}
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def top_level_imports(tree: ast.Module) -> Iterator[str]:
+    """Absolute imports that run when the module is imported; those under `if TYPE_CHECKING` do not."""
+    for statement in tree.body:
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
+            yield statement.module or ""
+
+
+def all_imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module or ""
+
+
+def test_the_version_is_said_once_and_the_same() -> None:
+    assert project()["project"]["version"] == faceexpr_core.__version__
+
+
+def test_every_requirement_of_the_pack_is_one_of_the_core_and_is_pinned_in_the_lock() -> None:
+    core = requirement_names(project()["project"]["dependencies"])
+    pack = requirement_names((REPOSITORY / "requirements.txt").read_text().splitlines())
+    lock = requirement_names((REPOSITORY / "requirements-lock.txt").read_text().splitlines())
+    assert pack <= core
+    assert core <= lock
+
+
+def test_the_lock_pins_exact_versions_of_matching_torch_packages() -> None:
+    lines = [line for line in (REPOSITORY / "requirements-lock.txt").read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.match(r"^[\w.-]+==[\w.+]+( ; .+)?$", line)] == []
+    assert {"torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"} <= set(lines)
+
+
+def test_the_registry_finds_its_fields() -> None:
+    told = project()
+    assert told["tool"]["comfy"]["PublisherId"] == "faceexpr"
+    assert told["tool"]["comfy"]["DisplayName"] == "FaceExpr"
+    assert told["tool"]["comfy"]["requires-comfyui"] == ">=0.3.75"
+    assert told["project"]["license"] == {"file": "LICENSE"}
+    assert "comfyui" not in told["project"]["name"].lower()
+
+
+def test_installing_the_core_does_not_put_the_packs_nodes_folder_in_the_way_of_comfyuis_nodes_module() -> None:
+    code = "import importlib.util as u, faceexpr_core; print(u.find_spec('nodes'))"
+    found = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd="/", check=True)
+    assert found.stdout.strip() == "None"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_no_file_runs_text_as_code_or_unpickles(path: Path) -> None:
+    for node in ast.walk(parsed(path)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        assert name not in FORBIDDEN_CALLS, f"line {node.lineno}: {name}"
+        assert keywords.get("shell") != "True", f"line {node.lineno}: shell=True"
+        assert name != "torch.load" or keywords.get("weights_only") == "True", f"line {node.lineno}: torch.load"
+
+
+def test_the_core_never_imports_comfyui() -> None:
+    for path in SHIPPED:
+        if "faceexpr_core" in path.relative_to(REPOSITORY).parts:
+            roots = {name.split(".")[0] for name in all_imports(parsed(path))}
+            assert not roots & COMFYUI, path
+
+
+def test_the_nodes_import_nothing_heavy_when_comfyui_starts() -> None:
+    for path in SHIPPED:
+        if "nodes" in path.relative_to(REPOSITORY).parts:
+            roots = {name.split(".")[0] for name in top_level_imports(parsed(path))}
+            assert roots <= LIGHT, f"{path}: {roots - LIGHT}"
+
+
+def test_the_command_says_an_error_in_one_line_and_exits_with_2() -> None:
+    answer = faceexpr("models", "fetch", "no-such-model")
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("faceexpr: ")
+    assert "no-such-model" in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+
+
+def test_the_command_knows_its_verbs_and_its_version() -> None:
+    assert faceexpr("--version").stdout.strip() == f"faceexpr {faceexpr_core.__version__}"
+    told = faceexpr("--help").stdout
+    assert all(verb in told for verb in ("models", "train", "generate"))
+
+
+def faceexpr(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "faceexpr_core.cli", *arguments], capture_output=True, text=True, cwd="/")

@@ -1,0 +1,190 @@
+"""FaceExprTrainLoRA in a running ComfyUI, and `faceexpr train` beside it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from comfy_process import ComfyError, ComfyInterrupted, ComfyProcess, Graph, Progress, copy_subject
+from PIL import Image
+
+from faceexpr_core import mini
+from faceexpr_core.lora import read_lora
+
+SETTINGS = {"steps": 3, "learning_rate": 6e-4, "rank": 8, "seed": 5, "batch_size": 2, "accumulation": 1}
+
+
+def graph(folder: str, resolution: int = 64, **train: Any) -> Graph:
+    subject = {
+        "folder": folder,
+        "trigger_word": "ohwx",
+        "class_word": "woman",
+        "resolution": resolution,
+        "framing": "face crop",
+        "padding": 0.75,
+        "face": 0,
+        "drop_small_faces": True,
+        "drop_duplicates": True,
+    }
+    sources = {"model": ["mini", 0], "clip": ["mini", 1], "vae": ["mini", 2], "subject": ["photos", 0]}
+    return {
+        "mini": {"class_type": "FaceExprLoadMini", "inputs": {}},
+        "photos": {"class_type": "FaceExprLoadSubjectImages", "inputs": subject},
+        "train": {"class_type": "FaceExprTrainLoRA", "inputs": {**sources, **SETTINGS, "preview_every": 0, **train}},
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(comfy: ComfyProcess) -> str:
+    return copy_subject(comfy.input_dir)
+
+
+def losses(path: Path) -> list[float]:
+    return json.loads(read_lora(path)[1]["faceexpr.losses"])
+
+
+def test_node_and_command_line_give_the_same_losses_and_lora(comfy: ComfyProcess, folder: str, tmp_path: Path) -> None:
+    comfy.run(graph(folder, lora_name="parity/node", file_precision="fp32"))
+    arguments = [f"--{name}={value}" for name, value in SETTINGS.items()]
+    paths = [f"--photos={mini.subject_path()}", f"--output={tmp_path / 'command.safetensors'}"]
+    words = ["--model=mini", "--trigger=ohwx", "--class_word=woman", "--resolution=64", "--file_precision=fp32", "--device=cpu"]
+    command = [sys.executable, "-m", "faceexpr_core.cli", "train", *words, *paths, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "command.safetensors")
+
+    node, line = comfy.lora_dir / "parity" / "node.safetensors", tmp_path / "command.safetensors"
+    assert len(losses(node)) == 3
+    assert losses(line) == pytest.approx(losses(node), rel=1e-3)
+    (first, told), (second, told_again) = read_lora(node), read_lora(line)
+    assert first.keys() == second.keys()
+    downs = [key for key in first if key.endswith("lora_down.weight")]
+    assert max(float((first[key] - second[key]).abs().max()) for key in downs) < 1e-3
+    assert {**told, "ss_output_name": "", "modelspec.title": "", "faceexpr.losses": ""} == {
+        **told_again,
+        "ss_output_name": "",
+        "modelspec.title": "",
+        "faceexpr.losses": "",
+    }
+
+
+def test_progress_previews_and_loss_curve_reach_the_page(comfy: ComfyProcess, folder: str) -> None:
+    seen: list[Progress] = []
+    outputs = comfy.run(graph(folder, lora_name="watched", preview_every=2, seed=1), seen.append)
+    steps = [step.value for step in seen if step.node_id == "train" and step.preview is None]
+    assert sorted(set(steps)) == [0, 1, 2, 3] and {step.total for step in seen if step.node_id == "train"} == {3}
+    previews = [step.preview for step in seen if step.node_id == "train" and step.preview is not None]
+    assert [Image.open(BytesIO(picture)).size for picture in previews] == [(512, 512)]  # ComfyUI enlarges it
+    curve = Image.open(BytesIO(comfy.view(outputs["train"]["images"][0])))
+    assert curve.size == (768, 432)
+
+
+def test_a_second_run_is_cached_and_another_seed_trains_anew(comfy: ComfyProcess, folder: str) -> None:
+    for seed in (2, 2, 3):
+        comfy.run(graph(folder, lora_name="cached", seed=seed, steps=1))
+    assert sorted(file.name for file in comfy.lora_dir.glob("cached*")) == ["cached.safetensors", "cached_00001_.safetensors"]
+
+
+def test_cancelling_in_the_middle_leaves_a_lora_of_the_steps_done(comfy: ComfyProcess, folder: str) -> None:
+    def cancel(step: Progress) -> None:
+        if step.node_id == "train" and step.value >= 2:
+            comfy.interrupt()
+
+    with pytest.raises(ComfyInterrupted):
+        comfy.run(graph(folder, lora_name="cancelled", steps=10_000), cancel)
+    (file,) = comfy.lora_dir.glob("cancelled*")
+    state, metadata = read_lora(file)
+    steps = int(metadata["faceexpr.steps"])
+    assert 2 <= steps < 10_000
+    assert file.name == f"cancelled_interrupted_step{steps}.safetensors"
+    assert metadata["faceexpr.interrupted"] == "true" and len(losses(file)) == steps
+    assert any(value.abs().sum() > 0 for key, value in state.items() if key.endswith("lora_up.weight"))
+    picture = comfy.run(drawn_with(str(file.name)))["save"]["images"][0]
+    assert Image.open(BytesIO(comfy.view(picture))).size == (64, 64)
+    assert "lora key not loaded" not in comfy.log()
+
+
+def drawn_with(lora_name: str) -> Graph:
+    """A picture of Mini with a LoRA of the loras folder, by ComfyUI's own nodes."""
+    sampling = {"seed": 1, "steps": 2, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    strengths = {"strength_model": 1.0, "strength_clip": 1.0}
+    links = {"model": ["lora", 0], "positive": ["text", 0], "negative": ["text", 0], "latent_image": ["empty", 0]}
+    return {
+        "mini": {"class_type": "FaceExprLoadMini", "inputs": {}},
+        "lora": {
+            "class_type": "LoraLoader",
+            "inputs": {"model": ["mini", 0], "clip": ["mini", 1], "lora_name": lora_name, **strengths},
+        },
+        "text": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["lora", 1], "text": "a photo of ohwx woman"}},
+        "empty": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "draw": {"class_type": "KSampler", "inputs": {**links, **sampling}},
+        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["draw", 0], "vae": ["mini", 2]}},
+        "save": {"class_type": "SaveImage", "inputs": {"images": ["decode", 0], "filename_prefix": "drawn"}},
+    }
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "..", "", "  ", "a/../../b", "folder/", "con:x", "a\\..\\..\\b"])
+def test_a_name_that_is_none_or_leads_out_of_the_loras_folder_is_refused(comfy: ComfyProcess, folder: str, name: str) -> None:
+    before = sorted(comfy.home.parent.rglob("*.safetensors"))
+    with pytest.raises(ComfyError, match="lora_name"):
+        comfy.run(graph(folder, lora_name=name))
+    assert sorted(comfy.home.parent.rglob("*.safetensors")) == before
+
+
+def test_a_resolution_the_unet_cannot_take_is_refused_before_the_first_step(comfy: ComfyProcess, folder: str) -> None:
+    with pytest.raises(ComfyError, match="72 x 72 pixels; the U-Net needs sides that are multiples of 32"):
+        comfy.run(graph(folder, resolution=72, lora_name="odd"))
+    assert not list(comfy.lora_dir.glob("odd*"))
+
+
+@pytest.mark.parametrize("family", ["SD15", "Flux"])
+def test_a_model_of_another_family_is_refused(comfy: ComfyProcess, folder: str, family: str) -> None:
+    mixed = graph(folder, lora_name="other")
+    mixed["other"] = {"class_type": "TestTinyModel", "inputs": {"family": family}}
+    mixed["train"]["inputs"]["model"] = ["other", 0]
+    with pytest.raises(ComfyError, match=f"Train FaceExpr LoRA got a MODEL of type {family}; it needs an SDXL"):
+        comfy.run(mixed)
+
+
+def test_a_warmup_longer_than_the_run_is_refused(comfy: ComfyProcess, folder: str) -> None:
+    with pytest.raises(ComfyError, match="warmup is 9; give a value from 0 to 3"):
+        comfy.run(graph(folder, warmup=9, lora_name="long"))
+
+
+def test_a_run_that_diverges_says_so_and_keeps_the_last_good_lora(comfy: ComfyProcess, folder: str) -> None:
+    with pytest.raises(ComfyError, match="Lower the learning rate"):
+        comfy.run(graph(folder, lora_name="wild", learning_rate=1.0, steps=500, ema=0.0))
+    files = list(comfy.lora_dir.glob("wild*"))
+    for file in files:
+        assert all(torch.isfinite(value).all() for value in read_lora(file)[0].values())
+
+
+def test_the_model_that_comes_in_is_left_alone_and_the_one_that_leaves_has_the_lora(comfy_modules, tmp_path: Path) -> None:
+    node, host = (importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in ("train_lora", "host"))
+    images, subject = (importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("images", "subject"))
+    shutil.copytree(mini.subject_path(), tmp_path / "photos")
+    person = subject.prepare_subject(images.read_images(tmp_path / "photos"), subject.SubjectSettings(resolution=64))
+    with torch.inference_mode():
+        model, clip, vae = host.load_mini()
+        before = {key: value.clone() for key, value in model.model.state_dict().items()}
+        wishes = {**SETTINGS, "steps": 2, "lora_name": "direct", "preview_every": 0}
+        result = node.TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=person, **wishes)
+        trained, path, curve = result.result
+        difference = [
+            float((after - plain).abs().max())
+            for after, plain in zip(host.export_unet(trained).parameters(), host.export_unet(model).parameters(), strict=True)
+        ]
+        after = model.model.state_dict()
+    assert model.patches == {} and len(trained.patches) == len(read_lora(Path(path))[0]) // 3
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert sum(value > 0 for value in difference) == len(trained.patches)
+    assert Path(path).parent == Path(comfy_modules.folder_paths.get_folder_paths("loras")[0])
+    assert curve.shape == (1, 432, 768, 3) and 0 <= curve.min() < curve.max() <= 1
