@@ -118,8 +118,13 @@ def test_one_step_of_the_epsilon_mode_is_its_formula(mini) -> None:
 
 def test_patches_of_other_packs_see_the_mixed_prediction(mini) -> None:
     calls = []
+
+    def note_scale(args: dict) -> torch.Tensor:
+        calls.append(args["cond_scale"])
+        return args["denoised"]
+
     model = mini.model.clone()
-    model.set_model_sampler_post_cfg_function(lambda args: calls.append(args["cond_scale"]) or args["denoised"])
+    model.set_model_sampler_post_cfg_function(note_scale)
     options = {"neutral": mini.neutral, "expression_scale": 1.4}
     mini.sampler(model, 7, 2, 3.0, "euler", "normal", mini.positive, mini.negative, latent(), 1.0, **options)
     assert calls == [3.0, 3.0]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Pictures = NDArray[np.uint8]
 FIRST = REPORTING_IDENTITIES.start
+SEEDS = 2
 QUICK_START = TrainSettings(rank=16, steps=350, batch_size=4, accumulation=1, learning_rate=6e-4, ema=0.0)
 
 
@@ -52,8 +53,8 @@ def check_vae(pipe: StableDiffusionXLPipeline, people: int, **_: Any) -> tuple[d
                 vectors = identity.embed(before), identity.embed(after)
                 similarities.append(0.0 if vectors[0] is None or vectors[1] is None else float(vectors[0] @ vectors[1]))
                 psnr.append(-10 * np.log10(np.mean((before / 255.0 - after / 255.0) ** 2)))
-    figures = {"pictures": len(psnr), "sface_mean": np.mean(similarities), "sface_tenth": np.quantile(similarities, 0.1), "psnr": np.mean(psnr)}
-    return figures, rows
+    tenth = np.quantile(similarities, 0.1)
+    return {"pictures": len(psnr), "sface_mean": np.mean(similarities), "sface_tenth": tenth, "psnr": np.mean(psnr)}, rows
 
 
 def check_base(pipe: StableDiffusionXLPipeline, people: int, cfg: float, steps: int) -> tuple[dict[str, Any], list[list[Pictures]]]:
@@ -75,7 +76,7 @@ def check_base(pipe: StableDiffusionXLPipeline, people: int, cfg: float, steps: 
     return figures | {f"accuracy_{name}": confusion[f"{name}>{name}"] / people for name in CLASSES} | {"confusion": dict(confusion)}, rows
 
 
-def check_lora(pipe: StableDiffusionXLPipeline, people: int, cfg: float, steps: int, seeds: int = 2) -> tuple[dict[str, Any], list[list[Pictures]]]:
+def check_lora(pipe: StableDiffusionXLPipeline, people: int, cfg: float, steps: int) -> tuple[dict[str, Any], list[list[Pictures]]]:
     """Identity and expression of people learned from six photos each; rows: the photos, then what the LoRA draws."""
     rows: list[list[Pictures]] = []
     similarities, hits, subjects = [], [], []
@@ -89,14 +90,16 @@ def check_lora(pipe: StableDiffusionXLPipeline, people: int, cfg: float, steps: 
             reference = identity.reference(photos)
             own, right = [], []
             original, pipe.unet = pipe.unet, unet
-            for noise in range(seeds):
+            for noise in range(SEEDS):
                 neutral, drawn = _expressions(pipe, f"a photo of ohwx {gender}", 1000 + noise, cfg, steps)
                 resting = meter.face(neutral)
                 own += [normalised(identity.similarity(picture, reference)) for picture in (neutral, *drawn)]
                 right += [meter.measure(picture, resting).hits(asked) for asked, picture in zip(CLASSES, drawn, strict=True)]
                 rows.append([neutral, *drawn])
             pipe.unet = original
-            rows.insert(len(rows) - seeds, [np.asarray(Image.fromarray(photo).resize((128, 128), Image.Resampling.LANCZOS)) for photo in photos])
+            side = (mini.RESOLUTION, mini.RESOLUTION)
+            small = [np.asarray(Image.fromarray(photo).resize(side, Image.Resampling.LANCZOS)) for photo in photos]
+            rows.insert(len(rows) - SEEDS, small)
             similarities += own
             hits += right
             subjects.append({"seed": seed, "identity": np.mean(own), "accuracy": np.mean(right), "seconds": seconds, "loss": final_loss})
@@ -138,7 +141,8 @@ def sheet(rows: Sequence[Sequence[Pictures]]) -> Image.Image:
     return page
 
 
-CHECKS = {"vae": (check_vae, 24), "base": (check_base, 20), "lora": (check_lora, 5)}
+Check = Callable[..., tuple[dict[str, Any], list[list[Pictures]]]]
+CHECKS: dict[str, tuple[Check, int]] = {"vae": (check_vae, 24), "base": (check_base, 20), "lora": (check_lora, 5)}
 
 
 def main() -> None:

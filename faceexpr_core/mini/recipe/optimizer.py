@@ -30,7 +30,8 @@ class MuonAdamW:
     def __init__(
         self, named: Iterable[tuple[str, torch.nn.Parameter]], muon_rate: float, adam_rate: float, accelerator: Accelerator
     ) -> None:
-        matrices, rest = [], []
+        matrices: list[torch.nn.Parameter] = []
+        rest: list[torch.nn.Parameter] = []
         for name, parameter in named:
             if not parameter.requires_grad:
                 continue

@@ -1,6 +1,6 @@
 """Train Mini's U-Net and text encoders, together, on cached latents and captions made anew for every step.
 
-`python -m torch.distributed.run --nproc_per_node 2 -m faceexpr_core.mini.recipe.unet --renders D --latents L --vocabulary V --output_dir O --minutes 60`
+`python -m torch.distributed.run --nproc_per_node 2 -m faceexpr_core.mini.recipe.unet --renders D --latents L --vocabulary V --output_dir O`
 
 SDXL's schedule, epsilon prediction, min-SNR weights (Hang et al. 2303.09556), each latent cell weighted by the part of the face it shows.
 Words that captions never use keep random embeddings of one size, so that any trigger word is a code of its own.
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +32,8 @@ from .pipeline import tokenizers
 from .renders import PART_WEIGHTS, Renders
 
 EMPTY_CAPTION_SHARE = 0.1
+NAMED_SHARE = 0.08
+NAMES = 300
 MIN_SNR_GAMMA = 5.0
 EMBEDDING_SIZE = 0.02
 
@@ -62,8 +66,19 @@ class Denoiser(torch.nn.Module):
         ).sample
 
 
-def text_model(encoder: torch.nn.Module) -> torch.nn.Module:
+def text_model(encoder: torch.nn.Module) -> Any:
     return getattr(encoder, "text_model", encoder)
+
+
+def rare_words(tokenizer: Any, rng: np.random.Generator) -> list[str]:
+    """Words of one token and two usual triggers: the model learns to take them for a name that it does not know."""
+    words = sorted(word[:-4] for word in tokenizer.get_vocab() if word.endswith("</w>") and word[:-4].isascii() and word[:-4].isalpha())
+    return ["ohwx", "sks", *rng.choice([word for word in words if len(word) > 3], NAMES).tolist()]
+
+
+def named(text: str, name: str) -> str:
+    """`a photo of a young woman, ...` -> `a photo of <name> woman, ...`."""
+    return re.sub(r" of an? (?:young |middle-aged |old )?", f" of {name} ", text, count=1)
 
 
 def cell_weights(parts: torch.Tensor) -> torch.Tensor:
@@ -89,6 +104,7 @@ def train(arguments: argparse.Namespace) -> None:
     renders = Renders(Path(arguments.renders))
     latents = load_latents(Path(arguments.latents), renders.shards)
     tokenizer, tokenizer_2 = tokenizers(Path(arguments.vocabulary))
+    names = rare_words(tokenizer, np.random.default_rng(arguments.seed))
     denoiser = Denoiser()
     trained = [p for p in denoiser.parameters() if p.requires_grad]
     model = accelerator.prepare_model(denoiser)
@@ -111,6 +127,7 @@ def train(arguments: argparse.Namespace) -> None:
         rate = warmed * (0.01 + 0.99 * decayed)
         index = rng.integers(0, len(latents), arguments.batch)
         captions = [caption(renders.attributes[i], rng) if rng.random() >= EMPTY_CAPTION_SHARE else "" for i in index]
+        captions = [named(text, str(rng.choice(names))) if text and rng.random() < NAMED_SHARE else text for text in captions]
         ids, ids_2 = (
             t(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids for t in (tokenizer, tokenizer_2)
         )

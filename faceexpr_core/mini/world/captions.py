@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from faceexpr_core.mini.world.units import ACTION_UNITS
+from .units import ACTION_UNITS
 
 CANONICAL_SHARE = 0.7
+BARE_SHARE = 0.1
+"""Captions that name no more than the person and the expression, as a subject's photos are captioned."""
+PADDED_SHARE = 0.08
+"""Captions with the commas by which prompts of different expressions are brought to one length."""
 OTHER_PHRASES: dict[str, tuple[str, ...]] = {
-    "neutral": ("a neutral face", "no expression", "looking neutral", "a calm neutral face"),
+    "neutral": ("a neutral face", "no expression", "looking neutral", "a calm neutral expression", "a neutral expression"),
     "happy": ("smiling", "a happy face", "looking happy", "a big smile"),
     "sad": ("a sad face", "looking sad", "frowning sadly"),
     "angry": ("an angry face", "looking angry", "glaring angrily"),
@@ -73,6 +77,10 @@ def caption(attributes: Mapping[str, Any], rng: np.random.Generator) -> str:
     if attributes["light"] != "front":
         details.append((0.1, f"light from the {attributes['light']}"))
     kept = [text for chance, text in details if rng.random() < chance]
+    if rng.random() < BARE_SHARE:
+        kept = []
+    if rng.random() < PADDED_SHARE:
+        expression = ", " * int(rng.integers(1, 4)) + expression
     if rng.random() < 0.4:
         rng.shuffle(kept)
     if rng.random() < 0.03:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from faceexpr_core.mini.world.heads import Head, make_head
-from faceexpr_core.mini.world.units import ACTION_UNITS, EXPRESSIONS, combined, scaled
+from .heads import Head, make_head
+from .units import ACTION_UNITS, EXPRESSIONS, combined, scaled
 
 PICTURES_PER_IDENTITY = 5  # neutral, three expressions, one of single or double action units: 20 / 60 / 20 %
 EXPRESSIVE = tuple(word for word in EXPRESSIONS if word != "neutral")
@@ -36,7 +36,7 @@ class Shown(NamedTuple):
 
 def draw(head: Head, shown: Shown, rng: np.random.Generator, size: int = 128) -> Picture:
     """One picture in a random scene."""
-    from faceexpr_core.mini.world.render import BACKGROUNDS, Scene, render
+    from .render import BACKGROUNDS, Scene, render
 
     full = combined(*(ACTION_UNITS[unit][0] for unit in shown.action_units)) if shown.expression is None \
         else EXPRESSIONS[shown.expression]

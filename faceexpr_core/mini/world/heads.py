@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from faceexpr_core.mini.world.mesh import LOCAL_AREAS, head_mesh, phenotype_vertices
+from .mesh import LOCAL_AREAS, head_mesh, phenotype_vertices
 
 TRAINING_IDENTITIES = range(0, 100_000)
 TUNING_IDENTITIES = range(100_000, 200_000)
@@ -159,4 +159,5 @@ def _local_changes(rng: np.random.Generator) -> tuple[float, ...]:
 
 def _jitter(colour: Colour, amount: float, rng: np.random.Generator) -> Colour:
     brightness = 1 + rng.normal(0, amount)
-    return tuple(float(v) for v in np.clip(np.array(colour) * brightness + rng.normal(0, amount / 3, 3), 0, 1))
+    red, green, blue = np.clip(np.array(colour) * brightness + rng.normal(0, amount / 3, 3), 0, 1).tolist()
+    return red, green, blue

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,9 +43,10 @@ def head_mesh() -> HeadMesh:
     if not CACHE.exists():
         _build(CACHE)
     with np.load(CACHE) as stored:
-        arrays = {key: stored[key] for key in stored.files}
-    labels = ("phenotype_labels", "unit_labels", "local_labels")
-    return HeadMesh(**{k: tuple(map(str, v)) if k in labels else v for k, v in arrays.items()})
+        arrays: dict[str, Any] = {key: stored[key] for key in stored.files}
+    for labels in ("phenotype_labels", "unit_labels", "local_labels"):
+        arrays[labels] = tuple(map(str, arrays[labels]))
+    return HeadMesh(**arrays)
 
 
 def _build(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -12,8 +13,8 @@ import scipy.sparse
 import scipy.spatial
 import warp as wp
 
-from faceexpr_core.mini.world.heads import Colour, Head, head_vertices
-from faceexpr_core.mini.world.mesh import EYE, LASH, SKIN, TEETH, TONGUE, HeadMesh, head_mesh
+from .heads import Colour, Head, head_vertices
+from .mesh import EYE, LASH, SKIN, TEETH, TONGUE, HeadMesh, head_mesh
 
 SUPERSAMPLING = 2
 BACKGROUNDS: dict[str, Colour] = {
@@ -250,7 +251,7 @@ def _glasses(centres: list[np.ndarray], head: Head) -> tuple[np.ndarray, np.ndar
     vertices, triangles = [], []
     start = 0
     for path in paths:
-        for a, b in zip(path[:-1], path[1:]):
+        for a, b in pairwise(path):
             along = b - a
             up = np.array([0.0, 0, 1]) if abs(along[2]) < 0.7 * np.linalg.norm(along) else np.array([1.0, 0, 0])
             side = np.cross(along, up)
