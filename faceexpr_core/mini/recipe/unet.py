@@ -108,7 +108,7 @@ def train(arguments: argparse.Namespace) -> None:
     denoiser = Denoiser()
     trained = [p for p in denoiser.parameters() if p.requires_grad]
     model = accelerator.prepare_model(denoiser)
-    optimizer = MuonAdamW(denoiser.named_parameters(), arguments.learning_rate, arguments.learning_rate / 5, accelerator)
+    optimizer = MuonAdamW(denoiser.named_parameters(), arguments.learning_rate, arguments.learning_rate / 2.5, accelerator)
     ema = EMAModel(denoiser.parameters(), decay=0.9995, use_ema_warmup=True, power=0.75)
     step, before = 0, 0.0
     if arguments.resume:
@@ -170,8 +170,8 @@ def main() -> None:
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=24, help="pictures a process and step")
-    parser.add_argument("--learning_rate", type=float, default=3e-3, help="of Muon; AdamW gets a fifth")
-    parser.add_argument("--decay_from", type=float, default=0.4, help="the share of the time after which the learning rate falls, linearly")
+    parser.add_argument("--learning_rate", type=float, default=2e-3, help="of Muon; AdamW gets two fifths")
+    parser.add_argument("--decay_from", type=float, default=0.3, help="the share of the time after which the learning rate falls, linearly")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", help="a state.pt")
     train(parser.parse_args())
