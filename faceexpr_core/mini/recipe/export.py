@@ -33,9 +33,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     arguments = parser.parse_args()
     denoiser, step = averaged_denoiser(arguments.state)
-    unet = denoiser.unet.to(memory_format=torch.contiguous_format)
     vae = AutoencoderKL.from_pretrained(arguments.vae)
-    save(assemble(arguments.vocabulary, unet, vae, denoiser.text_encoder, denoiser.text_encoder_2), arguments.output_dir)
+    save(assemble(arguments.vocabulary, denoiser.unet, vae, denoiser.text_encoder, denoiser.text_encoder_2), arguments.output_dir)
     for file in arguments.output_dir.glob("tokenizer*/tokenizer.json"):
         file.write_text(json.dumps(json.loads(file.read_text()), separators=(",", ":"), ensure_ascii=False))
     for file in arguments.output_dir.glob("*/config.json"):

@@ -12,13 +12,6 @@ from accelerate.utils import broadcast
 SMALLEST_SIDE = 16
 
 
-def as_matrix(tensor: torch.Tensor) -> torch.Tensor:
-    """[out, ...] -> [out, rest], without a copy for contiguous and for channels-last tensors."""
-    if tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last):
-        tensor = tensor.permute(0, 2, 3, 1)
-    return tensor.flatten(1)
-
-
 class MuonAdamW:
     """Two torch optimisers behind one `step`. Make it after the model is wrapped for several processes: wrapping moves the parameters.
 
@@ -39,7 +32,7 @@ class MuonAdamW:
             (matrices if wide and "embed" not in name.split(".")[-2] else rest).append(parameter)
         matrices.sort(key=lambda parameter: -parameter.numel())
         ranks = accelerator.num_processes
-        self.shares = [[(p, as_matrix(p.data)) for p in matrices[rank::ranks]] for rank in range(ranks)]
+        self.shares = [[(p, p.data.flatten(1)) for p in matrices[rank::ranks]] for rank in range(ranks)]
         if any(view.data_ptr() != p.data_ptr() for share in self.shares for p, view in share):
             raise ValueError("Muon needs parameters that can be seen as matrices without a copy")
         self.own = self.shares[accelerator.process_index]
@@ -62,10 +55,7 @@ class MuonAdamW:
         for parameter, view in self.own:
             if view.data_ptr() != parameter.data_ptr():
                 raise RuntimeError("the parameters have moved since the optimiser was made")
-            grad = parameter.grad
-            if grad is not None and grad.stride() != parameter.stride():
-                grad = torch.empty_like(parameter).copy_(grad)
-            view.grad = None if grad is None else as_matrix(grad)
+            view.grad = None if parameter.grad is None else parameter.grad.flatten(1)
         self.muon.step()
         self.adam.step()
         if len(self.shares) > 1:

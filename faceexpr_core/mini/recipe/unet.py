@@ -45,7 +45,7 @@ class Denoiser(torch.nn.Module):
         super().__init__()
         self.text_encoder = shape.text_encoder_l()
         self.text_encoder_2 = shape.text_encoder_g()
-        self.unet = shape.unet().to(memory_format=torch.channels_last)
+        self.unet = shape.unet()
         for encoder in (self.text_encoder, self.text_encoder_2):
             table = text_model(encoder).embeddings.token_embedding.weight
             with torch.no_grad():
@@ -134,7 +134,7 @@ def train(arguments: argparse.Namespace) -> None:
         timesteps = torch.randint(0, 1000, (arguments.batch,))
         clean = latents[index]
         noise = torch.randn_like(clean)
-        noisy = schedule.add_noise(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
+        noisy = schedule.add_noise(clean, noise, timesteps)
         epsilon = model(ids, ids_2, noisy, timesteps, size_ids(rng, arguments.batch))
         snr = compute_snr(schedule, timesteps)
         min_snr = (snr.clamp(max=MIN_SNR_GAMMA) / snr).view(-1, 1, 1, 1)
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--vocabulary", required=True, help="a folder with CLIP's vocab.json and merges.txt")
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batch", type=int, default=24, help="pictures a process and step")
+    parser.add_argument("--batch", type=int, default=32, help="pictures a process and step")
     parser.add_argument("--learning_rate", type=float, default=2e-3, help="of Muon; AdamW gets two fifths")
     parser.add_argument("--decay_from", type=float, default=0.3, help="the share of the time after which the learning rate falls, linearly")
     parser.add_argument("--seed", type=int, default=1)
