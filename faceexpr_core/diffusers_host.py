@@ -27,6 +27,13 @@ SDXL_CONFIGS = Path(__file__).parent / "sdxl"
 _CHUNK = 75
 
 
+def best_device() -> str:
+    """`cuda` or `mps` where there is one, else `cpu`."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def load_pipeline(path: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> StableDiffusionXLPipeline:
     """An SDXL pipeline from `mini`, a diffusers directory, or a single-file .safetensors checkpoint. Never uses the network.
 

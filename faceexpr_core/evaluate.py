@@ -51,7 +51,10 @@ class Prototypes:
 
 @dataclass(frozen=True)
 class IdentityScale:
-    """Usual SFace similarity of a picture to the mean of six photos: of other people (`mu_diff`), of the same person (`mu_same`)."""
+    """Usual SFace similarity of a picture to the mean of a person's other photos (`mu_same`) and of another person's (`mu_diff`).
+
+    Fitted on renders with five pictures a person, so that `mu_same` is to the mean of four; a mean of six lies a little nearer.
+    """
 
     mu_same: float
     mu_diff: float

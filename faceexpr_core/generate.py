@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         for expression in arguments.expression
     }
-    device = arguments.device or _best_device()
+    device = arguments.device or diffusers_host.best_device()
     dtype = getattr(torch, arguments.dtype or ("float32" if device == "cpu" else "float16"))
     pipe = diffusers_host.load_pipeline(arguments.model, dtype, device)
     load_loras(pipe, arguments.lora, arguments.lora_strength)
@@ -161,14 +161,6 @@ def _open_new(folder: Path, name: str) -> tuple[Path, BinaryIO]:
         except FileExistsError:
             continue
     raise AssertionError
-
-
-def _best_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _show(expression: str, done: int, total: int) -> None:

@@ -123,7 +123,8 @@ def find(name: str, folders: Iterable[str | os.PathLike[str]] = ()) -> Path:
     state = f"is not whole in {', '.join(damaged)}" if damaged else f"is not in {', '.join(map(str, searched))}"
     raise MissingModelFile(
         f"The model file {row.file_name} ({row.purpose}) {state}. Fetch it ({row.size / 1e6:.1f} MB, {row.licence}) with: "
-        f'faceexpr models fetch {row.name} --dir "{searched[0]}"'
+        f'faceexpr models fetch {row.name} --dir "{searched[0]}" (without that command: '
+        f"python -m faceexpr_core.cli instead of faceexpr, in the pack's folder), or put it there by hand from {row.url}"
     )
 
 

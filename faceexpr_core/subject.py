@@ -173,6 +173,8 @@ def _check(settings: SubjectSettings) -> None:
         raise FaceExprError(f"The framing is '{settings.framing}'; it must be one of: {', '.join(FRAMINGS)}.")
     if settings.padding < 0:
         raise FaceExprError(f"The padding is {settings.padding}; it must be 0 or more (0.75 leaves room for hair and shoulders).")
+    if settings.face_index < 0:
+        raise FaceExprError(f"The face is number {settings.face_index}; give 0 for the largest, 1 for the second largest ...")
     if not (settings.trigger.strip() or settings.class_word.strip()):
         raise FaceExprError("Trigger word and class word are both empty. Give a rare word such as ohwx and a class word such as person.")
 

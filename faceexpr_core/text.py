@@ -191,4 +191,7 @@ def _check_shapes(neutral: Tensor, expressions: Sequence[Tensor], weights: Seque
         raise FaceExprError(f"{len(expressions)} expressions came with {len(weights)} weights; there must be as many, at least one.")
     shapes = [tuple(tensor.shape) for tensor in (neutral, *expressions)]
     if len(set(shapes)) != 1:
-        raise FaceExprError(f"embeddings of shapes {shapes} cannot be mixed; the prompts must have the same number of 77-token chunks.")
+        raise FaceExprError(
+            f"embeddings of shapes {shapes} cannot be mixed; the prompts must have the same number of 77-token chunks. "
+            "A prompt that just fills one does this: make it a word or two shorter or longer."
+        )

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .errors import FaceExprError
 from .train_settings import BACKGROUND_WEIGHT, FILE_PRECISIONS, PRECISIONS, SCHEDULES, TrainSettings
 
 if TYPE_CHECKING:
@@ -35,14 +36,21 @@ def add_train_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    default = TrainSettings()
+    from .subject import FRAMINGS, SubjectSettings
+
+    default, photos = TrainSettings(), SubjectSettings()
     add = parser.add_argument
     add("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
     add("--photos", type=Path, required=True, metavar="DIR", help="folder of photos of the person; a .txt beside a photo is its caption")
     add("--output", type=Path, required=True, metavar="FILE", help="the LoRA (.safetensors); a number is added when the name is taken")
-    add("--trigger", default="ohwx", help="a rare word that will mean this person")
-    add("--class_word", default="person", help="what the person is: man, woman, person ...")
-    add("--resolution", type=int, default=1024, help="side of the training pictures in pixels (128 for mini)")
+    add("--trigger", default=photos.trigger, help="a rare word that will mean this person")
+    add("--class_word", default=photos.class_word, help="what the person is: man, woman, person ...")
+    add("--resolution", type=int, default=photos.resolution, help="side of the training pictures in pixels (128 for mini)")
+    add("--framing", choices=FRAMINGS, default=photos.framing, help="cut a square around the face, or keep the largest square")
+    add("--padding", type=float, default=photos.padding, help="room on each side of the face as a share of its size, for 'face crop'")
+    add("--face", type=int, default=photos.face_index, help="of several faces in a photo: 0 is the largest, 1 the second largest ...")
+    add("--keep_small_faces", action="store_true", help="only report faces smaller than an eighth of the resolution")
+    add("--keep_duplicates", action="store_true", help="only report near-copies of an earlier photo")
     add("--steps", type=int, default=default.steps, help="optimiser steps (350 for mini)")
     add("--learning_rate", type=float, default=default.learning_rate, help="how far each step goes (6e-4 for mini)")
     add("--rank", type=int, default=default.rank, help="size of the LoRA (16 for mini)")
@@ -69,12 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
     """
     import torch
 
+    from .diffusers_host import best_device
     from .lora import SAVE_DTYPES, require_space, save_result
     from .training import compute_dtype, lora_parameters
 
     settings = settings_of(arguments)
-    path = arguments.output.with_suffix(".safetensors") if arguments.output.suffix != ".safetensors" else arguments.output
-    device = torch.device(arguments.device or _best_device())
+    path = output_file(arguments.output)
+    device = torch.device(arguments.device or best_device())
     subject, data, unet = encode(arguments, device, compute_dtype(settings.precision, device))
     require_space(path.parent, lora_parameters(unet, settings.rank) * SAVE_DTYPES[arguments.file_precision].itemsize)
     result = _train_with_bar(unet, data, settings, device)
@@ -94,6 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def output_file(given: Path) -> Path:
+    """The LoRA's file: `given`, with `.safetensors` added unless it ends so. Raises FaceExprError for a folder."""
+    if given.is_dir():
+        raise FaceExprError(f"--output {given} is a folder; give the name of a file in it, such as {given / 'anna.safetensors'}.")
+    return given if given.suffix == ".safetensors" else given.with_name(f"{given.name}.safetensors")
+
+
 def settings_of(arguments: argparse.Namespace) -> TrainSettings:
     """The trainer's settings in the arguments. Raises FaceExprError for a value out of range."""
     names = TrainSettings.__dataclass_fields__
@@ -109,7 +125,16 @@ def encode(arguments: argparse.Namespace, device: torch.device, dtype: torch.dty
     from .subject import SubjectSettings, prepare_subject
     from .training_set import build_training_set
 
-    chosen = SubjectSettings(trigger=arguments.trigger, class_word=arguments.class_word, resolution=arguments.resolution)
+    chosen = SubjectSettings(
+        trigger=arguments.trigger,
+        class_word=arguments.class_word,
+        resolution=arguments.resolution,
+        framing=arguments.framing,
+        padding=arguments.padding,
+        face_index=arguments.face,
+        drop_small=not arguments.keep_small_faces,
+        drop_duplicates=not arguments.keep_duplicates,
+    )
     subject = prepare_subject(read_images(arguments.photos), chosen)
     print(subject.report, file=sys.stderr)
     # bfloat16 is too coarse for embeddings and latents that are computed once and used for the whole run
@@ -147,14 +172,6 @@ def _train_with_bar(unet: UNet2DConditionModel, data: TrainingSet, settings: Tra
 
 def _advance(bar: Progress, task: TaskID, step: Step) -> None:
     bar.update(task, completed=step.number, loss=step.loss)
-
-
-def _best_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -77,7 +77,7 @@ def train_lora(
                 if on_step is not None:
                     on_step(Step(number, settings.steps, losses[-1], trainer.learning_rate, unet))
         except BaseException as reason:
-            stopped_by = _out_of_memory(reason, settings) if isinstance(reason, torch.OutOfMemoryError) else reason
+            stopped_by = _out_of_memory(reason, settings) if isinstance(reason, torch.cuda.OutOfMemoryError) else reason
             if trainer.steps_done == 0:
                 if stopped_by is reason:
                     raise
@@ -155,7 +155,8 @@ class Trainer:
                 f"The LoRA of step {self.steps_done} is kept. Lower the learning rate ({self.settings.learning_rate:g}), "
                 "or use precision fp32 or bf16."
             )
-        torch._foreach_copy_(self.last_good, self.deliverable)
+        with torch.no_grad():
+            torch._foreach_copy_(self.last_good, self.deliverable)
         self.last_good_steps = self.steps_done
         self.scaler.step(self.optimizer)
         self.scaler.update()

@@ -447,15 +447,16 @@ class ExpressionGuider(comfy.samplers.CFGGuider):
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None) -> Tensor:
         options = {} if model_options is None else model_options
 
-        def evaluate(args: dict[str, Any]) -> list[Tensor]:
-            positive, negative = args["conds"]
-            conds = [positive, negative, self.conds["neutral"]]
+        def predict(conds: Sequence[Any], args: dict[str, Any]) -> Sequence[Tensor]:
             inner = options.get("sampler_calc_cond_batch_function")
             if inner is None:
-                out = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
-            else:
-                out = inner({**args, "conds": conds, "model_options": options})
-            expression, unconditional, neutral = out
+                return comfy.samplers.calc_cond_batch(self.inner_model, list(conds), x, timestep, options)
+            return inner({**args, "conds": list(conds), "model_options": options})
+
+        def evaluate(args: dict[str, Any]) -> list[Tensor]:
+            expression, unconditional = predict(args["conds"], args)
+            # a call of its own: patches of other packs (IPAdapter, InstantID ...) know a first and a second kind of row, and no third
+            neutral, _ = predict([self.conds["neutral"], None], args)
             return [self._mix(neutral, expression), unconditional]
 
         return super().predict_noise(x, timestep, {**options, "sampler_calc_cond_batch_function": evaluate}, seed)

@@ -95,7 +95,7 @@ class LoadSubjectImages(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, folder: str) -> bool | str:
+    def validate_inputs(cls, folder: str = NO_FOLDER) -> bool | str:
         try:
             _resolve(folder)
         except FaceExprError as error:
@@ -103,7 +103,7 @@ class LoadSubjectImages(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, **_: Any) -> str:
+    def fingerprint_inputs(cls, folder: str = NO_FOLDER, **_: Any) -> str:
         from ..faceexpr_core.images import caption_file, picture_files
 
         try:

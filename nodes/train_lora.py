@@ -205,13 +205,15 @@ def train(
     file_precision: str,
 ) -> training.TrainResult:
     """Encode with ComfyUI, train on a private U-Net with ComfyUI's models out of the way."""
+    from ..faceexpr_core.subject import caption_for
+
     device = comfy.model_management.get_torch_device()
     progress = host.progress(settings.steps)
     progress.update(0)
     data = build_training_set(
         subject, lambda prompts: host.encode_text(clip, prompts), lambda images: host.encode_images(model, vae, images), background_weight
     )
-    asked = host.encode_text(clip, [f"a photo of {subject.trigger} {subject.class_word}, happy expression", ""])
+    asked = host.encode_text(clip, [caption_for("happy", subject.trigger, subject.class_word), ""])
     comfy.model_management.unload_all_models()
     unet = host.export_unet(model, training.compute_dtype(settings.precision, device))
     lora.require_space(path.parent, training.lora_parameters(unet, settings.rank) * lora.SAVE_DTYPES[file_precision].itemsize)

@@ -153,7 +153,7 @@ class ComfyProcess:
 
     def interrupt(self) -> None:
         """Ask ComfyUI to stop what it runs, as the page's button does."""
-        self._post("/interrupt", {})
+        self.post("/interrupt", {})
 
     def object_info(self) -> dict[str, Any]:
         """Every node that ComfyUI offers, with its inputs and outputs."""
@@ -163,6 +163,13 @@ class ComfyProcess:
         """The body of a GET request, for example `/workflow_templates`."""
         with urllib.request.urlopen(self.url + path, timeout=60) as response:
             return bytes(response.read())
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON answer to a POST request with a JSON body; None when the answer is empty."""
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            text = response.read()
+        return json.loads(text) if text else None
 
     def view(self, image: dict[str, str]) -> bytes:
         """The file behind an entry of a node's `images`."""
@@ -193,7 +200,7 @@ class ComfyProcess:
 
     def _queue(self, graph: Graph) -> str:
         try:
-            return str(self._post("/prompt", {"prompt": graph, "client_id": self._client_id})["prompt_id"])
+            return str(self.post("/prompt", {"prompt": graph, "client_id": self._client_id})["prompt_id"])
         except urllib.error.HTTPError as refusal:
             raise _refusal(json.loads(refusal.read())) from None
 
@@ -233,12 +240,6 @@ class ComfyProcess:
 
     def _get_json(self, path: str) -> Any:
         return json.loads(self.get(path))
-
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
-        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as response:
-            text = response.read()
-        return json.loads(text) if text else None
 
 
 @contextlib.contextmanager

@@ -107,13 +107,13 @@ def test_one_step_of_the_epsilon_mode_is_its_formula(mini) -> None:
 
     w, a = 4.0, 1.7
     guider = Recording(mini.model, mini.positive, mini.negative, mini.neutral, w, partial(expression_direction, scale=a))
-    settings = {"seed": 1, "steps": 2, "cfg": w, "sampler": "euler", "scheduler": "normal", "denoise": 1.0}
+    settings = {"seed": 1, "steps": 3, "cfg": w, "sampler": "euler", "scheduler": "normal", "denoise": 1.0}
     mini.host.sample(mini.model, mini.positive, mini.negative, latent(), guider=guider, **settings)
-    assert len(seen) == 2
-    u, n, e, given = seen[0]
-    expected = u + w * (n - u) + w * a * (e - n)
+    assert len(seen) == 3
+    u, n, e, given = seen[1]  # at middle noise, where the words matter most
+    expected, plain = u + w * (n - u) + w * a * (e - n), u + w * (e - u)
     assert (given - expected).norm() < 1e-4 * expected.norm()
-    assert (e - n).norm() > 1e-3 * u.norm()
+    assert (given - expected).norm() < 0.05 * (expected - plain).norm()
 
 
 def test_patches_of_other_packs_see_the_mixed_prediction(mini) -> None:
@@ -128,6 +128,21 @@ def test_patches_of_other_packs_see_the_mixed_prediction(mini) -> None:
     options = {"neutral": mini.neutral, "expression_scale": 1.4}
     mini.sampler(model, 7, 2, 3.0, "euler", "normal", mini.positive, mini.negative, latent(), 1.0, **options)
     assert calls == [3.0, 3.0]
+
+
+def test_patches_of_other_packs_meet_no_third_kind_of_row(mini) -> None:
+    kinds = []
+
+    def note_rows(n: torch.Tensor, extra: dict) -> torch.Tensor:
+        kinds.extend(extra["cond_or_uncond"])
+        return n
+
+    model = mini.model.clone()
+    model.set_model_attn2_output_patch(note_rows)
+    options = {"neutral": mini.neutral, "expression_scale": 1.4}
+    mini.sampler(model, 7, 1, 3.0, "euler", "normal", mini.positive, mini.negative, latent(), 1.0, **options)
+    assert set(kinds) == {0, 1}
+    assert kinds.count(0) == 2 * kinds.count(1)
 
 
 def test_full_intensity_is_comfyuis_own_encoding_bit_for_bit(mini) -> None:
@@ -151,9 +166,9 @@ def test_none_encodes_the_prompt_alone(mini) -> None:
 
 def test_half_intensity_lies_half_way(mini) -> None:
     ((half, extra),) = mini.encode(mini.clip, PERSON, "surprised", 0.5, "none", 0.5, "").args[0]
-    assert torch.allclose(half, (mini.positive[0][0] + mini.neutral[0][0]) / 2, atol=1e-6)
+    assert torch.allclose(half, (mini.positive[0][0] + mini.neutral[0][0]) / 2, atol=1e-5)
     pooled = (mini.positive[0][1]["pooled_output"] + mini.neutral[0][1]["pooled_output"]) / 2
-    assert torch.allclose(extra["pooled_output"], pooled, atol=1e-6)
+    assert torch.allclose(extra["pooled_output"], pooled, atol=1e-5)
 
 
 def small_model(family: str):

@@ -232,6 +232,7 @@ def test_unusable_pictures_are_skipped_and_named(photo: Picture, detector: FaceD
         ({"resolution": 500}, "multiple of 8 and at least 64. The nearest is 496"),
         ({"framing": "portrait"}, "must be one of: face crop, whole picture"),
         ({"padding": -1.0}, "must be 0 or more"),
+        ({"face_index": -1}, "0 for the largest"),
         ({"trigger": " ", "class_word": ""}, "both empty"),
     ],
 )

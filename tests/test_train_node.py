@@ -159,14 +159,6 @@ def test_a_warmup_longer_than_the_run_is_refused(comfy: ComfyProcess, folder: st
         comfy.run(graph(folder, warmup=9, lora_name="long"))
 
 
-def test_a_run_that_diverges_says_so_and_keeps_the_last_good_lora(comfy: ComfyProcess, folder: str) -> None:
-    with pytest.raises(ComfyError, match="Lower the learning rate"):
-        comfy.run(graph(folder, lora_name="wild", learning_rate=1.0, steps=500, ema=0.0))
-    files = list(comfy.lora_dir.glob("wild*"))
-    for file in files:
-        assert all(torch.isfinite(value).all() for value in read_lora(file)[0].values())
-
-
 def test_the_model_that_comes_in_is_left_alone_and_the_one_that_leaves_has_the_lora(comfy_modules, tmp_path: Path) -> None:
     node, host = (importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in ("train_lora", "host"))
     images, subject = (importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("images", "subject"))

@@ -1,0 +1,90 @@
+"""The workflows in ComfyUI's own page: a real Chromium opens it and loads them. Skipped on a machine without Chromium."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from chromium import NAMES, Page, chromium, find_chromium
+from comfy_process import ComfyProcess
+from workflow_api import WORKFLOWS
+
+TITLE_HEIGHT = 30
+START = "globalThis.app?.vueAppReady && app.graph?.nodes.length > 0 && 'FaceExprSampler' in LiteGraph.registered_node_types"
+LOAD = """async workflow => {
+    await app.loadGraphData(workflow)
+    const nodes = app.graph.nodes
+    return {
+        missing: nodes.filter(node => !(node.type in LiteGraph.registered_node_types)).map(node => node.type),
+        nodes: nodes.map(node => ({
+            id: node.id,
+            title: node.title,
+            box: [...node.pos, ...node.size],
+            values: (node.widgets ?? []).map(widget => widget.value),
+        })),
+        links: [...app.graph.links.values()].map(link =>
+            [link.origin_id, link.origin_slot, link.target_id, app.graph.getNodeById(link.target_id).inputs[link.target_slot].name]),
+        prompt: (await app.graphToPrompt()).output,
+    }
+}"""
+
+
+@pytest.fixture(scope="module")
+def page(comfy: ComfyProcess) -> Iterator[Page]:
+    if find_chromium() is None:
+        pytest.skip(f"no Chromium on this machine: none of {', '.join(NAMES)} is on PATH and CHROMIUM is not set")
+    # without it the page's first visit opens the template browser over the graph
+    comfy.post("/settings", {"Comfy.TutorialCompleted": True})
+    with chromium() as page:
+        page.open(comfy.url)
+        page.wait_for(START, timeout=120)
+        yield page
+
+
+@pytest.fixture(scope="module", params=["faceexpr_mini_quick_start.json", "faceexpr_sdxl.json"])
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def workflow(name: str) -> dict[str, Any]:
+    return dict(json.loads((WORKFLOWS / name).read_text()))
+
+
+@pytest.fixture(scope="module")
+def shown(page: Page, workflow: dict[str, Any]) -> dict[str, Any]:
+    return dict(page.call(LOAD, workflow))
+
+
+def test_the_page_knows_every_node(shown: dict[str, Any], workflow: dict[str, Any]) -> None:
+    assert shown["missing"] == []
+    assert sorted(node["id"] for node in shown["nodes"]) == sorted(node["id"] for node in workflow["nodes"])
+
+
+def test_widgets_show_the_values_of_the_file(shown: dict[str, Any], workflow: dict[str, Any]) -> None:
+    assert {node["id"]: node["values"] for node in shown["nodes"]} == {node["id"]: node["widgets_values"] for node in workflow["nodes"]}
+
+
+def test_links_end_where_the_file_says(shown: dict[str, Any], workflow: dict[str, Any]) -> None:
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    expected = [[source, output, target, nodes[target]["inputs"][slot]["name"]] for _, source, output, target, slot, _ in workflow["links"]]
+    assert sorted(shown["links"]) == sorted(expected)
+
+
+def test_the_page_queues_the_api_twin(shown: dict[str, Any], name: str) -> None:
+    assert shown["prompt"] == json.loads((WORKFLOWS / "api" / name).read_text())
+
+
+def test_nodes_keep_their_size_and_do_not_overlap(shown: dict[str, Any], workflow: dict[str, Any]) -> None:
+    boxes = {node["id"]: node["box"] for node in shown["nodes"]}
+    assert boxes == {node["id"]: [*node["pos"], *node["size"]] for node in workflow["nodes"]}
+    for (one, a), (other, b) in itertools.combinations(boxes.items(), 2):
+        apart = a[0] + a[2] <= b[0] or b[0] + b[2] <= a[0] or a[1] + a[3] + TITLE_HEIGHT <= b[1] or b[1] + b[3] + TITLE_HEIGHT <= a[1]
+        assert apart, (one, other)
+
+
+def test_the_page_reports_no_error(page: Page, shown: dict[str, Any]) -> None:
+    assert page.errors() == []
