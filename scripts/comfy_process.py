@@ -253,7 +253,7 @@ def comfyui(home: Path, extra: Sequence[str] = ("--cpu",)) -> Iterator[ComfyProc
     port = free_port()
     log_path = home / "comfyui.log"
     environment = {name: value for name, value in os.environ.items() if name not in ("COMFYUI_PATH", "FACEEXPR_MODELS")}
-    environment |= {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    environment |= {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             [*command_line(home, port), *extra], cwd=home, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
