@@ -76,7 +76,7 @@ def lora_file(path: Path, pipe, strength: float) -> Path:
 
 
 def test_a_kohya_lora_changes_the_picture_by_its_strength(tmp_path: Path, pipe) -> None:
-    lora = lora_file(tmp_path / "person.safetensors", pipe, 0.5)
+    lora = lora_file(tmp_path / "person.safetensors", pipe, 4.0)
     options = ("--expression", "neutral", "--width", "64", "--height", "64")
     (plain,) = generate(tmp_path / "plain", *options)
     (off,) = generate(tmp_path / "off", *options, "--lora", str(lora), "--lora_strength", "0")

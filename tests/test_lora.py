@@ -37,7 +37,7 @@ def adapted(pipe: StableDiffusionXLPipeline) -> tuple[UNet2DConditionModel, dict
     generator = torch.Generator().manual_seed(5)
     layers = add_lora(unet, RANK, ALPHA, generator)
     for _, up in layers.values():
-        torch.nn.init.normal_(up, std=0.1, generator=generator)
+        torch.nn.init.normal_(up, std=0.3, generator=generator)
     return unet, to_kohya(layers, ALPHA)
 
 

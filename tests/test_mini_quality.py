@@ -1,0 +1,57 @@
+"""Mini is good enough to try things on. Bounds lie below what `faceexpr_core.mini.recipe.check` measures; its README has the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from faceexpr_core import diffusers_host, mini, text
+from faceexpr_core.evaluate import CLASSES, ExpressionMeter, IdentityMeter
+
+CAPTIONS = (
+    "a photo of a young woman, tan skin, long red hair, blue background",
+    "a photo of a middle-aged man, fair skin, short black hair, green background",
+    "a photo of an old man, brown skin, short grey hair, white background",
+)
+VAE_KEEPS = 0.8
+EXPRESSIONS_RIGHT = 0.3
+
+
+@pytest.fixture(scope="module")
+def pipe() -> object:
+    return diffusers_host.load_pipeline("mini")
+
+
+@pytest.fixture(scope="module")
+def meter(model_folder: Path) -> Iterator[ExpressionMeter]:
+    with ExpressionMeter([model_folder]) as one:
+        yield one
+
+
+def test_the_vae_keeps_faces_it_never_saw(pipe, meter: ExpressionMeter, model_folder: Path) -> None:
+    sheet = np.asarray(Image.open(Path(__file__).parent / "data" / "rendered_faces.jpg"))
+    renders = np.stack([sheet[y : y + 128, x : x + 128] for y in range(0, sheet.shape[0], 128) for x in range(0, 512, 128)])
+    decoded = diffusers_host.decode_latents(pipe, diffusers_host.encode_images(pipe, torch.from_numpy(renders))).numpy()
+    with IdentityMeter([model_folder], meter.detector) as identity:
+        similarities = [identity.embed(a) @ identity.embed(b) for a, b in zip(renders, decoded, strict=True)]
+    assert np.mean(similarities) > VAE_KEEPS
+
+
+def test_captions_give_faces_with_the_expression_asked(pipe, meter: ExpressionMeter) -> None:
+    count = partial(diffusers_host.count_tokens, pipe)
+    faces, right = [], []
+    for seed, caption in enumerate(CAPTIONS):
+        built = [text.build_prompts(caption, text.expression_terms(name), count) for name in ("neutral", *CLASSES)]
+        side = mini.RESOLUTION
+        drawn = [diffusers_host.generate(pipe, one, seed=seed, cfg=4.0, width=side, height=side)[0].numpy() for one in built]
+        neutral, *others = (meter.face(picture) for picture in drawn)
+        faces += [neutral is not None, *(face is not None for face in others)]
+        right += [meter.measure(face, neutral).hits(asked) for asked, face in zip(CLASSES, others, strict=True)]
+    assert np.mean(faces) > 0.85
+    assert np.mean(right) > EXPRESSIONS_RIGHT  # by chance 0.14
