@@ -19,9 +19,8 @@ class Renders:
     `images` uint8 [N, 128, 128, 3], `parts` uint8 [N, 128, 128], `attributes` list of N dicts.
     """
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.limit = limit
         self.shards: list[str] = []
         self.images = np.zeros((0, 128, 128, 3), np.uint8)
         self.parts = np.zeros((0, 128, 128), np.uint8)
@@ -33,8 +32,6 @@ class Renders:
 
     def refresh(self) -> None:
         new = [p for p in sorted(self.folder.glob("*.npz")) if p.name not in self.shards and p.with_suffix(".jsonl").exists()]
-        if self.limit is not None and len(self) >= self.limit:
-            return
         images, parts = [self.images], [self.parts]
         for path in new:
             with np.load(path) as shard:

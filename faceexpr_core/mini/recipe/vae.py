@@ -1,6 +1,6 @@
 """Train Mini's VAE on renders.
 
-`accelerate launch --cpu --num_processes 2 -m faceexpr_core.mini.recipe.vae --renders D --output_dir O --minutes 35`
+`python -m torch.distributed.run --nproc_per_node 2 -m faceexpr_core.mini.recipe.vae --renders D --output_dir O --minutes 35`
 
 Loss: L1 over a Laplacian pyramid, each pixel weighted by the part of the face it shows. Latents get noise of a few per cent of their own
 spread, so that neighbouring latents decode alike; the scale itself is free and ends up in `scaling_factor`.
