@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .units import ACTION_UNITS
+from ...expressions import ACTION_UNITS
 
 CANONICAL_SHARE = 0.7
 BARE_SHARE = 0.1
@@ -49,7 +49,7 @@ def hair(attributes: Mapping[str, Any], rng: np.random.Generator | None = None) 
 
 def expression_phrase(attributes: Mapping[str, Any], rng: np.random.Generator | None = None) -> str:
     """`sad expression` or, with an rng, one of its variants; the phrases of action units where there are such."""
-    units = [ACTION_UNITS[unit][1] for unit in attributes["action_units"]]
+    units = [ACTION_UNITS[unit].phrase for unit in attributes["action_units"]]
     if attributes["expression"] is None:
         if rng is not None:
             rng.shuffle(units)

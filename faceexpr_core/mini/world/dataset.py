@@ -38,7 +38,7 @@ def draw(head: Head, shown: Shown, rng: np.random.Generator, size: int = 128) ->
     """One picture in a random scene."""
     from .render import BACKGROUNDS, Scene, render
 
-    full = combined(*(ACTION_UNITS[unit][0] for unit in shown.action_units)) if shown.expression is None \
+    full = combined(*(ACTION_UNITS[unit] for unit in shown.action_units)) if shown.expression is None \
         else EXPRESSIONS[shown.expression]
     weights = {unit: round(w * float(rng.uniform(*WEIGHT_JITTER)), 4)
                for unit, w in scaled(full, shown.intensity).items()}
@@ -126,7 +126,7 @@ def _intensity(rng: np.random.Generator) -> float:
 def _action_units(rng: np.random.Generator) -> tuple[int, ...]:
     """One action unit or two that share no facial unit."""
     first, second = (int(unit) for unit in rng.choice(list(ACTION_UNITS), 2, replace=False))
-    alone = rng.random() < 0.6 or set(ACTION_UNITS[first][0]) & set(ACTION_UNITS[second][0])
+    alone = rng.random() < 0.6 or set(ACTION_UNITS[first]) & set(ACTION_UNITS[second])
     return (first,) if alone else (first, second)
 
 

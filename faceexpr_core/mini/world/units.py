@@ -26,27 +26,27 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     "shocked": {"jawOpen": 1.25, "browInnerUp": 1.6, **_both("browOuterUp", 1.6), **_both("eyeWide", 1.3)},
 }
 
-# FACS number: (ARKit units, English phrase)
-ACTION_UNITS: dict[int, tuple[dict[str, float], str]] = {
-    1: ({"browInnerUp": 1.8}, "raised inner brows"),
-    2: (_both("browOuterUp", 1.7), "raised outer brows"),
-    4: (_both("browDown", 1.7), "lowered brows"),
-    5: (_both("eyeWide", 1.4), "wide open eyes"),
-    6: (_both("cheekSquint", 1.0), "raised cheeks"),
-    7: (_both("eyeSquint", 1.2), "tightened eyelids"),
-    9: (_both("noseSneer", 1.6), "wrinkled nose"),
-    10: (_both("mouthUpperUp", 1.5), "raised upper lip"),
-    12: (_both("mouthSmile", 1.0), "lip corners pulled up"),
-    15: (_both("mouthFrown", 1.5), "lip corners pulled down"),
-    17: ({"mouthShrugLower": 1.0, "mouthShrugUpper": 0.4}, "raised chin"),
-    20: (_both("mouthStretch", 1.5), "stretched lips"),
-    23: ({"mouthRollLower": 0.7, "mouthRollUpper": 0.7}, "tightened lips"),
-    24: (_both("mouthPress", 1.5), "pressed lips"),
-    25: ({**_both("mouthLowerDown", 0.6), **_both("mouthUpperUp", 0.25), "jawOpen": 0.08}, "parted lips"),
-    26: ({"jawOpen": 0.45}, "jaw dropped"),
-    27: ({"jawOpen": 1.0}, "mouth wide open"),
-    43: (_both("eyeBlink", 1.0), "eyes closed"),
-    46: ({"eyeBlinkLeft": 1.0, "cheekSquintLeft": 0.3}, "winking"),
+# FACS number -> ARKit units; the phrases stand in faceexpr_core/expressions.py
+ACTION_UNITS: dict[int, dict[str, float]] = {
+    1: {"browInnerUp": 1.8},
+    2: _both("browOuterUp", 1.7),
+    4: _both("browDown", 1.7),
+    5: _both("eyeWide", 1.4),
+    6: _both("cheekSquint", 1.0),
+    7: _both("eyeSquint", 1.2),
+    9: _both("noseSneer", 1.6),
+    10: _both("mouthUpperUp", 1.5),
+    12: _both("mouthSmile", 1.0),
+    15: _both("mouthFrown", 1.5),
+    17: {"mouthShrugLower": 1.0, "mouthShrugUpper": 0.4},
+    20: _both("mouthStretch", 1.5),
+    23: {"mouthRollLower": 0.7, "mouthRollUpper": 0.7},
+    24: _both("mouthPress", 1.5),
+    25: {**_both("mouthLowerDown", 0.6), **_both("mouthUpperUp", 0.25), "jawOpen": 0.08},
+    26: {"jawOpen": 0.45},
+    27: {"jawOpen": 1.0},
+    43: _both("eyeBlink", 1.0),
+    46: {"eyeBlinkLeft": 1.0, "cheekSquintLeft": 0.3},
 }
 
 
