@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def loss_picture(curves: Mapping[str, Sequence[float]], width: int = 768, height: int = 432) -> np.ndarray:
     """Draw each named loss over the steps, faint as measured and strong as a moving mean over a tenth of the run.
 
-    Each needs one value at least. Returns uint8 [height, width, 3].
+    Each needs one value at least; steps with NaN, where that loss was not taken, are left out. Returns uint8 [height, width, 3].
     """
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,12 +21,15 @@ def loss_picture(curves: Mapping[str, Sequence[float]], width: int = 768, height
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="step", ylabel="loss")
-    for position, (name, values) in enumerate(curves.items()):
-        steps = np.arange(1, len(values) + 1)
+    for position, (name, curve) in enumerate(curves.items()):
+        given = np.asarray(curve, dtype=float)
+        taken = np.flatnonzero(np.isfinite(given))
+        steps, values = taken + 1, given[taken]
         window = max(1, len(values) // 10)
         axes.plot(steps, values, color=f"C{position}", alpha=0.3, linewidth=0.8)
-        mean = np.convolve(values, np.ones(window) / window, mode="valid")
-        axes.plot(steps[window - 1 :], mean, color=f"C{position}", linewidth=2, label=name)
+        if len(values):
+            mean = np.convolve(values, np.ones(window) / window, mode="valid")
+            axes.plot(steps[window - 1 :], mean, color=f"C{position}", linewidth=2, label=name)
     if curves:
         axes.legend(frameon=False)
     axes.grid(alpha=0.3)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,10 +24,12 @@ ImageEncoder = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """N photos, encoded; float32 on the CPU.
+    """N pictures, encoded; float32 on the CPU.
 
     `latents` [N, 4, h, w]; `prompt_embeds` [N, 77, C]; `pooled` [N, P]; `time_ids` [N, 6] = original height, width,
     crop top, left, target height, width (SDXL, Podell et al. 2307.01952, section 2.2); `weights` [N, 1, h, w], mean 1.
+    `empty_embeds` [1, 77, C] and `empty_pooled` [1, P] are those of no caption, for caption dropout. `source` says in a few letters
+    what was encoded, so that a stopped run knows its photos again; encoders need not repeat to the bit.
     """
 
     latents: Tensor
@@ -34,6 +37,9 @@ class TrainingSet:
     pooled: Tensor
     time_ids: Tensor
     weights: Tensor
+    empty_embeds: Tensor | None = None
+    empty_pooled: Tensor | None = None
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -41,18 +47,54 @@ class TrainingSet:
     def map(self, change: Callable[[Tensor], Tensor]) -> TrainingSet:
         """The same set with `change` applied to every tensor."""
         return TrainingSet(
-            change(self.latents), change(self.prompt_embeds), change(self.pooled), change(self.time_ids), change(self.weights)
+            change(self.latents),
+            change(self.prompt_embeds),
+            change(self.pooled),
+            change(self.time_ids),
+            change(self.weights),
+            None if self.empty_embeds is None else change(self.empty_embeds),
+            None if self.empty_pooled is None else change(self.empty_pooled),
+            self.source,
         )
 
     def select(self, photos: Sequence[int]) -> TrainingSet:
-        """The photos at these positions, in this order, repeats allowed."""
+        """The pictures at these positions, in this order, repeats allowed."""
         index = torch.tensor(photos, device=self.latents.device)
-        return self.map(lambda tensor: tensor[index])
+        return replace(
+            self,
+            latents=self.latents[index],
+            prompt_embeds=self.prompt_embeds[index],
+            pooled=self.pooled[index],
+            time_ids=self.time_ids[index],
+            weights=self.weights[index],
+        )
+
+    def without_captions(self, dropped: Tensor) -> TrainingSet:
+        """The same pictures, those where `dropped` (bool [N]) with the empty caption. Raises FaceExprError when that was not encoded."""
+        if self.empty_embeds is None or self.empty_pooled is None:
+            raise FaceExprError("Captions cannot be dropped: the set holds no embedding of the empty caption. Set caption_dropout to 0.")
+        return replace(
+            self,
+            prompt_embeds=torch.where(dropped[:, None, None], self.empty_embeds, self.prompt_embeds),
+            pooled=torch.where(dropped[:, None], self.empty_pooled, self.pooled),
+        )
+
+    def digest(self) -> str:
+        """`source`, or a digest of the tensors where there is none."""
+        return self.source or digest_of(self.latents, self.prompt_embeds, self.pooled, self.time_ids, self.weights)
 
 
-def build_training_set(subject: Subject, encode_text: TextEncoder, encode_images: ImageEncoder, background_weight: float) -> TrainingSet:
+def build_training_set(
+    subject: Subject,
+    encode_text: TextEncoder,
+    encode_images: ImageEncoder,
+    background_weight: float,
+    captions: bool = True,
+    flip: bool = False,
+) -> TrainingSet:
     """Encode a subject with the host's own text encoders and VAE (ComfyUI's in the node, diffusers' on the command line).
 
+    Without `captions` every photo is learned as `a photo of <trigger> <class word>`. `flip` adds each photo mirrored, after all others.
     Raises FaceExprError without photos, with a background weight outside 0..1, or when an encoder gives values that are not finite.
     """
     import numpy as np
@@ -61,24 +103,55 @@ def build_training_set(subject: Subject, encode_text: TextEncoder, encode_images
         raise FaceExprError(f"The background weight is {background_weight}; it must lie between 0 (only the face counts) and 1.")
     if not subject.photos:
         raise FaceExprError("The subject has no photos; training needs at least one, six to twenty are best.")
-    images = torch.from_numpy(np.stack([photo.image for photo in subject.photos])).float() / 255
+    pictures = np.stack([photo.image for photo in subject.photos])
     masks = torch.from_numpy(np.stack([photo.mask() for photo in subject.photos]))
-    latents = _plain(encode_images(images), "latents")
-    prompt_embeds, pooled = encode_text([photo.caption for photo in subject.photos])
-    time_ids = [(*photo.original_size, *photo.crop_top_left, *photo.target_size) for photo in subject.photos]
+    texts = [photo.caption if captions else instance_prompt(subject) for photo in subject.photos]
+    size_ids = [(*photo.original_size, *photo.crop_top_left, *photo.target_size) for photo in subject.photos]
+    source = digest_of(pictures.tobytes(), repr((texts, size_ids, background_weight, flip)).encode())
+    images = torch.from_numpy(pictures).float() / 255
+    if flip:
+        images, masks = torch.cat([images, images.flip(2)]), torch.cat([masks, masks.flip(2)])
+        texts, size_ids = texts * 2, size_ids * 2
+    latents = plain(encode_images(images), "latents")
+    prompt_embeds, pooled = encode_text([*texts, ""])
+    prompt_embeds, pooled = plain(prompt_embeds, "text embeddings"), plain(pooled, "pooled text embeddings")
     return TrainingSet(
         latents=latents,
-        prompt_embeds=_plain(prompt_embeds, "text embeddings"),
-        pooled=_plain(pooled, "pooled text embeddings"),
-        time_ids=torch.tensor(time_ids, dtype=torch.float32),
+        prompt_embeds=prompt_embeds[:-1],
+        pooled=pooled[:-1],
+        time_ids=torch.tensor(size_ids, dtype=torch.float32),
         weights=face_weights(masks, background_weight, *latents.shape[-2:]),
+        empty_embeds=prompt_embeds[-1:],
+        empty_pooled=pooled[-1:],
+        source=source,
     )
 
 
-def _plain(tensor: Tensor, what: str) -> Tensor:
+def instance_prompt(subject: Subject) -> str:
+    """`a photo of <trigger> <class word>`: the person without an expression."""
+    return " ".join(["a photo of", *(word for word in (subject.trigger, subject.class_word) if word)])
+
+
+def class_prompt(subject: Subject) -> str:
+    """`a photo of a <class word>`, which stands for everybody; `person` where the class word is empty."""
+    return f"a photo of a {subject.class_word or 'person'}"
+
+
+def plain(tensor: Tensor, what: str) -> Tensor:
+    """`tensor` float32 on the CPU, a copy fit for autograd. Raises FaceExprError, naming `what`, when it is not finite."""
     if not torch.isfinite(tensor).all():
         raise FaceExprError(
             f"The {what} of the photos contain values that are not numbers; "
             "an encoder that overflows in half precision does this: run it in float32 (ComfyUI: --fp32-vae, --fp32-text-enc)."
         )
     return tensor.detach().to("cpu", torch.float32).clone()
+
+
+def digest_of(*parts: Tensor | bytes) -> str:
+    """Sixteen hexadecimal digits of the SHA-256 of `parts`."""
+    total = hashlib.sha256()
+    for part in parts:
+        content = part if isinstance(part, bytes) else part.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
+        total.update(len(content).to_bytes(8, "little"))
+        total.update(content)
+    return total.hexdigest()[:16]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import math
+import re
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from faceexpr_core import mini
+from faceexpr_core.crafting import CraftingSet
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.preview import preview_latents
-from faceexpr_core.train_settings import TrainSettings
+from faceexpr_core.loss_plot import loss_picture
+from faceexpr_core.preview import contact_sheet, preview_latents
+from faceexpr_core.progress import duration, progress_text
+from faceexpr_core.train_settings import PRESETS, TrainSettings, parse_settings, preset_settings
 from faceexpr_core.training import Step, add_lora, train_lora
 from faceexpr_core.training_set import TrainingSet
 
@@ -48,35 +54,49 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_losses_and_lora_equal_a_short_independent_loop(shipped: UNet2DConditionModel, unet: UNet2DConditionModel) -> None:
-    data, settings = photos(), few(steps=3, batch_size=2, accumulation=2, max_grad_norm=0.5, weight_decay=0.1)
+REFERENCE = [
+    few(batch_size=2, accumulation=2, max_grad_norm=0.5, weight_decay=0.1),
+    preset_settings("paper", steps=3, seed=7),
+    few(prediction="v_prediction", min_snr_gamma=1.0),
+]
+
+
+@pytest.mark.parametrize("settings", REFERENCE, ids=["batches", "paper", "velocity"])
+def test_losses_and_lora_equal_a_short_independent_loop(
+    shipped: UNet2DConditionModel, unet: UNet2DConditionModel, settings: TrainSettings
+) -> None:
+    data, size = photos(), settings.batch_size
     result = train_lora(unet, data, settings)
 
     reference = copy.deepcopy(shipped).requires_grad_(False)
     generator = torch.Generator().manual_seed(7)
     layers = add_lora(reference, 4, 4.0, generator)
     parameters = [weight for pair in layers.values() for weight in pair]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     abar = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
     order: list[int] = []
     for expected in result.losses:
         step_loss = 0.0
-        for _ in range(2):
-            if len(order) < 2:
+        for _ in range(settings.accumulation):
+            if len(order) < size:
                 order += torch.randperm(3, generator=generator).tolist()
-            batch, order = order[:2], order[2:]
-            t = torch.randint(1000, (2,), generator=generator)
-            noise = torch.randn(2, 4, 8, 8, generator=generator)
-            kept = abar[t].view(2, 1, 1, 1)
-            noisy = kept.sqrt() * data.latents[batch] + (1 - kept).sqrt() * noise
+            batch, order = order[:size], order[size:]
+            t = torch.randint(1000, (size,), generator=generator)
+            noise = torch.randn(size, 4, 8, 8, generator=generator)
+            kept = abar[t].view(size, 1, 1, 1)
+            clean = data.latents[batch]
             extra = {"text_embeds": data.pooled[batch], "time_ids": data.time_ids[batch]}
-            epsilon = reference(noisy, t, data.prompt_embeds[batch], added_cond_kwargs=extra).sample
+            noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+            predicted = reference(noisy, t, data.prompt_embeds[batch], added_cond_kwargs=extra).sample
+            velocity = settings.prediction == "v_prediction"
+            target = kept.sqrt() * noise - (1 - kept).sqrt() * clean if velocity else noise
             snr = abar[t] / (1 - abar[t])
-            per_photo = (data.weights[batch] * (epsilon - noise) ** 2).mean(dim=(1, 2, 3))
-            loss = (torch.minimum(snr, torch.tensor(5.0)) / snr * per_photo).mean() / 2
+            weight = torch.minimum(snr, torch.tensor(settings.min_snr_gamma)) / (snr + velocity)
+            per_photo = (data.weights[batch] * (predicted - target) ** 2).mean(dim=(1, 2, 3))
+            loss = (weight * per_photo).mean() / settings.accumulation
             loss.backward()
             step_loss += loss.item()
-        torch.nn.utils.clip_grad_norm_(parameters, 0.5)
+        torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
         assert step_loss == pytest.approx(expected, rel=1e-5)
@@ -84,6 +104,125 @@ def test_losses_and_lora_equal_a_short_independent_loop(shipped: UNet2DCondition
         key = "lora_unet_" + name.replace(".", "_")
         assert torch.allclose(result.lora[f"{key}.lora_down.weight"], down, atol=1e-5)
         assert torch.allclose(result.lora[f"{key}.lora_up.weight"], up, atol=1e-5)
+
+
+def pairs(person_is_class: bool = False, same_phrase: bool = False) -> CraftingSet:
+    generator = torch.Generator().manual_seed(5)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    base, base_pooled, person, person_pooled = draw(2, 2, 77, 96), draw(2, 2, 64), draw(2, 2, 77, 96), draw(2, 2, 64)
+    if person_is_class:
+        person, person_pooled = base, base_pooled
+    if same_phrase:
+        person, person_pooled = person[:, :1].expand(-1, 2, -1, -1), person_pooled[:, :1].expand(-1, 2, -1)
+    return CraftingSet(("happy", "sad"), person, person_pooled, base, base_pooled)
+
+
+WHOLE = few(steps=1, prior="distill", crafting_weight=0.5, crafting_every=1)
+
+
+def test_at_the_start_distillation_is_0_and_crafting_0_where_the_person_is_the_class(unet: UNet2DConditionModel) -> None:
+    curves = train_lora(unet, photos(), WHOLE, crafting=pairs(person_is_class=True)).curves
+    assert curves["prior"][0] == pytest.approx(0, abs=1e-9)
+    assert curves["crafting"][0] == pytest.approx(0, abs=1e-3)
+
+
+def test_at_the_start_crafting_is_1_where_the_phrase_has_no_effect(unet: UNet2DConditionModel) -> None:
+    curves = train_lora(unet, photos(), WHOLE, crafting=pairs(same_phrase=True)).curves
+    assert curves["crafting"][0] == pytest.approx(1, abs=0.02)  # delta takes a little
+
+
+def test_each_part_of_the_loss_is_logged_and_weighed(unet: UNet2DConditionModel, shipped: UNet2DConditionModel) -> None:
+    settings = few(steps=4, prior="images", prior_weight=0.5, crafting_weight=0.1, crafting_ramp=1.0)
+    result = train_lora(unet, photos(), settings, class_images=photos(5), crafting=pairs())
+    curves = result.curves
+    assert list(curves) == ["identity", "prior", "crafting"]
+    assert [math.isnan(value) for value in curves["crafting"]] == [True, False, True, False]
+    for step, total in enumerate(result.losses, start=1):
+        crafting = 0.0 if step % 2 else 0.1 * step / 4 * curves["crafting"][step - 1]
+        assert total == pytest.approx(curves["identity"][step - 1] + 0.5 * curves["prior"][step - 1] + crafting, rel=1e-5)
+    alone = train_lora(copy.deepcopy(shipped), photos(), few(steps=1))
+    assert alone.losses[0] == curves["identity"][0]  # the same noise whatever else is on
+    assert len({loss_picture(dict([curve])).tobytes() for curve in curves.items()}) == 3
+
+
+def test_the_prior_holds_the_class_where_it_was(shipped: UNet2DConditionModel) -> None:
+    data, common = photos(1), {"steps": 12, "learning_rate": 1e-2}
+    drift = {}
+    for weight in (0.0, 10.0):
+        settings = few(**common, prior="distill", prior_weight=weight)
+        drift[weight] = sum(train_lora(copy.deepcopy(shipped), data, settings, crafting=pairs()).curves["prior"][4:])
+    assert drift[10.0] < 0.5 * drift[0.0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (few(prior="images"), "there are no pictures of the class"),
+        (few(prior="distill"), "need the prompts of the class"),
+        (few(crafting_weight=1.0), "need the prompts of the class"),
+        (few(caption_dropout=0.5), "no embedding of the empty caption"),
+        (few(blocks="down.0"), r"down.0, where this U-Net has no attention; it has some in down.1, down.2, middle"),
+    ],
+)
+def test_what_the_settings_need_and_lack_is_told_before_the_first_step(
+    unet: UNet2DConditionModel, settings: TrainSettings, told: str
+) -> None:
+    with pytest.raises(FaceExprError, match=told):
+        train_lora(unet, photos(), settings)
+
+
+def test_only_the_blocks_asked_for_learn(unet: UNet2DConditionModel) -> None:
+    lora = train_lora(unet, photos(), few(steps=1, blocks="middle, up.0")).lora
+    assert {key.split("attentions")[0] for key in lora} == {"lora_unet_mid_block_", "lora_unet_up_blocks_0_"}
+
+
+def test_dropped_captions_are_learned_as_the_empty_one(shipped: UNet2DConditionModel) -> None:
+    data = photos()
+    empty = data.prompt_embeds[:1] * 0, data.pooled[:1] * 0
+    with_empty = TrainingSet(**{**data.__dict__, "empty_embeds": empty[0], "empty_pooled": empty[1]})
+    blank = TrainingSet(**{**data.__dict__, "prompt_embeds": data.prompt_embeds * 0, "pooled": data.pooled * 0})
+    dropped = train_lora(copy.deepcopy(shipped), with_empty, few(steps=1, caption_dropout=1.0))
+    assert dropped.losses == train_lora(copy.deepcopy(shipped), blank, few(steps=1)).losses
+
+
+def test_presets_hold_what_they_say_and_every_value_can_be_overridden() -> None:
+    paper = preset_settings("paper")
+    assert (paper.rank, paper.steps, paper.accumulation, paper.batch_size, paper.learning_rate) == (4, 400, 3, 1, 1e-4)
+    assert (paper.schedule, paper.precision, paper.min_snr_gamma, paper.optimizer) == ("constant", "fp16", 5.0, "adamw8bit")
+    assert (paper.prior, paper.crafting_weight, paper.captions, paper.ema) == ("off", 0.0, False, 0.0)
+    assert PRESETS["paper"].resolution == 512
+    assert (preset_settings("default").prior, preset_settings("low-vram").prior) == ("images", "distill")
+    assert preset_settings("paper", ema=0.5, rank=None).ema == 0.5
+    with pytest.raises(FaceExprError, match="choose one of default, paper, low-vram"):
+        preset_settings("best")
+
+
+def test_settings_are_read_from_text() -> None:
+    read = parse_settings("noise_offset=0.05, blocks=up,middle\nflip = on; rank=8")
+    assert read == {"noise_offset": 0.05, "blocks": "up,middle", "flip": True, "rank": 8}
+    assert parse_settings(" ") == {}
+
+
+def test_eight_bits_without_cuda_are_told(unet: UNet2DConditionModel) -> None:
+    (note,) = train_lora(unet, photos(), few(steps=1)).notes
+    assert "plain AdamW" in note
+
+
+def test_progress_in_words(unet: UNet2DConditionModel) -> None:
+    said: list[str] = []
+    train_lora(unet, photos(), few(steps=2), lambda step: said.append(progress_text(step)))
+    assert re.fullmatch(r"step 1 of 2, [\d.]+ (steps/s|s a step), \d+ s left, loss [\d.]+, [\d.]+ GB", said[0])
+    assert [duration(seconds) for seconds in (4.4, 185, 7800)] == ["4 s", "3 min 5 s", "2 h 10 min"]
+
+
+def test_a_sheet_holds_its_pictures_in_order() -> None:
+    pictures = [np.full((2, 3, 3), value, np.uint8) for value in (10, 20, 30)]
+    sheet = contact_sheet(pictures)
+    assert sheet.shape == (4, 6, 3)
+    assert [int(sheet[y, x, 0]) for y, x in ((0, 0), (0, 3), (2, 0), (2, 3))] == [10, 20, 30, 255]
 
 
 def test_every_attention_projection_learns_and_nothing_else(shipped: UNet2DConditionModel, unet: UNet2DConditionModel) -> None:
@@ -235,7 +374,11 @@ def test_previews_do_not_disturb_the_training(shipped: UNet2DConditionModel) -> 
         {"ema": 1.0},
         {"min_snr_gamma": -1.0},
         {"seed": -1},
-        {"schedule": "linear"},
+        {"schedule": "quadratic"},
+        {"blocks": "left"},
+        {"prior": "maybe"},
+        {"crafting_weight": -1.0},
+        {"zero_snr": True},
         {"precision": "int8"},
     ],
 )

@@ -1,0 +1,99 @@
+"""Trains on Mini once in one go and once killed by SIGKILL at ten random moments: `python killed_run.py FOLDER`.
+
+Prints how often it was killed and the latest step that it was resumed from. Each run is a fork of this process, which has imported
+everything and computed nothing: starting Python ten times would take minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import diffusers.training_utils
+import peft
+import torch
+from diffusers import UNet2DConditionModel
+
+from faceexpr_core import mini
+from faceexpr_core.crafting import CraftingSet
+from faceexpr_core.lora import save_lora
+from faceexpr_core.train_settings import TrainSettings
+from faceexpr_core.training import train_lora
+from faceexpr_core.training_set import TrainingSet
+from faceexpr_core.training_state import StateFolder, read_state
+
+assert diffusers.training_utils and peft  # the trainer imports them late
+KILLS = 10
+SETTINGS = TrainSettings(rank=4, steps=36, accumulation=1, learning_rate=1e-3, crafting_weight=0.05, crafting_every=4, schedule="cosine")
+
+
+def train(folder: Path, name: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    sizes = torch.tensor([[128.0, 128.0, 0.0, 0.0, 128.0, 128.0]]).repeat(3, 1)
+    photos = TrainingSet(draw(3, 4, 8, 8), draw(3, 77, 96), draw(3, 64), sizes, torch.ones(3, 1, 8, 8))
+    pairs = CraftingSet(("happy",), draw(1, 2, 77, 96), draw(1, 2, 64), draw(1, 2, 77, 96), draw(1, 2, 64))
+    states = StateFolder(folder / f"{name}_states", every=1)
+    unet = UNet2DConditionModel.from_pretrained(mini.path() / "unet", torch_dtype=torch.float32)
+    result = train_lora(unet, photos, SETTINGS, crafting=pairs, states=states)
+    told = {"losses": json.dumps(result.losses), "curves": json.dumps(result.curves)}
+    save_lora(folder / f"{name}.safetensors", result.lora, told, torch.float32)
+
+
+def forked(work: Callable[[], None]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+        os._exit(0)
+    except BaseException as reason:
+        print(repr(reason), file=sys.stderr)
+        os._exit(1)
+
+
+def newest_step(folder: Path) -> int:
+    """As the files' names say, whether whole or not."""
+    return max((int(file.stem.removeprefix("step")) for file in StateFolder(folder).files()), default=0)
+
+
+def check_whole(folder: Path) -> None:
+    for file in StateFolder(folder).files():
+        read_state(file)
+
+
+def main(folder: Path) -> None:
+    started = time.monotonic()
+    _, status = os.waitpid(forked(lambda: train(folder, "whole")), 0)
+    assert status == 0
+    a_step = (time.monotonic() - started) / SETTINGS.steps
+    chance, killed = random.Random(7), folder / "killed_states"
+    resumed_at = 0
+    for _ in range(KILLS):
+        before = newest_step(killed)
+        resumed_at = max(resumed_at, before)
+        goal = before + chance.randint(0, 1)
+        child = forked(lambda: train(folder, "killed"))
+        while newest_step(killed) < goal:
+            time.sleep(a_step / 10)
+        time.sleep(chance.uniform(0, 1.5 * a_step))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), "the run ended before it was killed"
+        check_whole(killed)
+    _, status = os.waitpid(forked(lambda: train(folder, "killed")), 0)
+    assert status == 0
+    print(KILLS, resumed_at)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

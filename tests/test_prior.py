@@ -1,0 +1,117 @@
+"""Pictures of the class: drawn once, spread over the expressions, kept whole, encoded for training."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.expressions import EXPRESSIONS
+from faceexpr_core.prior import ClassImage, build_class_set, prior_folder, prior_images, prior_prompts
+
+SETTINGS = {"model": "abc", "side": 16, "steps": 20}
+
+
+class Painter:
+    """Draws noise of its seed, and keeps count."""
+
+    def __init__(self) -> None:
+        self.drawn: list[tuple[str, int]] = []
+
+    def __call__(self, prompt: str, seed: int) -> np.ndarray:
+        self.drawn.append((prompt, seed))
+        return np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+def test_prompts_are_spread_evenly_over_the_expressions() -> None:
+    prompts = prior_prompts("a photo of a woman", 2 * len(EXPRESSIONS) + 1)
+    counts = Counter(prompts)
+    assert prompts[0] == "a photo of a woman, neutral expression" and prompts[1] == "a photo of a woman, happy expression"
+    assert len(counts) == len(EXPRESSIONS) and set(counts.values()) == {2, 3}
+
+
+def test_a_picture_is_drawn_once_and_a_longer_list_draws_only_what_is_missing(tmp_path: Path) -> None:
+    painter, prompts = Painter(), prior_prompts("a photo of a man", 5)
+    first = prior_images(tmp_path, prompts[:3], painter, SETTINGS)
+    again = prior_images(tmp_path, prompts, painter, SETTINGS)
+    assert [seed for _, seed in painter.drawn] == [0, 1, 2, 3, 4]
+    assert [one.prompt for one in again] == prompts
+    assert all(np.array_equal(one.image, other.image) for one, other in zip(first, again, strict=False))
+    home = prior_folder(tmp_path, SETTINGS)
+    assert json.loads((home / "prior.json").read_text()) == SETTINGS
+    assert sorted(file.name for file in home.iterdir()) == [*(f"{seed:05}.png" for seed in range(5)), "prior.json"]
+
+
+def test_other_settings_and_other_prompts_are_drawn_anew(tmp_path: Path) -> None:
+    painter = Painter()
+    prior_images(tmp_path, ["a"], painter, SETTINGS)
+    prior_images(tmp_path, ["a"], painter, {**SETTINGS, "steps": 21})
+    prior_images(tmp_path, ["b"], painter, SETTINGS)
+    assert painter.drawn == [("a", 0), ("a", 0), ("b", 0)]
+
+
+def test_a_broken_picture_is_drawn_again(tmp_path: Path) -> None:
+    painter = Painter()
+    prior_images(tmp_path, ["a", "a"], painter, SETTINGS)
+    path = prior_folder(tmp_path, SETTINGS) / "00001.png"
+    path.write_bytes(path.read_bytes()[:200])
+    images = prior_images(tmp_path, ["a", "a"], painter, SETTINGS)
+    assert painter.drawn[2:] == [("a", 1)]
+    assert np.array_equal(np.asarray(Image.open(path)), images[1].image)
+
+
+def test_what_stops_the_drawing_leaves_the_pictures_so_far(tmp_path: Path) -> None:
+    def cancel(done: int, of: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    painter = Painter()
+    with pytest.raises(KeyboardInterrupt):
+        prior_images(tmp_path, ["a"] * 4, painter, SETTINGS, cancel)
+    prior_images(tmp_path, ["a"] * 4, painter, SETTINGS)
+    assert [seed for _, seed in painter.drawn] == [0, 1, 2, 3]
+
+
+def test_ranks_share_the_drawing(tmp_path: Path) -> None:
+    painters = [Painter(), Painter()]
+    for rank, painter in enumerate(painters):
+        prior_images(tmp_path, ["a"] * 5, painter, SETTINGS, share=(rank, 2))
+    assert [[seed for _, seed in painter.drawn] for painter in painters] == [[0, 2, 4], [1, 3]]
+    assert len(prior_images(tmp_path, ["a"] * 5, painters[0], SETTINGS)) == 5 and len(painters[0].drawn) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FaceExprError, match="could not be kept"):
+        prior_images(tmp_path / "file", ["a"], Painter(), SETTINGS)
+
+
+def encode_text(prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    lengths = torch.tensor([float(len(prompt)) for prompt in prompts])
+    return lengths.view(-1, 1, 1).expand(-1, 77, 4), lengths.view(-1, 1).expand(-1, 3)
+
+
+def encode_images(images: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.avg_pool2d(images.movedim(-1, 1), 8)[:, [0, 1, 2, 0]]
+
+
+def test_the_set_holds_each_pictures_own_prompt_and_uncropped_size() -> None:
+    images = [ClassImage(np.full((16, 24, 3), value, np.uint8), prompt) for value, prompt in ((0, "a"), (255, "bcd"), (51, "a"))]
+    data = build_class_set(images, encode_text, encode_images)
+    assert data.latents[:, 0, 0, 0].tolist() == pytest.approx([0, 1, 0.2])
+    assert data.prompt_embeds[:, 0, 0].tolist() == [1, 3, 1] and data.pooled[:, 0].tolist() == [1, 3, 1]
+    assert data.time_ids.tolist() == [[16, 24, 0, 0, 16, 24]] * 3
+    assert torch.equal(data.weights, torch.ones(3, 1, 2, 3))
+
+
+def test_no_pictures_and_pictures_of_two_sizes_are_refused() -> None:
+    two = [ClassImage(np.zeros((8, side, 3), np.uint8), "a") for side in (8, 16)]
+    for images, told in (([], "no pictures of the class"), (two, "have 2 sizes")):
+        with pytest.raises(FaceExprError, match=told):
+            build_class_set(images, encode_text, encode_images)

@@ -1,0 +1,234 @@
+"""No moment loses a run: interrupts, kill -9, broken files, changed settings."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from faceexpr_core.crafting import CraftingSet
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.lora import read_lora
+from faceexpr_core.train_settings import TrainSettings
+from faceexpr_core.training import Step, TrainResult, train_lora
+from faceexpr_core.training_set import TrainingSet
+from faceexpr_core.training_state import RunState, StateFolder, read_state, replace_file, write_state
+
+EVERYTHING = TrainSettings(
+    rank=2,
+    steps=8,
+    batch_size=2,
+    accumulation=1,
+    learning_rate=1e-2,
+    schedule="cosine",
+    warmup=3,
+    noise_offset=0.1,
+    caption_dropout=0.3,
+    prior="distill",
+    crafting_weight=0.5,
+    ema=0.9,
+    seed=3,
+)
+GENERATOR = torch.Generator().manual_seed(1)
+
+
+def changed(**changes: object) -> TrainSettings:
+    return TrainSettings(**{**EVERYTHING.__dict__, **changes})  # type: ignore[arg-type]
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=GENERATOR)
+
+
+PHOTOS = TrainingSet(
+    draw(3, 4, 8, 8), draw(3, 7, 8), draw(3, 6), torch.ones(3, 6), torch.ones(3, 1, 8, 8), draw(1, 7, 8), draw(1, 6), "three photos"
+)
+PAIRS = CraftingSet(("happy", "sad"), draw(2, 2, 7, 8), draw(2, 2, 6), draw(2, 2, 7, 8), draw(2, 2, 6))
+
+
+def toy_unet() -> UNet2DConditionModel:
+    """SDXL's kinds of blocks at 8 and 16 channels."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return UNet2DConditionModel(
+            block_out_channels=(8, 16),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            attention_head_dim=(1, 2),
+            norm_num_groups=4,
+            cross_attention_dim=8,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=4,
+            projection_class_embeddings_input_dim=6 + 6 * 4,
+        )
+
+
+class Stop(BaseException):
+    pass
+
+
+def train(states: StateFolder | None = None, stop_at: int | None = None, settings: TrainSettings = EVERYTHING, **rest) -> TrainResult:
+    def on_step(step: Step) -> None:
+        if step.number == stop_at:
+            raise Stop
+
+    return train_lora(rest.pop("unet", None) or toy_unet(), rest.pop("data", PHOTOS), settings, on_step, crafting=PAIRS, states=states)
+
+
+@pytest.fixture(scope="module")
+def never_stopped() -> TrainResult:
+    return train()
+
+
+def assert_same(result: TrainResult, expected: TrainResult) -> None:
+    assert result.stopped_by is None and result.steps == expected.steps
+    assert result.losses == expected.losses
+    assert result.lora.keys() == expected.lora.keys()
+    assert all(torch.equal(result.lora[key], value) for key, value in expected.lora.items())
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_a_run_stopped_at_random_steps_ends_as_one_never_stopped(tmp_path: Path, never_stopped: TrainResult, every: int) -> None:
+    states, chance = StateFolder(tmp_path / "run", every=every), random.Random(every)
+    done = 0
+    while done < 7:
+        stopped = train(states, stop_at=(done := done + chance.randint(1, 4)))
+        assert stopped.steps == min(done, 8)
+    result = train(states)
+    assert_same(result, never_stopped)
+    assert [len(curve) for curve in result.curves.values()] == [8, 8, 8]
+
+
+def test_a_step_broken_off_in_the_middle_is_done_again(tmp_path: Path, never_stopped: TrainResult) -> None:
+    states, unet, calls = StateFolder(tmp_path, every=100), toy_unet(), []
+
+    def break_off(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+
+    unet.mid_block.register_forward_hook(break_off)
+    stopped = train(states, unet=unet)
+    assert isinstance(stopped.stopped_by, KeyboardInterrupt) and 2 <= stopped.steps < 7
+    assert_same(train(states), never_stopped)
+
+
+def test_sigkill_at_ten_random_moments_does_not_change_the_lora(tmp_path: Path) -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    script = Path(__file__).with_name("killed_run.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=580)
+    assert done.returncode == 0, done.stderr
+    kills, resumed_at = (int(word) for word in done.stdout.split())
+    assert kills == 10 and resumed_at > 0
+    (whole, told), (killed, told_too) = read_lora(tmp_path / "whole.safetensors"), read_lora(tmp_path / "killed.safetensors")
+    assert told == told_too
+    assert all(torch.equal(killed[key], value) for key, value in whole.items())
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_old_states_are_pruned_and_a_finished_run_is_cleared(tmp_path: Path) -> None:
+    states = StateFolder(tmp_path / "run", every=2, keep=3)
+    replace_file(tmp_path / "run" / "notes.txt", b"mine")
+    train(states)
+    assert [file.name for file in states.files()] == [f"step{step:08}.safetensors" for step in (8, 6, 4)]
+    states.clear()
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_a_finished_run_that_was_not_cleared_is_handed_back_without_a_step(tmp_path: Path, never_stopped: TrainResult) -> None:
+    states = StateFolder(tmp_path)
+    train(states)
+    assert_same(train(states, stop_at=1), never_stopped)
+
+
+def test_a_broken_newest_state_is_passed_over(tmp_path: Path, never_stopped: TrainResult) -> None:
+    states = StateFolder(tmp_path, every=4)
+    train(states, stop_at=7)
+    newest = states.files()[0]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.raises(FaceExprError, match=r"step00000007.*cannot be read"):
+        read_state(newest)
+    assert_same(train(states), never_stopped)
+
+
+@pytest.mark.parametrize(
+    ("rest", "told"),
+    [
+        ({"settings": changed(learning_rate=2e-2)}, "learning_rate was 0.01, is 0.02"),
+        ({"settings": changed(seed=4)}, "seed was 3, is 4"),
+        ({"data": TrainingSet(**{**PHOTOS.__dict__, "source": "other photos"})}, "the photos, their captions or their framing are others"),
+    ],
+)
+def test_other_settings_are_told_and_refused_or_begin_anew_by_choice(tmp_path: Path, rest: dict, told: str) -> None:
+    train(StateFolder(tmp_path), stop_at=5)
+    with pytest.raises(FaceExprError, match=f"after 5 steps and is not the same: {told}"):
+        train(StateFolder(tmp_path), **rest)
+    anew = train(StateFolder(tmp_path, resume="auto"), **dict(rest))
+    assert_same(anew, train(**dict(rest)))
+
+
+def test_a_run_out_of_memory_may_go_on_with_checkpointing(tmp_path: Path, never_stopped: TrainResult) -> None:
+    train(StateFolder(tmp_path), stop_at=5)
+    result = train(StateFolder(tmp_path), settings=changed(gradient_checkpointing=True))
+    assert result.losses == pytest.approx(never_stopped.losses, rel=1e-4)
+
+
+def test_starting_anew_leaves_nothing_of_the_earlier_run(tmp_path: Path, never_stopped: TrainResult) -> None:
+    train(StateFolder(tmp_path, every=1), stop_at=5)
+    result = train(StateFolder(tmp_path, every=100, resume="off"), stop_at=2)
+    assert result.steps == 2 and [read_state(file).step for file in StateFolder(tmp_path).files()] == [2]
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_state(tmp_path: Path, never_stopped: TrainResult) -> None:
+    states = StateFolder(tmp_path, every=1, keep=3)
+
+    def poison(step: Step) -> None:
+        if step.number == 6:
+            for name, weight in step.unet.named_parameters():
+                if "lora_B" in name:
+                    weight.data.fill_(float("nan"))
+
+    result = train_lora(toy_unet(), PHOTOS, EVERYTHING, poison, crafting=PAIRS, states=states)
+    assert isinstance(result.stopped_by, FaceExprError) and "step 7 of 8" in str(result.stopped_by)
+    assert result.steps == 5 and [read_state(file).step for file in states.files()] == [5, 4]
+    assert_same(train(states), never_stopped)
+
+
+def test_a_loss_that_explodes_stops_the_run(tmp_path: Path) -> None:
+    def explode(step: Step) -> None:
+        if step.number == 6:
+            step.unet.conv_out.weight.data.mul_(100)
+
+    result = train_lora(toy_unet(), PHOTOS, EVERYTHING, explode, crafting=PAIRS, states=StateFolder(tmp_path, every=1))
+    assert isinstance(result.stopped_by, FaceExprError) and "diverged: at step 7" in str(result.stopped_by)
+    assert result.steps == 5 and all(torch.isfinite(value).all() for value in result.lora.values())
+
+
+def test_a_full_disk_does_not_end_the_run(tmp_path: Path, never_stopped: TrainResult, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "run").write_text("a file where the folder should be")
+    assert_same(train(StateFolder(tmp_path / "run", every=5)), never_stopped)
+    assert "could not be saved" in caplog.text
+
+
+def test_a_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    tensors = {"a": torch.randn(3), "b": torch.arange(4, dtype=torch.uint8), "c": torch.tensor(2.0, dtype=torch.float64)}
+    write_state(tmp_path / "step00000007.safetensors", RunState(7, {"seed": 2**64 - 1}, {"rates": [0.1]}, tensors))
+    again = read_state(tmp_path / "step00000007.safetensors")
+    assert (again.step, again.run, again.values) == (7, {"seed": 2**64 - 1}, {"rates": [0.1]})
+    assert all(torch.equal(again.tensors[name], value) and again.tensors[name].dtype == value.dtype for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("changes", [{"every": 0}, {"keep": 0}, {"resume": "maybe"}])
+def test_impossible_wishes_are_refused(tmp_path: Path, changes: dict) -> None:
+    with pytest.raises(FaceExprError):
+        StateFolder(tmp_path, **changes)
