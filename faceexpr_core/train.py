@@ -1,35 +1,42 @@
-"""`faceexpr train`: a person's LoRA from a folder of photos, on diffusers."""
+"""`faceexpr train`: a person's LoRA from a folder of photos, on diffusers; and the paper's command, as `python -m faceexpr_core.train`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import FaceExprError
-from .train_settings import BACKGROUND_WEIGHT, FILE_PRECISIONS, PRECISIONS, SCHEDULES, TrainSettings
+from .train_settings import (
+    FILE_PRECISIONS,
+    OPTIMIZERS,
+    PRECISIONS,
+    PRESETS,
+    PRIOR_IMAGES,
+    PRIORS,
+    SCHEDULES,
+    TrainSettings,
+    preset,
+    preset_settings,
+)
 
 if TYPE_CHECKING:
-    import torch
-    from diffusers import UNet2DConditionModel
-    from rich.progress import Progress, TaskID
-
-    from .subject import Subject
-    from .training import Step, TrainResult
-    from .training_set import TrainingSet
+    from .train_job import TrainJob
 
 
 def add_train_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `train` to the `faceexpr` command."""
+    presets = "\n".join(f"  {name:<10}{one.summary}" for name, one in PRESETS.items())
     parser = subparsers.add_parser(
         "train",
         help="learn a person's LoRA from a folder of photos",
-        description="Learn a person's LoRA from a folder of photos. The same settings give the same losses as the node in ComfyUI.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Learn a person's LoRA from a folder of photos. The same settings give the same losses as the node in ComfyUI.\n"
+        "A run that was stopped goes on when the same command is given again.",
+        epilog=f"presets, of which every value can be given otherwise:\n{presets}\n\n"
+        "for FaceExpr Mini: --resolution 128 --rank 16 --steps 350 --learning_rate 6e-4 --batch_size 4 --accumulation 1",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
     parser.set_defaults(func=run)
@@ -37,70 +44,122 @@ def add_train_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from .subject import FRAMINGS, SubjectSettings
+    from .train_job import TRACKERS
 
     default, photos = TrainSettings(), SubjectSettings()
     add = parser.add_argument
     add("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
-    add("--photos", type=Path, required=True, metavar="DIR", help="folder of photos of the person; a .txt beside a photo is its caption")
+    add("--vae", default="", help="a VAE in place of the model's own: its folder, or a .safetensors file")
+    add("--photos", type=Path, required=True, metavar="DIR", help="folder of photos; captions in .txt beside them, or in metadata.jsonl")
     add("--output", type=Path, required=True, metavar="FILE", help="the LoRA (.safetensors); a number is added when the name is taken")
-    add("--trigger", default=photos.trigger, help="a rare word that will mean this person")
-    add("--class_word", default=photos.class_word, help="what the person is: man, woman, person ...")
-    add("--resolution", type=int, default=photos.resolution, help="side of the training pictures in pixels (128 for mini)")
-    add("--framing", choices=FRAMINGS, default=photos.framing, help="cut a square around the face, or keep the largest square")
-    add("--padding", type=float, default=photos.padding, help="room on each side of the face as a share of its size, for 'face crop'")
-    add("--face", type=int, default=photos.face_index, help="of several faces in a photo: 0 is the largest, 1 the second largest ...")
+    add("--preset", choices=tuple(PRESETS), default="default", help="where the values come from that are not given")
+
+    add = parser.add_argument_group("photos").add_argument
+    add("--trigger", default=photos.trigger, help=f"a rare word that will mean this person ({photos.trigger})")
+    add("--class_word", default=photos.class_word, help=f"what the person is: man, woman ... ({photos.class_word})")
+    add("--resolution", type=int, help="side of the training pictures in pixels (preset)")
+    add("--framing", choices=FRAMINGS, default=photos.framing, help="a square around the face, or the largest square (face crop)")
+    add("--padding", type=float, default=photos.padding, help=f"room around the face as a share of its size ({photos.padding})")
+    add("--face", type=int, default=photos.face_index, help="of several faces in a photo: 0 the largest, 1 the second largest ... (0)")
     add("--keep_small_faces", action="store_true", help="only report faces smaller than an eighth of the resolution")
     add("--keep_duplicates", action="store_true", help="only report near-copies of an earlier photo")
-    add("--steps", type=int, default=default.steps, help="optimiser steps (350 for mini)")
-    add("--learning_rate", type=float, default=default.learning_rate, help="how far each step goes (6e-4 for mini)")
-    add("--rank", type=int, default=default.rank, help="size of the LoRA (16 for mini)")
-    add("--alpha", type=float, default=default.alpha, help="scale of the LoRA is alpha / rank; 0 means as the rank")
-    add("--batch_size", type=int, default=default.batch_size, help="photos at once (4 for mini)")
-    add("--accumulation", type=int, default=default.accumulation, help="batches averaged into one step (1 for mini)")
-    add("--schedule", choices=SCHEDULES, default=default.schedule, help="learning rate after the warm-up")
-    add("--warmup", type=int, default=default.warmup, help="steps over which the learning rate rises from 0")
-    add("--min_snr_gamma", type=float, default=default.min_snr_gamma, help="hold back timesteps with little noise; 0 turns it off")
-    add("--background_weight", type=float, default=BACKGROUND_WEIGHT, help="how much the picture outside the face counts, 0 to 1")
-    add("--ema", type=float, default=default.ema, help="decay of the moving average of the weights that is saved; 0 turns it off")
-    add("--precision", choices=PRECISIONS, default=default.precision, help="arithmetic of the U-Net; auto: fp32 on the CPU, bf16 on a GPU")
-    add("--gradient_checkpointing", action=argparse.BooleanOptionalAction, help="less memory, more time (default: with a GPU)")
-    add("--seed", type=int, default=default.seed, help="first weights, order of photos, timesteps and noise")
-    add("--file_precision", choices=FILE_PRECISIONS, default="fp16", help="numbers in the file")
-    add("--device", help="cpu, cuda, mps (default: the best there is)")
+    add("--flip", action=argparse.BooleanOptionalAction, help="also learn the photos mirrored; faces are not symmetric")
+
+    add = parser.add_argument_group("training").add_argument
+    add("--steps", type=int, help="optimiser steps (preset)")
+    add("--learning_rate", type=float, help=f"how far each step goes ({default.learning_rate:g})")
+    add("--rank", type=int, help="size of the LoRA (preset)")
+    add("--alpha", type=float, help="scale of the LoRA is alpha / rank; 0 means as the rank (0)")
+    add("--blocks", help="parts of the U-Net that learn: all, or some of down, middle, up, down.1 ... with commas (all)")
+    add("--convolutions", action=argparse.BooleanOptionalAction, help="also learn on the ResNet blocks' convolutions; a larger file")
+    add("--batch_size", type=int, help=f"photos at once ({default.batch_size})")
+    add("--accumulation", type=int, help=f"batches averaged into one step ({default.accumulation})")
+    add("--schedule", choices=SCHEDULES, help=f"learning rate after the warm-up ({default.schedule})")
+    add("--warmup", type=int, help=f"steps over which the learning rate rises from 0 ({default.warmup})")
+    add("--optimizer", choices=OPTIMIZERS, help=f"adamw8bit needs bitsandbytes and an NVIDIA GPU, else it is adamw ({default.optimizer})")
+    add("--weight_decay", type=float, help=f"weight decay ({default.weight_decay:g})")
+    add("--max_grad_norm", type=float, help=f"longest gradient; 0 is any ({default.max_grad_norm:g})")
+    add("--min_snr_gamma", type=float, help=f"hold back timesteps with little noise; 0 turns it off ({default.min_snr_gamma:g})")
+    add("--noise_offset", type=float, help="noise that is the same all over the picture; for very dark and bright photos (0)")
+    add("--background_weight", type=float, help="how much the picture outside the face counts, 0 to 1 (preset)")
+    add("--captions", action=argparse.BooleanOptionalAction, help="learn each photo with its own caption (preset)")
+    add("--caption_dropout", type=float, help="share of photos learned without a caption (0)")
+    add("--ema", type=float, help="decay of the moving average of the weights that is saved; 0 turns it off (preset)")
+    add("--precision", choices=PRECISIONS, help="arithmetic of the U-Net; auto: fp32 on the CPU, bf16 on a GPU (preset)")
+    add("--gradient_checkpointing", action=argparse.BooleanOptionalAction, help="less memory, more time (preset; else with a GPU)")
+    add("--seed", type=int, help="first weights, order of photos, timesteps and noise (0)")
+
+    add = parser.add_argument_group("keeping the class and its expressions").add_argument
+    add("--prior", choices=PRIORS, help="prior preservation: on pictures of the class, or distill, without pictures (preset)")
+    add("--prior_weight", type=float, help=f"its weight ({default.prior_weight:g})")
+    add("--prior_images", type=int, default=PRIOR_IMAGES, help=f"pictures of the class ({PRIOR_IMAGES})")
+    add("--class_images", type=Path, metavar="DIR", help="your own, or where they are drawn and kept (class_images beside the LoRA)")
+    add("--crafting_weight", type=float, help="expression crafting: its weight; 0 turns it off (preset)")
+    add("--crafting_every", type=int, help=f"on each so many-th step ({default.crafting_every})")
+    add("--crafting_ramp", type=float, help=f"share of the run over which its weight rises ({default.crafting_ramp:g})")
+    add("--crafting_mask", action=argparse.BooleanOptionalAction, help="only where the expression moves the face")
+
+    add = parser.add_argument_group("seeing and keeping it").add_argument
+    add(
+        "--preview_every", type=int, default=0, help="draw the person with four expressions every so many steps, beside the LoRA (0: never)"
+    )
+    add("--report_to", choices=TRACKERS, default="none", help="where the losses go (none)")
+    add("--state_every", type=int, help="steps from one saved state to the next (50)")
+    add("--state_keep", type=int, help="states that are kept; a finished run deletes them (2)")
+    add(
+        "--resume",
+        choices=("strict", "auto", "off"),
+        help="strict: go on with a stopped run of the same settings, else refuse; auto: else start anew; off: start anew (strict)",
+    )
+    add("--file_precision", choices=FILE_PRECISIONS, default="fp16", help="numbers in the file (fp16)")
+    add("--device", default="", help="cpu, cuda, mps (the best there is)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train and save as the arguments ask; prints the file's path. Returns 0.
+    """Train and save as the arguments ask; prints the file's path. Returns 0; raises as `run_job` does."""
+    from .train_job import run_job
 
-    Ctrl-C or a loss that is not finite ends the run early: what was learned is saved under a name that says so, then raised.
-    Raises FaceExprError for what cannot be done.
-    """
-    import torch
+    return run_job(job_of(arguments))
 
-    from .diffusers_host import best_device
-    from .lora import SAVE_DTYPES, require_space, save_result
-    from .training import compute_dtype, lora_parameters
 
-    settings = settings_of(arguments)
-    path = output_file(arguments.output)
-    device = torch.device(arguments.device or best_device())
-    subject, data, unet = encode(arguments, device, compute_dtype(settings.precision, device))
-    require_space(path.parent, lora_parameters(unet, settings.rank) * SAVE_DTYPES[arguments.file_precision].itemsize)
-    result = _train_with_bar(unet, data, settings, device)
-    saved = save_result(
-        path,
-        result,
-        settings,
-        subject,
-        background_weight=arguments.background_weight,
-        precision=arguments.file_precision,
-        fallbacks=(Path(tempfile.gettempdir()),),
+def job_of(arguments: argparse.Namespace) -> TrainJob:
+    """The run that the arguments ask for. Raises FaceExprError for what cannot be."""
+    from .dataset import read_dataset
+    from .subject import SubjectSettings
+    from .train_job import ClassPictures, Previews, TrainJob
+    from .training_state import StateFolder
+
+    chosen = preset(arguments.preset)
+    kept = {"every": arguments.state_every, "keep": arguments.state_keep, "resume": arguments.resume}
+    output = output_file(arguments.output)
+    if arguments.prior_images < 1 or arguments.preview_every < 0:
+        raise FaceExprError("--prior_images must be 1 or more, and --preview_every 0 or more.")
+    return TrainJob(
+        model=arguments.model,
+        vae=arguments.vae,
+        images=read_dataset(arguments.photos),
+        subject=SubjectSettings(
+            trigger=arguments.trigger,
+            class_word=arguments.class_word,
+            resolution=chosen.resolution if arguments.resolution is None else arguments.resolution,
+            framing=arguments.framing,
+            padding=arguments.padding,
+            face_index=arguments.face,
+            drop_small=not arguments.keep_small_faces,
+            drop_duplicates=not arguments.keep_duplicates,
+        ),
+        settings=settings_of(arguments),
+        preset=arguments.preset,
+        background_weight=chosen.background_weight if arguments.background_weight is None else arguments.background_weight,
+        output=output,
+        file_precision=arguments.file_precision,
+        class_pictures=ClassPictures(arguments.class_images or output.with_name("class_images"), arguments.prior_images),
+        previews=Previews(output.with_name(f"{output.stem}_previews"), arguments.preview_every),
+        states=StateFolder(output.with_name(f"{output.stem}_state"), **{name: value for name, value in kept.items() if value is not None}),
+        report_to=arguments.report_to,
+        log_folder=output.with_name(f"{output.stem}_logs"),
+        device=arguments.device,
     )
-    print(saved)
-    if result.stopped_by is not None:
-        print(f"faceexpr: stopped after {result.steps} of {settings.steps} steps; the LoRA so far is saved", file=sys.stderr)
-        raise result.stopped_by
-    return 0
 
 
 def output_file(given: Path) -> Path:
@@ -111,74 +170,16 @@ def output_file(given: Path) -> Path:
 
 
 def settings_of(arguments: argparse.Namespace) -> TrainSettings:
-    """The trainer's settings in the arguments. Raises FaceExprError for a value out of range."""
+    """The preset's settings with the arguments that were given. Raises FaceExprError for a value out of range."""
     names = TrainSettings.__dataclass_fields__
-    return TrainSettings(**{name: value for name, value in vars(arguments).items() if name in names})
-
-
-def encode(arguments: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> tuple[Subject, TrainingSet, UNet2DConditionModel]:
-    """Photos -> subject and training set; also the U-Net, on the CPU, all else of the pipeline let go."""
-    import torch
-
-    from . import diffusers_host
-    from .images import read_images
-    from .subject import SubjectSettings, prepare_subject
-    from .training_set import build_training_set
-
-    chosen = SubjectSettings(
-        trigger=arguments.trigger,
-        class_word=arguments.class_word,
-        resolution=arguments.resolution,
-        framing=arguments.framing,
-        padding=arguments.padding,
-        face_index=arguments.face,
-        drop_small=not arguments.keep_small_faces,
-        drop_duplicates=not arguments.keep_duplicates,
-    )
-    subject = prepare_subject(read_images(arguments.photos), chosen)
-    print(subject.report, file=sys.stderr)
-    # bfloat16 is too coarse for embeddings and latents that are computed once and used for the whole run
-    pipe = diffusers_host.load_pipeline(arguments.model, torch.float32 if dtype == torch.float32 else torch.float16)
-    for part in (pipe.text_encoder, pipe.text_encoder_2, pipe.vae):
-        part.to(device)
-    data = build_training_set(
-        subject,
-        partial(diffusers_host.encode_prompts, pipe),
-        partial(diffusers_host.encode_images, pipe),
-        arguments.background_weight,
-    )
-    return subject, data, pipe.unet
-
-
-def _train_with_bar(unet: UNet2DConditionModel, data: TrainingSet, settings: TrainSettings, device: torch.device) -> TrainResult:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    from .training import train_lora
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=settings.steps, loss=float("nan"))
-        return train_lora(unet, data, settings, partial(_advance, bar, task), device)
-
-
-def _advance(bar: Progress, task: TaskID, step: Step) -> None:
-    bar.update(task, completed=step.number, loss=step.loss)
+    return preset_settings(arguments.preset, **{name: value for name, value in vars(arguments).items() if name in names})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m faceexpr_core.train`: the same as `faceexpr train`."""
-    from .cli import main as faceexpr
+    """`python -m faceexpr_core.train`, `accelerate launch -m faceexpr_core.train`: the paper's command."""
+    from .dreambooth_flags import main as paper
 
-    return faceexpr(["train", *(sys.argv[1:] if argv is None else argv)])
+    return paper(sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

@@ -5,25 +5,49 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import comfy.model_base
 import comfy.model_management
 import comfy.sd
 import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from ..faceexpr_core import lora, training
+from ..faceexpr_core import lora, prior, training
+from ..faceexpr_core.crafting import CraftingSet, build_crafting_set
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.loss_plot import loss_picture
-from ..faceexpr_core.preview import preview_latents
-from ..faceexpr_core.train_settings import BACKGROUND_WEIGHT, FILE_PRECISIONS, PRECISIONS, SCHEDULES, TrainSettings
-from ..faceexpr_core.training_set import build_training_set
+from ..faceexpr_core.preview import PREVIEW_EXPRESSIONS, contact_sheet, preview_latents
+from ..faceexpr_core.progress import progress_text
+from ..faceexpr_core.train_settings import (
+    FILE_PRECISIONS,
+    PRECISIONS,
+    PRESETS,
+    PRIOR_IMAGES,
+    PRIORS,
+    SCHEDULES,
+    TrainSettings,
+    parse_settings,
+    preset,
+    preset_settings,
+)
+from ..faceexpr_core.training_set import TrainingSet, build_training_set, class_prompt
+from ..faceexpr_core.training_state import EVERY, StateFolder, replace_file
 from . import host
 
 NODE = "Train FaceExpr LoRA"
-CHECKPOINTING = {"auto": None, "on": True, "off": False}
+PRESET = "preset"
+"""Stands in a list for: as the preset says."""
+CHECKPOINTING = {PRESET: None, "on": True, "off": False}
+RESUME = {"continue": "strict", "continue or start anew": "auto", "start anew": "off"}
+CLASS_IMAGE_STEPS = 20
+CLASS_IMAGE_CFG = 5.0
+OUTPUT = "faceexpr"
 
 
 def _advanced(*widgets: Any) -> tuple[Any, ...]:
@@ -36,14 +60,16 @@ def _advanced(*widgets: Any) -> tuple[Any, ...]:
 class TrainLoRA(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        default = TrainSettings()
+        presets = "; ".join(f"{name}: {one.summary} ({one.resolution} px)" for name, one in PRESETS.items())
         return io.Schema(
             node_id="FaceExprTrainLoRA",
             display_name=NODE,
             category="FaceExpr",
             description="Learns a person from a few photos (DreamBooth on a LoRA), saves the LoRA in the loras folder and gives the MODEL "
-            "with it applied. Cancelling saves what was learned so far. The MODEL that comes in stays as it is.",
+            "with it applied. Cancelling saves what was learned so far, and the next run goes on from there. "
+            "The MODEL that comes in stays as it is.",
             is_output_node=True,
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="The SDXL MODEL to learn on. LoRAs already applied to it are taken as part of it."),
                 io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint; it embeds the captions."),
@@ -55,24 +81,35 @@ class TrainLoRA(io.ComfyNode):
                     tooltip="File name in the loras folder, without .safetensors; a / makes a subfolder. "
                     "An existing file is never overwritten: the next free number is added.",
                 ),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    default="default",
+                    tooltip=f"What all other values are taken from where they say preset, -1 or 0. {presets}. "
+                    "Load the photos at that size.",
+                ),
                 io.Int.Input(
-                    "steps", default=default.steps, min=1, max=1_000_000, tooltip="Optimiser steps. 800 for SDXL, 350 for FaceExpr Mini."
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
+                    tooltip="Optimiser steps; 0 as the preset. 800 for SDXL, 350 for FaceExpr Mini.",
                 ),
                 io.Float.Input(
                     "learning_rate",
-                    default=default.learning_rate,
-                    min=1e-8,
+                    default=0.0,
+                    min=0.0,
                     max=1.0,
                     step=1e-6,
                     round=1e-8,
-                    tooltip="How far each step goes. 0.0001 for SDXL, 0.0006 for FaceExpr Mini. Too high burns the picture.",
+                    tooltip="How far each step goes; 0 as the preset. 0.0001 for SDXL, 0.0006 for Mini. Too high burns the picture.",
                 ),
                 io.Int.Input(
                     "rank",
-                    default=default.rank,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=1024,
-                    tooltip="Size of the LoRA. More holds more detail; the file grows with it.",
+                    tooltip="Size of the LoRA; 0 as the preset. More holds more detail; the file grows with it.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -84,67 +121,114 @@ class TrainLoRA(io.ComfyNode):
                     "LoRA, another trains anew.",
                 ),
                 *_advanced(
-                    io.Float.Input(
-                        "alpha",
-                        default=0.0,
-                        min=0.0,
-                        max=4096.0,
-                        step=1.0,
-                        tooltip="Scale of the LoRA is alpha / rank; 0 means as the rank.",
-                    ),
-                    io.Int.Input("batch_size", default=default.batch_size, min=1, max=256, tooltip="Photos at once; needs memory."),
-                    io.Int.Input(
-                        "accumulation",
-                        default=default.accumulation,
-                        min=1,
-                        max=256,
-                        tooltip="Batches whose gradients are averaged into one step: a larger batch without more memory.",
+                    io.Combo.Input(
+                        "resume",
+                        options=list(RESUME),
+                        default="continue",
+                        tooltip="When an earlier run of this lora_name was stopped: continue goes on with it, and refuses when its "
+                        "settings were others; start anew gives it up.",
                     ),
                     io.Combo.Input(
-                        "schedule", options=list(SCHEDULES), default=default.schedule, tooltip="Learning rate after the warm-up."
+                        "prior",
+                        options=[PRESET, *PRIORS],
+                        default=PRESET,
+                        tooltip="Keeps the model's knowledge of other people. images: the model first draws people of the class, once for "
+                        "each checkpoint; distill: no pictures, it compares itself with the untrained model; off: neither.",
                     ),
                     io.Int.Input(
-                        "warmup", default=default.warmup, min=0, max=100_000, tooltip="Steps over which the learning rate rises from 0."
+                        "prior_images",
+                        default=PRIOR_IMAGES,
+                        min=1,
+                        max=10_000,
+                        tooltip="How many pictures of the class are drawn for prior images.",
+                    ),
+                    io.Float.Input(
+                        "crafting_weight",
+                        default=-1.0,
+                        min=-1.0,
+                        max=100.0,
+                        step=0.01,
+                        tooltip="Expression crafting: teaches the person to change expression as the untrained model does. 0.05 is usual, "
+                        "0 turns it off, -1 as the preset.",
+                    ),
+                    io.Float.Input(
+                        "alpha",
+                        default=-1.0,
+                        min=-1.0,
+                        max=4096.0,
+                        step=1.0,
+                        tooltip="Scale of the LoRA is alpha / rank; 0 means as the rank, -1 as the preset.",
+                    ),
+                    io.Int.Input("batch_size", default=0, min=0, max=256, tooltip="Photos at once; needs memory. 0 as the preset."),
+                    io.Int.Input(
+                        "accumulation",
+                        default=0,
+                        min=0,
+                        max=256,
+                        tooltip="Batches whose gradients are averaged into one step: a larger batch without more memory. 0 as the preset.",
+                    ),
+                    io.Combo.Input(
+                        "schedule", options=[PRESET, *SCHEDULES], default=PRESET, tooltip="Course of the learning rate after the warm-up."
+                    ),
+                    io.Int.Input(
+                        "warmup",
+                        default=-1,
+                        min=-1,
+                        max=100_000,
+                        tooltip="Steps over which the learning rate rises from 0; -1 as the preset.",
                     ),
                     io.Float.Input(
                         "min_snr_gamma",
-                        default=default.min_snr_gamma,
-                        min=0.0,
+                        default=-1.0,
+                        min=-1.0,
                         max=100.0,
                         step=0.5,
-                        tooltip="Holds back timesteps with little noise (min-SNR). 5 is usual, 0 turns it off.",
+                        tooltip="Holds back timesteps with little noise (min-SNR). 5 is usual, 0 turns it off, -1 as the preset.",
                     ),
                     io.Float.Input(
                         "background_weight",
-                        default=BACKGROUND_WEIGHT,
-                        min=0.0,
+                        default=-1.0,
+                        min=-1.0,
                         max=1.0,
                         step=0.05,
-                        tooltip="How much the picture outside the face counts. 1 treats all alike, 0 learns the face alone.",
+                        tooltip="How much the picture outside the face counts. 1 treats all alike, 0 the face alone, -1 as the preset.",
                     ),
                     io.Float.Input(
                         "ema",
-                        default=default.ema,
-                        min=0.0,
+                        default=-1.0,
+                        min=-1.0,
                         max=0.99999,
                         step=0.001,
                         round=1e-5,
-                        tooltip="Save a moving average of the weights (its decay); steadier than the last step. 0 turns it off.",
+                        tooltip="Save a moving average of the weights (its decay); steadier than the last step. 0 turns it off, -1 as the "
+                        "preset.",
                     ),
                     io.Combo.Input(
                         "precision",
-                        options=list(PRECISIONS),
-                        default=default.precision,
+                        options=[PRESET, *PRECISIONS],
+                        default=PRESET,
                         tooltip="Arithmetic of the U-Net. auto: float32 on the CPU, bfloat16 on a GPU that has it, else float16.",
                     ),
                     io.Combo.Input(
                         "gradient_checkpointing",
                         options=list(CHECKPOINTING),
-                        default="auto",
-                        tooltip="Much less memory for about a third more time. auto: on with a GPU, off on the CPU.",
+                        default=PRESET,
+                        tooltip="Much less memory for about a third more time. Every preset: on with a GPU.",
                     ),
                     io.Int.Input(
-                        "preview_every", default=100, min=0, max=100_000, tooltip="Draw a preview every so many steps; 0 draws none."
+                        "preview_every",
+                        default=100,
+                        min=0,
+                        max=100_000,
+                        tooltip="Draw the person neutral and with three expressions every so many steps, here and in output/faceexpr; "
+                        "0 draws none.",
+                    ),
+                    io.Int.Input(
+                        "state_every",
+                        default=EVERY,
+                        min=0,
+                        max=100_000,
+                        tooltip="Save the run every so many steps, so that a crash or power cut loses no more than these; 0 saves nothing.",
                     ),
                     io.Combo.Input(
                         "file_precision",
@@ -152,12 +236,18 @@ class TrainLoRA(io.ComfyNode):
                         default="fp16",
                         tooltip="Numbers in the file. fp32 doubles its size.",
                     ),
+                    io.String.Input(
+                        "more",
+                        default="",
+                        tooltip="Any other setting, as name=value with commas: noise_offset=0.05, caption_dropout=0.1, blocks=up,middle, "
+                        "optimizer=adamw, flip=on, prior_weight=0.5, crafting_mask=on, weight_decay=0.01 ...",
+                    ),
                 ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The MODEL with the new LoRA applied at strength 1."),
                 io.String.Output(display_name="lora_path", tooltip="Where the LoRA file lies."),
-                io.Image.Output(display_name="loss_curve", tooltip="The loss over the steps, as a picture."),
+                io.Image.Output(display_name="loss_curve", tooltip="Each part of the loss over the steps, as a picture."),
             ],
         )
 
@@ -169,64 +259,149 @@ class TrainLoRA(io.ComfyNode):
         vae: Any,
         subject: Any,
         lora_name: str,
-        background_weight: float = BACKGROUND_WEIGHT,
-        gradient_checkpointing: str = "auto",
+        preset: str = "default",
+        resume: str = "continue",
+        prior_images: int = PRIOR_IMAGES,
+        background_weight: float = -1.0,
+        gradient_checkpointing: str = PRESET,
         preview_every: int = 100,
+        state_every: int = EVERY,
         file_precision: str = "fp16",
-        **settings: Any,
+        more: str = "",
+        **values: Any,
     ) -> io.NodeOutput:
-        host.require_sdxl(model, NODE, epsilon=True)
+        kind = prediction_of(model)
         host.require_sdxl_clip(clip, NODE)
-        chosen = TrainSettings(gradient_checkpointing=CHECKPOINTING[gradient_checkpointing], **settings)
+        given = {**values, "gradient_checkpointing": CHECKPOINTING[gradient_checkpointing]}
+        settings, background = settings_of(preset, background_weight, {**given, **kind}, more)
         path = lora_path(lora_name)
-        result = train(model, clip, vae, subject, chosen, background_weight, preview_every, path, file_precision)
+        home = Path(folder_paths.get_output_directory()) / OUTPUT
+        name = path.relative_to(host.loras_folder().resolve()).with_suffix("")
+        states = StateFolder(home / "training" / name, every=state_every, resume=RESUME[resume]) if state_every else None
+        hidden = getattr(cls, "hidden", None)
+        run = Run(
+            model,
+            clip,
+            vae,
+            subject,
+            settings,
+            background,
+            prior_images,
+            preview_every,
+            home,
+            name.name,
+            getattr(hidden, "unique_id", None),
+        )
+        result, base_hash = train(run, path, file_precision, states)
         outside = (Path(folder_paths.get_output_directory()), Path(folder_paths.get_temp_directory()))
         saved = lora.save_result(
-            path, result, chosen, subject, background_weight=background_weight, precision=file_precision, fallbacks=outside
+            path,
+            result,
+            settings,
+            subject,
+            background_weight=background,
+            precision=file_precision,
+            fallbacks=outside,
+            preset=preset,
+            base_hash=base_hash,
         )
+        for note in result.notes:
+            logging.info("%s: %s", NODE, note)
         if result.stopped_by is not None:
-            logging.warning("%s: stopped after %d of %d steps; the LoRA so far is saved as %s", NODE, result.steps, chosen.steps, saved)
+            logging.warning("%s: stopped after %d of %d steps; the LoRA so far is saved as %s", NODE, result.steps, settings.steps, saved)
             raise result.stopped_by
+        if states is not None:
+            states.clear()
         state, _ = lora.read_lora(saved)
         trained, _ = comfy.sd.load_lora_for_models(model, None, state, 1.0, 0.0)
-        curve = torch.from_numpy(loss_picture({"identity": result.losses})).float()[None] / 255
+        curve = torch.from_numpy(loss_picture(result.curves)).float()[None] / 255
         return io.NodeOutput(trained, str(saved), curve, ui=ui.PreviewImage(curve, cls=cls))
 
 
-def train(
-    model: Any,
-    clip: Any,
-    vae: Any,
-    subject: Any,
-    settings: TrainSettings,
-    background_weight: float,
-    preview_every: int,
-    path: Path,
-    file_precision: str,
-) -> training.TrainResult:
-    """Encode with ComfyUI, train on a private U-Net with ComfyUI's models out of the way."""
-    from ..faceexpr_core.subject import caption_for
+@dataclass(frozen=True)
+class Run:
+    """What the node was given, its settings worked out; `home` is the folder in ComfyUI's output."""
 
+    model: Any
+    clip: Any
+    vae: Any
+    subject: Any
+    settings: TrainSettings
+    background_weight: float
+    prior_images: int
+    preview_every: int
+    home: Path
+    name: str
+    node_id: str | None
+
+    def say(self, text: str) -> None:
+        """Show `text` on the node, where there is a page."""
+        server = getattr(sys.modules.get("server"), "PromptServer", None)
+        instance = getattr(server, "instance", None)
+        if instance is not None and self.node_id is not None:
+            instance.send_progress_text(text, self.node_id)
+
+
+def settings_of(preset_name: str, background_weight: float, given: dict[str, Any], more: str) -> tuple[TrainSettings, float]:
+    """The run's settings and background weight: the preset's, those widgets that say something else, then the text of `more`."""
+    needed = ("steps", "learning_rate", "rank", "batch_size", "accumulation")  # of which 0 has no other meaning
+    chosen = {
+        name: value for name, value in given.items() if value not in (None, PRESET) and value != -1 and not (name in needed and value == 0)
+    }
+    settings = preset_settings(preset_name, **{**chosen, **parse_settings(more)})
+    return settings, preset(preset_name).background_weight if background_weight == -1 else background_weight
+
+
+def prediction_of(model: Any) -> dict[str, Any]:
+    """What an SDXL MODEL predicts, as TrainSettings has it. Raises FaceExprError for another kind of model."""
+    host.require_sdxl(model, NODE)
+    if model.model.model_type == comfy.model_base.ModelType.V_PREDICTION:
+        return {"prediction": "v_prediction", "zero_snr": bool(getattr(model.model.model_sampling, "zsnr", False))}
+    host.require_sdxl(model, NODE, epsilon=True)
+    return {}
+
+
+def train(run: Run, path: Path, file_precision: str, states: StateFolder | None) -> tuple[training.TrainResult, str]:
+    """Encode with ComfyUI, train on a private U-Net with ComfyUI's models out of the way; also the base model's hash."""
+    settings, model = run.settings, run.model
     device = comfy.model_management.get_torch_device()
     progress = host.progress(settings.steps)
     progress.update(0)
     data = build_training_set(
-        subject, lambda prompts: host.encode_text(clip, prompts), lambda images: host.encode_images(model, vae, images), background_weight
+        run.subject,
+        lambda prompts: host.encode_text(run.clip, prompts),
+        lambda images: host.encode_images(model, run.vae, images),
+        run.background_weight,
+        settings.captions,
+        settings.flip,
     )
-    asked = host.encode_text(clip, [caption_for("happy", subject.trigger, subject.class_word), ""])
+    crafting = _crafting(run, data)
+    asked = host.encode_text(run.clip, [*_preview_prompts(run.subject), ""])
     comfy.model_management.unload_all_models()
     unet = host.export_unet(model, training.compute_dtype(settings.precision, device))
-    lora.require_space(path.parent, training.lora_parameters(unet, settings.rank) * lora.SAVE_DTYPES[file_precision].itemsize)
+    size = (
+        training.lora_parameters(unet, settings.rank, settings.block_names, settings.convolutions)
+        * lora.SAVE_DTYPES[file_precision].itemsize
+    )
+    lora.require_space(path.parent, size)
+    class_images = _class_images(run, training.model_digest(unet)) if settings.prior == "images" else None
     comfy.model_management.unload_all_models()
+    base_hash = lora.base_model_hash(unet)
+    told = 0.0
 
     def on_step(step: training.Step) -> None:
+        nonlocal told
         preview = None
-        if preview_every and step.number % preview_every == 0:
-            preview = _preview(model, vae, step.unet, *asked, size=8 * data.latents.shape[-1])
+        if run.preview_every and step.number % run.preview_every == 0:
+            preview = _preview(run, step, *asked, size=8 * data.latents.shape[-1])
+        if time.monotonic() - told > 1 or step.number == step.total:
+            told = time.monotonic()
+            run.say(progress_text(step))
         progress.update(step.number, preview)
 
     try:
-        return training.train_lora(unet, data, settings, on_step, device)
+        result = training.train_lora(unet, data, settings, on_step, device, class_images=class_images, crafting=crafting, states=states)
+        return result, base_hash
     finally:
         del unet
         comfy.model_management.soft_empty_cache()
@@ -244,12 +419,75 @@ def lora_path(name: str) -> Path:
     return path
 
 
-def _preview(model: Any, vae: Any, unet: Any, prompt_embeds: torch.Tensor, pooled: torch.Tensor, size: int) -> Any:
+def _crafting(run: Run, data: TrainingSet) -> CraftingSet | None:
+    settings = run.settings
+    if settings.prior != "distill" and not settings.crafting_weight:
+        return None
+    height, width = data.latents.shape[-2:]
+    return build_crafting_set(
+        run.subject,
+        lambda prompts: host.encode_text(run.clip, prompts),
+        lambda text: host.count_tokens(run.clip, text),
+        (height, width) if settings.crafting_mask else None,
+        settings.flip,
+    )
+
+
+def _class_images(run: Run, digest: str) -> TrainingSet:
+    """Pictures of the class, drawn by the MODEL that came in and kept in the output folder, encoded."""
+    side = run.subject.resolution
+    negative = host.encode_conditioning(run.clip, "")
+    how: dict[str, Any] = {"steps": CLASS_IMAGE_STEPS, "cfg": CLASS_IMAGE_CFG, "sampler": "euler", "scheduler": "normal"}
+
+    def draw(prompt: str, seed: int) -> Any:
+        run.say(f"picture {seed + 1} of {run.prior_images} of the class: {prompt}")
+        positive = host.encode_conditioning(run.clip, prompt)
+        empty = {"samples": torch.zeros(1, 4, side // 8, side // 8)}
+        drawn = host.sample(run.model, positive, negative, empty, seed=seed, denoise=1.0, **how)
+        return _pixels(run.vae.decode(drawn["samples"]))
+
+    prompts = prior.prior_prompts(class_prompt(run.subject), run.prior_images)
+    images = prior.prior_images(run.home / "class_images", prompts, draw, {"model": digest, "side": side, "host": "comfyui", **how})
+    return prior.build_class_set(
+        images,
+        lambda prompts: host.encode_text(run.clip, prompts),
+        lambda pictures: host.encode_images(run.model, run.vae, pictures),
+    )
+
+
+def _preview_prompts(subject: Any) -> list[str]:
+    from ..faceexpr_core.subject import caption_for
+
+    return [caption_for(name, subject.trigger, subject.class_word) for name in PREVIEW_EXPRESSIONS]
+
+
+def _preview(run: Run, step: training.Step, prompt_embeds: torch.Tensor, pooled: torch.Tensor, size: int) -> Any:
+    """The sheet, also kept in the output folder; None when the device has no memory for it."""
     from PIL import Image
 
+    settings, pictures = run.settings, []
     try:
-        latents = preview_latents(unet, prompt_embeds, pooled, size, size)
-        pixels = host.decode_latents(model, vae, latents)
+        for row in range(len(prompt_embeds) - 1):
+            pair = [row, len(prompt_embeds) - 1]
+            latents = preview_latents(
+                step.unet,
+                prompt_embeds[pair],
+                pooled[pair],
+                size,
+                size,
+                prediction=settings.prediction,
+                zero_snr=settings.zero_snr,
+            )
+            pictures.append(_pixels(host.decode_latents(run.model, run.vae, latents)))
     except comfy.model_management.OOM_EXCEPTION:  # a picture is not worth the run
         return None
-    return Image.fromarray((pixels[0].clamp(0, 1) * 255).to(torch.uint8).cpu().numpy())
+    sheet = contact_sheet(pictures)
+    try:
+        replace_file(run.home / "previews" / f"{run.name}_step{step.number:06}.png", prior.png(sheet))
+    except OSError as reason:
+        logging.warning("%s: the preview could not be saved: %s", NODE, reason)
+    return Image.fromarray(sheet)
+
+
+def _pixels(images: torch.Tensor) -> Any:
+    return (images[0].clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()

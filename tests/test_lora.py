@@ -17,7 +17,7 @@ from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.lora import read_lora, require_space, save_lora, save_result, to_kohya
+from faceexpr_core.lora import base_model_hash, read_lora, require_space, save_lora, save_result, to_kohya, training_metadata
 from faceexpr_core.subject import Subject
 from faceexpr_core.train_settings import TrainSettings
 from faceexpr_core.training import TrainResult, add_lora, lora_parameters
@@ -30,12 +30,12 @@ def pipe() -> StableDiffusionXLPipeline:
     return StableDiffusionXLPipeline.from_pretrained(mini.path(), torch_dtype=torch.float32, add_watermarker=False)
 
 
-@pytest.fixture(scope="module")
-def adapted(pipe: StableDiffusionXLPipeline) -> tuple[UNet2DConditionModel, dict[str, torch.Tensor]]:
+@pytest.fixture(scope="module", params=[False, True], ids=["attention", "with convolutions"])
+def adapted(pipe: StableDiffusionXLPipeline, request: pytest.FixtureRequest) -> tuple[UNet2DConditionModel, dict[str, torch.Tensor]]:
     """Mini's U-Net with a random LoRA as the trainer puts it on, and that LoRA in kohya's keys."""
     unet = copy.deepcopy(pipe.unet)
     generator = torch.Generator().manual_seed(5)
-    layers = add_lora(unet, RANK, ALPHA, generator)
+    layers = add_lora(unet, RANK, ALPHA, generator, convolutions=request.param)
     for _, up in layers.values():
         torch.nn.init.normal_(up, std=0.3, generator=generator)
     return unet, to_kohya(layers, ALPHA)
@@ -71,7 +71,8 @@ def test_kohya_keys_are_spelled_as_other_tools_spell_them(adapted: tuple) -> Non
 
 def test_the_size_is_known_before_the_training(pipe: StableDiffusionXLPipeline, adapted: tuple) -> None:
     _, state = adapted
-    assert lora_parameters(pipe.unet, RANK) == sum(value.numel() for value in state.values())
+    convolutions = any("_resnets_" in key for key in state)
+    assert lora_parameters(pipe.unet, RANK, convolutions=convolutions) == sum(value.numel() for value in state.values())
 
 
 def test_diffusers_uses_every_key_and_draws_the_same(
@@ -117,13 +118,38 @@ def test_a_file_says_what_it_is_to_other_tools(adapted: tuple, tmp_path: Path) -
     assert state.keys() == adapted[1].keys()
     assert all(torch.equal(state[key], adapted[1][key]) for key in state)
     assert metadata["ss_network_dim"] == "4" and metadata["ss_network_alpha"] == "2"
-    assert metadata["ss_base_model_version"] == "sdxl_base_v1-0"
-    assert metadata["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
+    assert (
+        metadata["ss_base_model_version"] == metadata["modelspec.architecture"].removesuffix("/lora").replace("-", "_") == "faceexpr_mini"
+    )
+    assert metadata["faceexpr.base_model"] == "FaceExpr Mini" and "faceexpr.base_model_hash" not in metadata
     assert metadata["modelspec.trigger_phrase"] == "ohwx woman"
     assert metadata["faceexpr.trigger"] == "ohwx" and metadata["faceexpr.interrupted"] == "false"
     assert json.loads(metadata["faceexpr.losses"]) == [0.5, 0.25]
     assert json.loads(metadata["faceexpr.settings"])["seed"] == 11
     assert all(str(tmp_path) not in value for value in metadata.values())
+
+
+def test_the_base_model_is_named_by_what_the_lora_fits_and_by_its_weights(pipe: StableDiffusionXLPipeline, tmp_path: Path) -> None:
+    def told(width: int, **more: str) -> dict[str, str]:
+        state = to_kohya({"mid_block.attentions.0.transformer_blocks.0.attn2.to_k": (torch.ones(1, width), torch.ones(8, 1))}, 1.0)
+        return training_metadata("anna", result(state), TrainSettings(rank=1), SUBJECT, 0.3, **more)
+
+    sdxl = told(2048, preset="paper", base_hash="abc")
+    assert (sdxl["ss_base_model_version"], sdxl["modelspec.architecture"]) == ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora")
+    assert (sdxl["faceexpr.preset"], sdxl["faceexpr.base_model_hash"]) == ("paper", "abc")
+    assert "ss_base_model_version" not in told(77) and "modelspec.architecture" not in told(77)
+
+    whole = base_model_hash(pipe.unet)
+    half = copy.deepcopy(pipe.unet).to(torch.bfloat16)
+    assert base_model_hash(half) == whole and len(whole) == 64
+    with torch.no_grad():
+        half.conv_out.bias[0] += 1
+    assert base_model_hash(half) != whole
+
+
+def test_v_prediction_is_told(adapted: tuple) -> None:
+    metadata = training_metadata("a", result(adapted[1]), TrainSettings(prediction="v_prediction"), SUBJECT, 0.3)
+    assert metadata["modelspec.prediction_type"] == "v"
 
 
 def test_an_interrupted_run_says_so_in_name_and_file(adapted: tuple, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from faceexpr_core import mini
 from faceexpr_core.lora import read_lora
 
 SETTINGS = {"steps": 3, "learning_rate": 6e-4, "rank": 8, "seed": 5, "batch_size": 2, "accumulation": 1}
+PLAIN = {"preset": "default", "prior": "off", "crafting_weight": 0.0}
 
 
 def graph(folder: str, resolution: int = 64, **train: Any) -> Graph:
@@ -38,7 +39,7 @@ def graph(folder: str, resolution: int = 64, **train: Any) -> Graph:
     return {
         "mini": {"class_type": "FaceExprLoadMini", "inputs": {}},
         "photos": {"class_type": "FaceExprLoadSubjectImages", "inputs": subject},
-        "train": {"class_type": "FaceExprTrainLoRA", "inputs": {**sources, **SETTINGS, "preview_every": 0, **train}},
+        "train": {"class_type": "FaceExprTrainLoRA", "inputs": {**sources, **PLAIN, **SETTINGS, "preview_every": 0, **train}},
     }
 
 
@@ -52,8 +53,9 @@ def losses(path: Path) -> list[float]:
 
 
 def test_node_and_command_line_give_the_same_losses_and_lora(comfy: ComfyProcess, folder: str, tmp_path: Path) -> None:
-    comfy.run(graph(folder, lora_name="parity/node", file_precision="fp32"))
-    arguments = [f"--{name}={value}" for name, value in SETTINGS.items()]
+    wishes: dict[str, Any] = {**SETTINGS, "preset": "default", "prior": "distill", "crafting_weight": 0.05}
+    comfy.run(graph(folder, lora_name="parity/node", file_precision="fp32", **wishes))
+    arguments = [f"--{name}={value}" for name, value in wishes.items()]
     paths = [f"--photos={mini.subject_path()}", f"--output={tmp_path / 'command.safetensors'}"]
     words = ["--model=mini", "--trigger=ohwx", "--class_word=woman", "--resolution=64", "--file_precision=fp32", "--device=cpu"]
     command = [sys.executable, "-m", "faceexpr_core.cli", "train", *words, *paths, *arguments]
@@ -78,11 +80,15 @@ def test_node_and_command_line_give_the_same_losses_and_lora(comfy: ComfyProcess
 
 def test_progress_previews_and_loss_curve_reach_the_page(comfy: ComfyProcess, folder: str) -> None:
     seen: list[Progress] = []
-    outputs = comfy.run(graph(folder, lora_name="watched", preview_every=2, seed=1), seen.append)
+    outputs = comfy.run(graph(folder, lora_name="deep/watched", preview_every=2, seed=1), seen.append)
     steps = [step.value for step in seen if step.node_id == "train" and step.preview is None]
     assert sorted(set(steps)) == [0, 1, 2, 3] and {step.total for step in seen if step.node_id == "train"} == {3}
     previews = [step.preview for step in seen if step.node_id == "train" and step.preview is not None]
     assert [Image.open(BytesIO(picture)).size for picture in previews] == [(512, 512)]  # ComfyUI enlarges it
+    kept = Image.open(comfy.output_dir / "faceexpr" / "previews" / "watched_step000002.png")
+    assert kept.size == (128, 128)  # neutral and three expressions
+    corners = [kept.crop((x, y, x + 64, y + 64)).tobytes() for y in (0, 64) for x in (0, 64)]
+    assert len(set(corners)) == 4
     curve = Image.open(BytesIO(comfy.view(outputs["train"]["images"][0])))
     assert curve.size == (768, 432)
 
@@ -110,6 +116,77 @@ def test_cancelling_in_the_middle_leaves_a_lora_of_the_steps_done(comfy: ComfyPr
     picture = comfy.run(drawn_with(str(file.name)))["save"]["images"][0]
     assert Image.open(BytesIO(comfy.view(picture))).size == (64, 64)
     assert "lora key not loaded" not in comfy.log()
+
+
+def test_a_cancelled_run_goes_on_and_ends_as_one_never_cancelled(comfy: ComfyProcess, folder: str) -> None:
+    whole: dict[str, Any] = {
+        "steps": 8,
+        "file_precision": "fp32",
+        "prior": "distill",
+        "crafting_weight": 0.05,
+        "state_every": 100,
+        "seed": 11,
+    }
+    comfy.run(graph(folder, lora_name="whole", **whole))
+
+    def cancel(step: Progress) -> None:
+        if step.node_id == "train" and step.value >= 3:
+            comfy.interrupt()
+
+    with pytest.raises(ComfyInterrupted):
+        comfy.run(graph(folder, lora_name="broken", **whole), cancel)
+    states = comfy.output_dir / "faceexpr" / "training" / "broken"
+    assert len(list(states.glob("step*.safetensors"))) == 1
+    with pytest.raises(ComfyError, match=r"is not the same: learning_rate was 0.0006, is 0.0005"):
+        comfy.run(graph(folder, lora_name="broken", **whole, learning_rate=5e-4))
+    comfy.run(graph(folder, lora_name="broken", **whole))
+    first, second = (read_lora(comfy.lora_dir / f"{name}.safetensors")[0] for name in ("whole", "broken"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not states.exists()
+
+
+def test_pictures_of_the_class_are_drawn_once(comfy: ComfyProcess, folder: str) -> None:
+    wishes: dict[str, Any] = {"prior": "images", "prior_images": 3, "steps": 1}
+    comfy.run(graph(folder, lora_name="prior", **wishes))
+    (kept,) = (comfy.output_dir / "faceexpr" / "class_images").iterdir()
+    before = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.png")}
+    assert sorted(before) == ["00000.png", "00001.png", "00002.png"]
+    pictures = [Image.open(kept / name) for name in before]
+    assert {picture.size for picture in pictures} == {(64, 64)}
+    assert {picture.info["prompt"] for picture in pictures} == {
+        f"a photo of a woman, {word} expression" for word in ("neutral", "happy", "sad")
+    }
+    comfy.run(graph(folder, lora_name="prior", **{**wishes, "prior_images": 4, "seed": 6}))
+    after = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.png")}
+    assert len(after) == 4 and after.items() > before.items()
+
+
+def test_a_preset_gives_what_the_widgets_leave_open_and_more_has_the_last_word(comfy: ComfyProcess, folder: str) -> None:
+    wishes: dict[str, Any] = {
+        "preset": "paper",
+        "prior": "preset",
+        "crafting_weight": -1.0,
+        "rank": 0,
+        "accumulation": 0,
+        "more": "accumulation=2, ema=0.5",
+    }
+    comfy.run(graph(folder, lora_name="preset", **{**wishes, "steps": 1}))
+    used = json.loads(read_lora(comfy.lora_dir / "preset.safetensors")[1]["faceexpr.settings"])
+    expected = {"rank": 4, "accumulation": 2, "ema": 0.5, "captions": False, "prior": "off", "background_weight": 1.0, "precision": "fp16"}
+    assert {name: used[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("colour=red", "'colour=red' is no setting"),
+        ("rank=many", "give a whole number"),
+        ("blocks=left", "blocks is 'left'"),
+    ],
+)
+def test_nonsense_in_more_is_refused(comfy: ComfyProcess, folder: str, more: str, told: str) -> None:
+    with pytest.raises(ComfyError, match=told):
+        comfy.run(graph(folder, lora_name="nonsense", more=more))
 
 
 def drawn_with(lora_name: str) -> Graph:
@@ -167,7 +244,7 @@ def test_the_model_that_comes_in_is_left_alone_and_the_one_that_leaves_has_the_l
     with torch.inference_mode():
         model, clip, vae = host.load_mini()
         before = {key: value.clone() for key, value in model.model.state_dict().items()}
-        wishes = {**SETTINGS, "steps": 2, "lora_name": "direct", "preview_every": 0}
+        wishes = {**PLAIN, **SETTINGS, "steps": 2, "lora_name": "direct", "preview_every": 0}
         result = node.TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=person, **wishes)
         trained, path, curve = result.result
         difference = [

@@ -1,0 +1,101 @@
+"""A LoRA file of any of the four formats, onto MODEL and CLIP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import comfy.lora
+import folder_paths
+from comfy_api.latest import io
+
+from ..faceexpr_core.errors import FaceExprError
+from . import host
+
+if TYPE_CHECKING:
+    from ..faceexpr_core.lora_formats import Lora
+
+NODE = "Load FaceExpr LoRA"
+
+
+class LoadLoRA(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FaceExprLoadLoRA",
+            display_name=NODE,
+            category="FaceExpr",
+            description="Loads a LoRA that kohya, diffusers, PEFT or ComfyUI wrote, and says what it could not use. "
+            "(ComfyUI's own loader drops files of diffusers and PEFT without an error.)",
+            inputs=[
+                io.Model.Input("model", tooltip="The SDXL MODEL that the LoRA changes."),
+                io.Combo.Input(
+                    "lora_name",
+                    options=folder_paths.get_filename_list("loras"),
+                    tooltip="A .safetensors file of the loras folder. For a PEFT adapter choose its adapter_model.safetensors; "
+                    "its adapter_config.json must lie beside it.",
+                ),
+                io.Float.Input(
+                    "strength_model",
+                    default=1.0,
+                    min=-20.0,
+                    max=20.0,
+                    step=0.05,
+                    tooltip="How strongly the pictures follow it. 1 as trained, 0 not at all.",
+                ),
+                io.Float.Input(
+                    "strength_clip",
+                    default=1.0,
+                    min=-20.0,
+                    max=20.0,
+                    step=0.05,
+                    tooltip="How strongly the reading of the prompt follows it; without effect on a LoRA for the MODEL alone.",
+                ),
+                io.Clip.Input("clip", optional=True, tooltip="The CLIP of the same checkpoint, for LoRAs that change it too."),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The MODEL with the LoRA."),
+                io.Clip.Output(display_name="clip", tooltip="The CLIP with the LoRA; nothing if none was connected."),
+                io.String.Output(display_name="report", tooltip="What the file is, what was applied, and what could not be used."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: Any, lora_name: str, strength_model: float = 1.0, strength_clip: float = 1.0, clip: Any = None
+    ) -> io.NodeOutput:
+        from ..faceexpr_core.lora_formats import PEFT_WEIGHTS, load
+
+        host.require_sdxl(model, NODE)
+        path = Path(folder_paths.get_full_path_or_raise("loras", lora_name))
+        lora = load(path.parent if path.name == PEFT_WEIGHTS else path)
+        return io.NodeOutput(*apply(model, clip, lora, lora_name, strength_model, strength_clip))
+
+
+def apply(model: Any, clip: Any, lora: Lora, name: str, strength_model: float, strength_clip: float) -> tuple[Any, Any, str]:
+    """MODEL and CLIP (or None) with the LoRA as ComfyUI's own patches, and the report. Raises FaceExprError for another model's LoRA."""
+    from ..faceexpr_core.lora_fit import fit, fit_report
+    from ..faceexpr_core.lora_formats import encode
+    from ..faceexpr_core.lora_names import comfyui_module
+
+    targets = comfy.lora.model_lora_keys_unet(model.model, {})
+    weights = model.model.state_dict()
+    if clip is not None:
+        targets = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, targets)
+        weights = {**weights, **clip.cond_stage_model.state_dict()}
+    sizes = {module: weights[target].shape for module in lora.modules if (target := targets.get(comfyui_module(module))) in weights}
+    found = fit(lora, sizes)
+    if clip is None and all(not module.startswith("unet.") for module in lora.modules) and lora.modules:
+        raise FaceExprError(f"{NODE}: {name} changes only the CLIP, and none is connected. Connect the CLIP of the same checkpoint.")
+    if found.other_family:
+        raise FaceExprError(
+            f"{NODE}: {name} was made for {lora.family()} and does not fit this MODEL ({len(found.usable.modules)} of its "
+            f"{len(lora.modules)} layers would). Choose a LoRA trained on this kind of model: SDXL, or FaceExpr Mini for Mini."
+        )
+    patches = comfy.lora.load_lora(encode(found.usable, "comfyui").state, targets, log_missing=False)
+    changed, changed_clip = model.clone(), None
+    changed.add_patches(patches, strength_model)
+    if clip is not None:
+        changed_clip = clip.clone()
+        changed_clip.add_patches(patches, strength_clip)
+    return changed, changed_clip, fit_report(name, lora, found, strength_model, strength_clip, clip is not None)

@@ -1,0 +1,340 @@
+"""The paper's command, the flags of diffusers' script, and `faceexpr train`: understood, refused with the fix named, and run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from faceexpr_core import mini
+from faceexpr_core.cli import _parser
+from faceexpr_core.dataset import read_dataset
+from faceexpr_core.dreambooth_flags import WITHOUT_COUNTERPART, WITHOUT_EFFECT, build_parser, job_of, local_model, person_of
+from faceexpr_core.dreambooth_flags import main as paper
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.lora import read_lora
+from faceexpr_core.lora_formats import load
+from faceexpr_core.train import job_of as house_job_of
+from faceexpr_core.train_job import TrainJob, load_vae, prepare, run_job
+from faceexpr_core.train_settings import TrainSettings, preset_settings
+from faceexpr_core.training_state import RunState, StateFolder, write_state
+
+PAPER = (
+    "--pretrained_model_name_or_path=mini --pretrained_vae_model_name_or_path={vae} --dataset_name={photos} --output_dir={out} "
+    "--mixed_precision=fp16 --resolution=64 --train_batch_size=1 --gradient_accumulation_steps=3 --gradient_checkpointing "
+    "--learning_rate=1e-4 --snr_gamma=5.0 --lr_scheduler=constant --lr_warmup_steps=0 --use_8bit_adam --max_train_steps=2 --seed=0"
+)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three of Mini's photos, without captions."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        shutil.copy(mini.subject_path() / f"photo_{number}.png", folder)
+    return folder
+
+
+def command(photos: Path, *more: str) -> list[str]:
+    words = PAPER.format(vae=mini.path() / "vae", photos=photos, out=photos.parent / "out").split()
+    return [*words, "--instance_prompt=a photo of ohwx woman", *more]
+
+
+def asked(photos: Path, *more: str) -> TrainJob:
+    return job_of(build_parser().parse_args(command(photos, *more)))
+
+
+def without(words: list[str], *names: str) -> list[str]:
+    return [word for word in words if word.split("=")[0] not in [f"--{name}" for name in names]]
+
+
+def test_the_papers_command_asks_for_the_papers_run(photos: Path) -> None:
+    job = asked(photos)
+    paper_settings = preset_settings("paper", steps=2, gradient_checkpointing=True, captions=True, weight_decay=1e-4)
+    assert job.settings == paper_settings
+    assert (job.background_weight, job.subject.resolution, job.output.name) == (1.0, 64, "pytorch_lora_weights.safetensors")
+    assert {source.caption for source in job.images} == {"a photo of ohwx woman"}
+    assert (job.subject.trigger, job.subject.class_word) == ("ohwx", "woman")
+
+
+def test_every_flag_of_diffusers_script_is_known() -> None:
+    known = {action.dest for action in build_parser()._actions}
+    script = (
+        "pretrained_model_name_or_path pretrained_vae_model_name_or_path revision variant dataset_name dataset_config_name "
+        "instance_data_dir cache_dir image_column caption_column repeats class_data_dir instance_prompt class_prompt validation_prompt "
+        "num_validation_images validation_epochs do_edm_style_training with_prior_preservation prior_loss_weight num_class_images "
+        "output_dir output_kohya_format seed resolution center_crop random_flip train_text_encoder train_batch_size sample_batch_size "
+        "num_train_epochs max_train_steps checkpointing_steps checkpoints_total_limit resume_from_checkpoint "
+        "gradient_accumulation_steps gradient_checkpointing learning_rate text_encoder_lr scale_lr lr_scheduler snr_gamma "
+        "lr_warmup_steps lr_num_cycles lr_power dataloader_num_workers optimizer use_8bit_adam adam_beta1 adam_beta2 prodigy_beta3 "
+        "prodigy_decouple adam_weight_decay adam_weight_decay_text_encoder adam_epsilon prodigy_use_bias_correction "
+        "prodigy_safeguard_warmup max_grad_norm push_to_hub hub_token hub_model_id logging_dir allow_tf32 report_to mixed_precision "
+        "prior_generation_precision local_rank enable_xformers_memory_efficient_attention rank lora_dropout use_dora "
+        "image_interpolation_mode"
+    )
+    assert set(script.split()) - known == set()
+
+
+def test_defaults_are_those_of_diffusers(photos: Path) -> None:
+    words = ["--pretrained_model_name_or_path=mini", f"--instance_data_dir={photos}", "--instance_prompt=a photo of ohwx woman", "--seed=1"]
+    settings = job_of(build_parser().parse_args(words)).settings
+    assert settings == TrainSettings(
+        rank=4,
+        steps=1,  # one epoch of three photos in batches of four
+        batch_size=4,
+        accumulation=1,
+        learning_rate=1e-4,
+        optimizer="adamw",
+        min_snr_gamma=0,
+        weight_decay=1e-4,
+        ema=0,
+        precision="fp32",
+        gradient_checkpointing=False,
+        seed=1,
+    )
+
+
+def test_steps_rate_and_previews_are_counted_as_diffusers_counts_them(photos: Path) -> None:
+    words = without(command(photos), "max_train_steps")
+    more = ["--num_train_epochs=5", "--repeats=4", "--scale_lr", "--validation_prompt=ohwx woman", "--validation_epochs=2"]
+    job = job_of(build_parser().parse_args([*words, *more]))
+    assert job.settings.steps == 5 * 4  # 12 photos an epoch, 3 a step
+    assert job.settings.learning_rate == pytest.approx(3e-4)
+    assert (job.previews.every, job.previews.prompts) == (8, ("ohwx woman",) * 4)
+
+
+def test_warm_up_belongs_to_the_schedules_that_have_one(photos: Path) -> None:
+    words = without(command(photos), "lr_scheduler", "lr_warmup_steps")
+    for scheduler, schedule, warmup in (("constant", "constant", 0), ("constant_with_warmup", "constant", 2), ("cosine", "cosine", 2)):
+        settings = job_of(build_parser().parse_args([*words, f"--lr_scheduler={scheduler}", "--lr_warmup_steps=2"])).settings
+        assert (settings.schedule, settings.warmup) == (schedule, warmup)
+
+
+VALUES = {
+    "text_encoder_lr": "1e-6",
+    "optimizer": "prodigy",
+    "image_interpolation_mode": "bilinear",
+    "adam_weight_decay_text_encoder": "0.5",
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_COUNTERPART)
+def test_flags_without_a_counterpart_are_refused_with_a_reason(photos: Path, name: str) -> None:
+    default, why = WITHOUT_COUNTERPART[name]
+    flag = f"--{name}" if default is False else f"--{name}={VALUES.get(name, '7')}"
+    with pytest.raises(FaceExprError, match=f"--{name} has no counterpart here: ") as told:
+        asked(photos, flag)
+    assert why in str(told.value)
+    if default is not None and default is not False:
+        asked(photos, f"--{name}={default}")
+
+
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+def test_flags_without_effect_are_said(photos: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked(photos, f"--{name}" if WITHOUT_EFFECT[name][0] is False else f"--{name}=3")
+    assert f"--{name} has no effect here: {WITHOUT_EFFECT[name][1]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--with_prior_preservation"], "needs --class_data_dir, a folder, and --class_prompt"),
+        (["--class_prompt=a photo of a woman"], "--class_prompt was given without --with_prior_preservation"),
+        (["--class_data_dir=x"], "--class_data_dir was given without --with_prior_preservation"),
+        (["--instance_data_dir=x"], "either as --dataset_name or as --instance_data_dir"),
+        (["--dataset_name=someone/photos"], "is no folder here. Nothing is downloaded"),
+        (["--caption_column=text"], "has no metadata.jsonl"),
+        (["--train_batch_size=0"], "--train_batch_size is 0; give 1 or more"),
+        (["--max_train_steps=0"], "steps is 0; give a value from 1"),
+        (["--rank=0"], "rank is 0; give a value from 1"),
+        (["--learning_rate=5"], "learning_rate is 5.0; give a value from 1e-08"),
+        (["--snr_gamma=-1"], "min_snr_gamma is -1.0; give a value from 0"),
+        (["--lr_scheduler=cosine", "--lr_warmup_steps=500"], "--lr_warmup_steps is 500, but the run has 2 steps"),
+        (["--resume_from_checkpoint=nowhere"], "holds no state of a run"),
+        (["--checkpointing_steps=0"], "--checkpointing_steps is 0"),
+        (["--checkpoints_total_limit=0"], "--checkpoints_total_limit is 0"),
+        (["--report_to=comet_ml"], "--report_to comet_ml needs the package comet_ml, which is not installed"),
+        (["--pretrained_model_name_or_path=nobody/nothing"], "nobody/nothing is neither a folder here nor in the Hub's cache"),
+        (["--pretrained_model_name_or_path=/nowhere"], "There is no model /nowhere"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused_before_anything_is_loaded(
+    photos: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert paper(command(photos, *more)) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1
+    assert not (photos.parent / "out").exists()
+
+
+def test_a_name_of_the_hub_is_looked_up_in_the_local_cache(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text("{}")
+    refs = tmp_path / "models--owner--name" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("abc")
+    assert local_model("owner/name", None, str(tmp_path)) == str(snapshot)
+
+
+@pytest.mark.parametrize(
+    ("instance", "of_class", "person"),
+    [
+        ("a photo of ohwx woman", "", ("ohwx", "woman")),
+        ("A close-up photo of sks young woman, smiling", "", ("sks", "young woman")),
+        ("photo of an ohwx abc man", "a photo of a man", ("ohwx abc", "man")),
+        ("zwx", "", ("zwx", "")),
+        ("", "", ("person", "")),
+    ],
+)
+def test_trigger_and_class_word_are_read_from_the_prompts(instance: str, of_class: str, person: tuple[str, str]) -> None:
+    assert person_of(instance.replace("close-up ", ""), of_class) == person
+
+
+def test_a_stopped_run_is_not_overrun_by_a_new_one(photos: Path) -> None:
+    folder = photos.parent / "out" / "checkpoints"
+    write_state(folder / "step00000001.safetensors", RunState(1, {}, {}, {"a": torch.zeros(1)}))
+    with pytest.raises(FaceExprError, match="Give --resume_from_checkpoint latest to go on with it"):
+        asked(photos)
+    states = asked(photos, "--resume_from_checkpoint=latest", "--checkpointing_steps=7", "--checkpoints_total_limit=3").states
+    assert states == StateFolder(folder, 7, 3, "strict")
+    assert asked(photos, f"--resume_from_checkpoint={folder}").states == StateFolder(folder, 500, sys.maxsize, "strict")
+
+
+def test_metadata_jsonl_gives_captions_and_chooses_photos(photos: Path) -> None:
+    (photos / "more").mkdir()
+    shutil.move(photos / "photo_3.png", photos / "more" / "photo_1.png")
+    rows = [{"file_name": "photo_2.png", "text": " ohwx  woman,\nsad"}, {"file_name": "more/photo_1.png", "text": ""}]
+    (photos / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
+    read = read_dataset(photos)
+    assert [(source.name, source.caption) for source in read] == [("photo_2.png", "ohwx woman, sad"), ("more/photo_1.png", None)]
+    captions = [source.caption for source in asked(photos).images]
+    assert captions == ["ohwx woman, sad", "a photo of ohwx woman"]
+    home = photos.parent / "home"
+    home.mkdir()
+    shutil.move(photos, home / "train")
+    assert len(read_dataset(home)) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "columns", "message"),
+    [
+        ('{"file_name": "photo_1.png"', {}, "line 1, is no JSON"),
+        ("[1]", {}, "line 1, is a list"),
+        ('{"text": "x"}', {}, "line 1, has no 'file_name'"),
+        ('{"file_name": "../photo_1.png"}', {}, "lies outside the folder"),
+        ('{"file_name": "none.png"}', {}, "names none.png, which is no picture in"),
+        ('{"file_name": "photo_1.png", "text": 3}', {}, "the caption is a int"),
+        ('{"file_name": "photo_1.png"}', {"caption_column": "words"}, "has no 'words', which was named as the caption column"),
+        ("", {}, "names no pictures"),
+    ],
+)
+def test_a_line_of_metadata_that_cannot_be_is_refused(photos: Path, line: str, columns: dict[str, str], message: str) -> None:
+    (photos / "metadata.jsonl").write_text(line)
+    with pytest.raises(FaceExprError, match="metadata") as told:
+        read_dataset(photos, **columns)
+    assert message in str(told.value)
+
+
+def test_center_crop_cuts_the_middle_and_says_so_to_the_model(photos: Path) -> None:
+    square = Image.open(photos / "photo_1.png")
+    wide = Image.new("RGB", (square.width + 100, square.height), "white")
+    wide.paste(square, (50, 0))
+    for path in photos.iterdir():
+        path.unlink()
+    wide.save(photos / "wide.png")
+    (photo,) = prepare(asked(photos, "--center_crop")).photos
+    assert photo.original_size == (square.height, square.width + 100)
+    assert photo.crop_top_left == (0, round(50 * 64 / square.height))
+    expected = np.asarray(square.convert("RGB").resize((64, 64), Image.Resampling.LANCZOS))
+    assert np.array_equal(photo.image, expected)
+
+
+def test_another_vae_takes_the_place_of_the_models(tmp_path: Path) -> None:
+    first = load_vae(str(mini.path() / "vae"), torch.float32)
+    assert torch.equal(first.decoder.conv_in.weight, load_vae(str(mini.path()), torch.float32).decoder.conv_in.weight)
+    for path, message in ((tmp_path, "There is no VAE at"), (mini.path() / "unet", "cannot be read as a VAE")):
+        with pytest.raises(FaceExprError, match=message):
+            load_vae(str(path), torch.float32)
+
+
+def test_a_class_folder_with_fewer_pictures_than_asked_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = photos.parent / "class"
+    shutil.copytree(photos, folder)
+    more = ["--with_prior_preservation", f"--class_data_dir={folder}", "--class_prompt=a photo of a woman", "--num_class_images=5"]
+    assert paper(command(photos, *more, "--device=cpu")) == 2
+    assert "holds 3 readable pictures, 5 are asked for. Ask for 3, add pictures, or give an empty folder" in capsys.readouterr().err
+
+
+def house(photos: Path, *more: str) -> TrainJob:
+    words = ["train", "--model=mini", f"--photos={photos}", f"--output={photos.parent / 'anna'}", *more]
+    return house_job_of(_parser().parse_args(words))
+
+
+def test_faceexpr_train_takes_a_preset_and_what_is_given_over_it(photos: Path) -> None:
+    for name in ("default", "paper", "low-vram"):
+        assert house(photos, f"--preset={name}").settings == preset_settings(name)
+    job = house(photos, "--preset=paper", "--rank=9", "--ema=0.5", "--captions", "--prior=distill", "--crafting_weight=0.1")
+    assert job.settings == preset_settings("paper", rank=9, ema=0.5, captions=True, prior="distill", crafting_weight=0.1)
+    assert (job.subject.resolution, job.background_weight, job.preset) == (512, 1.0, "paper")
+    assert house(photos, "--resolution=128", "--background_weight=0").subject.resolution == 128
+    assert house(photos, "--background_weight=0").background_weight == 0
+    assert house(photos).states == StateFolder(photos.parent / "anna_state")
+    assert house(photos, "--state_every=7", "--state_keep=3", "--resume=auto").states == StateFolder(
+        photos.parent / "anna_state", 7, 3, "auto"
+    )
+
+
+def test_faceexpr_train_runs_the_whole_loss(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--preset=low-vram", "--resolution=64", "--rank=2", "--steps=2", "--accumulation=1", "--crafting_every=1", "--crafting_mask"]
+    more = ["--crafting_ramp=0", "--flip", "--preview_every=2", "--state_every=1", "--device=cpu", "--trigger=ohwx", "--class_word=woman"]
+    assert run_job(house(photos, *words, *more)) == 0
+    told = capsys.readouterr()
+    saved = photos.parent / "anna.safetensors"
+    assert told.out == f"{saved}\n"
+    assert "step 2 of 2" in told.err and all(f"{part} " in told.err for part in ("identity", "prior", "crafting"))
+    assert read_lora(saved)[1]["faceexpr.preset"] == "low-vram"
+    assert Image.open(photos.parent / "anna_previews" / "step000002.png").size == (128, 128)
+    assert not (photos.parent / "anna_state").exists()
+
+
+def test_two_processes_of_accelerate_run_the_papers_command_as_one_with_twice_the_accumulation(photos: Path) -> None:
+    """The whole way: class pictures drawn by both processes, loss, previews, states, file."""
+    folder = photos.parent
+    prior = ["--with_prior_preservation", "--class_prompt=a photo of a woman", "--num_class_images=2"]
+    validation = ["--validation_prompt=a photo of ohwx woman", "--num_validation_images=1", "--validation_epochs=1"]
+    several = [*command(photos, *prior, *validation), f"--class_data_dir={folder / 'class'}", "--output_kohya_format"]
+    several = [*without(several, "gradient_accumulation_steps"), "--gradient_accumulation_steps=1", "--device=cpu"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*launch, "-m", "faceexpr_core.train", *several], capture_output=True, text=True, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("3 of 3 pictures kept") == 1  # one process speaks
+    saved = [Path(line) for line in done.stdout.split() if line.endswith(".safetensors")]
+    assert [path.name for path in saved] == ["pytorch_lora_weights.safetensors", "pytorch_lora_weights_kohya.safetensors"]
+    assert len(list((folder / "class").rglob("*.png"))) == 2
+    assert Image.open(folder / "out" / "previews" / "step000002.png").size == (64, 64)
+    assert not (folder / "out" / "checkpoints").exists()
+
+    one = [
+        *without(several, "gradient_accumulation_steps", "output_dir"),
+        "--gradient_accumulation_steps=2",
+        f"--output_dir={folder / 'one'}",
+    ]
+    assert paper(one) == 0
+    (state, told), (again, told_again) = read_lora(saved[0]), read_lora(folder / "one" / "pytorch_lora_weights.safetensors")
+    losses, losses_again = (json.loads(metadata["faceexpr.losses"]) for metadata in (told, told_again))
+    assert len(losses) == 2 and losses == pytest.approx(losses_again, rel=1e-4)
+    assert state.keys() == again.keys()
+    assert told["ss_base_model_version"] == "faceexpr_mini" and told["faceexpr.base_model_hash"] == told_again["faceexpr.base_model_hash"]
+    lora = load(saved[0])
+    assert (lora.spelling, lora.family(), len(lora.layers)) == ("kohya", "FaceExpr Mini", len(state) // 3)
