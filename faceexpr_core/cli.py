@@ -24,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .extract import add_extract_command
     from .generate import add_generate_command
+    from .lora_cli import add_lora_command
     from .models import add_models_command
     from .train import add_train_command
 
@@ -33,7 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     add_models_command(verbs)
     add_train_command(verbs)
+    add_extract_command(verbs)
     add_generate_command(verbs)
+    add_lora_command(verbs)
     return parser
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,11 @@ import torch
 from torch import Tensor
 
 from . import mini, text
+from .diffusers_fusion import Fusion, Rows, apply_fusion
+from .donors import same_place
 from .errors import FaceExprError
+from .feature_bank import FeatureBank
+from .fusion_settings import FusionSettings
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -139,10 +143,11 @@ def encode_prompts(pipe: StableDiffusionXLPipeline, prompts: Sequence[str]) -> t
     which cross-attention does not notice. ComfyUI's weighting syntax is not read: parentheses are text here.
     """
     encoded = [_encode_prompt(pipe, prompt) for prompt in prompts]
-    return _stack([hidden for hidden, _ in encoded]), torch.cat([pooled for _, pooled in encoded])
+    return stack_texts([hidden for hidden, _ in encoded]), torch.cat([pooled for _, pooled in encoded])
 
 
-def _stack(hidden: Sequence[Tensor]) -> Tensor:
+def stack_texts(hidden: Sequence[Tensor]) -> Tensor:
+    """Embeddings [B, T, C] of any lengths in one batch, each repeated to the common length."""
     length = math.lcm(*(tensor.shape[1] for tensor in hidden))
     return torch.cat([tensor.repeat(1, length // tensor.shape[1], 1) for tensor in hidden])
 
@@ -232,29 +237,63 @@ def generate(
     height: int = 1024,
     expression_scale: float | None = None,
     sigmas: Tensor | None = None,
+    fusion: tuple[FeatureBank, FusionSettings] | list[Fusion] | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Tensor:
     """Draw `count` pictures, uint8 [count, height, width, 3], with Euler on ComfyUI's `normal` schedule (or on `sigmas`).
 
     `expression_scale` a: the epsilon mode, eps = eps_u + w (eps_n - eps_u) + w a (eps_e - eps_n), instead of plain guidance.
-    `on_step(done, all)` is called after every step. Raises FaceExprError unless width and height are multiples of 8.
+    `fusion`: expression features to fuse into the expression's rows (method section 4): a bank with settings, whose mask and regions
+    are used where they hold for this picture (`fusions_of`), or any number of `Fusion`s.
+    `on_step(done, all)` is called after every step, `on_note` with what fusion has to tell. Raises FaceExprError unless width and height
+    are multiples of 8.
     """
     check_size(width, height)
-    conditional = _conditional(pipe, prompt, with_neutral=expression_scale is not None)
+    conditional = embed_expression(pipe, prompt)[0 if expression_scale is not None else 1 :]
     hidden, pooled = zip(encode_prompts(pipe, [negative]), *conditional, strict=True)
     rows = len(hidden)
-    stacked, pooled_rows = _stack(hidden).repeat_interleave(count, 0), torch.cat(pooled).repeat_interleave(count, 0)
+    stacked, pooled_rows = stack_texts(hidden).repeat_interleave(count, 0), torch.cat(pooled).repeat_interleave(count, 0)
 
     schedule = normal_schedule(pipe, steps) if sigmas is None else sigmas
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(count, 4, height // 8, width // 8, generator=generator).to(stacked.device)
-    x = noise * math.sqrt(1 + float(schedule[0]) ** 2)
-    for done, (sigma, following) in enumerate(zip(schedule.tolist(), schedule[1:].tolist(), strict=False), start=1):
-        predictions = predict_epsilon(pipe, x.repeat(rows, 1, 1, 1), sigma, stacked, pooled_rows).chunk(rows)
-        x = x + _guide(predictions, cfg, expression_scale) * (following - sigma)
-        if on_step is not None:
-            on_step(done, len(schedule) - 1)
+    x = first_latents(seed, count, width, height, float(schedule[0])).to(stacked.device)
+    expressive = tuple(range((rows - 1) * count, rows * count))
+    call = Rows(expressive, tuple(range(count)), cfg, tuple(schedule.tolist()))
+    if isinstance(fusion, tuple):
+        bank, settings = fusion
+        fusion = fusions_of(bank, settings, seed, count, width, height)
+    with ExitStack() as stack:
+        told = [
+            stack.enter_context(
+                apply_fusion(pipe.unet, one.bank, one.settings, call, mask=one.mask, regions=one.regions, picture=one.picture)
+            )
+            for one in fusion or ()
+        ]
+        for done, (sigma, following) in enumerate(zip(schedule.tolist(), schedule[1:].tolist(), strict=False), start=1):
+            call.sigma = sigma
+            predictions = predict_epsilon(pipe, x.repeat(rows, 1, 1, 1), sigma, stacked, pooled_rows).chunk(rows)
+            x = x + _guide(predictions, cfg, expression_scale) * (following - sigma)
+            if on_step is not None:
+                on_step(done, len(schedule) - 1)
+    if on_note is not None:
+        for note in sorted(set[str]().union(*told)):
+            on_note(note)
     return decode_latents(pipe, x)
+
+
+def first_latents(seed: int, count: int, width: int, height: int, sigma: float) -> Tensor:
+    """What `generate` starts from: noise of the first sigma, float32 [count, 4, height / 8, width / 8] on the CPU, as ComfyUI makes it."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 4, height // 8, width // 8, generator=generator) * math.sqrt(1 + sigma**2)
+
+
+def fusions_of(bank: FeatureBank, settings: FusionSettings, seed: int, count: int, width: int, height: int) -> list[Fusion]:
+    """A bank for `count` pictures. Its mask and regions hold for the first of them when the bank is of the same noise and size
+    (`donors.same_place`); the others are matched everywhere."""
+    placed = Fusion(bank, settings, bank.mask, bank.regions, 0)
+    if not same_place(bank, seed, width, height):
+        return [Fusion(bank, settings)]
+    return [placed, *(Fusion(bank, settings, picture=picture) for picture in range(1, count))]
 
 
 def check_size(width: int, height: int) -> None:
@@ -263,12 +302,11 @@ def check_size(width: int, height: int) -> None:
         raise FaceExprError(f"a picture of {width} x {height} pixels cannot be drawn; width and height must be multiples of 8.")
 
 
-def _conditional(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, with_neutral: bool) -> list[tuple[Tensor, Tensor]]:
-    """Embeddings of the rows besides the unconditional one: (neutral,) expression."""
+def embed_expression(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt) -> list[tuple[Tensor, Tensor]]:
+    """Embeddings (H [1, T, C], pooled [1, P]) of the neutral prompt, and of the expression in its strength."""
     neutral = encode_prompts(pipe, [prompt.neutral])
     hidden, pooled = zip(*(encode_prompts(pipe, [words]) for words in prompt.expressions), strict=True)
-    mixed = (text.mix(neutral[0], hidden, prompt.weights), text.mix_pooled(neutral[1], pooled, prompt.weights))
-    return [neutral, mixed] if with_neutral else [mixed]
+    return [neutral, (text.mix(neutral[0], hidden, prompt.weights), text.mix_pooled(neutral[1], pooled, prompt.weights))]
 
 
 def _guide(predictions: Sequence[Tensor], cfg: float, expression_scale: float | None) -> Tensor:

@@ -1,0 +1,327 @@
+"""Features out of diffusers' U-Net and into it, by hooks on its modules: what nodes/fusion_patches.py does in ComfyUI.
+
+Hooks leave the U-Net's own code and attention processors as they are, add up when several fusions are applied, and are gone afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from . import fusion
+from .errors import FaceExprError
+from .feature_bank import FeatureBank
+from .fusion import Donor, FusionSettings, Grid, Target
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+Add = Callable[[str, Tensor, Grid], None]
+"""(place, features of every row of the batch, grid of the map)."""
+
+
+@dataclass
+class Rows:
+    """What a sampler says of its calls of the U-Net, `sigma` anew before each.
+
+    `conditional`: rows of the batch that may be changed; `pictures`: which picture each of them draws, empty for one picture in all.
+    `schedule`: the sigmas that will be visited, falling, by which a window between two steps still finds one.
+    """
+
+    conditional: tuple[int, ...]
+    pictures: tuple[int, ...] = ()
+    cfg: float = 1.0
+    schedule: tuple[float, ...] = ()
+    sigma: float = 0.0
+
+    def of(self, picture: int | None) -> list[int]:
+        """The conditional rows of one picture, or all."""
+        if picture is None or not self.pictures:
+            return list(self.conditional)
+        return [row for row, drawn in zip(self.conditional, self.pictures, strict=True) if drawn == picture]
+
+
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """Features and how to fuse them. `mask` (float [H, W] in 0..1) and `regions` (integers [H, W], see `fusion.region_ids`) lie over
+    the picture to be drawn, None where they are not known; `picture` is the number of the only picture that is changed, None for all."""
+
+    bank: FeatureBank
+    settings: FusionSettings
+    mask: Tensor | None = None
+    regions: Tensor | None = None
+    picture: int | None = None
+
+
+# Places
+
+
+def places_of(unet: UNet2DConditionModel, site: str) -> tuple[str, ...]:
+    """Every place of the U-Net where the site may be recorded and changed, in ComfyUI's numbering of blocks."""
+    if site == "epsilon":
+        return (fusion.EPSILON_PLACE,)
+    if site == "skip":
+        return tuple(f"input.{number}" for number in range(_skips(unet)))
+    return tuple(transformer_blocks(unet))
+
+
+def transformer_blocks(unet: UNet2DConditionModel) -> dict[str, Any]:
+    """diffusers' BasicTransformerBlocks by place."""
+    return {
+        f"{name}.{layer}": block for name, transformer in _transformers(unet) for layer, block in enumerate(transformer.transformer_blocks)
+    }
+
+
+def _transformers(unet: UNet2DConditionModel) -> Iterator[tuple[str, Any]]:
+    """Transformer2DModels with the names of their blocks."""
+    number = 1
+    for block in unet.down_blocks:
+        for layer, attention in enumerate(getattr(block, "attentions", ())):
+            yield f"input.{number + layer}", attention
+        number += len(block.resnets) + (block.downsamplers is not None)
+    yield from (("middle.0", attention) for attention in unet.mid_block.attentions)
+    number = 0
+    for block in unet.up_blocks:
+        for layer, attention in enumerate(getattr(block, "attentions", ())):
+            yield f"output.{number + layer}", attention
+        number += len(block.resnets)
+
+
+def _skips(unet: UNet2DConditionModel) -> int:
+    return sum(len(block.resnets) for block in unet.up_blocks)
+
+
+# Hooks: `act(place, x, grid, inputs)` sees what passes a place and may return something in its stead
+
+Act = Callable[[str, Tensor, Grid, Tensor], Tensor]
+
+
+@contextmanager
+def _hooks(unet: UNet2DConditionModel, site: str, places: Iterable[str], act: Act) -> Iterator[None]:
+    """Call `act` with what passes at the places: skips where the decoder takes them, outputs of attention, the U-Net's own output.
+
+    `inputs` are the tokens that the attention was given (elsewhere `x` itself).
+    """
+    chosen = frozenset(places)
+    grids: dict[str, Grid] = {}
+    handles = []
+
+    def note_grid(name: str) -> Any:
+        def hook(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            x = arguments[0] if arguments else named["hidden_states"]
+            grids[name] = (x.shape[2], x.shape[3])
+
+        return hook
+
+    def attention(place: str) -> Any:
+        def hook(module: Any, arguments: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> Tensor:
+            return act(place, output, grids[place.rpartition(".")[0]], arguments[0])
+
+        return hook
+
+    def skips(first: int) -> Any:
+        def hook(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            parts = list(named["res_hidden_states_tuple"])
+            for layer in range(len(parts)):  # the block takes them from the end
+                place, x = f"input.{last - first - layer}", parts[-1 - layer]
+                if place in chosen:
+                    parts[-1 - layer] = act(place, x, (x.shape[2], x.shape[3]), x)
+            return arguments, {**named, "res_hidden_states_tuple": tuple(parts)}
+
+        return hook
+
+    def prediction(module: Any, arguments: tuple[Any, ...], output: Any) -> Any:
+        x = output[0]
+        changed = act(fusion.EPSILON_PLACE, x, (x.shape[2], x.shape[3]), x)
+        if changed is x:
+            return output
+        return (changed,) if isinstance(output, tuple) else type(output)(sample=changed)
+
+    last = _skips(unet) - 1
+    try:
+        if site == "epsilon":
+            handles.append(unet.register_forward_hook(prediction))
+        elif site == "skip":
+            number = 0
+            for block in unet.up_blocks:
+                handles.append(block.register_forward_pre_hook(skips(number), with_kwargs=True))
+                number += len(block.resnets)
+        else:
+            for name, transformer in _transformers(unet):
+                handles.append(transformer.register_forward_pre_hook(note_grid(name), with_kwargs=True))
+            for place, block in transformer_blocks(unet).items():
+                if place in chosen:
+                    part = block.attn1 if site == "self_attention" else block.attn2
+                    handles.append(part.register_forward_hook(attention(place), with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# Out of the U-Net
+
+
+@contextmanager
+def record(unet: UNet2DConditionModel, site: str, places: Iterable[str], add: Add) -> Iterator[None]:
+    """Give `add` what passes at the places of a site at every call of the U-Net (for `self_attention` the tokens that go into it).
+
+    The site `cross_attention_difference` has nothing that passes: see `contexts`.
+    """
+
+    def act(place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
+        add(place, inputs if site == "self_attention" else x, grid)
+        return x
+
+    with _hooks(unet, site, places, act):
+        yield
+
+
+@torch.no_grad()
+def contexts(unet: UNet2DConditionModel, places: Iterable[str], hidden: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Place, keys and values [1, T, C] that each cross-attention makes of a text's embedding [1, T, width]."""
+    chosen = frozenset(places)
+    for place, block in transformer_blocks(unet).items():
+        if place in chosen:
+            yield place, block.attn2.to_k(hidden), block.attn2.to_v(hidden)
+
+
+# Into the U-Net
+
+
+@contextmanager
+def apply_fusion(
+    unet: UNet2DConditionModel,
+    bank: FeatureBank,
+    settings: FusionSettings,
+    rows: Rows,
+    *,
+    mask: Tensor | None = None,
+    regions: Tensor | None = None,
+    picture: int | None = None,
+) -> Iterator[set[str]]:
+    """Fuse the features of a bank into the conditional rows of every call of the U-Net; see `Fusion` for `mask`, `regions`, `picture`.
+
+    Yields what there is to tell the user, which fills while the U-Net runs. Several may be applied at once. At strength 0 nothing is
+    hooked. Raises FaceExprError where bank, settings and U-Net do not belong together.
+    """
+    if settings.site != bank.site:
+        raise FaceExprError(f"the features were recorded at {bank.site}; they cannot be fused at {settings.site}. Extract them there.")
+    places = fusion.select_places(bank.site, settings.layers, bank.places())
+    if unknown := sorted(set(places) - set(places_of(unet, bank.site))):
+        raise FaceExprError(
+            f"this model has no place {unknown[0]}; the features come from another kind of model. Extract them with this one."
+        )
+    injection = _Injection(unet, bank, settings, rows, mask, regions, picture)
+    if settings.strength == 0:
+        yield injection.told
+        return
+    act = {"cross_attention_difference": injection.add_context, "self_attention": injection.attend}.get(bank.site, injection.fuse)
+    with _hooks(unet, bank.site, places, act):
+        yield injection.told
+
+
+@dataclass(eq=False)
+class _Injection:
+    """One fusion; its methods are `Act`s that return the very tensor where nothing is to change."""
+
+    unet: UNet2DConditionModel
+    bank: FeatureBank
+    settings: FusionSettings
+    rows: Rows
+    mask: Tensor | None
+    regions: Tensor | None
+    picture: int | None
+    told: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._range = fusion.window_range(self.settings.window)
+        self._blocks = transformer_blocks(self.unet)
+        self._targets: dict[Grid, Target] = {}
+
+    def fuse(self, place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
+        weight = self._weight(place)
+        donor = self._donor(place) if weight else None
+        if donor is None:
+            return x
+        moved = donor.to(x.device)
+        return self._change(x, lambda part, _: fusion.fuse(part, moved, self._target(grid), self.settings, weight, self.mask))
+
+    def add_context(self, place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
+        """Another text's cross-attention on the target's own queries."""
+        weight = self._weight(place)
+        context = self.bank.context(place) if weight else None
+        if context is None or (torch.equal(context.keys_e, context.keys_n) and torch.equal(context.values_e, context.values_n)):
+            return x
+        attention = self._blocks[place].attn2
+        keys_e, values_e, keys_n, values_n = (part.to(x.device) for part in context)
+
+        def change(part: Tensor, rows: list[int]) -> Tensor:
+            difference = fusion.context_difference(attention.to_q(inputs[rows]), keys_e, values_e, keys_n, values_n, attention.heads)
+            projected = attention.to_out[0](difference) - attention.to_out[0](torch.zeros_like(difference[:1, :1]))
+            return fusion.add_change(part, projected, self._target(grid), self.settings, weight, self.mask)
+
+        return self._change(x, change)
+
+    def attend(self, place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
+        """What the donor's tokens, seen beside the target's own, add to its self-attention."""
+        weight = self._weight(place)
+        donor = self._donor(place) if weight else None
+        if donor is None or (donor.neutral is not None and torch.equal(donor.neutral, donor.expression)):
+            return x
+        attention, seen = self._blocks[place].attn1, donor.expression.to(inputs)
+        mask = None if self.mask is None else fusion.grid_mask(self.mask.to(x.device), grid)
+
+        def change(part: Tensor, rows: list[int]) -> Tensor:
+            tokens = inputs[rows]
+            own = attention.to_q(tokens), attention.to_k(tokens), attention.to_v(tokens)
+            keys, values = attention.to_k(seen), attention.to_v(seen)
+            beside = fusion.attend_beside(*own, keys, values, attention.heads, weight, mask)
+            alone = fusion.attend_beside(*own, keys[:, :0], values[:, :0], attention.heads, weight)
+            return part + (attention.to_out[0](beside) - attention.to_out[0](alone))
+
+        return self._change(x, change)
+
+    def _change(self, x: Tensor, change: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
+        """`change` on the conditional rows; `x` itself if that gives them back."""
+        rows = self.rows.of(self.picture)
+        part = x[rows]
+        changed = change(part, rows)
+        if changed is part:
+            return x
+        whole = x.clone()
+        whole[rows] = changed
+        return whole
+
+    def _weight(self, place: str) -> float:
+        """lambda_eff w(sigma)."""
+        if not self.rows.of(self.picture):
+            return 0.0
+        return fusion.guidance_weight(self.settings.strength_at(place), self.rows.cfg) * self._window()
+
+    def _window(self) -> float:
+        sigma, schedule = self.rows.sigma, self.rows.schedule
+        weight = fusion.window_weight(sigma, *self._range)
+        if weight or not schedule:
+            return weight
+        chosen = [schedule[index] for index in fusion.window_sigmas(schedule, *self._range)]
+        if len(chosen) != 1 or fusion.window_weight(chosen[0], *self._range):
+            return 0.0
+        self.told.add(f"no step of this schedule lies in the window; the nearest, sigma {chosen[0]:.3g}, is used")
+        return float(abs(sigma - chosen[0]) <= 1e-4 * chosen[0])
+
+    def _donor(self, place: str) -> Donor | None:
+        donor = self.bank.donor(place, self.rows.sigma)
+        if donor is None:
+            self.told.add(f"the features have nothing for sigma {self.rows.sigma:.3g}; nothing is changed there")
+        return donor
+
+    def _target(self, grid: Grid) -> Target:
+        if grid not in self._targets:
+            self._targets[grid] = Target(grid, None if self.regions is None else fusion.grid_regions(self.regions, grid))
+        return self._targets[grid]

@@ -1,0 +1,141 @@
+"""`faceexpr extract`, and `faceexpr generate` with fusion, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from faceexpr_core import mini
+from faceexpr_core.cli import main
+from faceexpr_core.features import load_bank
+from faceexpr_core.generate import METADATA_KEY
+
+QUICK = ("--steps", "4", "--device", "cpu")
+SMALL = ("--width", "64", "--height", "64", *QUICK)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(np.int16)
+
+
+def settings(path: Path) -> dict:
+    return json.loads(Image.open(path).text[METADATA_KEY])  # type: ignore[attr-defined]
+
+
+def extract(folder: Path, *more: str) -> int:
+    return main(["extract", "--model", "mini", "--expression", "surprised", "--output_dir", str(folder), *more])
+
+
+def generate(folder: Path, *more: str) -> np.ndarray:
+    """The picture that the verb draws, checked to be the only one."""
+    assert main(["generate", "--model", "mini", "--expression", "surprised", "--output_dir", str(folder), *SMALL, *more]) == 0
+    (name,) = files(folder)
+    return pixels(folder / name)
+
+
+def test_the_bare_commands_work_word_for_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "features"
+    assert main(["extract", "--model", "mini", "--expression", "happy", "--output_dir", str(folder)]) == 0
+    assert files(folder) == ["happy_0_00001.png", "happy_0_00001.safetensors"]
+    assert capsys.readouterr().out.split() == [str(folder / name) for name in reversed(files(folder))]
+    bank = load_bank(folder / "happy_0_00001.safetensors")
+    assert (bank.mode, bank.notes["expression"], bank.notes["model"], bank.notes["source"]) == ("twin", "happy", "mini", "text")
+    assert bank.notes["prompt"] == "a photo of a person, happy expression"
+    assert len(bank.sigmas) > 10
+    assert Image.open(folder / "happy_0_00001.png").size == (3 * mini.RESOLUTION, mini.RESOLUTION)
+    pictures = tmp_path / "pictures"
+    assert main(["generate", "--model", "mini", "--expression", "happy", "--output_dir", str(pictures)]) == 0
+    assert files(pictures) == ["happy_0_00001.png"]
+
+
+def test_kept_features_give_the_same_change_as_donors_made_in_the_run(tmp_path: Path) -> None:
+    assert extract(tmp_path / "f", *SMALL) == 0
+    features = str(tmp_path / "f" / "surprised_0_00001.safetensors")
+    plain = generate(tmp_path / "plain")
+    off = generate(tmp_path / "off", "--features", features, "--fusion_strength", "0")
+    kept = generate(tmp_path / "kept", "--features", features, "--fusion_strength", "1.5")
+    own = generate(tmp_path / "own", "--fusion_strength", "1.5")
+    assert np.array_equal(off, plain)
+    assert np.abs(kept - plain).mean() > 0.05
+    assert np.array_equal(own, kept)
+    saved = settings(tmp_path / "kept" / "surprised_0_00001.png")
+    assert (saved["features"], saved["fusion"]["strength"]) == ("surprised_0_00001.safetensors", 1.5)
+    assert str(tmp_path) not in json.dumps(saved)
+    assert settings(tmp_path / "plain" / "surprised_0_00001.png")["fusion"] is None
+
+
+def test_nothing_is_overwritten_and_a_seed_gives_the_same_features(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert extract(tmp_path, *SMALL, "--site", "epsilon", "--seed", "3") == 0
+    assert files(tmp_path) == [f"surprised_3_0000{number}.{kind}" for number in (1, 2) for kind in ("png", "safetensors")]
+    first, second = (load_bank(tmp_path / f"surprised_3_0000{number}.safetensors") for number in (1, 2))
+    assert all((value == second.tokens[key]).all() for key, value in first.tokens.items())
+
+
+def test_a_photo_of_anybody_is_a_donor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = sorted(mini.subject_path().glob("*.png"))[:2]
+    photo = ("--photo", str(photos[1]), "--width", "128", "--height", "128", "--sigmas", "4", "1.5", "0.6", *QUICK)
+    assert extract(tmp_path / "two", *photo, "--neutral_photo", str(photos[0])) == 0
+    assert extract(tmp_path / "drawn", *photo) == 0
+    assert extract(tmp_path / "alone", *photo, "--neutral", "none") == 0
+    two, drawn, alone = (load_bank(tmp_path / name / "surprised_0_00001.safetensors") for name in ("two", "drawn", "alone"))
+    assert (two.mode, drawn.mode, alone.mode) == ("twin", "twin", "single")
+    assert two.sigmas == drawn.sigmas == alone.sigmas == (4.0, 1.5, 0.6)
+    assert two.notes["source"] == "photo"
+    key = next(key for key in alone.tokens if key.endswith(":e"))
+    assert two.mask is not None
+    assert 0.02 < float(two.mask.mean()) < 0.9
+    assert two.tokens[key].shape[1] <= 64
+    assert not all((two.tokens[key] == drawn.tokens[key]).all() for key in two.tokens if key.endswith(":n") and key in drawn.tokens)
+    assert Image.open(tmp_path / "alone" / "surprised_0_00001.png").size == (256, 128)
+    assert "acts on brows, eyes, mouth, jaw" in capsys.readouterr().err
+
+
+def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path) -> None:
+    assert extract(tmp_path / "f", *SMALL, "--mode", "paper", "--tokens", "all") == 0
+    features = tmp_path / "f" / "surprised_0_00001.safetensors"
+    bank = load_bank(features)
+    assert bank.site == "skip"
+    assert set(bank.places()) == {"input.4", "input.5", "input.7", "input.8"}
+    fused = generate(tmp_path / "fused", "--features", str(features), "--fusion_mode", "paper")
+    assert np.abs(fused - generate(tmp_path / "plain")).mean() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--expression", "smug"), "not an expression of the vocabulary"),
+        (("--photo", "nowhere.png"), "there is no photo nowhere.png"),
+        (("--neutral_photo", "nowhere.png"), "without --photo"),
+        (("--window", "0.7", "0.3"), "the window is"),
+        (("--layers", "2+3"), "is no choice of layers"),
+        (("--width", "100"), "multiples of 8"),
+        (("--sigmas", "1", "2"), "must fall"),
+    ],
+)
+def test_impossible_wishes_are_told_in_one_line_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], message: str
+) -> None:
+    assert extract(tmp_path / "out", *SMALL, *options) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_features_that_do_not_fit_are_refused_before_anything_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["generate", "--model", "mini", "--output_dir", str(tmp_path / "out"), *SMALL]
+    assert main([*common, "--features", "nowhere.safetensors"]) == 2
+    assert "nowhere.safetensors" in capsys.readouterr().err
+    assert extract(tmp_path / "f", *SMALL, "--site", "epsilon") == 0
+    assert main([*common, "--features", str(tmp_path / "f" / "surprised_0_00001.safetensors"), "--fusion_site", "skip"]) == 2
+    assert "recorded at epsilon" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,449 @@
+"""Attention-Focused Fusion on diffusers' U-Net: what must not change to the bit, and what must change, at every site."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from contextlib import ExitStack
+from functools import cache, partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from faceexpr_core import diffusers_donors, diffusers_host, fusion
+from faceexpr_core.diffusers_fusion import Fusion, Rows, apply_fusion, places_of, record, transformer_blocks
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.features import FeatureBank, load_bank, save_bank
+from faceexpr_core.fusion import SITES, FusionSettings, paper_settings, site_settings
+from faceexpr_core.text import ExpressionPrompt, build_prompts, expression_terms
+
+PERSON = "a photo of a young man, black hair, blue background"
+SEED, CFG, SIDE = 5, 4.0, 64
+SIGMAS = (14.6, 4.0, 2.0, 0.5, 0.0)
+INSIDE = 2.0
+RUN = diffusers_donors.Run(SEED, cfg=CFG, width=SIDE, height=SIDE, sigmas=SIGMAS)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return diffusers_host.load_pipeline("mini")
+
+
+@cache
+def _prompt(pipe, expression: str) -> ExpressionPrompt:
+    return build_prompts(PERSON, expression_terms(expression), partial(diffusers_host.count_tokens, pipe))
+
+
+@cache
+def _bank(pipe, site: str, expression: str = "surprised") -> FeatureBank:
+    return diffusers_donors.draw_text_donors(pipe, _prompt(pipe, expression), settings_of(site), RUN, keep="all").bank
+
+
+def settings_of(site: str, **changes) -> FusionSettings:
+    base = site_settings(site)
+    return dataclasses.replace(base, **{"layers": base.layers if site == "skip" else "all", **changes})
+
+
+def equal_twins(bank: FeatureBank) -> FeatureBank:
+    """The bank with the neutral features in the place of the expression's."""
+    tokens = {key: bank.tokens[key.replace(":e", ":n")] if ":e" in key else value for key, value in bank.tokens.items()}
+    return dataclasses.replace(bank, tokens=tokens)
+
+
+@cache
+def _plain(pipe, width: int = SIDE, height: int = SIDE) -> torch.Tensor:
+    return draw(pipe, width=width, height=height)
+
+
+def draw(pipe, *fusions: Fusion, width: int = SIDE, height: int = SIDE, **options) -> torch.Tensor:
+    """A picture of the neutral prompt with fusions."""
+    options = {"seed": SEED, "cfg": CFG, "sigmas": torch.tensor(SIGMAS), **options}
+    return diffusers_host.generate(pipe, _prompt(pipe, "neutral"), width=width, height=height, fusion=list(fusions), **options)
+
+
+def moved(given: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((given.float() - expected.float()).abs().mean())
+
+
+def latents(rows: int = 2, height: int = 8, width: int = 8) -> torch.Tensor:
+    one = torch.randn(1, 4, height, width, generator=torch.Generator().manual_seed(3)) * math.sqrt(1 + INSIDE**2)
+    return one.repeat(rows, 1, 1, 1)
+
+
+def evaluate(pipe, x: torch.Tensor, sigma: float = INSIDE, expression: str = "neutral") -> torch.Tensor:
+    """One call of the U-Net: an unconditional row, then conditional ones."""
+    texts = [
+        diffusers_host.encode_prompts(pipe, [""]),
+        *[diffusers_host.encode_prompts(pipe, [_prompt(pipe, expression).expressions[0]])] * (len(x) - 1),
+    ]
+    hidden, pooled = (torch.cat(parts) for parts in zip(*texts, strict=True))
+    return diffusers_host.predict_epsilon(pipe, x, sigma, hidden, pooled)
+
+
+def rows_at(sigma: float, count: int = 1, cfg: float = 5.0, schedule: tuple[float, ...] = ()) -> Rows:
+    return Rows(tuple(range(1, count + 1)), tuple(range(count)), cfg, schedule, sigma)
+
+
+def outputs_of(pipe, x: torch.Tensor, sigma: float = INSIDE) -> dict[str, torch.Tensor]:
+    """What every layer of the U-Net gives in one call."""
+    seen: dict[str, torch.Tensor] = {}
+    handles = []
+    for name, module in pipe.unet.named_modules():
+
+        def hook(_module, _inputs, output, name=name) -> None:
+            first = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
+            if isinstance(first, torch.Tensor) and len(first) == len(x):
+                seen[name] = first.clone()
+
+        handles.append(module.register_forward_hook(hook))
+    try:
+        evaluate(pipe, x, sigma)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def features_of(pipe, site: str, x: torch.Tensor, *fusions, sigma: float = INSIDE, cfg: float = 5.0) -> dict[str, torch.Tensor]:
+    """Features at each place in one call with fusions (bank, settings, more)."""
+    seen: dict[str, torch.Tensor] = {}
+    with ExitStack() as stack:
+        for bank, settings, *more in fusions:
+            stack.enter_context(apply_fusion(pipe.unet, bank, settings, rows_at(sigma, len(x) - 1, cfg), **(more[0] if more else {})))
+        stack.enter_context(
+            record(pipe.unet, site, places_of(pipe.unet, site), lambda place, tensor, grid: seen.update({place: tensor.clone()}))
+        )
+        evaluate(pipe, x, sigma)
+    return seen
+
+
+# Places
+
+
+def test_places_are_named_as_comfyui_numbers_its_blocks() -> None:
+    from diffusers import UNet2DConditionModel
+
+    sdxl = UNet2DConditionModel.load_config(diffusers_host.SDXL_CONFIGS / "unet")
+    small = {"block_out_channels": [32, 32, 32], "attention_head_dim": [2, 2, 2], "transformer_layers_per_block": [1, 2, 3]}
+    unet = UNet2DConditionModel.from_config({**sdxl, **small, "cross_attention_dim": 32})
+    assert places_of(unet, "skip") == tuple(f"input.{number}" for number in range(9))
+    places = places_of(unet, "cross_attention")
+    depth = {"input.4": 2, "input.5": 2, "input.7": 3, "input.8": 3, "middle.0": 3}
+    depth |= {f"output.{number}": 3 for number in range(3)} | {f"output.{number}": 2 for number in range(3, 6)}
+    assert places == tuple(f"{name}.{layer}" for name, layers in depth.items() for layer in range(layers))
+    blocks = transformer_blocks(unet)
+    assert blocks["input.8.1"] is unet.down_blocks[2].attentions[1].transformer_blocks[1]
+    assert blocks["output.2.2"] is unet.up_blocks[0].attentions[2].transformer_blocks[2]
+    assert blocks["output.3.1"] is unet.up_blocks[1].attentions[0].transformer_blocks[1]
+
+
+def test_skips_are_recorded_where_the_decoder_takes_them(pipe) -> None:
+    given = features_of(pipe, "skip", latents())
+    modules = outputs_of(pipe, latents())
+    down = pipe.unet.down_blocks
+    names = ["conv_in"]
+    for level, block in enumerate(down):
+        kind = "attentions" if hasattr(block, "attentions") else "resnets"
+        names += [f"down_blocks.{level}.{kind}.{layer}" for layer in range(len(block.resnets))]
+        names += [f"down_blocks.{level}.downsamplers.0"] * (block.downsamplers is not None)
+    assert len(names) == len(given) == 9
+    assert all(torch.equal(given[f"input.{number}"], modules[name]) for number, name in enumerate(names))
+
+
+# What must not change
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_strength_zero_and_equal_twins_change_no_bit(pipe, site: str) -> None:
+    bank = _bank(pipe, site)
+    assert torch.equal(draw(pipe, Fusion(bank, settings_of(site, strength=0.0))), _plain(pipe))
+    assert torch.equal(draw(pipe, Fusion(equal_twins(bank), settings_of(site))), _plain(pipe))
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_unconditional_rows_keep_every_bit_at_every_layer_and_conditional_ones_change(pipe, site: str) -> None:
+    expected = outputs_of(pipe, latents(3))
+    with apply_fusion(pipe.unet, _bank(pipe, site), settings_of(site), rows_at(INSIDE, 2)):
+        given = outputs_of(pipe, latents(3))
+    assert given.keys() == expected.keys()
+    assert len(given) > 100
+    assert all(torch.equal(given[name][0], expected[name][0]) for name in given)
+    assert not torch.equal(given[""][1], expected[""][1])
+    assert torch.allclose(given[""][1], given[""][2], atol=1e-4)
+    assert all(torch.equal(after, expected[name]) for name, after in outputs_of(pipe, latents(3)).items())
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("sigma", [14.0, 0.1])
+def test_outside_the_window_nothing_changes(pipe, site: str, sigma: float) -> None:
+    expected = evaluate(pipe, latents(), sigma)
+    with apply_fusion(pipe.unet, _bank(pipe, site), settings_of(site, window=(0.3, 0.7)), rows_at(sigma)):
+        assert torch.equal(evaluate(pipe, latents(), sigma), expected)
+
+
+def test_outside_the_window_the_very_object_goes_on(pipe) -> None:
+    attention = transformer_blocks(pipe.unet)["middle.0.0"].attn2
+    before, after = [], []
+    first = attention.register_forward_hook(lambda _module, _inputs, output: before.append(output))
+    with apply_fusion(
+        pipe.unet, _bank(pipe, "cross_attention"), settings_of("cross_attention", window=(0.3, 0.7)), (rows := rows_at(14.0))
+    ):
+        last = attention.register_forward_hook(lambda _module, _inputs, output: after.append(output))
+        evaluate(pipe, latents(), 14.0)
+        rows.sigma = INSIDE
+        evaluate(pipe, latents(), INSIDE)
+        last.remove()
+    first.remove()
+    assert after[0] is before[0]
+    assert after[1] is not before[1]
+
+
+def test_in_the_epsilon_mode_the_neutral_row_stays_as_it_is(pipe) -> None:
+    seen: list[torch.Tensor] = []
+    handle = pipe.unet.register_forward_hook(lambda _module, _inputs, output: seen.append(output.sample.clone()))
+    try:
+        bank, settings = _bank(pipe, "cross_attention"), settings_of("cross_attention", window=(0.0, 1.0))
+        for fusions in ([], [Fusion(bank, settings)]):
+            draw(pipe, *fusions, expression_scale=1.5, sigmas=torch.tensor([bank.sigmas[0], 0.0]))
+    finally:
+        handle.remove()
+    assert torch.equal(seen[0][:2], seen[1][:2])
+    assert not torch.equal(seen[0][2], seen[1][2])
+
+
+# What must change
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_each_site_changes_the_picture_more_with_more_strength(pipe, site: str) -> None:
+    bank = _bank(pipe, site)
+    weak, strong = (moved(draw(pipe, Fusion(bank, settings_of(site, strength=strength))), _plain(pipe)) for strength in (0.3, 2.0))
+    assert 0 < weak < strong
+
+
+def test_a_bank_with_settings_is_fused_where_its_mask_lies(pipe) -> None:
+    settings = settings_of("cross_attention")
+    mask = torch.zeros(SIDE, SIDE)
+    mask[:, : SIDE // 2] = 1
+    bank = dataclasses.replace(_bank(pipe, "cross_attention"), mask=mask)
+    given = diffusers_host.generate(
+        pipe,
+        _prompt(pipe, "neutral"),
+        seed=SEED,
+        cfg=CFG,
+        width=SIDE,
+        height=SIDE,
+        sigmas=torch.tensor(SIGMAS),
+        fusion=(bank, settings),
+    )
+    assert torch.equal(given, draw(pipe, Fusion(bank, settings, mask)))
+    assert not torch.equal(given, draw(pipe, Fusion(bank, settings)))
+    other = {**bank.notes, "seed": "99"}
+    elsewhere = dataclasses.replace(bank, notes=other)
+    assert [one.mask for one in diffusers_host.fusions_of(elsewhere, settings, SEED, 1, SIDE, SIDE)] == [None]
+
+
+def test_a_mask_holds_the_change_to_its_tokens(pipe) -> None:
+    bank, settings = _bank(pipe, "cross_attention"), settings_of("cross_attention")
+    left = torch.zeros(64, 64)
+    left[:, :32] = 1
+    plain = features_of(pipe, "cross_attention", latents())["input.4.0"]
+    given = features_of(pipe, "cross_attention", latents(), (bank, settings, {"mask": left}))["input.4.0"]
+    changed = (given - plain)[1].abs().sum(-1).unflatten(0, (4, 4)) > 0
+    assert changed[:, :2].any()
+    assert not changed[:, 2:].any()
+
+
+def test_two_fusions_act_together(pipe) -> None:
+    one = Fusion(_bank(pipe, "cross_attention"), settings_of("cross_attention"))
+    other = Fusion(_bank(pipe, "skip"), settings_of("skip", strength=2.0))
+    both, first, second = draw(pipe, one, other), draw(pipe, one), draw(pipe, other)
+    assert min(moved(both, first), moved(both, second), moved(both, _plain(pipe))) > 0
+
+
+def test_two_faces_with_a_mask_each_get_their_own_expression(pipe) -> None:
+    left = torch.zeros(64, 64)
+    left[:, :32] = 1
+    settings = settings_of("cross_attention")
+    surprised, happy = (_bank(pipe, "cross_attention", expression) for expression in ("surprised", "happy"))
+    one, other = (surprised, settings, {"mask": left}), (happy, settings, {"mask": 1 - left})
+    plain, first, second, both = (
+        features_of(pipe, "cross_attention", latents(), *fusions)["input.4.0"][1].unflatten(0, (4, 4))
+        for fusions in ((), (one,), (other,), (one, other))
+    )
+    assert torch.equal(both[:, :2], first[:, :2])
+    change, expected = ((given - plain)[:, 2:].flatten() for given in (both, second))
+    assert torch.cosine_similarity(change, expected, dim=0) > 0.5  # the second matches tokens that the first has changed
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("site", "width", "height"), [(site, 64 + 32 * (number % 2), 96 - 8 * number) for number, site in enumerate(SITES)]
+)
+def test_a_donor_of_another_size_serves(pipe, site: str, width: int, height: int) -> None:
+    plain = _plain(pipe, width, height)
+    given = draw(pipe, Fusion(_bank(pipe, site), settings_of(site)), width=width, height=height)
+    assert given.shape == (1, height, width, 3)
+    assert moved(given, plain) > 0
+
+
+def test_donors_are_drawn_at_sizes_that_are_not_square(pipe) -> None:
+    run = dataclasses.replace(RUN, width=72, height=104)
+    made = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings_of("cross_attention"), run, keep="all")
+    assert (made.bank.grids["input.4.0"], made.bank.grids["middle.0.0"]) == ((7, 5), (4, 3))
+    assert made.twins.expression.shape == (104, 72, 3)
+    given = draw(pipe, Fusion(made.bank, settings_of("cross_attention")), width=72, height=104)
+    assert moved(given, _plain(pipe, 72, 104)) > 0
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_saved_and_loaded_features_give_the_same_picture(pipe, site: str, tmp_path: Path) -> None:
+    bank = _bank(pipe, site)
+    loaded = load_bank(save_bank(bank, tmp_path / "features.safetensors"))
+    assert torch.equal(draw(pipe, Fusion(loaded, settings_of(site))), draw(pipe, Fusion(bank, settings_of(site))))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gives_nearly_the_same_features_and_change(pipe, dtype: torch.dtype) -> None:
+    half = diffusers_host.load_pipeline("mini", dtype)
+    settings = settings_of("cross_attention")
+    run = dataclasses.replace(RUN, sigmas=(4.0, 1.0, 0.0))
+    bank, exact = (
+        diffusers_donors.draw_text_donors(one, _prompt(pipe, "surprised"), settings, run, keep="all").bank for one in (half, pipe)
+    )
+    assert all((bank.tokens[key].float() - value.float()).norm() < 0.1 * value.float().norm() for key, value in exact.tokens.items())
+    plain = draw(half, sigmas=torch.tensor(run.sigmas))
+    for each in (bank, exact):
+        assert moved(draw(half, Fusion(each, settings), sigmas=torch.tensor(run.sigmas)), plain) > 0
+    seen = features_of(half, "cross_attention", latents(), (exact, settings), sigma=4.0)
+    assert {features.dtype for features in seen.values()} == {dtype}
+
+
+def test_the_published_recipe_runs_and_refuses_a_donor_of_another_size(pipe) -> None:
+    settings = paper_settings()
+    bank = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings, RUN, keep="all").bank
+    assert bank.places() == ("input.8", "input.7", "input.5", "input.4")
+    low, high = fusion.window_range((0.3, 0.7))
+    assert all(low < sigma < high for sigma in bank.sigmas)
+    assert moved(draw(pipe, Fusion(bank, settings)), _plain(pipe)) > 0
+    with pytest.raises(FaceExprError):
+        draw(pipe, Fusion(bank, settings), width=96)
+
+
+def test_without_a_neutral_twin_the_style_is_carried(pipe) -> None:
+    bank = _bank(pipe, "cross_attention")
+    tokens = {key: value for key, value in bank.tokens.items() if not key.endswith(":n")}
+    single = dataclasses.replace(bank, mode="single", tokens=tokens)
+    assert moved(draw(pipe, Fusion(single, settings_of("cross_attention"))), _plain(pipe)) > 0
+
+
+# Against what it means
+
+
+def test_the_difference_of_contexts_is_what_the_other_words_would_attend_to(pipe) -> None:
+    bank = _bank(pipe, "cross_attention_difference")
+    words = _prompt(pipe, "surprised")
+    hidden = torch.cat([diffusers_host.encode_prompts(pipe, [text])[0] for text in (words.neutral, words.neutral, words.expressions[0])])
+    pooled = diffusers_host.encode_prompts(pipe, [words.neutral])[1].repeat(3, 1)
+    seen: list[torch.Tensor] = []
+    with apply_fusion(pipe.unet, bank, settings_of("cross_attention_difference", cap=100.0), Rows((1,), sigma=INSIDE)):
+        attention = transformer_blocks(pipe.unet)["input.4.0"].attn2
+        handle = attention.register_forward_hook(lambda _module, _inputs, output: seen.append(output.clone()))
+        diffusers_host.predict_epsilon(pipe, latents(3), INSIDE, hidden, pooled)
+        handle.remove()
+    neutral, fused, expression = seen[0]
+    assert (expression - neutral).norm() > 0
+    assert (fused - expression).norm() < 0.02 * (expression - neutral).norm()
+
+
+def test_seeing_ones_own_tokens_beside_oneself_changes_nothing(pipe) -> None:
+    bank, sigma = _bank(pipe, "self_attention"), INSIDE
+    own = features_of(pipe, "self_attention", latents())["input.4.0"][1:]
+    tokens = {**bank.tokens, f"input.4.0@{bank.sigmas.index(sigma)}:e": own.half()}
+    settings = settings_of("self_attention")
+    attention = transformer_blocks(pipe.unet)["input.4.0"].attn1
+    outputs: list[torch.Tensor] = []
+    for given in (dataclasses.replace(bank, tokens=tokens), bank):
+        with apply_fusion(pipe.unet, given, settings, rows_at(sigma)):
+            handle = attention.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.clone()))
+            evaluate(pipe, latents(), sigma)
+            handle.remove()
+    handle = attention.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.clone()))
+    evaluate(pipe, latents(), sigma)
+    handle.remove()
+    beside_itself, beside_donor, alone = (output[1] for output in outputs)
+    assert (beside_itself - alone).norm() < 0.02 * (beside_donor - alone).norm()
+
+
+def test_strong_guidance_weakens_the_change_in_proportion(pipe) -> None:
+    bank, settings = _bank(pipe, "cross_attention"), settings_of("cross_attention", cap=100.0)
+    plain = features_of(pipe, "cross_attention", latents())["input.4.0"][1]
+    at_five, at_ten = (features_of(pipe, "cross_attention", latents(), (bank, settings), cfg=cfg)["input.4.0"][1] for cfg in (5.0, 10.0))
+    assert (at_five - plain).norm() > 0
+    assert torch.allclose(2 * (at_ten - plain), at_five - plain, atol=1e-4)
+
+
+def test_a_schedule_without_a_sigma_in_the_window_uses_the_nearest_and_says_so(pipe) -> None:
+    sigmas = (14.6, 8.0, 0.2, 0.0)
+    settings = settings_of("cross_attention", window=(0.3, 0.7))
+    run = dataclasses.replace(RUN, sigmas=sigmas)
+    bank = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings, run, keep="all").bank
+    assert len(bank.sigmas) == 1
+    told: list[str] = []
+    given = draw(pipe, Fusion(bank, settings), sigmas=torch.tensor(sigmas), on_note=told.append)
+    assert moved(given, draw(pipe, sigmas=torch.tensor(sigmas))) > 0
+    assert any("nearest" in note for note in told)
+
+
+def test_features_of_other_noise_levels_change_nothing_and_say_so(pipe) -> None:
+    told: list[str] = []
+    sigmas = torch.tensor([3.3, 1.7, 0.0])
+    given = draw(pipe, Fusion(_bank(pipe, "cross_attention"), settings_of("cross_attention")), sigmas=sigmas, on_note=told.append)
+    assert torch.equal(given, draw(pipe, sigmas=sigmas))
+    assert any("nothing for sigma" in note for note in told)
+
+
+def test_features_are_refused_at_another_site_and_in_another_model(pipe) -> None:
+    bank = _bank(pipe, "cross_attention")
+    with pytest.raises(FaceExprError, match="recorded at cross_attention"):
+        draw(pipe, Fusion(bank, settings_of("skip")))
+    deeper = {key.replace("middle.0.0", "middle.0.7"): value for key, value in bank.tokens.items()}
+    grids = {key.replace("middle.0.0", "middle.0.7"): value for key, value in bank.grids.items()}
+    with pytest.raises(FaceExprError, match=r"no place middle\.0\.7"):
+        draw(pipe, Fusion(dataclasses.replace(bank, tokens=deeper, grids=grids), settings_of("cross_attention")))
+
+
+# Donors of one's own
+
+
+def test_each_picture_of_a_batch_gets_a_donor_of_its_own_noise(pipe) -> None:
+    settings = settings_of("cross_attention")
+    fusions, reports = diffusers_donors.own_donors(pipe, _prompt(pipe, "surprised"), settings, RUN, 2)
+    assert [one.picture for one in fusions] == [0, 1]
+    assert len(reports) == 2
+    both, plain = draw(pipe, *fusions, count=2), draw(pipe, count=2)
+    assert min(moved(both[0], plain[0]), moved(both[1], plain[1])) > 0
+    second = draw(pipe, fusions[1], count=2)
+    assert torch.equal(second[0], plain[0])
+    assert moved(second[1], both[1]) <= 1
+
+
+def test_donors_are_the_base_models_and_the_lora_is_back_afterwards() -> None:
+    from peft import LoraConfig
+
+    pipe = diffusers_host.load_pipeline("mini")
+    base = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings_of("cross_attention"), RUN).bank
+    torch.manual_seed(0)
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_v"], init_lora_weights="gaussian"))
+    with torch.no_grad():
+        for name, weight in pipe.unet.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 1)
+    personal = draw(pipe)
+    given = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings_of("cross_attention"), RUN).bank
+    # not to the bit: weights that need no gradient are multiplied in another order
+    assert all(torch.allclose(given.tokens[key].float(), value.float(), atol=0.01) for key, value in base.tokens.items())
+    assert torch.equal(draw(pipe), personal)
+    pipe.unet.disable_adapters()
+    assert moved(draw(pipe), personal) > 0
