@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +72,31 @@ def input_folder() -> Path:
     return Path(folder_paths.get_input_directory())
 
 
+def features_folder() -> Path:
+    """Where expression features are saved and looked for."""
+    return Path(folder_paths.models_dir) / "faceexpr_features"
+
+
+def file_in(folder: Path, name: str, suffix: str, argument: str) -> Path:
+    """The file in `folder` that `name`, with or without its suffix, means. Raises FaceExprError for no file name, or one that leads out."""
+    root = folder.resolve()
+    cleaned = name.strip().removesuffix(suffix).replace("\\", "/")
+    if not Path(cleaned).name or re.search(r'[<>:"|?*\x00-\x1f]', cleaned) or cleaned.endswith(("/", ".")):
+        raise FaceExprError(f"{argument} {name!r} is no file name; give one such as smiles/wide.")
+    path = Path(os.path.realpath(root / f"{cleaned}{suffix}"))
+    if not path.is_relative_to(root):
+        raise FaceExprError(f"{argument} {name!r} leads out of {root}; give a name inside it, such as smiles/wide.")
+    return path
+
+
+def advanced(*widgets: Any) -> tuple[Any, ...]:
+    """Inputs that the web page shows only when asked."""
+    for widget in widgets:
+        widget.optional = True
+        widget.extra_dict = {**widget.extra_dict, "advanced": True}
+    return widgets
+
+
 # Which model is this
 
 
@@ -86,7 +113,7 @@ def require_sdxl(model: Any, node: str, *, epsilon: bool = False) -> None:
     if model is None:
         raise FaceExprError(f"{node} got no MODEL. Connect the MODEL output of an SDXL checkpoint loader or of FaceExpr Mini.")
     if not is_sdxl(model):
-        given = _model_name(model)
+        given = model_name(model)
         raise FaceExprError(
             f"{node} got a MODEL of type {given}; it needs an SDXL base model. "
             "Load an SDXL checkpoint (or FaceExpr Mini) and connect its MODEL."
@@ -109,7 +136,7 @@ def require_sdxl_clip(clip: Any, node: str) -> None:
         )
 
 
-def _model_name(model: Any) -> str:
+def model_name(model: Any) -> str:
     config = getattr(getattr(model, "model", None), "model_config", None)
     return type(model).__name__ if config is None else type(config).__name__
 

@@ -1,15 +1,24 @@
-"""KSampler, and its epsilon mode for the strength of an expression."""
+"""KSampler, its epsilon mode for the strength of an expression, and fusion with donors of its own."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import comfy.samplers
 from comfy_api.latest import io
 
+from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.fusion import FusionSettings, site_settings
+from ..faceexpr_core.fusion_settings import MAX_STRENGTH
 from ..faceexpr_core.text import expression_direction
-from . import host
+from . import extraction, host
+from .fusion_patches import attach_fusion
+from .refine import refine_faces, without_places
+
+NODE = "FaceExpr Sampler"
+REFINE_DENOISE = 0.4
 
 
 class Sampler(io.ComfyNode):
@@ -19,8 +28,8 @@ class Sampler(io.ComfyNode):
             node_id="FaceExprSampler",
             display_name="FaceExpr Sampler",
             category="FaceExpr",
-            description="KSampler, latent for latent, unless a neutral conditioning is connected and the expression scale is not 1. "
-            "The scale then strengthens or weakens the expression alone, at each step, for one more U-Net evaluation.",
+            description="KSampler, latent for latent, until one of the last inputs is connected. 'features' or 'base_model' bring the "
+            "expression in by Attention-Focused Fusion; an expression scale other than 1 strengthens or weakens it at each step.",
             inputs=[
                 io.Model.Input("model", tooltip="The SDXL MODEL that draws."),
                 io.Int.Input(
@@ -54,6 +63,50 @@ class Sampler(io.ComfyNode):
                     tooltip="How far to go from neutral towards the expression at each step: 0 is neutral, 1 is plain guidance, "
                     "more exaggerates. Needs 'neutral'.",
                 ),
+                io.Custom("FACEEXPR_FEATURES").Input(
+                    "features", optional=True, tooltip="Expression features to fuse, from Extract Expression Features or Load Features."
+                ),
+                io.Model.Input(
+                    "base_model",
+                    optional=True,
+                    tooltip="The MODEL without the person's LoRA. It draws the expression from this sampler's own noise, once, and its "
+                    "features are fused. Needs 'neutral'. Not used where features are connected.",
+                ),
+                io.Float.Input(
+                    "fusion_strength",
+                    default=FusionSettings.strength,
+                    min=0.0,
+                    max=MAX_STRENGTH,
+                    step=0.05,
+                    round=0.001,
+                    optional=True,
+                    tooltip="How strong the fusion is: 0 changes nothing. Needs 'features' or 'base_model'.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="The checkpoint's VAE. With it the fusion finds the face and leaves all else alone.",
+                ),
+                io.Float.Input(
+                    "refine_below",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Draw faces again, enlarged, that are smaller than this share of the picture's shorter side, say 0.25. 0: off. "
+                    "Needs 'vae'.",
+                ),
+                *host.advanced(
+                    io.Float.Input(
+                        "refine_denoise",
+                        default=REFINE_DENOISE,
+                        min=0.0,
+                        max=1.0,
+                        step=0.01,
+                        tooltip="How much an enlarged face may change.",
+                    ),
+                ),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The drawn latent, for VAE Decode.")],
         )
@@ -73,22 +126,57 @@ class Sampler(io.ComfyNode):
         denoise: float,
         neutral: Any = None,
         expression_scale: float = 1.0,
+        features: Any = None,
+        base_model: Any = None,
+        fusion_strength: float = FusionSettings.strength,
+        vae: Any = None,
+        refine_below: float = 0.0,
+        refine_denoise: float = REFINE_DENOISE,
     ) -> io.NodeOutput:
-        host.require_sdxl(model, "FaceExpr Sampler")
-        guider = None
-        if neutral is not None and expression_scale != 1.0:
-            guider = host.ExpressionGuider(model, positive, negative, neutral, cfg, partial(expression_direction, scale=expression_scale))
-        latent = host.sample(
-            model,
-            positive,
-            negative,
-            latent_image,
-            seed=seed,
-            steps=steps,
-            cfg=cfg,
-            sampler=sampler_name,
-            scheduler=scheduler,
-            denoise=denoise,
-            guider=guider,
-        )
-        return io.NodeOutput(latent)
+        host.require_sdxl(model, NODE)
+
+        def draw(
+            latent: dict[str, Any], texts: tuple[Any, Any, Any], seed: int, denoise: float, make_features: extraction.MakeFeatures
+        ) -> dict[str, Any]:
+            positive, negative, neutral = texts
+            fused = model
+            if features is not None:
+                fused = attach_fusion(model, features, replace(site_settings(features.site), strength=fusion_strength))
+            elif base_model is not None and fusion_strength > 0 and denoise > 0:
+                host.require_sdxl(base_model, NODE)
+                if neutral is None:
+                    raise FaceExprError(
+                        f"{NODE} got a base_model but no neutral conditioning. "
+                        "Connect the second output of Expression Text Encode to 'neutral'."
+                    )
+                settings = site_settings(FusionSettings.site)
+                run = (seed, steps, cfg, sampler_name, scheduler, denoise)
+                request = extraction.Request(base_model, positive, neutral, negative, latent, *run, settings, vae)
+                for picture, bank in enumerate(make_features(request)):
+                    fused = attach_fusion(fused, bank, replace(settings, strength=fusion_strength), picture=picture)
+            guider = None
+            if neutral is not None and expression_scale != 1.0:
+                mix = partial(expression_direction, scale=expression_scale)
+                guider = host.ExpressionGuider(fused, positive, negative, neutral, cfg, mix)
+            return host.sample(
+                fused,
+                positive,
+                negative,
+                latent,
+                seed=seed,
+                steps=steps,
+                cfg=cfg,
+                sampler=sampler_name,
+                scheduler=scheduler,
+                denoise=denoise,
+                guider=guider,
+            )
+
+        texts = positive, negative, neutral
+        drawn = draw(latent_image, texts, seed, denoise, extraction.kept_features)
+        if refine_below > 0 and refine_denoise > 0:
+            bare = without_places(positive), without_places(negative), without_places(neutral)
+            # another seed: features of the whole picture's noise must not take the enlarged face for that picture
+            again = partial(draw, texts=bare, seed=(seed + 1) % 2**64, denoise=refine_denoise, make_features=extraction.batch_features)
+            drawn = refine_faces(vae, drawn, refine_below, again)
+        return io.NodeOutput(drawn)

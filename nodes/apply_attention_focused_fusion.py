@@ -1,0 +1,148 @@
+"""Expression features fused into a MODEL."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.expressions import REGIONS
+from ..faceexpr_core.fusion import MODES, site_settings
+from ..faceexpr_core.fusion_settings import MAX_STRENGTH, FusionSettings
+from . import host
+from .fusion_patches import attach_fusion
+
+NODE = "Apply Attention-Focused Fusion"
+WHERE: dict[str, tuple[str, ...]] = {
+    "as extracted": (),
+    "upper face": ("brows", "eyes"),
+    "lower face": ("nose", "mouth", "jaw"),
+    **{name: (name,) for name in REGIONS},
+}
+SITES_OWN = 0.0
+
+
+class ApplyAttentionFocusedFusion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        default = FusionSettings()
+        return io.Schema(
+            node_id="FaceExprApplyAttentionFocusedFusion",
+            display_name=NODE,
+            category="FaceExpr",
+            description="Gives the MODEL the expression of the features while it draws. The person stays: only the change from neutral to "
+            "expression is carried over, part of the face to part of the face. Several may follow each other, each with its mask.",
+            inputs=[
+                io.Model.Input("model", tooltip="The MODEL that draws the person, with the person's LoRA."),
+                io.Custom("FACEEXPR_FEATURES").Input("features", tooltip="From Extract Expression Features or Load Features."),
+                io.Float.Input(
+                    "strength",
+                    default=default.strength,
+                    min=0.0,
+                    max=MAX_STRENGTH,
+                    step=0.05,
+                    round=0.001,
+                    tooltip="How strong the expression comes: 0 changes nothing, 1 is the measured best, more exaggerates.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the expression may act: one face of several, say. Without it, the face that was found in the twins, "
+                    "or everywhere.",
+                ),
+                *host.advanced(
+                    io.Combo.Input(
+                        "mode",
+                        options=list(MODES),
+                        default=default.mode,
+                        tooltip="twin: carries over only what changes from neutral to expression. adain: for a photo without a "
+                        "neutral twin. paper: the published formula, for comparison.",
+                    ),
+                    io.Combo.Input("regions", options=list(WHERE), default="as extracted", tooltip="Keep the change to this part of it."),
+                    io.Float.Input(
+                        "window_low",
+                        default=default.window[0],
+                        min=0.0,
+                        max=1.0,
+                        step=0.01,
+                        tooltip="Until which noise level it acts, as a share of the schedule: 0 to the end. Published: 0.3.",
+                    ),
+                    io.Float.Input(
+                        "window_high",
+                        default=default.window[1],
+                        min=0.0,
+                        max=1.0,
+                        step=0.01,
+                        tooltip="From which noise level it acts, as a share of the schedule: 1 from the start. Published: 0.7.",
+                    ),
+                    io.Float.Input(
+                        "temperature",
+                        default=default.temperature,
+                        min=0.001,
+                        max=10.0,
+                        step=0.005,
+                        round=0.0001,
+                        tooltip="How sharply parts of the two faces are matched. Lower is sharper.",
+                    ),
+                    io.Float.Input(
+                        "region_penalty",
+                        default=default.region_penalty,
+                        min=0.0,
+                        max=100.0,
+                        step=0.5,
+                        tooltip="How much a brow is kept from matching a mouth. Acts where the parts of the face are known.",
+                    ),
+                    io.Float.Input(
+                        "cap",
+                        default=SITES_OWN,
+                        min=0.0,
+                        max=100.0,
+                        step=0.1,
+                        tooltip="How far one place may change, as a multiple of what is there. 0 takes what was measured best.",
+                    ),
+                    io.Boolean.Input(
+                        "matching",
+                        default=default.matching,
+                        tooltip="Find which part of one face belongs to which part of the other. Off: the same position in both.",
+                    ),
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="The MODEL with the fusion, for any sampler.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        features: Any,
+        strength: float,
+        mask: Any = None,
+        mode: str = FusionSettings.mode,
+        regions: str = "as extracted",
+        window_low: float = FusionSettings.window[0],
+        window_high: float = FusionSettings.window[1],
+        temperature: float = FusionSettings.temperature,
+        region_penalty: float = FusionSettings.region_penalty,
+        cap: float = SITES_OWN,
+        matching: bool = FusionSettings.matching,
+    ) -> io.NodeOutput:
+        host.require_sdxl(model, NODE)
+        if mask is not None and (mask.dim() not in (2, 3) or 0 in mask.shape):
+            raise FaceExprError(f"{NODE} got a mask of shape {tuple(mask.shape)}; it needs height and width.")
+        settings = site_settings(features.site)
+        settings = replace(
+            settings,
+            mode=mode,
+            strength=strength,
+            window=(window_low, window_high),
+            temperature=temperature,
+            region_penalty=region_penalty,
+            cap=settings.cap if cap == SITES_OWN else cap,
+            matching=matching,
+            regions=WHERE[regions],
+            layers="all",  # those that were recorded
+        )
+        where = None if mask is None else mask.reshape(-1, *mask.shape[-2:])[0]
+        return io.NodeOutput(attach_fusion(model, features, settings, where))

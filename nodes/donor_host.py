@@ -1,0 +1,152 @@
+"""ComfyUI as a `donors.Host`: twins run inside one of ComfyUI's own sampling sessions, so that ControlNet, hooks, previews, cancelling
+and memory management work as in any KSampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from torch import Tensor
+
+from ..faceexpr_core.donors import Picture, Which
+from . import host
+from .fusion_patches import RECORD, Record
+
+Work = Callable[["DonorHost"], Any]
+
+
+class TwinGuider(comfy.samplers.CFGGuider):
+    """Classifier-free guidance by the neutral or by the expression's conditioning, whichever `which` says."""
+
+    def __init__(
+        self, model: Any, expression: host.Conditioning, neutral: host.Conditioning, negative: host.Conditioning, cfg: float
+    ) -> None:
+        super().__init__(model)
+        # ComfyUI gives the ControlNet of `positive` to every other conditioning that has none
+        self.inner_set_conds({"positive": expression, "negative": negative, "neutral": neutral})
+        self.set_cfg(cfg)
+        self.which = "n"
+        self.alone = False
+
+    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None) -> Tensor:
+        wanted = self.conds["positive" if self.which == "e" else "neutral"]
+        cfg = 1.0 if self.alone else self.cfg
+        options = {} if model_options is None else model_options
+        return comfy.samplers.sampling_function(self.inner_model, x, timestep, self.conds["negative"], wanted, cfg, options, seed)
+
+
+class DonorHost:
+    """`donors.Host` over a sampling session. `start` is the sampler's own first latent, `sigmas` its schedule."""
+
+    def __init__(self, guider: TwinGuider, model_k: Any, start: Tensor, extra_args: dict[str, Any], vae: Any, on_step: Any) -> None:
+        self.guider, self.start = guider, start
+        self._model_k, self._extra_args, self._vae, self._on_step = model_k, extra_args, vae, on_step
+        self._vae_loaded = False
+        self._evaluations = 0
+
+    def predict(self, x: Tensor, sigma: float, which: Which, record: int | None = None) -> Tensor:
+        """The guided noise in x; with `record`, the features are kept under that index."""
+        return self._evaluate(x, sigma, which, record, alone=False)
+
+    def observe(self, x: Tensor, sigma: float, which: Which, record: int) -> None:
+        """Record the conditional row alone."""
+        self._evaluate(x, sigma, which, record, alone=True)
+
+    def record_contexts(self) -> None:
+        """Keys and values do not depend on the latent: any one will do."""
+        sigma = float(self.guider.inner_model.model_sampling.sigma_max)
+        for which in ("n", "e"):
+            self.observe(self.start, sigma, which, 0)
+
+    def encode(self, picture: Picture) -> Tensor:
+        pixels = torch.from_numpy(picture.copy()).float()[None] / 255
+        self._vae_loaded = True
+        return host.encode_images(self.guider.model_patcher, self._vae, pixels).to(self.start)
+
+    def decode(self, latent: Tensor) -> Picture:
+        """The picture [8h, 8w, 3]; grey where there is no VAE."""
+        if self._vae is None:
+            return torch.full((8 * latent.shape[2], 8 * latent.shape[3], 3), 127, dtype=torch.uint8).numpy()
+        self._vae_loaded = True
+        picture = host.decode_latents(self.guider.model_patcher, self._vae, latent)[0]
+        return (picture.float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+    def _evaluate(self, x: Tensor, sigma: float, which: Which, record: int | None, alone: bool) -> Tensor:
+        if self._vae_loaded:  # which may have put the U-Net off the device
+            comfy.model_management.load_models_gpu([self.guider.model_patcher, *self.guider.loaded_models])
+            self._vae_loaded = False
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.guider.which, self.guider.alone = which, alone
+        options = self._extra_args["model_options"]
+        if record is not None:
+            options = {**options, "transformer_options": {**options["transformer_options"], RECORD: Record(record, which)}}
+        level = torch.full((x.shape[0],), sigma, dtype=x.dtype, device=x.device)
+        denoised = self._model_k(x, level, **{**self._extra_args, "model_options": options})
+        self._evaluations += 1
+        self._on_step(self._evaluations, denoised, x)
+        return (x - denoised) / sigma
+
+
+class _Session(comfy.samplers.Sampler):
+    """A `Sampler` that does the work of a donor instead of sampling."""
+
+    def __init__(self, work: Work, vae: Any, total: int) -> None:
+        self._work, self._vae, self._total = work, vae, total
+
+    def sample(
+        self,
+        model_wrap: TwinGuider,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        sampling = model_wrap.inner_model.model_sampling
+        model_k = comfy.samplers.KSamplerX0Inpaint(model_wrap, sigmas)
+        model_k.latent_image, model_k.noise = latent_image, noise
+        start = sampling.noise_scaling(sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas))
+
+        def on_step(done: int, denoised: Tensor, x: Tensor) -> None:
+            if callback is not None:
+                callback(min(done, self._total) - 1, denoised, x, self._total)
+
+        arguments = {**extra_args, "denoise_mask": denoise_mask}
+        self._work(DonorHost(model_wrap, model_k, start, arguments, self._vae, on_step))
+        return start
+
+
+def run_session(
+    guider: TwinGuider, latent: dict[str, Any], picture: int, noise: Tensor, sigmas: Tensor, vae: Any, total: int, work: Work
+) -> None:
+    """Do `work` inside a sampling session of `guider` on one latent of the batch; `total` evaluations are shown as progress."""
+    samples = comfy.sample.fix_empty_latent_channels(guider.model_patcher, latent["samples"])[picture : picture + 1]
+    mask = latent.get("noise_mask")
+    callback = latent_preview.prepare_callback(guider.model_patcher, total)
+    session = _Session(work, vae, total)
+    if mask is not None:
+        mask = mask.reshape(-1, 1, *mask.shape[-2:])
+        mask = mask[picture % len(mask)][None]
+    guider.sample(noise, samples, session, sigmas, mask, callback, not comfy.utils.PROGRESS_BAR_ENABLED, 0)
+
+
+def schedule_of(model: Any, steps: int, sampler: str, scheduler: str, denoise: float) -> Tensor:
+    """The noise levels KSampler would visit, falling, with the last one's 0."""
+    made = comfy.samplers.KSampler(
+        model, steps, model.load_device, sampler=sampler, scheduler=scheduler, denoise=denoise, model_options=model.model_options
+    )
+    return made.sigmas
+
+
+def picture_noise(model: Any, latent: dict[str, Any], seed: int, picture: int) -> Tensor:
+    """The noise [1, 4, h, w] that KSampler gives one latent of the batch."""
+    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))[picture : picture + 1]

@@ -1,0 +1,171 @@
+"""Expression features of a text or of a photograph, for exactly the steps that a sampler will take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import comfy.samplers
+import torch
+from comfy_api.latest import io, ui
+
+from ..faceexpr_core.donors import NEUTRALS, moved_regions, twins_picture
+from ..faceexpr_core.expressions import NONE, names
+from ..faceexpr_core.fusion import SITES, site_settings
+from ..faceexpr_core.fusion_settings import LAYERS, SKIP_LEVELS, FusionSettings
+from . import extraction, host
+
+NODE = "Extract Expression Features"
+DEFAULT_LAYERS = "default"
+
+
+class ExtractExpressionFeatures(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        default = FusionSettings()
+        samplers = comfy.samplers.KSampler
+        layers = [DEFAULT_LAYERS, *LAYERS, *(level for level in SKIP_LEVELS if level not in LAYERS)]
+        return io.Schema(
+            node_id="FaceExprExtractExpressionFeatures",
+            display_name=NODE,
+            category="FaceExpr",
+            description="Draws the expression with the base model, next to a neutral twin from the same noise, or looks at a photo of "
+            "anybody, and keeps what the U-Net computed on the way. Apply Attention-Focused Fusion carries it over to your person.",
+            inputs=[
+                io.Model.Input("model", tooltip="The SDXL MODEL as it came from its loader, without the person's LoRA."),
+                io.Conditioning.Input("positive", tooltip="The prompt with the expression: first output of Expression Text Encode."),
+                io.Conditioning.Input("neutral", tooltip="The same prompt with a neutral face: its second output."),
+                io.Conditioning.Input("negative", tooltip="What to avoid, as in the sampler."),
+                io.Latent.Input("latent_image", tooltip="The latent that the sampler starts from."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=False,
+                    tooltip="The sampler's seed: features from the same noise fit best.",
+                ),
+                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="The sampler's steps."),
+                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="The sampler's cfg."),
+                io.Combo.Input("sampler_name", options=samplers.SAMPLERS, default="euler", tooltip="The sampler's method."),
+                io.Combo.Input("scheduler", options=samplers.SCHEDULERS, default="normal", tooltip="The sampler's scheduler."),
+                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="The sampler's denoise."),
+                io.Combo.Input(
+                    "expression",
+                    options=[NONE, *names()],
+                    default=NONE,
+                    tooltip="Which expression this is, so that only those parts of the face that it moves are changed. "
+                    "'none' takes the whole face.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="The checkpoint's VAE. With it the twins are shown and the face is found, so that nothing else is changed. "
+                    "A photo needs it.",
+                ),
+                io.Image.Input("photo", optional=True, tooltip="A photo of anybody with the expression. The face is cut out of it."),
+                io.Image.Input("neutral_photo", optional=True, tooltip="The same person with a neutral face: better than drawing one."),
+                *host.advanced(
+                    io.Combo.Input(
+                        "photo_neutral",
+                        options=list(NEUTRALS),
+                        default=NEUTRALS[0],
+                        tooltip="A photo's neutral twin where no neutral photo is given. 'none' lets more of the stranger's looks in.",
+                    ),
+                    io.Combo.Input(
+                        "site",
+                        options=list(SITES),
+                        default=default.site,
+                        tooltip="Where in the U-Net. cross_attention is measured best; cross_attention_difference costs almost nothing; "
+                        "skip is the published one.",
+                    ),
+                    io.Combo.Input(
+                        "layers",
+                        options=layers,
+                        default=DEFAULT_LAYERS,
+                        tooltip="Which blocks. 1, 2, 3, 2+3: levels of the site skip.",
+                    ),
+                    io.Float.Input(
+                        "window_low",
+                        default=default.window[0],
+                        min=0.0,
+                        max=1.0,
+                        step=0.01,
+                        tooltip="Low-noise end, a share of the schedule.",
+                    ),
+                    io.Float.Input(
+                        "window_high",
+                        default=default.window[1],
+                        min=0.0,
+                        max=1.0,
+                        step=0.01,
+                        tooltip="High-noise end, a share of the schedule.",
+                    ),
+                    io.Combo.Input(
+                        "tokens",
+                        options=["face", "all"],
+                        default="face",
+                        tooltip="'face' keeps only what lies where the expression acts, which needs far less memory. "
+                        "The mode 'paper' needs 'all'.",
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Custom("FACEEXPR_FEATURES").Output(
+                    display_name="features", tooltip="For Apply Attention-Focused Fusion, FaceExpr Sampler or Save Features."
+                ),
+                io.Image.Output(display_name="twins", tooltip="The neutral and the expressive twin, and where they differ."),
+                io.String.Output(display_name="report", tooltip="What was recorded, and where it will act."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: Any,
+        neutral: Any,
+        negative: Any,
+        latent_image: dict[str, Any],
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        denoise: float,
+        expression: str = NONE,
+        vae: Any = None,
+        photo: Any = None,
+        neutral_photo: Any = None,
+        photo_neutral: str = NEUTRALS[0],
+        site: str = FusionSettings.site,
+        layers: str = DEFAULT_LAYERS,
+        window_low: float = FusionSettings.window[0],
+        window_high: float = FusionSettings.window[1],
+        tokens: str = "face",
+    ) -> io.NodeOutput:
+        host.require_sdxl(model, NODE)
+        settings = replace(site_settings(site), window=(window_low, window_high))
+        if layers != DEFAULT_LAYERS:
+            settings = replace(settings, layers=layers)
+        request = extraction.Request(
+            model,
+            expression=positive,
+            neutral=neutral,
+            negative=negative,
+            latent=latent_image,
+            seed=seed,
+            steps=steps,
+            cfg=cfg,
+            sampler=sampler_name,
+            scheduler=scheduler,
+            denoise=denoise,
+            settings=settings,
+            vae=vae,
+            name=expression,
+            moved=moved_regions(expression),
+            keep=tokens,
+        )
+        made = extraction.from_text(request) if photo is None else extraction.from_photo(request, photo, neutral_photo, photo_neutral)
+        picture = torch.from_numpy(twins_picture(made.twins, made.bank.mask)).float()[None] / 255
+        return io.NodeOutput(made.bank, picture, extraction.report(made), ui=ui.PreviewImage(picture, cls=cls))

@@ -1,0 +1,416 @@
+"""Features out of ComfyUI's U-Net and into it: small callables in the hooks that compose with other packs' patches.
+
+All state of a run travels in `transformer_options`, which ComfyUI hands to every patch: `RUN` says which evaluation this is, `RECORD` that
+it is to be recorded. So it does not matter how often a sampler, or another pack, calls the model.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import comfy.patcher_extension
+import torch
+from torch import Tensor
+
+from ..faceexpr_core import fusion
+from ..faceexpr_core.donors import same_place
+from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.features import FeatureBank, Recorder
+from ..faceexpr_core.fusion import Donor, FusionSettings, Target
+
+RUN, RECORD = "faceexpr_run", "faceexpr_record"
+CONDITIONAL = 0
+"""ComfyUI's number of the positive conditioning in `cond_or_uncond`."""
+
+
+class Run(NamedTuple):
+    """One evaluation of the model by a sampler."""
+
+    sigma: float
+    cfg: float
+    schedule: tuple[float, ...]
+    positive: frozenset[Any]
+    """The ids of the positive conditioning's entries; empty where the guider has none."""
+    seed: int | None
+    size: tuple[int, int]
+    """(width, height) of the pictures."""
+
+
+class Record(NamedTuple):
+    """Where the features of this evaluation go."""
+
+    position: int
+    which: str
+
+
+def _note_run(
+    executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None, **kwargs: Any
+) -> Tensor:
+    guider, options = executor.class_obj, {} if model_options is None else model_options
+    transformer = options.get("transformer_options", {})
+    sigmas = transformer.get("sample_sigmas")
+    positive = (getattr(guider, "conds", None) or {}).get("positive") or ()
+    run = Run(
+        sigma=float(timestep.flatten()[0]),
+        cfg=float(getattr(guider, "cfg", 1.0)),
+        schedule=() if sigmas is None else tuple(sigmas.tolist()),
+        positive=frozenset(entry["uuid"] for entry in positive if "uuid" in entry),
+        seed=seed,
+        size=(8 * x.shape[-1], 8 * x.shape[-2]),
+    )
+    return executor(x, timestep, {**options, "transformer_options": {**transformer, RUN: run}}, seed, **kwargs)
+
+
+def _with_run(model: Any) -> Any:
+    """A clone of `model` whose patches are told of each evaluation."""
+    clone = model.clone()
+    kind = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
+    if not clone.get_wrappers(kind, RUN):
+        clone.add_wrapper_with_key(kind, RUN, _note_run)
+    return clone
+
+
+def _place(extra: dict[str, Any]) -> str:
+    """`output.3`, and inside a transformer `output.3.0`."""
+    name, number = extra["block"]
+    return f"{name}.{number}" if "n_heads" not in extra else f"{name}.{number}.{extra['block_index']}"
+
+
+def _attention_grid(extra: dict[str, Any]) -> tuple[int, int]:
+    height, width = extra["activations_shape"][-2:]
+    return int(height), int(width)
+
+
+def _conditional(extra: dict[str, Any]) -> list[bool]:
+    """For each equal part of the batch, whether it is a conditional row."""
+    kinds, run = extra["cond_or_uncond"], extra.get(RUN)
+    ids = extra.get("uuids")
+    if run is None or not run.positive or ids is None:
+        return [kind == CONDITIONAL for kind in kinds]
+    return [name in run.positive for name in ids]
+
+
+# Places
+
+
+def places_of(model: Any, site: str) -> list[str]:
+    """Every place of the model's U-Net where the site may be recorded and changed."""
+    if site == "epsilon":
+        return [fusion.EPSILON_PLACE]
+    if site == "skip":
+        return [f"input.{number}" for number in range(_skips(model))]
+    return list(_attention_blocks(model))
+
+
+def _skips(model: Any) -> int:
+    return len(model.get_model_object("diffusion_model").input_blocks)
+
+
+def _attention_blocks(model: Any) -> dict[str, Any]:
+    """ComfyUI's BasicTransformerBlocks by place."""
+    unet = model.get_model_object("diffusion_model")
+    blocks = [
+        *((f"input.{number}", block) for number, block in enumerate(unet.input_blocks)),
+        ("middle.0", unet.middle_block),
+        *((f"output.{number}", block) for number, block in enumerate(unet.output_blocks)),
+    ]
+    return {
+        f"{name}.{layer}": transformer
+        for name, block in blocks
+        for module in block
+        for layer, transformer in enumerate(getattr(module, "transformer_blocks", ()))
+    }
+
+
+# Out of the U-Net
+
+
+class Capture:
+    """Records what passes at some places of a site, of the first conditional row, whenever `RECORD` is set."""
+
+    def __init__(self, recorder: Recorder, site: str, places: Sequence[str], blocks: dict[str, Any]) -> None:
+        self._recorder, self._site, self._places, self._blocks = recorder, site, frozenset(places), blocks
+        self._seen: set[tuple[str, Record]] = set()
+
+    def __deepcopy__(self, memo: Any) -> Capture:
+        return self
+
+    def block(self, h: Tensor, to: dict[str, Any], **kwargs: Any) -> Tensor:
+        """`input_block_patch`: the skip connection, before ControlNet adds to it in place."""
+        self._add(_place(to), h, to)
+        return h
+
+    def attention(self, n: Tensor, extra: dict[str, Any], **kwargs: Any) -> Tensor:
+        """`attn2_output_patch`."""
+        self._add(_place(extra), n, extra, _attention_grid(extra))
+        return n
+
+    def attention_input(self, n: Tensor, context: Any, value: Any, extra: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Any, Any]:
+        """`attn1_patch`: what self-attention makes its queries, keys and values of."""
+        self._add(_place(extra), n, extra, _attention_grid(extra))
+        return n, context, value
+
+    def context(self, n: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """`attn2_patch`: keys and values of the text."""
+        place, mark = _place(extra), extra.get(RECORD)
+        if CONDITIONAL in extra["cond_or_uncond"] and self._wants(place, mark):
+            assert mark is not None
+            attention = self._blocks[place].attn2
+            self._recorder.add(place, None, f"{mark.which}:k", attention.to_k(_first_conditional(context, extra)))
+            self._recorder.add(place, None, f"{mark.which}:v", attention.to_v(_first_conditional(value, extra)))
+        return n, context, value
+
+    def epsilon(self, args: dict[str, Any]) -> list[Tensor]:
+        """`sampler_pre_cfg_function`: the conditional row's noise."""
+        to = args["model_options"].get("transformer_options", {})
+        sigma, x = args["sigma"].flatten()[0], args["input"]
+        self._add(fusion.EPSILON_PLACE, ((x - args["conds_out"][0]) / sigma)[:1], {**to, "cond_or_uncond": [CONDITIONAL]})
+        return args["conds_out"]
+
+    def _wants(self, place: str, mark: Record | None) -> bool:
+        """Once for each evaluation that is marked: guidance of other packs may look at the same sigma again, with other features."""
+        if mark is None or place not in self._places or (place, mark) in self._seen:
+            return False
+        self._seen.add((place, mark))
+        return True
+
+    def _add(self, place: str, x: Tensor, to: dict[str, Any], grid: tuple[int, int] | None = None) -> None:
+        mark = to.get(RECORD)
+        if CONDITIONAL in to["cond_or_uncond"] and self._wants(place, mark):
+            assert mark is not None
+            self._recorder.add(place, mark.position, mark.which, _first_conditional(x, to), grid)
+
+
+def _first_conditional(x: Tensor, to: dict[str, Any]) -> Tensor:
+    kinds = to["cond_or_uncond"]
+    return x.chunk(len(kinds))[kinds.index(CONDITIONAL)][:1]
+
+
+def attach_capture(model: Any, recorder: Recorder, site: str, places: Sequence[str]) -> Any:
+    """A clone of `model` that records."""
+    clone = model.clone()
+    capture = Capture(recorder, site, places, _attention_blocks(model))
+    if site == "skip":
+        clone.set_model_input_block_patch(capture.block)
+    elif site == "cross_attention":
+        clone.set_model_attn2_output_patch(capture.attention)
+    elif site == "cross_attention_difference":
+        clone.set_model_attn2_patch(capture.context)
+    elif site == "self_attention":
+        clone.set_model_attn1_patch(capture.attention_input)
+    else:
+        clone.set_model_sampler_pre_cfg_function(capture.epsilon)
+    return clone
+
+
+# Into the U-Net
+
+
+class Part(NamedTuple):
+    """Pictures of a batch that are changed alike: where the expression acts in them, and the regions of their faces."""
+
+    pictures: slice
+    mask: Tensor | None
+    regions: Tensor | None
+
+
+class Fusion:
+    """One fusion of a bank into a MODEL; its methods are the patches. Clones of the MODEL share it."""
+
+    def __init__(
+        self,
+        bank: FeatureBank,
+        settings: FusionSettings,
+        mask: Tensor | None,
+        picture: int | None,
+        blocks: dict[str, Any],
+        places: Sequence[str],
+        skips: int,
+    ) -> None:
+        self._bank, self._settings, self._mask, self._picture = bank, settings, mask, picture
+        self._blocks, self._places, self._skips = blocks, frozenset(places), skips
+        self._range = fusion.window_range(settings.window)
+        self._told: set[str] = set()
+        self._resized: dict[tuple[int, fusion.Grid, torch.device], Tensor] = {}
+        self._query = f"faceexpr_query_{id(self)}"
+
+    def __deepcopy__(self, memo: Any) -> Fusion:
+        return self
+
+    def skip(self, h: Tensor, hsp: Tensor, to: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """`output_block_patch`: output block i consumes the skip of input block last - i."""
+        place = f"input.{self._skips - 1 - to['block'][1]}"
+        return h, self._fuse(hsp, place, (int(hsp.shape[2]), int(hsp.shape[3])), to)
+
+    def cross_attention(self, n: Tensor, extra: dict[str, Any], **kwargs: Any) -> Tensor:
+        """`attn2_output_patch`."""
+        return self._fuse(n, _place(extra), _attention_grid(extra), extra)
+
+    def note_query(self, n: Tensor, context: Any, value: Any, extra: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Any, Any]:
+        """`attn1_patch` and `attn2_patch`: keep the tokens for the patch behind the attention, which is given the same `extra`."""
+        extra[self._query] = n
+        return n, context, value
+
+    def context_difference(self, n: Tensor, extra: dict[str, Any], **kwargs: Any) -> Tensor:
+        """`attn2_output_patch`: another text's cross-attention on the target's own queries."""
+        place, tokens = _place(extra), extra.pop(self._query, None)
+        weight = self._weight(place, extra)
+        context = self._bank.context(place) if weight and tokens is not None else None
+        if context is None or (torch.equal(context.keys_e, context.keys_n) and torch.equal(context.values_e, context.values_n)):
+            return n
+        attention, parts = self._blocks[place].attn2, tokens.chunk(len(extra["cond_or_uncond"]))
+        grid = _attention_grid(extra)
+        keys_e, values_e, keys_n, values_n = (part.to(n.device) for part in context)
+
+        def change(x: Tensor, number: int, part: Part) -> Tensor:
+            query = attention.to_q(parts[number][part.pictures])
+            difference = fusion.context_difference(query, keys_e, values_e, keys_n, values_n, attention.heads)
+            projected = attention.to_out(difference) - attention.to_out(torch.zeros_like(difference[:1, :1]))
+            return fusion.add_change(x, projected, Target(grid), self._settings, weight, self._at(part.mask, grid, x))
+
+        return self._change(n, extra, change)
+
+    def self_attention(self, n: Tensor, extra: dict[str, Any], **kwargs: Any) -> Tensor:
+        """`attn1_output_patch`: what the donor's tokens, seen beside the target's own, add to its self-attention."""
+        place, tokens = _place(extra), extra.pop(self._query, None)
+        weight = self._weight(place, extra)
+        donor = self._donor(place, extra) if weight and tokens is not None else None
+        if donor is None or (donor.neutral is not None and torch.equal(donor.neutral, donor.expression)):
+            return n
+        attention, parts = self._blocks[place].attn1, tokens.chunk(len(extra["cond_or_uncond"]))
+        seen, grid = donor.expression.to(tokens), _attention_grid(extra)
+
+        def change(x: Tensor, number: int, part: Part) -> Tensor:
+            own_tokens = parts[number][part.pictures]
+            own = attention.to_q(own_tokens), attention.to_k(own_tokens), attention.to_v(own_tokens)
+            keys, values = attention.to_k(seen), attention.to_v(seen)
+            beside = fusion.attend_beside(*own, keys, values, attention.heads, weight, self._at(part.mask, grid, x))
+            alone = fusion.attend_beside(*own, keys[:, :0], values[:, :0], attention.heads, weight)
+            return x + (attention.to_out(beside) - attention.to_out(alone))
+
+        return self._change(n, extra, change)
+
+    def epsilon(self, args: dict[str, Any]) -> list[Tensor]:
+        """`sampler_pre_cfg_function`: the conditional row's noise."""
+        predictions, x = args["conds_out"], args["input"]
+        to = args["model_options"].get("transformer_options", {})
+        weight = self._weight(fusion.EPSILON_PLACE, to)
+        donor = self._donor(fusion.EPSILON_PLACE, to) if weight else None
+        if donor is None:
+            return predictions
+        sigma = to[RUN].sigma
+        noise = (x - predictions[CONDITIONAL]) / sigma
+        changed = self._fuse_rows(noise, donor, (int(x.shape[2]), int(x.shape[3])), {RUN: to[RUN], "cond_or_uncond": [CONDITIONAL]}, weight)
+        return predictions if changed is noise else [x - sigma * changed, *predictions[1:]]
+
+    def _weight(self, place: str, to: dict[str, Any]) -> float:
+        """lambda_eff w(sigma); 0 at places that are not changed."""
+        run = to.get(RUN)
+        if place not in self._places or run is None:
+            return 0.0
+        return fusion.guidance_weight(self._settings.strength_at(place), run.cfg) * self._window(run)
+
+    def _window(self, run: Run) -> float:
+        weight = fusion.window_weight(run.sigma, *self._range)
+        if weight or not run.schedule:
+            return weight
+        chosen = [run.schedule[index] for index in fusion.window_sigmas(run.schedule, *self._range)]
+        if len(chosen) != 1 or fusion.window_weight(chosen[0], *self._range):
+            return 0.0
+        self._tell(f"no step of this schedule lies in the window; the nearest, sigma {chosen[0]:.3g}, is used")
+        return float(abs(run.sigma - chosen[0]) <= 1e-4 * chosen[0])
+
+    def _donor(self, place: str, to: dict[str, Any]) -> Donor | None:
+        sigma = to[RUN].sigma
+        donor = self._bank.donor(place, sigma)
+        if donor is None:
+            self._tell(f"the features have nothing for sigma {sigma:.3g} at {place}; nothing is changed there")
+        return donor
+
+    def _tell(self, what: str) -> None:
+        if not self._told:
+            logging.warning("Attention-Focused Fusion: %s", what)
+        self._told.add(what)
+
+    def _fuse(self, x: Tensor, place: str, grid: tuple[int, int], to: dict[str, Any]) -> Tensor:
+        weight = self._weight(place, to)
+        donor = self._donor(place, to) if weight else None
+        return x if donor is None else self._fuse_rows(x, donor, grid, to, weight)
+
+    def _fuse_rows(self, x: Tensor, donor: Donor, grid: fusion.Grid, to: dict[str, Any], weight: float) -> Tensor:
+        def change(rows: Tensor, _: int, part: Part) -> Tensor:
+            target = Target(grid, self._at(part.regions, grid, x))
+            return fusion.fuse(rows, donor, target, self._settings, weight, self._at(part.mask, grid, x))
+
+        return self._change(x, to, change)
+
+    def _at(self, where: Tensor | None, grid: fusion.Grid, x: Tensor) -> Tensor | None:
+        """A mask, or a map of regions, at the size of a grid and on the device of `x`."""
+        if where is None:
+            return None
+        key = id(where), grid, x.device
+        if key not in self._resized:
+            resized = fusion.grid_regions(where, grid) if where is self._bank.regions else fusion.grid_mask(where, grid)
+            self._resized[key] = resized.to(x.device)
+        return self._resized[key]
+
+    def _change(self, x: Tensor, to: dict[str, Any], change: Callable[[Tensor, int, Part], Tensor]) -> Tensor:
+        """`change(rows, number of the batch's part, which pictures)` on the conditional rows; `x` itself if that gives them all back."""
+        conditional = _conditional(to)
+        rows = list(x.chunk(len(conditional)))
+        changed = False
+        for number, wanted in enumerate(conditional):
+            if not wanted:
+                continue
+            whole = rows[number]
+            pieces = [(part, whole[part.pictures]) for part in self._parts(to[RUN], len(whole))]
+            new = [(part, change(piece, number, part), piece) for part, piece in pieces]
+            if all(after is before for _, after, before in new):
+                continue
+            rows[number], changed = whole.clone(), True
+            for part, after, _ in new:
+                rows[number][part.pictures] = after
+        return torch.cat(rows) if changed else x
+
+    def _parts(self, run: Run, count: int) -> list[Part]:
+        """The bank's own mask and regions hold for the picture that it was drawn for, or for the first of the same noise and size."""
+        own = self._bank.mask if self._mask is None else self._mask, self._bank.regions
+        if self._picture is not None:
+            return [Part(slice(self._picture, self._picture + 1), *own)] if self._picture < count else []
+        if run.seed is None or not same_place(self._bank, run.seed, *run.size):
+            return [Part(slice(None), self._mask, None)]
+        return [Part(slice(0, 1), *own), *([Part(slice(1, None), self._mask, None)] if count > 1 else [])]
+
+
+def attach_fusion(model: Any, bank: FeatureBank, settings: FusionSettings, mask: Tensor | None = None, picture: int | None = None) -> Any:
+    """A clone of `model` with the features of `bank` fused into its conditional rows. `mask`: float [H, W] in 0..1 over the picture.
+
+    `picture`: the one of the batch that the bank was drawn for, which alone is changed; None for all. At strength 0 the clone has no
+    patch. Raises FaceExprError where bank, settings and model do not belong together.
+    """
+    if settings.site != bank.site:
+        raise FaceExprError(f"the features were recorded at {bank.site}; they cannot be fused at {settings.site}. Extract them there.")
+    places = fusion.select_places(bank.site, settings.layers, bank.places())
+    if unknown := set(places) - set(places_of(model, bank.site)):
+        raise FaceExprError(
+            f"this MODEL has no place {min(unknown)}; the features come from another kind of model. Extract them with this one."
+        )
+    if settings.strength == 0:
+        return model.clone()
+    clone = _with_run(model)
+    patch = Fusion(bank, settings, mask, picture, _attention_blocks(model), places, _skips(model))
+    if bank.site == "skip":
+        clone.set_model_output_block_patch(patch.skip)
+    elif bank.site == "cross_attention":
+        clone.set_model_attn2_output_patch(patch.cross_attention)
+    elif bank.site == "cross_attention_difference":
+        clone.set_model_attn2_patch(patch.note_query)
+        clone.set_model_attn2_output_patch(patch.context_difference)
+    elif bank.site == "self_attention":
+        clone.set_model_attn1_patch(patch.note_query)
+        clone.set_model_attn1_output_patch(patch.self_attention)
+    else:
+        clone.set_model_sampler_pre_cfg_function(patch.epsilon)
+    return clone

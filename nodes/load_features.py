@@ -1,0 +1,67 @@
+"""Expression features from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from comfy_api.latest import io
+
+from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.features import load_bank
+from . import host
+
+SUFFIX = ".safetensors"
+NO_FILE = "none"
+
+
+class LoadFeatures(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FaceExprLoadFeatures",
+            display_name="Load Features",
+            category="FaceExpr",
+            description="Loads expression features that Save Features or `faceexpr extract` wrote, from models/faceexpr_features.",
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=_files() or [NO_FILE],
+                    tooltip="A file in models/faceexpr_features. It serves any person, with the checkpoint and steps it was made for.",
+                )
+            ],
+            outputs=[
+                io.Custom("FACEEXPR_FEATURES").Output(
+                    display_name="features", tooltip="For Apply Attention-Focused Fusion or FaceExpr Sampler."
+                ),
+                io.String.Output(display_name="report", tooltip="What the file says about itself."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> tuple[str, int, int]:
+        path = _path(file)
+        found = path.stat() if path.is_file() else None
+        return str(path), 0 if found is None else found.st_mtime_ns, 0 if found is None else found.st_size
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        try:
+            found = _path(file).is_file()
+        except FaceExprError as error:
+            return str(error)
+        return found or f"there is no file {file} in {host.features_folder()}. Save features first, or copy a file there."
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        bank = load_bank(_path(file))
+        told = [f"{bank.site}, {bank.mode}", f"sigmas {', '.join(f'{sigma:.3g}' for sigma in bank.sigmas) or 'any'}"]
+        return io.NodeOutput(bank, "\n".join([*told, *(f"{key}: {value}" for key, value in bank.notes.items())]))
+
+
+def _files() -> list[str]:
+    folder = host.features_folder()
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"*{SUFFIX}")) if folder.is_dir() else []
+
+
+def _path(file: str) -> Path:
+    return host.file_in(host.features_folder(), file, SUFFIX, "file")

@@ -1,0 +1,371 @@
+"""Attention-Focused Fusion in ComfyUI: what must hold exactly, and that each site, both sources and the sampler's own donors work."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+PERSON = "a photo of a young man, black hair, blue background"
+SITES = ("skip", "cross_attention", "cross_attention_difference", "self_attention", "epsilon")
+STEPS, CFG, SEED = 3, 4.0, 7
+SMALL = (2, 4, 12, 20)  # 96 x 160 pixels
+
+
+@pytest.fixture(scope="module")
+def mini(comfy_modules):
+    """ComfyUI's Mini, conditionings, the nodes, and features of every site for `SMALL` latents."""
+    names = ("host", "fusion_patches", "extraction", "expression_text_encode", "extract_expression_features")
+    more = ("apply_attention_focused_fusion", "save_features", "load_features", "sampler")
+    modules = {name: importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in (*names, *more)}
+    with torch.inference_mode():
+        model, clip, vae = modules["host"].load_mini()
+        positive, neutral = modules["expression_text_encode"].ExpressionTextEncode.execute(clip, PERSON, "happy", 1.0, "none", 0.5, "").args
+        negative = modules["host"].encode_conditioning(clip, "blurry")
+        yield SimpleNamespace(
+            **modules,
+            model=model,
+            clip=clip,
+            vae=vae,
+            positive=positive,
+            neutral=neutral,
+            negative=negative,
+            draw=modules["sampler"].Sampler.execute,
+            extract=modules["extract_expression_features"].ExtractExpressionFeatures.execute,
+            apply=modules["apply_attention_focused_fusion"].ApplyAttentionFocusedFusion.execute,
+            nodes=comfy_modules.nodes,
+            error=comfy_modules.core.errors.FaceExprError,
+            home=comfy_modules.home,
+        )
+
+
+def empty(shape: tuple[int, ...] = SMALL, **extra) -> dict:
+    return {"samples": torch.zeros(shape), **extra}
+
+
+def features(mini, site: str, *, vae=None, latent=None, sampler: str = "euler", steps: int = STEPS, **options):
+    run = (latent or empty(), SEED, steps, CFG, sampler, "normal", 1.0)
+    return mini.extract(mini.model, mini.positive, mini.neutral, mini.negative, *run, "happy", vae=vae, site=site, **options)
+
+
+@pytest.fixture(scope="module")
+def banks(mini):
+    return {site: features(mini, site, tokens="all").args[0] for site in SITES}
+
+
+def drawn(mini, model=None, latent=None, sampler: str = "euler", cfg: float = CFG, steps: int = STEPS, **options) -> torch.Tensor:
+    """Latents of the neutral prompt."""
+    arguments = (SEED, steps, cfg, sampler, "normal", mini.neutral, mini.negative, latent or empty(), 1.0)
+    return mini.draw(model or mini.model, *arguments, **options).args[0]["samples"]
+
+
+@pytest.fixture(scope="module")
+def plain(mini):
+    arguments = (SEED, STEPS, CFG, "euler", "normal", mini.neutral, mini.negative, empty(), 1.0)
+    return mini.nodes.KSampler().sample(mini.model, *arguments)[0]["samples"]
+
+
+def change(given: torch.Tensor, before: torch.Tensor) -> float:
+    return float((given - before).norm() / before.norm())
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_every_site_changes_the_picture_and_strength_0_is_ksampler_bit_for_bit(mini, banks, plain, site: str) -> None:
+    fused = drawn(mini, mini.apply(mini.model, banks[site], 1.0).args[0])
+    assert 1e-3 < change(fused, plain) < 1
+    model = mini.apply(mini.model, banks[site], 0.0).args[0]
+    assert torch.equal(drawn(mini, model), plain)
+    assert torch.equal(drawn(mini, features=banks[site], fusion_strength=0.0), plain)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_donors_without_a_difference_change_no_bit(mini, banks, plain, site: str) -> None:
+    same = {key: banks[site].tokens[key.replace(":e", ":n")] for key in banks[site].tokens}
+    assert torch.equal(drawn(mini, mini.apply(mini.model, replace(banks[site], tokens=same), 1.0).args[0]), plain)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_only_the_conditional_prediction_changes_and_the_unconditional_one_by_no_bit(mini, banks, site: str) -> None:
+    sigma = middle(banks["skip"].sigmas)
+    (cond, uncond), (fused_cond, fused_uncond) = (
+        predictions(mini, model, sigma) for model in (mini.model, mini.apply(mini.model, banks[site], 1.0).args[0])
+    )
+    assert torch.equal(uncond, fused_uncond)
+    assert change(fused_cond, cond) > 1e-4
+    for picture in range(len(cond)):
+        assert not torch.equal(fused_cond[picture], cond[picture])
+
+
+def middle(sigmas: tuple[float, ...]) -> float:
+    return next(sigma for sigma in sigmas if 0.3 < sigma < 2.5)
+
+
+def predictions(mini, model, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(conditional, unconditional) estimates of the picture in one evaluation at one sigma."""
+    kept: list[torch.Tensor] = []
+
+    def keep(args: dict) -> torch.Tensor:
+        kept.extend((args["cond_denoised"].clone(), args["uncond_denoised"].clone()))
+        return args["denoised"]
+
+    watched = model.clone()
+    watched.set_model_sampler_post_cfg_function(keep)
+    guider_run(mini, watched, sigma)
+    cond, uncond = kept
+    return cond, uncond
+
+
+def guider_run(mini, model, sigma: float) -> None:
+    """One evaluation at one sigma."""
+    samplers = importlib.import_module("comfy.samplers")
+    guider = samplers.CFGGuider(model)
+    guider.set_conds(mini.neutral, mini.negative)
+    guider.set_cfg(CFG)
+    noise = torch.randn(SMALL, generator=torch.Generator().manual_seed(1))
+    guider.sample(noise, torch.zeros(SMALL), samplers.sampler_object("euler"), torch.tensor([sigma, 0.0]), disable_pbar=True, seed=SEED)
+
+
+def test_outside_the_window_the_very_object_is_returned(mini, banks) -> None:
+    patches = mini.fusion_patches
+    for site in ("skip", "cross_attention"):
+        bank = banks[site]
+        model = mini.apply(mini.model, bank, 1.0).args[0]
+        name = "output_block_patch" if site == "skip" else "attn2_output_patch"
+        patch = model.model_options["transformer_options"]["patches"][name][-1]
+        place = bank.places()[0]
+        donor = bank.donor(place, bank.sigmas[1])
+        channels = donor.expression.shape[2]
+        height, width = donor.grid
+        x = torch.randn(2, channels, height, width) if site == "skip" else torch.randn(2, height * width, channels)
+        kind, number = place.split(".")[:2]
+        block = ("output", 8 - int(number)) if site == "skip" else (kind, int(number))
+        for sigma, changed in ((bank.sigmas[1], True), (9.0, False), (1.23 * bank.sigmas[1], False)):
+            run = patches.Run(sigma, CFG, bank.sigmas, frozenset(), SEED, (1, 1))
+            to = {"block": block, "cond_or_uncond": [1, 0], patches.RUN: run}
+            extra = {**to, "block_index": 0, "n_heads": 2, "activations_shape": [2, channels, height, width]}
+            given = patch(x, x, to)[1] if site == "skip" else patch(x, extra)
+            assert (given is x) == (not changed)
+            assert torch.equal(given[:1], x[:1])
+
+
+def test_two_fusions_add_up_and_their_order_of_clones_does_not_matter(mini, banks, plain) -> None:
+    first = mini.apply(mini.model, banks["cross_attention"], 1.0).args[0]
+    both = mini.apply(first, banks["skip"], 1.0).args[0]
+    other = mini.apply(mini.apply(mini.model, banks["skip"], 1.0).args[0], banks["cross_attention"], 1.0).args[0]
+    fused = drawn(mini, both)
+    assert torch.equal(fused, drawn(mini, other))
+    one, two = drawn(mini, first), drawn(mini, mini.apply(mini.model, banks["skip"], 1.0).args[0])
+    assert min(change(fused, one), change(fused, two), change(fused, plain)) > 1e-3
+
+
+def test_clones_share_the_features(mini, banks) -> None:
+    """ComfyUI copies a MODEL's patches deeply at every clone; features must not be copied with them."""
+    model = mini.apply(mini.model, banks["cross_attention_difference"], 1.0).args[0]
+    patches = [m.model_options["transformer_options"]["patches"] for m in (model, model.clone(), copy.deepcopy(model.clone()).clone())]
+    for name in ("attn2_patch", "attn2_output_patch"):
+        assert patches[1][name][-1].__self__ is patches[0][name][-1].__self__ is patches[2][name][-1].__self__
+
+
+def test_a_mask_holds_the_change_to_its_place(mini, banks) -> None:
+    left = torch.zeros(1, 96, 160)
+    left[:, :, :80] = 1
+    sigma = middle(banks["epsilon"].sigmas)
+    before = predictions(mini, mini.model, sigma)[0]
+
+    def moved(site: str, mask: torch.Tensor) -> torch.Tensor:
+        after = predictions(mini, mini.apply(mini.model, banks[site], 1.0, mask=mask).args[0], sigma)[0]
+        return (after - before).abs().mean((0, 1, 2))
+
+    of_left, of_right = moved("epsilon", left), moved("epsilon", 1 - left)
+    assert of_left[:10].min() > 1e-5 and of_left[10:].max() < 1e-6
+    assert of_right[10:].min() > 1e-5 and of_right[:10].max() < 1e-6
+    of_left, of_right = moved("cross_attention", left), moved("cross_attention", 1 - left)
+    assert of_left[:10].sum() > of_right[:10].sum()
+    assert of_right[10:].sum() > of_left[10:].sum()
+
+
+def test_saved_and_loaded_features_draw_the_same_picture(mini, banks) -> None:
+    bank = banks["cross_attention"]
+    paths = [mini.save_features.SaveFeatures.execute(bank, "smiles/wide").args[0] for _ in range(2)]
+    assert paths[0] != paths[1]
+    assert (mini.home / "models" / "faceexpr_features" / "smiles" / "wide.safetensors").is_file()
+    loader = mini.load_features.LoadFeatures
+    assert "smiles/wide.safetensors" in loader.define_schema().inputs[0].options
+    loaded, report = loader.execute("smiles/wide.safetensors").args
+    assert "source: text" in report
+    assert torch.equal(drawn(mini, features=loaded), drawn(mini, features=bank))
+    assert isinstance(loader.validate_inputs("../secret.safetensors"), str)
+    assert isinstance(loader.validate_inputs("missing"), str)
+    assert loader.validate_inputs("smiles/wide.safetensors") is True
+    with pytest.raises(mini.error, match="leads out"):
+        mini.save_features.SaveFeatures.execute(bank, "../../smile")
+
+
+def test_with_a_vae_the_face_is_found_and_only_its_tokens_are_kept(mini) -> None:
+    latent = empty((1, 4, 16, 16))
+    whole, face = (features(mini, "cross_attention", vae=mini.vae, latent=latent, tokens=tokens).args for tokens in ("all", "face"))
+    bank, twins, report = face
+    assert bank.mask is not None and bank.mask.shape == (128, 128)
+    assert 0.02 < bank.mask.mean() < 0.6
+    assert "eyes, mouth" in report
+    assert twins.shape == (1, 128, 3 * 128, 3)
+    assert twins.std() > 0.05
+    assert bank.nbytes < 0.9 * whole[0].nbytes
+    assert change(drawn(mini, latent=latent, features=bank), drawn(mini, latent=latent)) > 1e-3
+
+
+def test_a_photo_gives_features_with_and_without_a_neutral_twin(mini) -> None:
+    photo = torch.from_numpy(astronaut().astype(np.float32))[None] / 255
+    latent = empty((1, 4, 12, 16))
+    before = drawn(mini, latent=latent)
+    for neutral, mode in (("drawn", "twin"), ("none", "single")):
+        bank, picture, _ = features(mini, "cross_attention", vae=mini.vae, latent=latent, photo=photo, photo_neutral=neutral).args
+        assert bank.mode == mode
+        assert bank.notes["source"] == "photo"
+        assert bank.notes["size"] == "96x96"
+        assert picture.shape[1] == 96
+        assert change(drawn(mini, latent=latent, features=bank), before) > 1e-3
+    with pytest.raises(mini.error, match="words alone"):
+        features(mini, "cross_attention_difference", vae=mini.vae, latent=latent, photo=photo)
+    with pytest.raises(mini.error, match="no face"):
+        features(mini, "skip", vae=mini.vae, latent=latent, photo=torch.zeros(1, 64, 64, 3))
+    with pytest.raises(mini.error, match="VAE"):
+        features(mini, "skip", latent=latent, photo=photo)
+
+
+def test_the_sampler_makes_its_own_donors_once_for_each_picture(mini, plain) -> None:
+    calls = []
+
+    def count(executor, *arguments, **named):
+        calls.append(1)
+        return executor(*arguments, **named)
+
+    base = mini.model.clone()
+    base.add_wrapper_with_key("predict_noise", "count", count)
+    options = {"neutral": mini.neutral, "base_model": base}
+    arguments = (mini.model, SEED, STEPS, CFG, "euler", "normal", mini.positive, mini.negative, empty(), 1.0)
+    first = mini.draw(*arguments, **options).args[0]["samples"]
+    evaluations = len(calls)
+    assert evaluations == 2 * (2 * STEPS - 1)  # two pictures; above sigma 5.1 the twins are one run
+    again = mini.draw(*arguments, **options).args[0]["samples"]
+    stronger = mini.draw(*arguments, **options, fusion_strength=2.0).args[0]["samples"]
+    assert len(calls) == evaluations
+    assert torch.equal(first, again)
+    assert change(stronger, first) > 1e-3
+    text_alone = mini.draw(*arguments).args[0]["samples"]
+    for picture in (0, 1):
+        assert change(first[picture], text_alone[picture]) > 1e-3
+    mini.draw(*arguments[:1], SEED + 1, *arguments[2:], **options)
+    assert len(calls) == 2 * evaluations
+    assert torch.equal(mini.draw(*arguments, **options, fusion_strength=0.0).args[0]["samples"], text_alone)
+
+
+def test_the_first_picture_of_a_batch_is_fused_as_if_it_were_alone(mini) -> None:
+    arguments = (mini.model, SEED, STEPS, CFG, "euler", "normal", mini.positive, mini.negative)
+    options = {"neutral": mini.neutral, "base_model": mini.model}
+    two, one = (mini.draw(*arguments, empty((count, *SMALL[1:])), 1.0, **options).args[0]["samples"] for count in (2, 1))
+    assert change(two[:1], one) < 1e-3
+
+
+@pytest.mark.parametrize(("sampler", "cfg"), [("heun", CFG), ("euler", 1.0), ("dpmpp_2m_sde", CFG), ("uni_pc", CFG), ("lcm", 1.5)])
+def test_samplers_that_call_the_model_otherwise_are_fused_too(mini, sampler: str, cfg: float) -> None:
+    latent = empty((1, *SMALL[1:]))
+    bank = features(mini, "cross_attention", latent=latent, sampler=sampler).args[0]
+    before, after = (drawn(mini, latent=latent, sampler=sampler, cfg=cfg, **options) for options in ({}, {"features": bank}))
+    assert torch.isfinite(after).all()
+    assert 1e-3 < change(after, before) < 1
+
+
+def test_the_base_models_loras_are_off_in_the_donors(mini) -> None:
+    """Both MODELs share one set of weights in memory: donors of the base must not depend on what the other was patched with."""
+    changed = mini.model.clone()
+    key = "diffusion_model.output_blocks.3.1.transformer_blocks.0.attn2.to_out.0.weight"
+    weight = mini.model.model.state_dict()[key]
+    changed.add_patches({key: (torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)),)}, 1.0)
+    latent = empty((1, *SMALL[1:]))
+    of_base = features(mini, "cross_attention", latent=latent, tokens="all").args[0]
+    drawn(mini, changed, latent=latent)  # the patched weights are now in memory
+    again = features(mini, "cross_attention", latent=latent, tokens="all").args[0]
+    assert all(torch.equal(again.tokens[key], value) for key, value in of_base.tokens.items())
+
+
+def test_in_the_epsilon_mode_neutral_rows_are_not_fused(mini, banks) -> None:
+    arguments = (mini.model, SEED, STEPS, CFG, "euler", "normal", mini.positive, mini.negative, empty((1, *SMALL[1:])), 1.0)
+    options = {"neutral": mini.neutral, "features": banks["cross_attention_difference"]}
+    for scale, changes in ((0.0, False), (1.5, True)):
+        fused, plain = (
+            mini.draw(*arguments, **options, expression_scale=scale, fusion_strength=strength).args[0]["samples"] for strength in (1.0, 0.0)
+        )
+        assert (change(fused, plain) > 1e-3) == changes
+        assert torch.equal(fused, plain) != changes
+
+
+def test_small_faces_are_drawn_again_and_nothing_else_changes(mini) -> None:
+    portrait = mini.vae.decode(drawn(mini, latent=empty((1, 4, 16, 16)), steps=6))
+    wide = torch.cat([portrait, torch.full_like(portrait, 0.5)], 2)
+    latent = {"samples": mini.vae.encode(wide)}
+    arguments = (mini.model, SEED, STEPS, CFG, "euler", "normal", mini.positive, mini.negative, latent, 0.0)
+    options = {"neutral": mini.neutral, "base_model": mini.model, "vae": mini.vae}
+    untouched = mini.draw(*arguments, **options, refine_below=0.1).args[0]["samples"]
+    assert torch.equal(untouched, latent["samples"])
+    after = mini.draw(*arguments, **options, refine_below=1.0).args[0]["samples"]
+    moved = (after - latent["samples"]).abs().amax((0, 1))
+    assert moved[:, :16].max() > 0.05
+    assert moved[:, 18:].max() == 0
+    with pytest.raises(mini.error, match="VAE"):
+        drawn(mini, latent=latent, refine_below=0.3)
+
+
+def test_wrong_uses_are_told_apart(mini, banks) -> None:
+    with pytest.raises(mini.error, match="neutral"):
+        drawn(mini, base_model=mini.model)
+    foreign = replace(banks["cross_attention"], tokens={"input.40.0@0:e": torch.zeros(1, 4, 8).half()}, grids={"input.40.0": (2, 2)})
+    with pytest.raises(mini.error, match=r"no place input\.40"):
+        mini.apply(mini.model, foreign, 1.0)
+    with pytest.raises(mini.error, match="twin"):
+        mini.apply(mini.model, banks["epsilon"], 1.0, mode="paper")
+    kept = features(mini, "skip", vae=mini.vae, latent=empty((1, 4, 16, 16)), tokens="face").args[0]
+    model = mini.apply(mini.model, kept, 1.0, mode="paper").args[0]
+    with pytest.raises(mini.error, match="one to one"):
+        drawn(mini, model, latent=empty((1, 4, 16, 16)))
+
+
+def test_over_http_the_nodes_work_in_a_graph(comfy) -> None:
+    common = {"seed": 3, "steps": 3, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    encode = {
+        **{"clip": ["1", 1], "prompt": PERSON, "expression": "happy", "intensity": 1.0},
+        **{"second_expression": "none", "second_weight": 0.5, "action_units": ""},
+    }
+    texts = {"positive": ["2", 0], "neutral": ["2", 1], "negative": ["2", 1], "latent_image": ["3", 0]}
+    sampled = {**common, "positive": ["2", 1], "negative": ["2", 1], "latent_image": ["3", 0]}
+    extract = {"model": ["1", 0], **texts, **common, "expression": "happy", "vae": ["1", 2]}
+    graph = {
+        "1": {"class_type": "FaceExprLoadMini", "inputs": {}},
+        "2": {"class_type": "FaceExprExpressionTextEncode", "inputs": encode},
+        "3": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 1}},
+        "4": {"class_type": "FaceExprExtractExpressionFeatures", "inputs": extract},
+        "5": {"class_type": "FaceExprApplyAttentionFocusedFusion", "inputs": {"model": ["1", 0], "features": ["4", 0], "strength": 1.0}},
+        "6": {"class_type": "KSampler", "inputs": {"model": ["5", 0], **sampled}},
+        "7": {"class_type": "FaceExprSampler", "inputs": {"model": ["1", 0], **sampled, "features": ["4", 0]}},
+        "8": {"class_type": "FaceExprSaveFeatures", "inputs": {"features": ["4", 0], "name": "http/happy"}},
+        "9": {"class_type": "KSampler", "inputs": {"model": ["1", 0], **sampled}},
+        **{
+            f"{node}0": {"class_type": "SaveLatent", "inputs": {"samples": [node, 0], "filename_prefix": f"fusion/{node}"}}
+            for node in "679"
+        },
+    }
+    comfy.run(graph)
+    from safetensors.torch import load_file
+
+    by_apply, by_sampler, without = (
+        load_file(next((comfy.output_dir / "fusion").glob(f"{node}_*.latent")))["latent_tensor"] for node in "679"
+    )
+    assert torch.equal(by_apply, by_sampler)
+    assert change(by_apply, without) > 1e-3
+    assert (comfy.home / "models" / "faceexpr_features" / "http" / "happy.safetensors").is_file()
