@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,86 @@ def normalised(similarity: float | None) -> float:
         return 0.0
     scale = identity_scale()
     return (similarity - scale.mu_diff) / (scale.mu_same - scale.mu_diff)
+
+
+def identity_drop(neutral: float | None, expressive: float | None) -> float:
+    """What an expression costs of the likeness: normalised similarity of the neutral picture less that of the expressive one.
+
+    Both are SFace cosines to the subject's photos, None where no face was found.
+    """
+    return normalised(neutral) - normalised(expressive)
+
+
+def donor_leak(
+    picture: NDArray[np.floating[Any]] | None, without_fusion: NDArray[np.floating[Any]] | None, donor: NDArray[np.floating[Any]]
+) -> float | None:
+    """How much nearer to the donor fusion brought a face: cos(picture, donor) - cos(same picture without fusion, donor).
+
+    Unit vectors [128] of `IdentityMeter.embed`; None where either picture shows no face.
+    """
+    if picture is None or without_fusion is None:
+        return None
+    return float((picture - without_fusion) @ donor)
+
+
+@dataclass(frozen=True)
+class Locality:
+    """Mean absolute change of a picture, in shares of full scale (0..1), `inside` a mask and `outside` it."""
+
+    inside: float
+    outside: float
+
+    @property
+    def ratio(self) -> float:
+        """Change outside over change inside: 0 where nothing else was touched, 1 where the mask made no difference."""
+        return self.outside / max(self.inside, 1 / 255 / 100)
+
+
+def locality(picture: NDArray[np.uint8], neutral: NDArray[np.uint8], mask: NDArray[np.floating[Any]]) -> Locality:
+    """Where a picture differs from its neutral one, both uint8 [H, W, 3]; `mask` [H, W] in 0..1 is where it should.
+
+    Raises FaceExprError where the mask leaves no inside or no outside, or sizes differ.
+    """
+    inside = mask.astype(np.float64)
+    if picture.shape != neutral.shape or inside.shape != picture.shape[:2] or not 0 < inside.mean() < 1:
+        raise FaceExprError(
+            f"pictures of {picture.shape} and {neutral.shape} cannot be compared under a mask of {mask.shape} that covers "
+            f"{inside.mean():.0%}; all must be of one size, and the mask must cover a part."
+        )
+    change = np.abs(picture.astype(np.float64) - neutral).mean(axis=2) / 255
+    return Locality(float(np.average(change, weights=inside)), float(np.average(change, weights=1 - inside)))
+
+
+def diversity(pictures: Sequence[NDArray[np.uint8]]) -> float:
+    """Mean over all pairs of the root mean square difference in shares of full scale (0..1): how much pictures of one prompt vary with the
+    seed. uint8 [H, W, 3] of one size. Raises FaceExprError for fewer than two."""
+    if len(pictures) < 2:
+        raise FaceExprError(f"Diversity compares pictures with each other; {len(pictures)} was given, two or more are needed.")
+    scaled = [picture.astype(np.float64) / 255 for picture in pictures]
+    return float(np.mean([np.sqrt(np.mean((a - b) ** 2)) for a, b in combinations(scaled, 2)]))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the ends of its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_interval(groups: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 4000, seed: int = 0) -> Interval:
+    """Mean of the groups' means with its percentile interval, resampling whole groups (Efron's bootstrap).
+
+    A group holds the values of one subject, whose pictures are alike and so no independent draws. For a difference of two arms give
+    each subject's differences. Raises FaceExprError without values.
+    """
+    means = np.array([np.mean(group) for group in groups if len(group)], np.float64)
+    if not len(means):
+        raise FaceExprError("There are no values to take an interval of.")
+    drawn = np.random.default_rng(seed).integers(0, len(means), (resamples, len(means)))
+    low, high = np.quantile(means[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(means.mean()), float(low), float(high))
 
 
 def _along(changes: NDArray[np.float64], fitted: Prototypes) -> NDArray[np.float64]:

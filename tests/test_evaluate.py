@@ -155,3 +155,75 @@ def test_rank_correlation() -> None:
     assert evaluate.spearman([1, 2, 3], [4, 4, 4]) == 0
     with pytest.raises(FaceExprError, match="at least three"):
         evaluate.spearman([1, 2], [1, 2])
+
+
+def test_the_drop_is_what_the_expression_costs_of_the_likeness() -> None:
+    scale = evaluate.identity_scale()
+    assert evaluate.identity_drop(scale.mu_same, scale.mu_diff) == pytest.approx(1)
+    assert evaluate.identity_drop(scale.mu_same, scale.mu_same) == 0
+    assert evaluate.identity_drop(scale.mu_same, None) == pytest.approx(1)
+
+
+def test_leak_is_the_step_towards_the_donor() -> None:
+    person, donor = np.eye(2, 128, dtype=np.float32)
+    between = (0.8 * person + 0.6 * donor).astype(np.float32)
+    assert evaluate.donor_leak(between, person, donor) == pytest.approx(0.6)
+    assert evaluate.donor_leak(person, person, donor) == 0
+    assert evaluate.donor_leak(None, person, donor) is None and evaluate.donor_leak(person, None, donor) is None
+
+
+def test_becoming_the_donor_leaks_and_an_expression_does_not(
+    detector: FaceDetector, people: list[dict[str, Picture]], model_folder: Path
+) -> None:
+    with IdentityMeter([model_folder], detector) as meter:
+        donor = meter.reference([people[1]["happy"]])
+        mine, smiling, theirs = (meter.embed(p) for p in (people[0]["neutral"], people[0]["happy"], people[1]["neutral"]))
+    became, stayed = evaluate.donor_leak(theirs, mine, donor), evaluate.donor_leak(smiling, mine, donor)
+    assert became is not None and stayed is not None
+    assert became > 0.1 and stayed < became / 2
+
+
+def test_locality_counts_changes_where_they_are() -> None:
+    neutral = np.full((8, 8, 3), 100, np.uint8)
+    mask = np.zeros((8, 8), np.float32)
+    mask[:4] = 1
+    picture = neutral.copy()
+    picture[:4] += 51
+    assert evaluate.locality(picture, neutral, mask) == evaluate.Locality(pytest.approx(0.2), 0)  # type: ignore[arg-type]
+    picture[4:] -= 51
+    both = evaluate.locality(picture, neutral, mask)
+    assert both.inside == pytest.approx(0.2) and both.ratio == pytest.approx(1)
+    with pytest.raises(FaceExprError, match="100%"):
+        evaluate.locality(picture, neutral, np.ones((8, 8)))
+
+
+def test_a_smile_is_local_to_the_face_of_a_render(found: list[dict[str, Face]], people: list[dict[str, Picture]]) -> None:
+    from faceexpr_core.faces import face_mask
+
+    mask = face_mask(found[0]["neutral"], 128, 128)
+    smile = people[0]["neutral"].copy()
+    x, y = found[0]["neutral"].landmarks[13, :2].astype(int)  # the upper lip
+    smile[y - 8 : y + 8, x - 12 : x + 12] = 255
+    assert evaluate.locality(smile, people[0]["neutral"], mask).ratio < 0.05
+
+
+def test_diversity_is_the_distance_of_pairs() -> None:
+    grey, lighter = np.full((4, 4, 3), 0, np.uint8), np.full((4, 4, 3), 51, np.uint8)
+    assert evaluate.diversity([grey, lighter]) == pytest.approx(0.2)
+    assert evaluate.diversity([grey, grey, lighter]) == pytest.approx(0.4 / 3)
+    assert evaluate.diversity([grey, grey]) == 0
+    with pytest.raises(FaceExprError, match="two or more"):
+        evaluate.diversity([grey])
+
+
+def test_the_bootstrap_draws_subjects_not_pictures() -> None:
+    rng = np.random.default_rng(1)
+    subjects = rng.normal(0.5, 0.1, 400)
+    interval = evaluate.bootstrap_interval([[value] * 9 for value in subjects])
+    assert interval.mean == pytest.approx(subjects.mean())
+    usual = 1.96 * subjects.std() / np.sqrt(len(subjects))  # of the normal distribution
+    assert interval.high - interval.mean == pytest.approx(usual, rel=0.1)
+    assert interval.mean - interval.low == pytest.approx(usual, rel=0.1)
+    assert evaluate.bootstrap_interval([[1.0], [], [0.0, 2.0]]) == evaluate.Interval(1, 1, 1)
+    with pytest.raises(FaceExprError, match="no values"):
+        evaluate.bootstrap_interval([[], []])

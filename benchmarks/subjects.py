@@ -1,0 +1,202 @@
+"""Unseen people of Mini's world: photos, what they look like to SFace, and a LoRA of each, all kept in a folder.
+
+    python -m benchmarks.subjects --work_dir WORK --subjects 100000-100005 --processes 2
+
+Seeds from 100,000 are for tuning, from 200,000 for reporting. What is there is not made again; a killed training goes on from its last
+state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceexpr_core import diffusers_host, mini
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluate import IdentityMeter
+from faceexpr_core.expressions import EXPRESSIONS
+from faceexpr_core.mini.recipe.check import QUICK_START
+from faceexpr_core.train_settings import BACKGROUND_WEIGHT, TrainSettings
+
+from .store import Picture, read_picture, write_json, write_picture
+from .workers import each
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+
+PHOTOS = 6
+DONOR_STEP = 50_000
+"""The seed of a subject's photo donor lies this much further, in the same range and far from any subject."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person whose photos lie in `folder`; `gender` is the class word."""
+
+    seed: int
+    folder: Path
+    gender: str
+
+    @cached_property
+    def reference(self) -> NDArray[np.float32]:
+        """Unit vector [128]: what SFace makes of the photos."""
+        return np.array(json.loads((self.folder / "person.json").read_text())["reference"], np.float32)
+
+    def photos(self) -> list[Picture]:
+        return [read_picture(self.folder / f"photo_{number}.png") for number in range(PHOTOS)]
+
+
+def person(work: Path, seed: int) -> Person:
+    """The person of a seed; photos are rendered and measured the first time."""
+    from faceexpr_core.mini.world.dataset import subject_photos
+
+    folder = work / "people" / str(seed)
+    about = folder / "person.json"
+    if not about.exists():
+        photos = subject_photos(seed, PHOTOS)
+        for number, photo in enumerate(photos):
+            write_picture(folder / f"photo_{number}.png", photo.image)
+        with IdentityMeter() as meter:
+            reference = meter.reference(photo.image for photo in photos)
+        write_json(about, {"gender": photos[0].attributes["gender"], "reference": reference.tolist()})
+    return Person(seed, folder, json.loads(about.read_text())["gender"])
+
+
+def expressive_photo(work: Path, seed: int, expression: str) -> Picture:
+    """A photo [256, 256, 3] of a person with an expression of the vocabulary at full strength."""
+    from faceexpr_core.mini.world.dataset import expression_sheet
+
+    folder = work / "people" / str(seed) / "expressions"
+    if not (folder / "done").exists():
+        for shown in expression_sheet(seed, size=256):
+            write_picture(folder / f"{shown.attributes['expression']}.png", shown.image)
+        write_json(folder / "done", True)
+    return read_picture(folder / f"{EXPRESSIONS[expression].word}.png")
+
+
+def lora_file(work: Path, seed: int, settings: TrainSettings, base: str) -> Path:
+    """Where the LoRA of a person lies: one file for each set of settings and base model (its hash)."""
+    from faceexpr_core.training_set import digest_of
+
+    return work / "loras" / f"{seed}-{digest_of(json.dumps(chosen_settings(settings)).encode(), base.encode())}.safetensors"
+
+
+def chosen_settings(settings: TrainSettings) -> dict[str, Any]:
+    """What differs from the trainer's defaults: a setting that is added later and left alone makes no other LoRA."""
+    default = asdict(TrainSettings())
+    return {name: value for name, value in asdict(settings).items() if value != default[name]}
+
+
+def learn(work: Path, pipe: StableDiffusionXLPipeline, one: Person, settings: TrainSettings, base: str) -> Path:
+    """The file of a person's LoRA, trained if it is not there. `base` is the hash of the pipeline's U-Net."""
+    import copy
+
+    from faceexpr_core.images import read_images
+    from faceexpr_core.lora import save_result
+    from faceexpr_core.subject import SubjectSettings, prepare_subject
+    from faceexpr_core.training import train_lora
+    from faceexpr_core.training_set import build_training_set
+    from faceexpr_core.training_state import StateFolder
+
+    path = lora_file(work, one.seed, settings, base)
+    if path.exists():
+        return path
+    chosen = SubjectSettings(class_word=one.gender, resolution=mini.RESOLUTION, framing="whole picture")
+    subject = prepare_subject(read_images(one.folder), chosen)
+    encode_text, encode_images = partial(diffusers_host.encode_prompts, pipe), partial(diffusers_host.encode_images, pipe)
+    data = build_training_set(subject, encode_text, encode_images, BACKGROUND_WEIGHT)
+    states = StateFolder(work / "states" / path.stem, every=100)
+    result = train_lora(copy.deepcopy(pipe.unet), data, settings, states=states)
+    if result.stopped_by is not None:
+        raise result.stopped_by
+    save_result(path, result, settings, subject, background_weight=BACKGROUND_WEIGHT)
+    states.clear()
+    return path
+
+
+def personalised(pipe: StableDiffusionXLPipeline, lora: Path) -> StableDiffusionXLPipeline:
+    """A pipeline whose own U-Net has the LoRA in its weights, which costs nothing per step; all other parts are shared."""
+    import copy
+
+    from diffusers import StableDiffusionXLPipeline
+
+    from faceexpr_core.generate import load_loras
+
+    personal = StableDiffusionXLPipeline(**{**pipe.components, "unet": copy.deepcopy(pipe.unet)}, add_watermarker=False)
+    load_loras(personal, [lora], 1.0)
+    personal.fuse_lora()
+    personal.unload_lora_weights()
+    return personal
+
+
+def base_hash(pipe: StableDiffusionXLPipeline) -> str:
+    """Sixteen digits for the U-Net's weights."""
+    from faceexpr_core.lora import base_model_hash
+
+    return base_model_hash(pipe.unet)[:16]
+
+
+def train_settings(changes: str) -> TrainSettings:
+    """Mini's quick start with changes from JSON. Raises FaceExprError."""
+    try:
+        return replace(QUICK_START, **json.loads(changes))
+    except (TypeError, ValueError) as reason:
+        raise FaceExprError(f"--train {changes} is no JSON object of settings of a training run ({reason}).") from reason
+
+
+def seeds(words: Sequence[str]) -> list[int]:
+    """Seeds from words such as `100000` and `100000-100005`, in order, each once."""
+    found: list[int] = []
+    for word in words:
+        first, _, last = word.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(found))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What says who is learned, from what and how."""
+    parser.add_argument("--work_dir", type=Path, required=True, help="photos, LoRAs and donors are kept here, for all benchmarks")
+    parser.add_argument("--model", default="mini", help="'mini', or a folder with another version of it")
+    parser.add_argument("--subjects", nargs="+", default=["100000-100005"], help="seeds: 100000 and up tuning, 200000 and up reporting")
+    parser.add_argument("--train", default="{}", help='JSON of changes to the quick start\'s training, such as {"steps": 5}')
+    parser.add_argument("--processes", type=int, default=2, help="subjects are shared out among these, one thread each")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What makes a subject ready, in a process of its own."""
+
+    work: Path
+    model: str
+    settings: TrainSettings
+
+    def __call__(self, seed: int) -> str:
+        pipe = diffusers_host.load_pipeline(self.model)
+        one = person(self.work, seed)
+        return f"{seed}: a {one.gender}, {learn(self.work, pipe, one, self.settings, base_hash(pipe)).name}"
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """People and LoRAs for all subjects of the arguments."""
+    chosen = seeds(arguments.subjects)
+    make: Any = Preparation(arguments.work_dir, arguments.model, train_settings(arguments.train))
+    for line in each(make, chosen, arguments.processes):
+        print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    prepare(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Records of a comparison as a Markdown table with intervals, and as a sheet of pictures."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from faceexpr_core import evaluate
+from faceexpr_core.evaluate import Interval, bootstrap_interval
+
+from .arms import BASELINE
+from .store import file_name, read_all, read_picture
+
+Record = Mapping[str, Any]
+Value = Callable[[Record], float | None]
+
+LABEL = 18
+INK, PAPER = "#1d2530", "#fbfaf8"
+
+
+def picture_path(output: Path, arm: str, subject: int, noise: int, expression: str) -> Path:
+    return output / "pictures" / file_name(arm) / f"{subject}_{noise}_{expression}.png"
+
+
+def _likeness(record: Record) -> float:
+    return evaluate.normalised(record["similarity"])
+
+
+def _ratio(record: Record) -> float | None:
+    return evaluate.Locality(record["inside"], record["outside"]).ratio if "inside" in record else None
+
+
+MEASURES: Mapping[str, Value] = {
+    "right": lambda record: float(record["right"]),
+    "cos": lambda record: record["cosine"],
+    "intensity": lambda record: record["intensity"],
+    "likeness": _likeness,
+    "leak": lambda record: record.get("leak"),
+    "outside / inside": _ratio,
+    "face": lambda record: float(record["face"]),
+    "s": lambda record: record["seconds"],
+}
+DIFFERENCES: Mapping[str, Value] = {
+    **{name: MEASURES[name] for name in ("right", "cos", "intensity", "likeness")},
+    "SFace": lambda record: record["similarity"],
+}
+LEGEND = (
+    "right: the expression asked is the one measured, of 7 (no face is a miss). cos, intensity: of the change of blendshapes from the "
+    "subject's neutral picture (same noise, no fusion) along the asked expression's prototype, 1 a usual full expression. likeness: "
+    "normalised SFace to the subject's photos, 0 another person, 1 the same; drop: neutral picture's likeness less this. leak: SFace "
+    "nearer to the donor than without fusion. outside / inside: change of pixels where the expression does not act over where it does. "
+    "varies: distance of the seeds' pictures. s: processor seconds a picture, donors not counted. [95 % bootstrap intervals over subjects]."
+)
+
+
+def table(output: Path, arms: Sequence[str], command: str) -> str:
+    """Markdown: one line an arm, then the arms' differences from BASELINE on the same subjects, noises and expressions."""
+    records = read_all(output / "records")
+    by_arm = _by(records, "arm")
+    resting = {(one["subject"], one["noise"]): one for one in by_arm.get("neutral", [])}
+    shown = [arm for arm in arms if arm in by_arm]
+    columns = ["right", "cos", "intensity", "likeness", "drop", "leak", "outside / inside", "face", "varies", "s"]
+    lines = [f"`{command}`", "", LEGEND, "", _line(["arm", "pictures", *columns]), _line(["---"] * (len(columns) + 2))]
+    for arm in shown:
+        own = by_arm[arm]
+        cells = {name: _over_subjects(own, value) for name, value in MEASURES.items()}
+        cells["drop"] = _over_subjects(own, lambda one: _drop(one, resting))
+        cells["varies"] = _diversity(output, own)
+        lines.append(_line([f"`{arm}`", f"{len(own)}", *(_cell(cells[name], name) for name in columns)]))
+    lines += ["", f"Differences from `{BASELINE.name}`:", "", _line(["arm", *DIFFERENCES]), _line(["---"] * (len(DIFFERENCES) + 1))]
+    plain = {_place(one): one for one in by_arm.get(BASELINE.name, [])}
+    for arm in shown:
+        if arm == BASELINE.name:
+            continue
+        cells = {name: _over_subjects(by_arm[arm], _difference(value, plain)) for name, value in DIFFERENCES.items()}
+        lines.append(_line([f"`{arm}`", *(_cell(cell, name, signed=True) for name, cell in cells.items())]))
+    return "\n".join(lines) + "\n"
+
+
+def _difference(value: Value, plain: Mapping[tuple[Any, ...], Record]) -> Value:
+    def difference(record: Record) -> float | None:
+        other = plain.get(_place(record))
+        mine, theirs = value(record), None if other is None else value(other)
+        return None if mine is None or theirs is None else mine - theirs
+
+    return difference
+
+
+def _drop(record: Record, resting: Mapping[tuple[Any, ...], Record]) -> float | None:
+    neutral = resting.get((record["subject"], record["noise"]))
+    return None if neutral is None else evaluate.identity_drop(neutral["similarity"], record["similarity"])
+
+
+def _over_subjects(records: Iterable[Record], value: Value) -> Interval | None:
+    groups = [[number for one in own if (number := value(one)) is not None] for own in _by(records, "subject").values()]
+    return bootstrap_interval(groups) if any(groups) else None
+
+
+def _diversity(output: Path, records: Iterable[Record]) -> Interval | None:
+    groups = []
+    for subject, own in _by(records, "subject").items():
+        values = []
+        for expression, same in _by(own, "expression").items():
+            if len(same) > 1:
+                paths = [picture_path(output, one["arm"], subject, one["noise"], expression) for one in same]
+                values.append(evaluate.diversity([read_picture(path) for path in paths]))
+        groups.append(values)
+    return bootstrap_interval(groups) if any(groups) else None
+
+
+def _place(record: Record) -> tuple[Any, ...]:
+    return record["subject"], record["noise"], record["expression"]
+
+
+def _by(records: Iterable[Record], key: str) -> dict[Any, list[Record]]:
+    found: dict[Any, list[Record]] = defaultdict(list)
+    for record in records:
+        found[record[key]].append(record)
+    return dict(found)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(interval: Interval | None, name: str, signed: bool = False) -> str:
+    if interval is None:
+        return "-"
+    sign = "+" if signed else ""
+    if name in ("face", "varies", "s"):
+        return f"{interval.mean:{sign}.2f}"
+    places = 3 if name in ("leak", "SFace") else 2
+    return f"{interval.mean:{sign}.{places}f} [{interval.low:{sign}.{places}f}, {interval.high:{sign}.{places}f}]"
+
+
+def sheet(output: Path, arms: Sequence[str], people: int = 2) -> Image.Image:
+    """The neutral picture and every expression of the first subjects from their first noise, a row an arm."""
+    records = read_all(output / "records")
+    order = list(dict.fromkeys(one["expression"] for one in records if one["arm"] == BASELINE.name))
+    rows = []
+    for subject, own in list(_by(records, "subject").items())[:people]:
+        noise = own[0]["noise"]
+        drawn = {(one["arm"], one["expression"]) for one in own if one["noise"] == noise}
+        for arm in arms:
+            if any((arm, name) in drawn for name in order):
+                paths = [picture_path(output, "neutral", subject, noise, "neutral")]
+                paths += [picture_path(output, arm, subject, noise, name) for name in order if (arm, name) in drawn]
+                rows.append((f"{subject}, noise {noise}: {arm}", [read_picture(path) for path in paths]))
+    side = rows[0][1][0].shape[0] if rows else 1
+    page = Image.new("RGB", ((len(order) + 1) * side, max(1, len(rows)) * (side + LABEL)), PAPER)
+    pen = ImageDraw.Draw(page)
+    for number, (words, pictures) in enumerate(rows):
+        top = number * (side + LABEL)
+        pen.text((4, top + 2), words, fill=INK, font=ImageFont.load_default(12))
+        for column, picture in enumerate(pictures):
+            page.paste(Image.fromarray(np.asarray(picture)), (column * side, top + LABEL))
+    return page
