@@ -26,7 +26,7 @@ def add_extract_command(subparsers: argparse._SubParsersAction[argparse.Argument
         "extract",
         help="keep an expression's features for later pictures",
         description="Record what the base model makes of an expression, from words or from a photo of anybody, for `faceexpr generate "
-        "--features` and for Load Expression Features in ComfyUI. Writes the features (.safetensors) and a picture of them: the neutral "
+        "--features` and for Load Features in ComfyUI. Writes the features (.safetensors) and a picture of them: the neutral "
         "and the expressive twin, and where they differ. They serve the noise levels of the same number of steps.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

@@ -44,7 +44,7 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
                     max=MAX_STRENGTH,
                     step=0.05,
                     round=0.001,
-                    tooltip="How strong the expression comes: 0 changes nothing, 1 is the measured best, more exaggerates.",
+                    tooltip="How strong the expression comes: 0 changes nothing, 1 is the usual amount, more exaggerates.",
                 ),
                 io.Mask.Input(
                     "mask",
@@ -100,7 +100,7 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
                         min=0.0,
                         max=100.0,
                         step=0.1,
-                        tooltip="How far one place may change, as a multiple of what is there. 0 takes what was measured best.",
+                        tooltip="How far one place may change, as a multiple of what is there. 0 takes the usual limit.",
                     ),
                     io.Boolean.Input(
                         "matching",

@@ -76,7 +76,7 @@ class ExtractExpressionFeatures(io.ComfyNode):
                         "site",
                         options=list(SITES),
                         default=default.site,
-                        tooltip="Where in the U-Net. cross_attention is measured best; cross_attention_difference costs almost nothing; "
+                        tooltip="Where in the U-Net. cross_attention is the usual one; cross_attention_difference costs almost nothing; "
                         "skip is the published one.",
                     ),
                     io.Combo.Input(

@@ -239,8 +239,9 @@ class TrainLoRA(io.ComfyNode):
                     io.String.Input(
                         "more",
                         default="",
-                        tooltip="Any other setting, as name=value with commas: noise_offset=0.05, caption_dropout=0.1, blocks=up,middle, "
-                        "optimizer=adamw, flip=on, prior_weight=0.5, crafting_mask=on, weight_decay=0.01 ...",
+                        tooltip="Any other setting, as name=value with commas: convolutions=on (learns more, larger file), "
+                        "noise_offset=0.05, caption_dropout=0.1, blocks=up,middle, optimizer=adamw, flip=on, prior_weight=0.5, "
+                        "crafting_mask=on, weight_decay=0.01 ...",
                     ),
                 ),
             ],

@@ -104,12 +104,14 @@ def device_options() -> list[str]:
 
 
 def copy_subject(input_dir: Path) -> str:
-    """Copy the photos of the shipped subject into ComfyUI's input directory and return the folder's name there."""
+    """Copy the photos of the shipped subject, and the donor's, into ComfyUI's input directory; returns the subject's folder there."""
     from faceexpr_core import mini
 
     folder = "faceexpr_subject"
     shutil.rmtree(input_dir / folder, ignore_errors=True)
     shutil.copytree(mini.subject_path(), input_dir / folder)
+    for photo in mini.donor_path().glob("*.jpg"):
+        shutil.copy(photo, input_dir)
     return folder
 
 

@@ -19,8 +19,13 @@ DISPLAY_NAMES = {
     "FaceExprLoadSubjectImages": "Load Subject Images",
     "FaceExprTrainLoRA": "Train FaceExpr LoRA",
     "FaceExprExpressionTextEncode": "Expression Text Encode",
+    "FaceExprExtractExpressionFeatures": "Extract Expression Features",
+    "FaceExprApplyAttentionFocusedFusion": "Apply Attention-Focused Fusion",
+    "FaceExprSaveFeatures": "Save Features",
+    "FaceExprLoadFeatures": "Load Features",
     "FaceExprSampler": "FaceExpr Sampler",
     "FaceExprLoadMini": "Load FaceExpr Mini",
+    "FaceExprLoadLoRA": "Load FaceExpr LoRA",
 }
 IMPORT_SECONDS = 0.3
 PHOTOS, TRAIN, SAMPLER = "2", "4", "8"
@@ -65,7 +70,7 @@ def portrait() -> Image.Image:
 
 def test_comfyui_lists_the_nodes_by_their_ids_with_a_tooltip_on_every_input(comfy: ComfyProcess) -> None:
     info = {name: node for name, node in comfy.object_info().items() if name.startswith("FaceExpr")}
-    assert {name: info[name]["display_name"] for name in DISPLAY_NAMES} == DISPLAY_NAMES
+    assert {name: node["display_name"] for name, node in info.items()} == DISPLAY_NAMES
     for name, node in info.items():
         assert node["description"], name
         assert len(node["output_tooltips"]) == len(node["output"]) and all(node["output_tooltips"]), name

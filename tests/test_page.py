@@ -23,7 +23,8 @@ LOAD = """async workflow => {
             id: node.id,
             title: node.title,
             box: [...node.pos, ...node.size],
-            values: (node.widgets ?? []).map(widget => widget.value),
+            // the button of Load Image is a widget too, whose value no file needs
+            values: (node.widgets ?? []).filter(widget => widget.name !== 'upload').map(widget => widget.value),
         })),
         links: [...app.graph.links.values()].map(link =>
             [link.origin_id, link.origin_slot, link.target_id, app.graph.getNodeById(link.target_id).inputs[link.target_slot].name]),
@@ -44,7 +45,7 @@ def page(comfy: ComfyProcess) -> Iterator[Page]:
         yield page
 
 
-@pytest.fixture(scope="module", params=["faceexpr_mini_quick_start.json", "faceexpr_sdxl.json"])
+@pytest.fixture(scope="module", params=sorted(path.name for path in WORKFLOWS.glob("*.json")))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

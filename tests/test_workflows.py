@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import shutil
 from typing import Any
 
+import numpy as np
 import pytest
-from comfy_process import ComfyProcess
+from comfy_process import REPOSITORY, ComfyProcess, Graph, Progress
+from PIL import Image
 from workflow_api import NOTES, WORKFLOWS, input_specs, to_api
 
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.json"))
+FUSIONS = ("text", "photo")
+DONOR = REPOSITORY / "faceexpr_core" / "mini" / "donor"
+TRAIN, EXTRACT, APPLY, SAMPLER = (
+    "FaceExprTrainLoRA",
+    "FaceExprExtractExpressionFeatures",
+    "FaceExprApplyAttentionFocusedFusion",
+    "FaceExprSampler",
+)
+SHORT: dict[str, dict[str, Any]] = {
+    TRAIN: {"steps": 4, "rank": 4, "batch_size": 2, "preview_every": 0, "state_every": 0, "lora_name": "test/fusion"},
+    EXTRACT: {"steps": 3},
+    SAMPLER: {"steps": 3},
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +45,52 @@ def page(name: str) -> dict[str, Any]:
     return dict(json.loads((WORKFLOWS / name).read_text()))
 
 
-def test_both_workflows_are_there() -> None:
-    assert NAMES == ["faceexpr_mini_quick_start.json", "faceexpr_sdxl.json"]
+def api(kind: str) -> Graph:
+    graph: Graph = json.loads((WORKFLOWS / "api" / f"faceexpr_mini_fusion_{kind}.json").read_text())
+    return graph
+
+
+def short(kind: str, **inputs: dict[str, Any]) -> Graph:
+    """A fusion workflow, small enough for a test; `inputs` are changes by class of node."""
+    graph = api(kind)
+    for node in graph.values():
+        node["inputs"] |= SHORT.get(node["class_type"], {}) | inputs.get(node["class_type"], {})
+    return graph
+
+
+def ids(graph: Graph, class_type: str) -> list[str]:
+    return [number for number, node in graph.items() if node["class_type"] == class_type]
+
+
+def drawn(comfy: ComfyProcess, graph: Graph) -> tuple[np.ndarray, np.ndarray, set[str]]:
+    """The pictures without and with fusion, float [H, W, 3] in 0..255, and the nodes that worked."""
+    told: list[Progress] = []
+    shown = comfy.run(graph, told.append)
+    pictures = {
+        graph[number]["_meta"]["title"]: np.asarray(Image.open(io.BytesIO(comfy.view(shown[number]["images"][0]))).convert("RGB"), float)
+        for number in ids(graph, "SaveImage")
+    }
+    return pictures["Without fusion"], pictures["With fusion"], {step.node_id for step in told}
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).mean())
+
+
+@pytest.fixture
+def donor(comfy: ComfyProcess) -> None:
+    """The shipped photos of another person, in ComfyUI's input folder."""
+    for photo in DONOR.glob("*.jpg"):
+        shutil.copy(photo, comfy.input_dir)
+
+
+def test_all_workflows_are_there() -> None:
+    assert NAMES == [
+        "faceexpr_mini_fusion_photo.json",
+        "faceexpr_mini_fusion_text.json",
+        "faceexpr_mini_quick_start.json",
+        "faceexpr_sdxl.json",
+    ]
     assert sorted(path.name for path in (WORKFLOWS / "api").glob("*.json")) == NAMES
 
 
@@ -94,3 +155,51 @@ def test_the_template_browser_finds_them(comfy: ComfyProcess, name: str) -> None
     stem = name.removesuffix(".json")
     assert stem in json.loads(comfy.get("/workflow_templates"))["faceexpr"]
     assert json.loads(comfy.get(f"/api/workflow_templates/faceexpr/{name}")) == json.loads((WORKFLOWS / name).read_text())
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_the_twins_are_drawn_as_the_person_is_and_all_else_is_as_the_nodes_have_it(kind: str, object_info: dict[str, Any]) -> None:
+    graph = api(kind)
+    (extract,), (apply,) = ids(graph, EXTRACT), ids(graph, APPLY)
+    run = ["steps", "cfg", "sampler_name", "scheduler", "denoise", "negative", "latent_image", *(["seed"] if kind == "text" else [])]
+    for sampler in ids(graph, SAMPLER):
+        assert {key: graph[extract]["inputs"][key] for key in run} == {key: graph[sampler]["inputs"][key] for key in run}
+    for number in (extract, apply, *ids(graph, SAMPLER)):
+        node = graph[number]
+        for key, _, options in input_specs(object_info[node["class_type"]]):
+            if options.get("advanced") and key in node["inputs"]:
+                assert node["inputs"][key] == options["default"], (node["class_type"], key)
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_both_pictures_differ_by_the_model_alone(kind: str) -> None:
+    graph = api(kind)
+    without, fused = (graph[number]["inputs"] for number in ids(graph, SAMPLER))
+    assert {key for key in without if without[key] != fused[key]} == {"model"}
+    (train,), (extract,), (apply,) = ids(graph, TRAIN), ids(graph, EXTRACT), ids(graph, APPLY)
+    assert without["model"] == [train, 0] and fused["model"] == [apply, 0]
+    assert graph[apply]["inputs"]["model"] == [train, 0]
+    assert graph[extract]["inputs"]["model"] == graph[train]["inputs"]["model"]
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_the_fusion_workflow_changes_the_picture_and_strength_0_gives_the_one_without(comfy: ComfyProcess, donor: None, kind: str) -> None:
+    graph = short(kind)
+    without, fused, _ = drawn(comfy, graph)
+    assert without.shape == fused.shape == (128, 128, 3)
+    assert difference(without, fused) > 0.5
+
+    again, off, worked = drawn(comfy, short(kind, **{APPLY: {"strength": 0.0}}))
+    assert np.array_equal(again, without)
+    assert np.array_equal(off, without)
+    assert worked == {ids(graph, SAMPLER)[1]}  # neither trained nor extracted again
+
+
+def test_the_picture_follows_the_photos(comfy: ComfyProcess, donor: None) -> None:
+    without, fused, _ = drawn(comfy, short("photo"))
+    graph = short("photo")
+    photos = graph[ids(graph, EXTRACT)[0]]["inputs"]
+    photos["photo"], photos["neutral_photo"] = photos["neutral_photo"], photos["photo"]
+    _, exchanged, _ = drawn(comfy, graph)
+    assert difference(exchanged, fused) > 0.5
+    assert difference(exchanged, without) > 0.5

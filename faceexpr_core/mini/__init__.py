@@ -18,3 +18,8 @@ def path() -> Path:
 def subject_path() -> Path:
     """A folder with six photos of one rendered person whom Mini never saw."""
     return _HERE / "subject"
+
+
+def donor_path() -> Path:
+    """A folder with two photos of another person, happy and neutral, to take an expression from."""
+    return _HERE / "donor"

@@ -1,0 +1,139 @@
+"""What else may be in a graph: ComfyUI's own patches, and patches as other packs make them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+LORA = "random_for_compositions.safetensors"
+DEEP_SHRINK_BLOCK = 3
+IMAGE_TOKENS, IMAGE_WEIGHT = 4, 0.5
+CONTROL_STRENGTH = 0.1
+
+
+class Graph(NamedTuple):
+    """A MODEL with the conditionings that go with it."""
+
+    model: Any
+    positive: Any
+    negative: Any
+
+
+def stock(module: str, node: str) -> Any:
+    return getattr(importlib.import_module(f"comfy_extras.{module}"), node)
+
+
+def lora(mini: SimpleNamespace, graph: Graph) -> Graph:
+    model, _ = mini.nodes.LoraLoader().load_lora(graph.model, mini.clip, mini.lora, 1.0, 1.0)
+    return graph._replace(model=model)
+
+
+def write_lora(home: Any) -> str:
+    """A LoRA of random weights in ComfyUI's folder of LoRAs; returns its name."""
+    adapter, files, mini = (importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("adapter", "lora", "mini"))
+    from diffusers import UNet2DConditionModel
+
+    with torch.inference_mode(False):
+        generator = torch.Generator().manual_seed(2)
+        unet = UNet2DConditionModel.from_pretrained(mini.path(), subfolder="unet")
+        layers = adapter.add_lora(unet, 4, 4.0, generator)
+        weights = {name: (down.detach(), 0.05 * torch.randn(up.shape, generator=generator)) for name, (down, up) in layers.items()}
+        files.save_lora(home / "models" / "loras" / LORA, files.to_kohya(weights, 4.0), {}, None)
+    return LORA
+
+
+def controlnet(mini: SimpleNamespace, graph: Graph) -> Graph:
+    image = torch.rand(1, 64, 128, 3, generator=torch.Generator().manual_seed(3))
+    apply = mini.nodes.ControlNetApplyAdvanced().apply_controlnet
+    positive, negative = apply(graph.positive, graph.negative, mini.controlnet, image, CONTROL_STRENGTH, 0.0, 1.0)
+    return Graph(graph.model, positive, negative)
+
+
+def random_controlnet(model: Any) -> Any:
+    """A ControlNet of the model's shape with random weights."""
+    config = dict(model.model.model_config.unet_config)
+    for name in ("out_channels", "dtype", "device"):
+        config.pop(name, None)
+    network = importlib.import_module("comfy.cldm.cldm").ControlNet(**config, hint_channels=3, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            spread = 1.5 * parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.0
+            parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
+        for module in network.modules():
+            if isinstance(module, (torch.nn.GroupNorm, torch.nn.LayerNorm)):
+                module.weight.fill_(1.0)
+    return importlib.import_module("comfy.controlnet").ControlNet(network, load_device=torch.device("cpu"))
+
+
+def freeu(mini: SimpleNamespace, graph: Graph) -> Graph:
+    return graph._replace(model=stock("nodes_freelunch", "FreeU")().patch(graph.model, 1.1, 1.2, 0.9, 0.2)[0])
+
+
+def freeu_v2(mini: SimpleNamespace, graph: Graph) -> Graph:
+    return graph._replace(model=stock("nodes_freelunch", "FreeU_V2")().patch(graph.model, 1.3, 1.4, 0.9, 0.2)[0])
+
+
+def perturbed_attention_guidance(mini: SimpleNamespace, graph: Graph) -> Graph:
+    return graph._replace(model=stock("nodes_pag", "PerturbedAttentionGuidance").execute(graph.model, 3.0).args[0])
+
+
+def deep_shrink(mini: SimpleNamespace, graph: Graph, end: float = 1.0) -> Graph:
+    shrink = stock("nodes_model_downscale", "PatchModelAddDownscale").execute
+    return graph._replace(model=shrink(graph.model, DEEP_SHRINK_BLOCK, 2.0, 0.0, end, True, "bicubic", "bicubic").args[0])
+
+
+def hypertile(mini: SimpleNamespace, graph: Graph) -> Graph:
+    return graph._replace(model=stock("nodes_hypertile", "HyperTile").execute(graph.model, 32, 1, 1, False)[0])
+
+
+def image_prompt(mini: SimpleNamespace, graph: Graph) -> Graph:
+    """As IPAdapter does: text's cross-attention replaced by its sum with that to the tokens of an image, on conditional rows."""
+    attention = importlib.import_module("comfy.ldm.modules.attention").optimized_attention
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
+        generator = torch.Generator().manual_seed(extra["block"][1])
+        keys, values = (torch.randn(1, IMAGE_TOKENS, q.shape[2], generator=generator).to(q).expand(len(q), -1, -1) for _ in "kv")
+        wanted = torch.tensor([kind == 0 for kind in extra["cond_or_uncond"]]).repeat_interleave(len(q) // len(extra["cond_or_uncond"]))
+        text, image = attention(q, k, v, extra["n_heads"]), attention(q, keys, values, extra["n_heads"])
+        return text + IMAGE_WEIGHT * wanted[:, None, None].to(q) * image
+
+    model = graph.model.clone()
+    for name, number in (("input", 4), ("input", 7), ("middle", 0), *(("output", number) for number in range(6))):
+        model.set_model_attn2_replace(attend, name, number)
+    return graph._replace(model=model)
+
+
+def attention_output(mini: SimpleNamespace, graph: Graph) -> Graph:
+    """Another pack's patch in the very hook that the default site uses."""
+
+    def patch(n: Tensor, extra: dict[str, Any]) -> Tensor:
+        return n + 0.3 * n.roll(1, 2)
+
+    model = graph.model.clone()
+    model.set_model_attn2_output_patch(patch)
+    return graph._replace(model=model)
+
+
+Pack = Callable[[SimpleNamespace, Graph], Graph]
+
+PACKS: dict[str, tuple[Pack, float]] = {
+    "LoRA": (lora, 0.8),
+    "ControlNet": (controlnet, 0.6),
+    "FreeU": (freeu, 0.5),
+    "FreeU_V2": (freeu_v2, 0.5),
+    "PAG": (perturbed_attention_guidance, 0.9999),
+    "Deep Shrink": (deep_shrink, -1.0),
+    "HyperTile": (hypertile, 0.5),
+    "IPAdapter": (image_prompt, 0.6),
+    "attn2 output": (attention_output, 0.8),
+}
+"""With the least cosine between a fusion's change beside the pack and by itself. Deep Shrink makes another picture: see its own test."""
+
+SAME_HOOK = {("FreeU", "skip"), ("FreeU_V2", "skip"), ("attn2 output", "cross_attention"), ("attn2 output", "cross_attention_difference")}
+"""Where both change the same thing, so that it matters which comes first."""
