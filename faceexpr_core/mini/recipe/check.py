@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,9 @@ def check_vae(pipe: StableDiffusionXLPipeline, people: int, **_: Any) -> tuple[d
     return {"pictures": len(psnr), "sface_mean": np.mean(similarities), "sface_tenth": tenth, "psnr": np.mean(psnr)}, rows
 
 
-def check_base(pipe: StableDiffusionXLPipeline, people: int, cfg: float, steps: int) -> tuple[dict[str, Any], list[list[Pictures]]]:
+def check_base(
+    pipe: StableDiffusionXLPipeline, people: int, cfg: float, steps: int, **_: Any
+) -> tuple[dict[str, Any], list[list[Pictures]]]:
     """Expression asked against expression measured, for captions of unseen people, against the neutral picture of the same noise."""
     rows, found, confusion = [], [], Counter[str]()
     with ExpressionMeter() as meter:
@@ -76,7 +79,9 @@ def check_base(pipe: StableDiffusionXLPipeline, people: int, cfg: float, steps: 
     return figures | {f"accuracy_{name}": confusion[f"{name}>{name}"] / people for name in CLASSES} | {"confusion": dict(confusion)}, rows
 
 
-def check_lora(pipe: StableDiffusionXLPipeline, people: int, cfg: float, steps: int) -> tuple[dict[str, Any], list[list[Pictures]]]:
+def check_lora(
+    pipe: StableDiffusionXLPipeline, people: int, cfg: float, steps: int, settings: TrainSettings
+) -> tuple[dict[str, Any], list[list[Pictures]]]:
     """Identity and expression of people learned from six photos each; rows: the photos, then what the LoRA draws."""
     rows: list[list[Pictures]] = []
     similarities, hits, subjects = [], [], []
@@ -85,7 +90,7 @@ def check_lora(pipe: StableDiffusionXLPipeline, people: int, cfg: float, steps: 
             photos = [photo.image for photo in subject_photos(seed)]
             gender = subject_photos(seed, n=1)[0].attributes["gender"]
             started = time.time()
-            unet, final_loss = _learn(pipe, photos, gender)
+            unet, final_loss = _learn(pipe, photos, gender, settings)
             seconds = time.time() - started
             reference = identity.reference(photos)
             own, right = [], []
@@ -116,7 +121,7 @@ def _expressions(pipe: StableDiffusionXLPipeline, prompt: str, seed: int, cfg: f
     return drawn[0], drawn[1:]
 
 
-def _learn(pipe: StableDiffusionXLPipeline, photos: Sequence[Pictures], class_word: str) -> tuple[Any, float]:
+def _learn(pipe: StableDiffusionXLPipeline, photos: Sequence[Pictures], class_word: str, training: TrainSettings) -> tuple[Any, float]:
     """A private U-Net that carries the LoRA learned from the photos, and the mean loss of its last 50 steps."""
     import copy
 
@@ -127,7 +132,7 @@ def _learn(pipe: StableDiffusionXLPipeline, photos: Sequence[Pictures], class_wo
         subject = prepare_subject(read_images(folder), settings)
     data = build_training_set(subject, partial(diffusers_host.encode_prompts, pipe), partial(diffusers_host.encode_images, pipe), 0.3)
     unet = copy.deepcopy(pipe.unet)
-    result = train_lora(unet, data, QUICK_START)
+    result = train_lora(unet, data, training)
     unet.eval()
     return unet, float(np.mean(result.losses[-50:]))
 
@@ -153,10 +158,13 @@ def main() -> None:
     parser.add_argument("--people", type=int)
     parser.add_argument("--cfg", type=float, default=4.0)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--lora_steps", type=int, default=QUICK_START.steps)
+    parser.add_argument("--attention_only", action="store_true", help="a LoRA without the convolutions")
     arguments = parser.parse_args()
+    settings = replace(QUICK_START, steps=arguments.lora_steps, convolutions=not arguments.attention_only)
     check, people = CHECKS[arguments.what]
     pipe = diffusers_host.load_pipeline(arguments.model)
-    figures, rows = check(pipe, people=arguments.people or people, cfg=arguments.cfg, steps=arguments.steps)
+    figures, rows = check(pipe, people=arguments.people or people, cfg=arguments.cfg, steps=arguments.steps, settings=settings)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     report = json.dumps(figures, indent=1, default=float)
     (arguments.output_dir / f"{arguments.what}.json").write_text(report + "\n")
