@@ -93,7 +93,7 @@ class TrainLoRA(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1_000_000,
-                    tooltip="Optimiser steps; 0 as the preset. 800 for SDXL, 350 for FaceExpr Mini.",
+                    tooltip="Optimiser steps; 0 as the preset. 800 for SDXL, 700 for FaceExpr Mini.",
                 ),
                 io.Float.Input(
                     "learning_rate",
