@@ -79,6 +79,7 @@ class Donor(NamedTuple):
     `neutral`, `expression`: tokens [1, M, C] (or maps [1, C, h, w]), any float type; `neutral` None when there is no neutral twin.
     `grid`: (h, w) of the whole map. `regions`: integers [M] (see `region_ids`), or None.
     When only some of the map's tokens are kept, `indices` [M] says which (row-major) and `centre` [1, 1, C] is the mean of all.
+    `distinct`: the twins are known to differ, and need not be compared again.
     """
 
     neutral: Tensor | None
@@ -87,12 +88,13 @@ class Donor(NamedTuple):
     regions: Tensor | None = None
     indices: Tensor | None = None
     centre: Tensor | None = None
+    distinct: bool = False
 
     def to(self, device: torch.device | str) -> Donor:
         """The same on a device."""
         moved = (None if part is None else part.to(device) for part in (self.neutral, self.regions, self.indices, self.centre))
         neutral, regions, indices, centre = moved
-        return Donor(neutral, self.expression.to(device), self.grid, regions, indices, centre)
+        return Donor(neutral, self.expression.to(device), self.grid, regions, indices, centre, self.distinct)
 
 
 class Target(NamedTuple):
@@ -200,7 +202,8 @@ def _check_fit(tokens: Tensor, donor: Donor, target: Target) -> Donor:
 
 
 def _twins_are_equal(donor: Donor) -> bool:
-    return donor.neutral is not None and (donor.neutral is donor.expression or torch.equal(donor.neutral, donor.expression))
+    neutral, expression = donor.neutral, donor.expression
+    return neutral is not None and not donor.distinct and (neutral is expression or torch.equal(neutral, expression))
 
 
 def _tokens(x: Tensor) -> Tensor:

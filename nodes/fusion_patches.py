@@ -7,7 +7,7 @@ it is to be recorded. So it does not matter how often a sampler, or another pack
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import comfy.patcher_extension
@@ -17,12 +17,16 @@ from torch import Tensor
 from ..faceexpr_core import fusion
 from ..faceexpr_core.donors import same_place
 from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.feature_bank import Context
 from ..faceexpr_core.features import FeatureBank, Recorder
 from ..faceexpr_core.fusion import Donor, FusionSettings, Target
 
-RUN, RECORD = "faceexpr_run", "faceexpr_record"
+RUN, RECORD, KEPT = "faceexpr_run", "faceexpr_record", "faceexpr_kept"
 CONDITIONAL = 0
 """ComfyUI's number of the positive conditioning in `cond_or_uncond`."""
+
+Area = tuple[float, float, float, float]
+"""Top, bottom, left and right in shares of the picture: a conditioning with an area is computed on that cut-out alone."""
 
 
 class Run(NamedTuple):
@@ -31,11 +35,13 @@ class Run(NamedTuple):
     sigma: float
     cfg: float
     schedule: tuple[float, ...]
-    positive: frozenset[Any]
-    """The ids of the positive conditioning's entries; empty where the guider has none."""
+    positive: Mapping[Any, Area | None]
+    """The ids of the positive conditioning's entries, with their areas; empty where the guider has none."""
     seed: int | None
     size: tuple[int, int]
     """(width, height) of the pictures."""
+    kept: dict[Any, Any]
+    """What patches keep until the sampler ends: features on the device."""
 
 
 class Record(NamedTuple):
@@ -56,11 +62,27 @@ def _note_run(
         sigma=float(timestep.flatten()[0]),
         cfg=float(getattr(guider, "cfg", 1.0)),
         schedule=() if sigmas is None else tuple(sigmas.tolist()),
-        positive=frozenset(entry["uuid"] for entry in positive if "uuid" in entry),
+        positive={entry["uuid"]: _area(entry, x) for entry in positive if "uuid" in entry},
         seed=seed,
         size=(8 * x.shape[-1], 8 * x.shape[-2]),
+        # not a dict in transformer_options, which ComfyUI would copy at every evaluation
+        kept=transformer.setdefault(KEPT, _Kept()).of_sampler,
     )
     return executor(x, timestep, {**options, "transformer_options": {**transformer, RUN: run}}, seed, **kwargs)
+
+
+class _Kept:
+    def __init__(self) -> None:
+        self.of_sampler: dict[Any, Any] = {}
+
+
+def _area(entry: dict[str, Any], x: Tensor) -> Area | None:
+    """As ComfyUI's `get_area_and_mult` cuts it out: (h, w, y, x) in latent pixels, ended by the picture."""
+    area = entry.get("area")
+    if area is None:
+        return None
+    (height, width, top, left), (rows, columns) = area, x.shape[-2:]
+    return top / rows, min(top + height, rows) / rows, left / columns, min(left + width, columns) / columns
 
 
 def _with_run(model: Any) -> Any:
@@ -83,13 +105,20 @@ def _attention_grid(extra: dict[str, Any]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _conditional(extra: dict[str, Any]) -> list[bool]:
-    """For each equal part of the batch, whether it is a conditional row."""
-    kinds, run = extra["cond_or_uncond"], extra.get(RUN)
-    ids = extra.get("uuids")
-    if run is None or not run.positive or ids is None:
-        return [kind == CONDITIONAL for kind in kinds]
-    return [name in run.positive for name in ids]
+def _conditional(to: dict[str, Any]) -> list[tuple[bool, Area | None]]:
+    """For each equal part of the batch, whether its rows are conditional, and the area of the picture that they are."""
+    kinds, positive = to["cond_or_uncond"], to[RUN].positive
+    ids = to.get("uuids")
+    if not positive or ids is None:
+        return [(kind == CONDITIONAL, None) for kind in kinds]
+    return [(name in positive, positive.get(name)) for name in ids]
+
+
+def _put_first(model: Any, name: str, patch: Any) -> None:
+    """A patch that sees what comes before those of other packs, which may merge or tile tokens (ToMe, HyperTile)."""
+    model.set_model_patch(patch, name)
+    patches = model.model_options["transformer_options"]["patches"]
+    patches[name].insert(0, patches[name].pop())
 
 
 # Places
@@ -133,6 +162,7 @@ class Capture:
     def __init__(self, recorder: Recorder, site: str, places: Sequence[str], blocks: dict[str, Any]) -> None:
         self._recorder, self._site, self._places, self._blocks = recorder, site, frozenset(places), blocks
         self._seen: set[tuple[str, Record]] = set()
+        self._grids: dict[str, fusion.Grid] = {}
 
     def __deepcopy__(self, memo: Any) -> Capture:
         return self
@@ -180,6 +210,12 @@ class Capture:
         mark = to.get(RECORD)
         if CONDITIONAL in to["cond_or_uncond"] and self._wants(place, mark):
             assert mark is not None
+            size = (int(x.shape[-2]), int(x.shape[-1])) if grid is None else grid
+            if self._grids.setdefault(place, size) != size:
+                raise FaceExprError(
+                    f"the MODEL that draws the expression changes its size on the way ({self._grids[place]}, then {size} at {place}), as "
+                    "Kohya Deep Shrink does. Connect the MODEL as it came from its loader; that which draws the person may keep it."
+                )
             self._recorder.add(place, mark.position, mark.which, _first_conditional(x, to), grid)
 
 
@@ -199,7 +235,7 @@ def attach_capture(model: Any, recorder: Recorder, site: str, places: Sequence[s
     elif site == "cross_attention_difference":
         clone.set_model_attn2_patch(capture.context)
     elif site == "self_attention":
-        clone.set_model_attn1_patch(capture.attention_input)
+        _put_first(clone, "attn1_patch", capture.attention_input)
     else:
         clone.set_model_sampler_pre_cfg_function(capture.epsilon)
     return clone
@@ -214,6 +250,7 @@ class Part(NamedTuple):
     pictures: slice
     mask: Tensor | None
     regions: Tensor | None
+    area: Area | None
 
 
 class Fusion:
@@ -233,7 +270,8 @@ class Fusion:
         self._blocks, self._places, self._skips = blocks, frozenset(places), skips
         self._range = fusion.window_range(settings.window)
         self._told: set[str] = set()
-        self._resized: dict[tuple[int, fusion.Grid, torch.device], Tensor] = {}
+        self._evaluation: tuple[Run, float] | None = None
+        self._resized: dict[tuple[int, Area | None, fusion.Grid, torch.device], Tensor] = {}
         self._query = f"faceexpr_query_{id(self)}"
 
     def __deepcopy__(self, memo: Any) -> Fusion:
@@ -257,53 +295,59 @@ class Fusion:
         """`attn2_output_patch`: another text's cross-attention on the target's own queries."""
         place, tokens = _place(extra), extra.pop(self._query, None)
         weight = self._weight(place, extra)
-        context = self._bank.context(place) if weight and tokens is not None else None
-        if context is None or (torch.equal(context.keys_e, context.keys_n) and torch.equal(context.values_e, context.values_n)):
+        context = self._context(place, n, extra) if weight and tokens is not None else None
+        if context is None:
             return n
         attention, parts = self._blocks[place].attn2, tokens.chunk(len(extra["cond_or_uncond"]))
         grid = _attention_grid(extra)
-        keys_e, values_e, keys_n, values_n = (part.to(n.device) for part in context)
 
         def change(x: Tensor, number: int, part: Part) -> Tensor:
             query = attention.to_q(parts[number][part.pictures])
-            difference = fusion.context_difference(query, keys_e, values_e, keys_n, values_n, attention.heads)
+            difference = fusion.context_difference(query, *context, attention.heads)
             projected = attention.to_out(difference) - attention.to_out(torch.zeros_like(difference[:1, :1]))
-            return fusion.add_change(x, projected, Target(grid), self._settings, weight, self._at(part.mask, grid, x))
+            return fusion.add_change(x, projected, Target(grid), self._settings, weight, self._at(part.mask, part, grid, x))
 
         return self._change(n, extra, change)
 
-    def self_attention(self, n: Tensor, extra: dict[str, Any], **kwargs: Any) -> Tensor:
-        """`attn1_output_patch`: what the donor's tokens, seen beside the target's own, add to its self-attention."""
+    def self_attention(self, x: Tensor, extra: dict[str, Any], **kwargs: Any) -> Tensor:
+        """`middle_patch`, which follows attn1 when its output is added: what the donor's tokens, seen beside the target's own, add."""
         place, tokens = _place(extra), extra.pop(self._query, None)
         weight = self._weight(place, extra)
-        donor = self._donor(place, extra) if weight and tokens is not None else None
-        if donor is None or (donor.neutral is not None and torch.equal(donor.neutral, donor.expression)):
-            return n
+        donor = self._donor(place, x, extra) if weight and tokens is not None else None
+        if donor is None:
+            return x
         attention, parts = self._blocks[place].attn1, tokens.chunk(len(extra["cond_or_uncond"]))
         seen, grid = donor.expression.to(tokens), _attention_grid(extra)
 
-        def change(x: Tensor, number: int, part: Part) -> Tensor:
+        def change(rows: Tensor, number: int, part: Part) -> Tensor:
             own_tokens = parts[number][part.pictures]
             own = attention.to_q(own_tokens), attention.to_k(own_tokens), attention.to_v(own_tokens)
             keys, values = attention.to_k(seen), attention.to_v(seen)
-            beside = fusion.attend_beside(*own, keys, values, attention.heads, weight, self._at(part.mask, grid, x))
+            beside = fusion.attend_beside(*own, keys, values, attention.heads, weight, self._at(part.mask, part, grid, rows))
             alone = fusion.attend_beside(*own, keys[:, :0], values[:, :0], attention.heads, weight)
-            return x + (attention.to_out(beside) - attention.to_out(alone))
+            return rows + (attention.to_out(beside) - attention.to_out(alone))
 
-        return self._change(n, extra, change)
+        return self._change(x, extra, change)
 
-    def epsilon(self, args: dict[str, Any]) -> list[Tensor]:
-        """`sampler_pre_cfg_function`: the conditional row's noise."""
-        predictions, x = args["conds_out"], args["input"]
-        to = args["model_options"].get("transformer_options", {})
+    def epsilon(
+        self, executor: Any, model: Any, conds: list[Any], x: Tensor, timestep: Tensor, model_options: dict[str, Any], **kwargs: Any
+    ) -> list[Tensor]:
+        """A wrapper of `calc_cond_batch`: the noise of positive conditionings, for guidance of other packs (PAG) as for ComfyUI's own."""
+        predictions = executor(model, conds, x, timestep, model_options, **kwargs)
+        to = model_options.get("transformer_options", {})
         weight = self._weight(fusion.EPSILON_PLACE, to)
-        donor = self._donor(fusion.EPSILON_PLACE, to) if weight else None
+        donor = self._donor(fusion.EPSILON_PLACE, x, to) if weight else None
         if donor is None:
             return predictions
-        sigma = to[RUN].sigma
-        noise = (x - predictions[CONDITIONAL]) / sigma
-        changed = self._fuse_rows(noise, donor, (int(x.shape[2]), int(x.shape[3])), {RUN: to[RUN], "cond_or_uncond": [CONDITIONAL]}, weight)
-        return predictions if changed is noise else [x - sigma * changed, *predictions[1:]]
+        run, fused = to[RUN], []
+        for number, (entries, prediction) in enumerate(zip(conds, predictions, strict=True)):
+            ids = [entry.get("uuid") for entry in entries or ()]
+            wanted = any(name in run.positive for name in ids) if run.positive else number == CONDITIONAL
+            noise = (x - prediction) / run.sigma
+            grid = int(x.shape[2]), int(x.shape[3])
+            changed = self._fuse_rows(noise, donor, grid, {RUN: run, "cond_or_uncond": [CONDITIONAL]}, weight) if wanted else noise
+            fused.append(prediction if changed is noise else prediction - run.sigma * (changed - noise))
+        return fused
 
     def _weight(self, place: str, to: dict[str, Any]) -> float:
         """lambda_eff w(sigma); 0 at places that are not changed."""
@@ -313,6 +357,12 @@ class Fusion:
         return fusion.guidance_weight(self._settings.strength_at(place), run.cfg) * self._window(run)
 
     def _window(self, run: Run) -> float:
+        """w(sigma), computed once for an evaluation and not at every place."""
+        if self._evaluation is None or self._evaluation[0] is not run:
+            self._evaluation = run, self._window_weight(run)
+        return self._evaluation[1]
+
+    def _window_weight(self, run: Run) -> float:
         weight = fusion.window_weight(run.sigma, *self._range)
         if weight or not run.schedule:
             return weight
@@ -322,12 +372,30 @@ class Fusion:
         self._tell(f"no step of this schedule lies in the window; the nearest, sigma {chosen[0]:.3g}, is used")
         return float(abs(run.sigma - chosen[0]) <= 1e-4 * chosen[0])
 
-    def _donor(self, place: str, to: dict[str, Any]) -> Donor | None:
-        sigma = to[RUN].sigma
-        donor = self._bank.donor(place, sigma)
-        if donor is None:
-            self._tell(f"the features have nothing for sigma {sigma:.3g} at {place}; nothing is changed there")
-        return donor
+    def _donor(self, place: str, x: Tensor, to: dict[str, Any]) -> Donor | None:
+        """The features for a place on the device of `x`, or None where they change nothing; looked up and moved once for each sigma."""
+        run: Run = to[RUN]
+        sigma, found = run.kept.get(id(self), (None, {}))
+        if sigma != run.sigma:
+            found = {}
+            run.kept[id(self)] = run.sigma, found
+        key = place, x.device
+        if key not in found:
+            donor = self._bank.donor(place, run.sigma)
+            if donor is None:
+                self._tell(f"the features have nothing for sigma {run.sigma:.3g} at {place}; nothing is changed there")
+            equal = donor is not None and donor.neutral is not None and torch.equal(donor.neutral, donor.expression)
+            found[key] = None if donor is None or equal else donor.to(x.device)._replace(distinct=True)
+        return found[key]
+
+    def _context(self, place: str, x: Tensor, to: dict[str, Any]) -> Context | None:
+        """Keys and values for a place on the device of `x`, or None where they change nothing; moved once for each sampler."""
+        kept, key = to[RUN].kept, (id(self), place, x.device)
+        if key not in kept:
+            context = self._bank.context(place)
+            equal = context is not None and torch.equal(context.keys_e, context.keys_n) and torch.equal(context.values_e, context.values_n)
+            kept[key] = None if context is None or equal else Context(*(part.to(x.device) for part in context))
+        return kept[key]
 
     def _tell(self, what: str) -> None:
         if not self._told:
@@ -336,23 +404,24 @@ class Fusion:
 
     def _fuse(self, x: Tensor, place: str, grid: tuple[int, int], to: dict[str, Any]) -> Tensor:
         weight = self._weight(place, to)
-        donor = self._donor(place, to) if weight else None
+        donor = self._donor(place, x, to) if weight else None
         return x if donor is None else self._fuse_rows(x, donor, grid, to, weight)
 
     def _fuse_rows(self, x: Tensor, donor: Donor, grid: fusion.Grid, to: dict[str, Any], weight: float) -> Tensor:
         def change(rows: Tensor, _: int, part: Part) -> Tensor:
-            target = Target(grid, self._at(part.regions, grid, x))
-            return fusion.fuse(rows, donor, target, self._settings, weight, self._at(part.mask, grid, x))
+            target = Target(grid, self._at(part.regions, part, grid, x))
+            return fusion.fuse(rows, donor, target, self._settings, weight, self._at(part.mask, part, grid, x))
 
         return self._change(x, to, change)
 
-    def _at(self, where: Tensor | None, grid: fusion.Grid, x: Tensor) -> Tensor | None:
-        """A mask, or a map of regions, at the size of a grid and on the device of `x`."""
+    def _at(self, where: Tensor | None, part: Part, grid: fusion.Grid, x: Tensor) -> Tensor | None:
+        """A mask, or a map of regions, over the part's area, at the size of a grid and on the device of `x`."""
         if where is None:
             return None
-        key = id(where), grid, x.device
+        key = id(where), part.area, grid, x.device
         if key not in self._resized:
-            resized = fusion.grid_regions(where, grid) if where is self._bank.regions else fusion.grid_mask(where, grid)
+            cut = where if part.area is None else _cut(where, part.area)
+            resized = fusion.grid_regions(cut, grid) if where is self._bank.regions else fusion.grid_mask(cut, grid)
             self._resized[key] = resized.to(x.device)
         return self._resized[key]
 
@@ -361,11 +430,11 @@ class Fusion:
         conditional = _conditional(to)
         rows = list(x.chunk(len(conditional)))
         changed = False
-        for number, wanted in enumerate(conditional):
+        for number, (wanted, area) in enumerate(conditional):
             if not wanted:
                 continue
             whole = rows[number]
-            pieces = [(part, whole[part.pictures]) for part in self._parts(to[RUN], len(whole))]
+            pieces = [(part, whole[part.pictures]) for part in self._parts(to[RUN], len(whole), area)]
             new = [(part, change(piece, number, part), piece) for part, piece in pieces]
             if all(after is before for _, after, before in new):
                 continue
@@ -374,14 +443,21 @@ class Fusion:
                 rows[number][part.pictures] = after
         return torch.cat(rows) if changed else x
 
-    def _parts(self, run: Run, count: int) -> list[Part]:
+    def _parts(self, run: Run, count: int, area: Area | None) -> list[Part]:
         """The bank's own mask and regions hold for the picture that it was drawn for, or for the first of the same noise and size."""
         own = self._bank.mask if self._mask is None else self._mask, self._bank.regions
         if self._picture is not None:
-            return [Part(slice(self._picture, self._picture + 1), *own)] if self._picture < count else []
+            return [Part(slice(self._picture, self._picture + 1), *own, area)] if self._picture < count else []
         if run.seed is None or not same_place(self._bank, run.seed, *run.size):
-            return [Part(slice(None), self._mask, None)]
-        return [Part(slice(0, 1), *own), *([Part(slice(1, None), self._mask, None)] if count > 1 else [])]
+            return [Part(slice(None), self._mask, None, area)]
+        return [Part(slice(0, 1), *own, area), *([Part(slice(1, None), self._mask, None, area)] if count > 1 else [])]
+
+
+def _cut(where: Tensor, area: Area) -> Tensor:
+    """The area of a map [H, W], one pixel at the least."""
+    rows, columns = where.shape
+    top, left = min(round(area[0] * rows), rows - 1), min(round(area[2] * columns), columns - 1)
+    return where[top : max(round(area[1] * rows), top + 1), left : max(round(area[3] * columns), left + 1)]
 
 
 def attach_fusion(model: Any, bank: FeatureBank, settings: FusionSettings, mask: Tensor | None = None, picture: int | None = None) -> Any:
@@ -409,8 +485,8 @@ def attach_fusion(model: Any, bank: FeatureBank, settings: FusionSettings, mask:
         clone.set_model_attn2_patch(patch.note_query)
         clone.set_model_attn2_output_patch(patch.context_difference)
     elif bank.site == "self_attention":
-        clone.set_model_attn1_patch(patch.note_query)
-        clone.set_model_attn1_output_patch(patch.self_attention)
+        _put_first(clone, "attn1_patch", patch.note_query)
+        clone.set_model_patch(patch.self_attention, "middle_patch")
     else:
-        clone.set_model_sampler_pre_cfg_function(patch.epsilon)
+        clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.CALC_COND_BATCH, RUN, patch.epsilon)
     return clone

@@ -146,7 +146,7 @@ def test_outside_the_window_the_very_object_is_returned(mini, banks) -> None:
         kind, number = place.split(".")[:2]
         block = ("output", 8 - int(number)) if site == "skip" else (kind, int(number))
         for sigma, changed in ((bank.sigmas[1], True), (9.0, False), (1.23 * bank.sigmas[1], False)):
-            run = patches.Run(sigma, CFG, bank.sigmas, frozenset(), SEED, (1, 1))
+            run = patches.Run(sigma, CFG, bank.sigmas, {}, SEED, (1, 1), {})
             to = {"block": block, "cond_or_uncond": [1, 0], patches.RUN: run}
             extra = {**to, "block_index": 0, "n_heads": 2, "activations_shape": [2, channels, height, width]}
             given = patch(x, x, to)[1] if site == "skip" else patch(x, extra)
