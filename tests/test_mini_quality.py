@@ -19,8 +19,8 @@ CAPTIONS = (
     "a photo of a middle-aged man, fair skin, short black hair, green background",
     "a photo of an old man, brown skin, short grey hair, white background",
 )
-VAE_KEEPS = 0.8
-EXPRESSIONS_RIGHT = 0.3
+VAE_KEEPS = 0.84
+EXPRESSIONS_RIGHT = 0.75
 
 
 @pytest.fixture(scope="module")

@@ -67,11 +67,12 @@ def latent_spread(vae: AutoencoderKL, renders: Renders, count: int = 256) -> flo
         return torch.cat([vae.encode(p).latent_dist.mode() for p in pictures.split(16)]).std().item()
 
 
-def save(vae: AutoencoderKL, ema: EMAModel, renders: Renders, output_dir: Path) -> None:
+def save(vae: AutoencoderKL, ema: EMAModel, renders: Renders, output_dir: Path, rescale: bool) -> None:
     ema.store(vae.parameters())
     ema.copy_to(vae.parameters())
     freeze_variance(vae)
-    vae.register_to_config(scaling_factor=round(1 / latent_spread(vae, renders), 6))
+    if rescale:  # latents cached before keep their scale while the decoder alone is trained
+        vae.register_to_config(scaling_factor=round(1 / latent_spread(vae, renders), 6))
     vae.save_pretrained(output_dir / "vae")
     ema.restore(vae.parameters())
     freeze_variance(vae)
@@ -121,7 +122,7 @@ def train(arguments: argparse.Namespace) -> None:
         if step % 200 == 0:
             renders.refresh()
         if (step % 500 == 0 or progress >= 1) and accelerator.is_main_process:
-            save(vae, ema, renders, output_dir)
+            save(vae, ema, renders, output_dir, rescale=not arguments.decoder_only)
     accelerator.end_training()
 
 
