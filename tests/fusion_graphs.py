@@ -129,7 +129,7 @@ PACKS: dict[str, tuple[Pack, float]] = {
     "FreeU_V2": (freeu_v2, 0.5),
     "PAG": (perturbed_attention_guidance, 0.9999),
     "Deep Shrink": (deep_shrink, -1.0),
-    "HyperTile": (hypertile, 0.5),
+    "HyperTile": (hypertile, 0.3),
     "IPAdapter": (image_prompt, 0.6),
     "attn2 output": (attention_output, 0.8),
 }
