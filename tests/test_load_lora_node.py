@@ -175,6 +175,6 @@ def test_in_a_graph_a_diffusers_file_draws_what_the_kohya_file_draws(comfy: Comf
     expected = drawn("LoraLoader", kohya)
     assert np.array_equal(drawn("FaceExprLoadLoRA", kohya), expected)
     assert np.array_equal(drawn("FaceExprLoadLoRA", diffusers), expected)
-    assert np.abs(drawn("LoraLoader", diffusers) - expected).mean() > 1  # ComfyUI's own loader drops it
+    assert np.abs(drawn("LoraLoader", diffusers) - expected).mean() > 0.2  # ComfyUI's own loader drops it
     with pytest.raises(ComfyError, match=r"was made for SD 1\.x and does not fit this MODEL"):
         comfy.run(graph("FaceExprLoadLoRA", other))

@@ -113,9 +113,10 @@ def test_cancelling_in_the_middle_leaves_a_lora_of_the_steps_done(comfy: ComfyPr
     assert file.name == f"cancelled_interrupted_step{steps}.safetensors"
     assert metadata["faceexpr.interrupted"] == "true" and len(losses(file)) == steps
     assert any(value.abs().sum() > 0 for key, value in state.items() if key.endswith("lora_up.weight"))
+    told = len(comfy.log())
     picture = comfy.run(drawn_with(str(file.name)))["save"]["images"][0]
     assert Image.open(BytesIO(comfy.view(picture))).size == (64, 64)
-    assert "lora key not loaded" not in comfy.log()
+    assert "lora key not loaded" not in comfy.log()[told:]
 
 
 def test_a_cancelled_run_goes_on_and_ends_as_one_never_cancelled(comfy: ComfyProcess, folder: str) -> None:
