@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from faceexpr_core.errors import FaceExprError
+
 Picture = NDArray[np.uint8]
 
 
@@ -26,6 +28,18 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def keep_meaning(path: Path, given: Mapping[str, Any]) -> None:
+    """Keep in a JSON file what each name of `given` stands for. Raises FaceExprError where one stood for something else before."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    plain = json.loads(json.dumps(dict(given)))
+    if changed := [name for name in plain if known.get(name, plain[name]) != plain[name]]:
+        raise FaceExprError(
+            f"{path.parent} holds pictures for which '{changed[0]}' was {known[changed[0]]}, now it is {plain[changed[0]]}; "
+            "give another --output_dir."
+        )
+    write_json(path, known | plain)
 
 
 def write_picture(path: Path, picture: Picture) -> None:

@@ -24,13 +24,15 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluate import IdentityMeter
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.mini.recipe.check import QUICK_START
-from faceexpr_core.train_settings import BACKGROUND_WEIGHT, TrainSettings
+from faceexpr_core.train_settings import BACKGROUND_WEIGHT, PRIOR_IMAGES, TrainSettings
 
 from .store import Picture, read_picture, write_json, write_picture
 from .workers import each
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
+
+    from faceexpr_core.prior import ClassImage
 
 PHOTOS = 6
 DONOR_STEP = 50_000
@@ -82,11 +84,16 @@ def expressive_photo(work: Path, seed: int, expression: str) -> Picture:
     return read_picture(folder / f"{EXPRESSIONS[expression].word}.png")
 
 
-def lora_file(work: Path, seed: int, settings: TrainSettings, base: str) -> Path:
+def lora_file(work: Path, seed: int, settings: TrainSettings, base: str, background_weight: float = BACKGROUND_WEIGHT) -> Path:
     """Where the LoRA of a person lies: one file for each set of settings and base model (its hash)."""
     from faceexpr_core.training_set import digest_of
 
-    return work / "loras" / f"{seed}-{digest_of(json.dumps(chosen_settings(settings)).encode(), base.encode())}.safetensors"
+    made = chosen_settings(settings)
+    if background_weight != BACKGROUND_WEIGHT:
+        made["background_weight"] = background_weight
+    if settings.prior == "images":
+        made["prior_images"] = PRIOR_IMAGES
+    return work / "loras" / f"{seed}-{digest_of(json.dumps(made).encode(), base.encode())}.safetensors"
 
 
 def chosen_settings(settings: TrainSettings) -> dict[str, Any]:
@@ -95,42 +102,87 @@ def chosen_settings(settings: TrainSettings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if value != default[name]}
 
 
-def learn(work: Path, pipe: StableDiffusionXLPipeline, one: Person, settings: TrainSettings, base: str) -> Path:
-    """The file of a person's LoRA, trained if it is not there. `base` is the hash of the pipeline's U-Net."""
+def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str) -> list[ClassImage]:
+    """What the base model draws of the class for L_prior, as the command line draws it; once for all subjects of the class."""
+    from faceexpr_core import text
+    from faceexpr_core.prior import prior_images, prior_prompts
+    from faceexpr_core.train_job import PRIOR_CFG, PRIOR_STEPS
+    from faceexpr_core.training import model_digest
+
+    side = mini.RESOLUTION
+
+    def draw(prompt: str, seed: int) -> Picture:
+        words = text.ExpressionPrompt(prompt, (prompt,), (1.0,))
+        drawn = diffusers_host.generate(pipe, words, seed=seed, steps=PRIOR_STEPS, cfg=PRIOR_CFG, width=side, height=side)
+        picture: Picture = drawn[0].numpy()
+        return picture
+
+    made = {"model": model_digest(pipe.unet), "resolution": side, "steps": PRIOR_STEPS, "cfg": PRIOR_CFG}
+    return prior_images(work / "class_images" / class_word, prior_prompts(f"a photo of a {class_word}", PRIOR_IMAGES), draw, made)
+
+
+def learn(
+    work: Path,
+    pipe: StableDiffusionXLPipeline,
+    one: Person,
+    settings: TrainSettings,
+    base: str,
+    background_weight: float = BACKGROUND_WEIGHT,
+) -> Path:
+    """The file of a person's LoRA, trained if it is not there, with all parts of the loss that `settings` have.
+
+    `base` is the hash of the pipeline's U-Net.
+    """
     import copy
 
+    from faceexpr_core.crafting import build_crafting_set
     from faceexpr_core.images import read_images
     from faceexpr_core.lora import save_result
+    from faceexpr_core.prior import build_class_set
     from faceexpr_core.subject import SubjectSettings, prepare_subject
+    from faceexpr_core.text_encoders import TextEncoders
     from faceexpr_core.training import train_lora
     from faceexpr_core.training_set import build_training_set
     from faceexpr_core.training_state import StateFolder
 
-    path = lora_file(work, one.seed, settings, base)
+    path = lora_file(work, one.seed, settings, base, background_weight)
     if path.exists():
         return path
     chosen = SubjectSettings(class_word=one.gender, resolution=mini.RESOLUTION, framing="whole picture")
     subject = prepare_subject(read_images(one.folder), chosen)
     encode_text, encode_images = partial(diffusers_host.encode_prompts, pipe), partial(diffusers_host.encode_images, pipe)
-    data = build_training_set(subject, encode_text, encode_images, BACKGROUND_WEIGHT)
+    encoders = tokenize = None
+    if settings.text_encoder:
+        encoders = TextEncoders(copy.deepcopy(pipe.text_encoder), copy.deepcopy(pipe.text_encoder_2))
+        tokenize = partial(diffusers_host.tokenize_prompts, pipe)
+    data = build_training_set(subject, encode_text, encode_images, background_weight, settings.captions, settings.flip, tokenize)
+    class_images = crafting = None
+    if settings.prior == "images":
+        class_images = build_class_set(class_pictures(work, pipe, one.gender), encode_text, encode_images, tokenize)
+    if settings.prior == "distill" or settings.crafting_weight:
+        size = (data.latents.shape[-2], data.latents.shape[-1]) if settings.crafting_mask else None
+        count_tokens = partial(diffusers_host.count_tokens, pipe)
+        crafting = build_crafting_set(subject, encode_text, count_tokens, size, settings.flip, tokenize)
     states = StateFolder(work / "states" / path.stem, every=100)
-    result = train_lora(copy.deepcopy(pipe.unet), data, settings, states=states)
+    unet = copy.deepcopy(pipe.unet)
+    result = train_lora(unet, data, settings, class_images=class_images, crafting=crafting, states=states, encoders=encoders)
     if result.stopped_by is not None:
         raise result.stopped_by
-    save_result(path, result, settings, subject, background_weight=BACKGROUND_WEIGHT)
+    save_result(path, result, settings, subject, background_weight=background_weight)
     states.clear()
     return path
 
 
 def personalised(pipe: StableDiffusionXLPipeline, lora: Path) -> StableDiffusionXLPipeline:
-    """A pipeline whose own U-Net has the LoRA in its weights, which costs nothing per step; all other parts are shared."""
+    """A pipeline with the LoRA in the weights of its own U-Net and text encoders, which costs nothing per step; the rest is shared."""
     import copy
 
     from diffusers import StableDiffusionXLPipeline
 
     from faceexpr_core.generate import load_loras
 
-    personal = StableDiffusionXLPipeline(**{**pipe.components, "unet": copy.deepcopy(pipe.unet)}, add_watermarker=False)
+    own = {name: copy.deepcopy(getattr(pipe, name)) for name in ("unet", "text_encoder", "text_encoder_2")}
+    personal = StableDiffusionXLPipeline(**{**pipe.components, **own}, add_watermarker=False)
     load_loras(personal, [lora], 1.0)
     personal.fuse_lora()
     personal.unload_lora_weights()
@@ -161,12 +213,13 @@ def seeds(words: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What says who is learned, from what and how."""
+def add_arguments(parser: argparse.ArgumentParser, train: bool = True) -> None:
+    """What says who is learned, from what and, with `train`, how."""
     parser.add_argument("--work_dir", type=Path, required=True, help="photos, LoRAs and donors are kept here, for all benchmarks")
     parser.add_argument("--model", default="mini", help="'mini', or a folder with another version of it")
     parser.add_argument("--subjects", nargs="+", default=["100000-100005"], help="seeds: 100000 and up tuning, 200000 and up reporting")
-    parser.add_argument("--train", default="{}", help='JSON of changes to the quick start\'s training, such as {"steps": 5}')
+    if train:
+        parser.add_argument("--train", default="{}", help='JSON of changes to the quick start\'s training, such as {"steps": 5}')
     parser.add_argument("--processes", type=int, default=2, help="subjects are shared out among these, one thread each")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,28 @@ from faceexpr_core import evaluate
 from faceexpr_core.evaluate import Interval, bootstrap_interval
 
 from .arms import BASELINE
-from .store import file_name, read_all, read_picture
+from .store import Picture, file_name, read_all, read_picture
 
 Record = Mapping[str, Any]
 Value = Callable[[Record], float | None]
 
 LABEL = 18
 INK, PAPER = "#1d2530", "#fbfaf8"
+MEANS_ONLY = ("face", "varies", "class varies", "s")
+FINE = ("leak", "SFace", "SFace of neutral", "SFace drop", "drift")
+"""Columns shown without intervals, and those with three places."""
 
 
 def picture_path(output: Path, arm: str, subject: int, noise: int, expression: str) -> Path:
     return output / "pictures" / file_name(arm) / f"{subject}_{noise}_{expression}.png"
 
 
-def _likeness(record: Record) -> float:
+def _picture_of(output: Path, record: Record) -> Path:
+    return picture_path(output, record["arm"], record["subject"], record["noise"], record["expression"])
+
+
+def likeness(record: Record) -> float:
+    """Normalised SFace similarity to the subject's photos, 0 without a face."""
     return evaluate.normalised(record["similarity"])
 
 
@@ -39,7 +48,7 @@ MEASURES: Mapping[str, Value] = {
     "right": lambda record: float(record["right"]),
     "cos": lambda record: record["cosine"],
     "intensity": lambda record: record["intensity"],
-    "likeness": _likeness,
+    "likeness": likeness,
     "leak": lambda record: record.get("leak"),
     "outside / inside": _ratio,
     "face": lambda record: float(record["face"]),
@@ -61,34 +70,36 @@ LEGEND = (
 def table(output: Path, arms: Sequence[str], command: str) -> str:
     """Markdown: one line an arm, then the arms' differences from BASELINE on the same subjects, noises and expressions."""
     records = read_all(output / "records")
-    by_arm = _by(records, "arm")
+    by_arm = grouped(records, "arm")
     resting = {(one["subject"], one["noise"]): one for one in by_arm.get("neutral", [])}
     shown = [arm for arm in arms if arm in by_arm]
     columns = ["right", "cos", "intensity", "likeness", "drop", "leak", "outside / inside", "face", "varies", "s"]
-    lines = [f"`{command}`", "", LEGEND, "", _line(["arm", "pictures", *columns]), _line(["---"] * (len(columns) + 2))]
+    lines = [f"`{command}`", "", LEGEND, "", *table_head(["arm", "pictures", *columns])]
     for arm in shown:
         own = by_arm[arm]
-        cells = {name: _over_subjects(own, value) for name, value in MEASURES.items()}
-        cells["drop"] = _over_subjects(own, lambda one: _drop(one, resting))
-        cells["varies"] = _diversity(output, own)
-        lines.append(_line([f"`{arm}`", f"{len(own)}", *(_cell(cells[name], name) for name in columns)]))
-    lines += ["", f"Differences from `{BASELINE.name}`:", "", _line(["arm", *DIFFERENCES]), _line(["---"] * (len(DIFFERENCES) + 1))]
-    plain = {_place(one): one for one in by_arm.get(BASELINE.name, [])}
+        cells = {name: over_subjects(own, value) for name, value in MEASURES.items()}
+        cells["drop"] = over_subjects(own, lambda one: _drop(one, resting))
+        cells["varies"] = diversity(own, partial(_picture_of, output))
+        lines.append(table_line([f"`{arm}`", f"{len(own)}", *(cell(cells[name], name) for name in columns)]))
+    lines += ["", f"Differences from `{BASELINE.name}`:", "", *table_head(["arm", *DIFFERENCES])]
+    plain = {place(one): one for one in by_arm.get(BASELINE.name, [])}
     for arm in shown:
         if arm == BASELINE.name:
             continue
-        cells = {name: _over_subjects(by_arm[arm], _difference(value, plain)) for name, value in DIFFERENCES.items()}
-        lines.append(_line([f"`{arm}`", *(_cell(cell, name, signed=True) for name, cell in cells.items())]))
+        cells = {name: over_subjects(by_arm[arm], difference(value, plain)) for name, value in DIFFERENCES.items()}
+        lines.append(table_line([f"`{arm}`", *(cell(interval, name, signed=True) for name, interval in cells.items())]))
     return "\n".join(lines) + "\n"
 
 
-def _difference(value: Value, plain: Mapping[tuple[Any, ...], Record]) -> Value:
-    def difference(record: Record) -> float | None:
-        other = plain.get(_place(record))
+def difference(value: Value, plain: Mapping[tuple[Any, ...], Record]) -> Value:
+    """A record's value less that of the record in the same place of `plain`."""
+
+    def less(record: Record) -> float | None:
+        other = plain.get(place(record))
         mine, theirs = value(record), None if other is None else value(other)
         return None if mine is None or theirs is None else mine - theirs
 
-    return difference
+    return less
 
 
 def _drop(record: Record, resting: Mapping[tuple[Any, ...], Record]) -> float | None:
@@ -96,45 +107,52 @@ def _drop(record: Record, resting: Mapping[tuple[Any, ...], Record]) -> float | 
     return None if neutral is None else evaluate.identity_drop(neutral["similarity"], record["similarity"])
 
 
-def _over_subjects(records: Iterable[Record], value: Value) -> Interval | None:
-    groups = [[number for one in own if (number := value(one)) is not None] for own in _by(records, "subject").values()]
+def over_subjects(records: Iterable[Record], value: Value) -> Interval | None:
+    """Mean of the subjects' means, with its interval; None where no record has a value."""
+    groups = [[number for one in own if (number := value(one)) is not None] for own in grouped(records, "subject").values()]
     return bootstrap_interval(groups) if any(groups) else None
 
 
-def _diversity(output: Path, records: Iterable[Record]) -> Interval | None:
+def diversity(records: Iterable[Record], path: Callable[[Record], Path]) -> Interval | None:
+    """How much the pictures of one subject and expression vary with the seed; `path` is where a record's picture lies."""
     groups = []
-    for subject, own in _by(records, "subject").items():
-        values = []
-        for expression, same in _by(own, "expression").items():
-            if len(same) > 1:
-                paths = [picture_path(output, one["arm"], subject, one["noise"], expression) for one in same]
-                values.append(evaluate.diversity([read_picture(path) for path in paths]))
-        groups.append(values)
+    for own in grouped(records, "subject").values():
+        sets = [[read_picture(path(one)) for one in same] for same in grouped(own, "expression").values() if len(same) > 1]
+        groups.append([evaluate.diversity(pictures) for pictures in sets])
     return bootstrap_interval(groups) if any(groups) else None
 
 
-def _place(record: Record) -> tuple[Any, ...]:
+def place(record: Record) -> tuple[Any, ...]:
+    """What two arms' records must share to be compared."""
     return record["subject"], record["noise"], record["expression"]
 
 
-def _by(records: Iterable[Record], key: str) -> dict[Any, list[Record]]:
+def grouped(records: Iterable[Record], key: str) -> dict[Any, list[Record]]:
+    """The records of each value of `key`, in order."""
     found: dict[Any, list[Record]] = defaultdict(list)
     for record in records:
         found[record[key]].append(record)
     return dict(found)
 
 
-def _line(cells: Iterable[str]) -> str:
+def table_head(columns: Sequence[str]) -> list[str]:
+    """The first two lines of a Markdown table."""
+    return [table_line(columns), table_line(["---"] * len(columns))]
+
+
+def table_line(cells: Iterable[str]) -> str:
+    """One line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(interval: Interval | None, name: str, signed: bool = False) -> str:
+def cell(interval: Interval | None, name: str, signed: bool = False) -> str:
+    """An interval as the column `name` shows it."""
     if interval is None:
         return "-"
     sign = "+" if signed else ""
-    if name in ("face", "varies", "s"):
+    if name in MEANS_ONLY:
         return f"{interval.mean:{sign}.2f}"
-    places = 3 if name in ("leak", "SFace") else 2
+    places = 3 if name in FINE else 2
     return f"{interval.mean:{sign}.{places}f} [{interval.low:{sign}.{places}f}, {interval.high:{sign}.{places}f}]"
 
 
@@ -143,7 +161,7 @@ def sheet(output: Path, arms: Sequence[str], people: int = 2) -> Image.Image:
     records = read_all(output / "records")
     order = list(dict.fromkeys(one["expression"] for one in records if one["arm"] == BASELINE.name))
     rows = []
-    for subject, own in list(_by(records, "subject").items())[:people]:
+    for subject, own in list(grouped(records, "subject").items())[:people]:
         noise = own[0]["noise"]
         drawn = {(one["arm"], one["expression"]) for one in own if one["noise"] == noise}
         for arm in arms:
@@ -151,8 +169,13 @@ def sheet(output: Path, arms: Sequence[str], people: int = 2) -> Image.Image:
                 paths = [picture_path(output, "neutral", subject, noise, "neutral")]
                 paths += [picture_path(output, arm, subject, noise, name) for name in order if (arm, name) in drawn]
                 rows.append((f"{subject}, noise {noise}: {arm}", [read_picture(path) for path in paths]))
-    side = rows[0][1][0].shape[0] if rows else 1
-    page = Image.new("RGB", ((len(order) + 1) * side, max(1, len(rows)) * (side + LABEL)), PAPER)
+    return page_of(rows)
+
+
+def page_of(rows: Sequence[tuple[str, Sequence[Picture]]]) -> Image.Image:
+    """Rows of pictures of one size, their words above each."""
+    side, columns = (rows[0][1][0].shape[0], max(len(pictures) for _, pictures in rows)) if rows else (1, 1)
+    page = Image.new("RGB", (columns * side, max(1, len(rows)) * (side + LABEL)), PAPER)
     pen = ImageDraw.Draw(page)
     for number, (words, pictures) in enumerate(rows):
         top = number * (side + LABEL)

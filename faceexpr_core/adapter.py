@@ -34,15 +34,21 @@ def add_lora(
     with a = sqrt 5, from `generator`; up is 0. float32, whatever the U-Net's dtype.
     Raises FaceExprError when one of `blocks` holds nothing to learn.
     """
+    return put_lora(unet, lora_targets(unet, blocks, convolutions), rank, alpha, generator)
+
+
+def put_lora(
+    model: torch.nn.Module, names: Sequence[str], rank: int, alpha: float, generator: torch.Generator
+) -> dict[str, tuple[torch.nn.Parameter, torch.nn.Parameter]]:
+    """`add_lora` on the layers of any model that have these names."""
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import LoraLayer
 
-    names = lora_targets(unet, blocks, convolutions)
     # peft draws its own initial weights from the global generator: give it back untouched.
     with torch.random.fork_rng(devices=[]):
-        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=names), unet)
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(names)), model)
     layers = {}
-    for name, module in unet.named_modules():
+    for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
             down, up = module.lora_A["default"], module.lora_B["default"]
             device = down.weight.device

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .expressions import EXPRESSIONS
 from .text import Term, TokenCount, build_prompts
-from .training_set import TextEncoder, class_prompt, digest_of, instance_prompt, plain
+from .training_set import TextEncoder, Tokenizer, class_prompt, digest_of, instance_prompt, plain
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -27,6 +27,7 @@ class CraftingSet:
 
     `person` [E, 2, 77, C] and `person_pooled` [E, 2, P] name the person, `base` and `base_pooled` the class alone. `areas`
     [N, E, 1, h, w] in 0..1 is where the expression's action units move the face of each of N photos; None for everywhere.
+    `person_tokens` and `base_tokens` int64 [E, 2, 2, K, 77] are the prompts' for text encoders that learn, None where they do not.
     """
 
     names: tuple[str, ...]
@@ -36,6 +37,8 @@ class CraftingSet:
     base_pooled: Tensor
     areas: Tensor | None = None
     source: str = ""
+    person_tokens: Tensor | None = None
+    base_tokens: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.person)
@@ -50,6 +53,8 @@ class CraftingSet:
             change(self.base_pooled),
             None if self.areas is None else change(self.areas),
             self.source,
+            None if self.person_tokens is None else change(self.person_tokens),
+            None if self.base_tokens is None else change(self.base_tokens),
         )
 
     def digest(self) -> str:
@@ -63,10 +68,12 @@ def build_crafting_set(
     count_tokens: TokenCount,
     latent_size: tuple[int, int] | None = None,
     flip: bool = False,
+    tokenize: Tokenizer | None = None,
 ) -> CraftingSet:
     """Encode `a photo of <person>, <phrase>` and `a photo of a <class word>, <phrase>` for every expression of the vocabulary but neutral.
 
-    With `latent_size` (height, width) the areas of the action units are made too, those of mirrored photos after all others with `flip`.
+    `tokenize` is for text encoders that learn: the prompts' tokens are kept too. With `latent_size` (height, width) the areas
+    of the action units are made, those of mirrored photos after all others with `flip`.
     Raises FaceExprError when no neutral prompt of equal length can be made or an encoder gives values that are not finite.
     """
     names = tuple(name for name in EXPRESSIONS if name != "neutral")
@@ -78,7 +85,9 @@ def build_crafting_set(
     for tensor in (plain(embeds, "text embeddings"), plain(pooled, "pooled text embeddings")):
         sides.append(tensor.unflatten(0, (2, len(names), 2)))
     areas = None if latent_size is None else _areas(subject, names, latent_size, flip)
-    return CraftingSet(names, sides[0][0], sides[1][0], sides[0][1], sides[1][1], areas, digest_of(repr(texts).encode()))
+    tokens = (None, None) if tokenize is None else tuple(tokenize(texts).unflatten(0, (2, len(names), 2)))
+    source = digest_of(repr(texts).encode())
+    return CraftingSet(names, sides[0][0], sides[1][0], sides[0][1], sides[1][1], areas, source, *tokens)
 
 
 def _areas(subject: Subject, names: tuple[str, ...], latent_size: tuple[int, int], flip: bool) -> Tensor:

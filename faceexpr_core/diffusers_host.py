@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,12 +21,17 @@ from .donors import same_place
 from .errors import FaceExprError
 from .feature_bank import FeatureBank
 from .fusion_settings import FusionSettings
+from .text_encoders import stack_tokens
+from .train_settings import PREDICTIONS
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
 
 SDXL_CONFIGS = Path(__file__).parent / "sdxl"
 """Configurations of SDXL base's parts, so that a single-file checkpoint loads without the network."""
+
+ZERO_SNR = 4.8973451890853435e-08
+"""What ComfyUI takes for abar = 0, where sigma has no end."""
 
 _CHUNK = 75
 
@@ -38,21 +43,25 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def load_pipeline(path: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> StableDiffusionXLPipeline:
+def load_pipeline(
+    path: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu", prediction: str = ""
+) -> StableDiffusionXLPipeline:
     """An SDXL pipeline from `mini`, a diffusers directory, or a single-file .safetensors checkpoint. Never uses the network.
 
-    Raises FaceExprError when there is no such model, or it is not an SDXL base model that predicts noise.
+    `prediction`: epsilon or v_prediction, where the checkpoint does not say what it predicts, or says it wrongly; "" as it says.
+    Raises FaceExprError when there is no such model, or it is not an SDXL base model that predicts noise or velocity.
     """
     from diffusers import StableDiffusionXLPipeline
 
     location = mini.path() if str(path) == "mini" else Path(path)
     options = {"torch_dtype": dtype, "local_files_only": True, "add_watermarker": False}
+    known: dict[str, object] = {}
     if location.is_dir():
         _check_directory(location)
         with _quiet():
             pipe = StableDiffusionXLPipeline.from_pretrained(location, use_safetensors=True, **options)
     elif location.is_file() and location.suffix == ".safetensors":
-        config = _config_of(location)
+        config, known = _config_of(location)
         tokenizer, tokenizer_2 = _tokenizers()
         with _quiet():
             pipe = StableDiffusionXLPipeline.from_single_file(
@@ -60,11 +69,22 @@ def load_pipeline(path: str | Path, dtype: torch.dtype = torch.float32, device: 
             )
     else:
         raise FaceExprError(f"there is no model {path}. Give 'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors).")
+    if prediction:
+        known["prediction_type"] = prediction
+    if known:
+        pipe.register_modules(scheduler=type(pipe.scheduler).from_config(pipe.scheduler.config, **known))
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
     if dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)
     return pipe
+
+
+def prediction_of(pipe: StableDiffusionXLPipeline) -> dict[str, Any]:
+    """What the model predicts, and whether its noise schedule ends in nothing but noise, as TrainSettings has them."""
+    config = pipe.scheduler.config
+    kind = config.get("prediction_type", "epsilon")
+    return {"prediction": kind, "zero_snr": kind == "v_prediction" and bool(config.get("rescale_betas_zero_snr", False))}
 
 
 @contextmanager
@@ -94,12 +114,15 @@ def _check_directory(directory: Path) -> None:
     if given != "StableDiffusionXLPipeline":
         raise FaceExprError(f"{directory} holds a {given}; an SDXL base model (StableDiffusionXLPipeline) is needed.")
     schedule = json.loads((directory / "scheduler" / "scheduler_config.json").read_text())
-    if (kind := schedule.get("prediction_type", "epsilon")) != "epsilon":
-        raise _predicts(directory, kind)
+    if (kind := schedule.get("prediction_type", "epsilon")) not in PREDICTIONS:
+        raise FaceExprError(f"{directory} predicts {kind}; an SDXL model that predicts noise (epsilon) or velocity (v) is needed.")
 
 
-def _config_of(checkpoint: Path) -> Path:
-    """The configurations that fit a checkpoint file: SDXL's, or Mini's where the file is as narrow as Mini."""
+def _config_of(checkpoint: Path) -> tuple[Path, dict[str, object]]:
+    """The configurations that fit a checkpoint file: SDXL's, or Mini's where the file is as narrow as Mini; and what its scheduler is.
+
+    The latter as other tools mark it, by empty tensors: `v_pred`, and `ztsnr` for a schedule rescaled to zero SNR.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -111,13 +134,8 @@ def _config_of(checkpoint: Path) -> Path:
         raise FaceExprError(f"{checkpoint} is not a whole .safetensors file ({error}). Download it again.") from error
     if not both_encoders or width is None:
         raise FaceExprError(f"{checkpoint} is not an SDXL base checkpoint with its U-Net and both text encoders. Give such a file.")
-    if "v_pred" in keys:
-        raise _predicts(checkpoint, "velocity (v)")
-    return SDXL_CONFIGS if width == 320 else mini.path()
-
-
-def _predicts(path: str | Path, kind: str) -> FaceExprError:
-    return FaceExprError(f"{path} predicts {kind}; an SDXL model that predicts noise (epsilon) is needed, as SDXL base does.")
+    known: dict[str, object] = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in keys} if "v_pred" in keys else {}
+    return SDXL_CONFIGS if width == 320 else mini.path(), known
 
 
 def _width(file, key: str, keys: set[str]) -> int | None:  # type: ignore[no-untyped-def]
@@ -144,6 +162,12 @@ def encode_prompts(pipe: StableDiffusionXLPipeline, prompts: Sequence[str]) -> t
     """
     encoded = [_encode_prompt(pipe, prompt) for prompt in prompts]
     return stack_texts([hidden for hidden, _ in encoded]), torch.cat([pooled for _, pooled in encoded])
+
+
+def tokenize_prompts(pipe: StableDiffusionXLPipeline, prompts: Sequence[str]) -> Tensor:
+    """What `encode_prompts` gives the text encoders, int64 [B, 2, K, 77] on the CPU: K chunks for the first and for the second."""
+    paddings = (pipe.tokenizer.pad_token_id, pipe.tokenizer_2.pad_token_id)
+    return stack_tokens([torch.stack([_chunks(pipe, prompt, padding) for padding in paddings]) for prompt in prompts])
 
 
 def stack_texts(hidden: Sequence[Tensor]) -> Tensor:
@@ -196,8 +220,9 @@ def decode_latents(pipe: StableDiffusionXLPipeline, latents: Tensor) -> Tensor:
 
 
 def model_sigmas(pipe: StableDiffusionXLPipeline) -> Tensor:
-    """Noise level of each training step, float32 [1000], rising: sigma = sqrt((1 - abar) / abar)."""
+    """Noise level of each training step, float32 [1000], rising: sigma = sqrt((1 - abar) / abar), the last of zero SNR as in ComfyUI."""
     kept = (1 - pipe.scheduler.betas.double()).cumprod(0)  # in single precision the lowest levels are off by 1e-4
+    kept[-1].clamp_(min=ZERO_SNR)
     return ((1 - kept) / kept).sqrt().float()
 
 
@@ -213,6 +238,7 @@ def normal_schedule(pipe: StableDiffusionXLPipeline, steps: int) -> Tensor:
 def predict_epsilon(pipe: StableDiffusionXLPipeline, x: Tensor, sigma: float, hidden: Tensor, pooled: Tensor) -> Tensor:
     """The U-Net's noise for x = z + sigma eps, float32 [B, 4, h, w]; hidden [B, T, C], pooled [B, P].
 
+    A model of velocity says v = (eps - sigma z) / s with s = sqrt(sigma^2 + 1); eps = v / s + sigma x / s^2.
     Size ids are those ComfyUI uses when none are given: the picture's own size as original and target size, no crop.
     """
     unet = pipe.unet
@@ -220,8 +246,12 @@ def predict_epsilon(pipe: StableDiffusionXLPipeline, x: Tensor, sigma: float, hi
     height, width = 8 * x.shape[2], 8 * x.shape[3]
     sizes = torch.tensor([[height, width, 0, 0, height, width]]).repeat(len(x), 1)
     added = {"text_embeds": pooled.to(unet.device, unet.dtype), "time_ids": sizes.to(unet.device, unet.dtype)}
-    scaled = (x / math.sqrt(sigma**2 + 1)).to(unet.device, unet.dtype)
-    return unet(scaled, step.to(unet.device), hidden.to(unet.device, unet.dtype), added_cond_kwargs=added).sample.float()
+    scale = math.sqrt(sigma**2 + 1)
+    scaled = (x / scale).to(unet.device, unet.dtype)
+    predicted = unet(scaled, step.to(unet.device), hidden.to(unet.device, unet.dtype), added_cond_kwargs=added).sample.float()
+    if prediction_of(pipe)["prediction"] == "v_prediction":
+        return predicted / scale + x.to(predicted.device) * (sigma / scale**2)
+    return predicted
 
 
 def generate(

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import FaceExprError
 from .train_job import TRACKERS, ClassPictures, Previews, TrainJob, world_size
-from .train_settings import SCHEDULES, TrainSettings
+from .train_settings import PREDICTIONS, SCHEDULES, TrainSettings
 from .training_state import StateFolder
 
 if TYPE_CHECKING:
     from .images import SourceImage
 
 FILE = "pytorch_lora_weights.safetensors"
+TEXT_ENCODER_LR, TEXT_ENCODER_DECAY = 5e-6, 1e-3
 KOHYA_FILE = "pytorch_lora_weights_kohya.safetensors"
 LR_SCHEDULERS = tuple(dict.fromkeys((*SCHEDULES, "constant_with_warmup")))
 PRECISIONS: Mapping[str, str] = {"no": "fp32", "fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}
@@ -31,9 +32,6 @@ WITHOUT_COUNTERPART: Mapping[str, tuple[Any, str]] = {
     "variant": (None, "the weights are taken as they are; give the folder or file that holds those you want"),
     "dataset_config_name": (None, "--dataset_name is a folder; give that of the part you want"),
     "do_edm_style_training": (False, "EDM training is for models that predict otherwise than SDXL; leave it out"),
-    "train_text_encoder": (False, "the text encoders stay as they are here; what the words mean is kept. Leave it out"),
-    "text_encoder_lr": (5e-6, "the text encoders are not trained; leave it out"),
-    "adam_weight_decay_text_encoder": (1e-3, "the text encoders are not trained; leave it out"),
     "lr_num_cycles": (1, "cosine_with_restarts has one cycle here; leave it out"),
     "lr_power": (1.0, "the polynomial scheduler has power 1 here; leave it out"),
     "optimizer": ("AdamW", "AdamW is the optimizer here, in 8 bits with --use_8bit_adam; leave it out"),
@@ -79,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="'mini', a diffusers folder, a .safetensors checkpoint, or a name in the Hub's cache",
     )
     model("--pretrained_vae_model_name_or_path", help="a VAE in place of the model's: folder, file or name in the Hub's cache")
+    model("--prediction_type", choices=PREDICTIONS, help="what the model predicts (default: as its scheduler says)")
     model("--revision", help="of a model in the Hub's cache")
     model("--cache_dir", help="where the Hub's cache lies")
     photos = parser.add_argument_group("photos").add_argument
@@ -106,12 +105,15 @@ def build_parser() -> argparse.ArgumentParser:
     run("--num_train_epochs", type=int, default=1, help="times through the photos")
     run("--max_train_steps", type=int, help="optimiser steps, in place of --num_train_epochs")
     run("--learning_rate", type=float, default=1e-4, help="how far each step goes")
+    run("--train_text_encoder", action="store_true", help="the text encoders learn too")
+    run("--text_encoder_lr", type=float, default=TEXT_ENCODER_LR, help="how far each of their steps goes; 0 is as --learning_rate")
     run("--scale_lr", action="store_true", help="multiply the learning rate by batch size, accumulation and processes")
     run("--lr_scheduler", default="constant", choices=LR_SCHEDULERS, help="learning rate over the run; constant has no warm-up")
     run("--lr_warmup_steps", type=int, default=500, help="steps over which it rises")
     run("--snr_gamma", type=float, help="hold back timesteps with little noise (min-SNR); 5 is usual, off when left out")
     run("--use_8bit_adam", action="store_true", help="8-bit AdamW, on a GPU with bitsandbytes")
     run("--adam_weight_decay", type=float, default=1e-4, help="weight decay")
+    run("--adam_weight_decay_text_encoder", type=float, default=TEXT_ENCODER_DECAY, help="weight decay of the text encoders")
     run("--max_grad_norm", type=float, default=1.0, help="longest gradient")
     run("--gradient_checkpointing", action="store_true", help="less memory, more time")
     run("--mixed_precision", choices=tuple(PRECISIONS), help="default: accelerate's setting, else no")
@@ -161,6 +163,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
 
     return TrainJob(
         model=local_model(arguments.pretrained_model_name_or_path, arguments.revision, arguments.cache_dir),
+        prediction=arguments.prediction_type or "",
         vae=local_model(arguments.pretrained_vae_model_name_or_path or "", None, arguments.cache_dir),
         images=[source if source.caption else replace(source, caption=arguments.instance_prompt) for source in images],
         subject=SubjectSettings(
@@ -218,6 +221,10 @@ def _check(arguments: argparse.Namespace) -> None:
         for name in ("class_data_dir", "class_prompt"):
             if given[name] is not None:
                 raise FaceExprError(f"--{name} was given without --with_prior_preservation; add that, or leave --{name} out.")
+    if not arguments.train_text_encoder:
+        for name, default in (("text_encoder_lr", TEXT_ENCODER_LR), ("adam_weight_decay_text_encoder", TEXT_ENCODER_DECAY)):
+            if given[name] != default:
+                raise FaceExprError(f"--{name} was given without --train_text_encoder; add that, or leave --{name} out.")
     if arguments.dataset_name is None and arguments.caption_column is not None:
         raise FaceExprError("--caption_column belongs to --dataset_name; give the folder so, or leave the column out.")
 
@@ -253,6 +260,10 @@ def _settings(arguments: argparse.Namespace, epoch: int) -> TrainSettings:
         import torch
 
         torch.backends.cuda.matmul.allow_tf32 = True
+    reading: dict[str, Any] = {}
+    if arguments.train_text_encoder:
+        decay = arguments.adam_weight_decay_text_encoder or arguments.adam_weight_decay  # 0 means so in diffusers' script too
+        reading = {"text_encoder": True, "text_encoder_learning_rate": arguments.text_encoder_lr, "text_encoder_weight_decay": decay}
     return TrainSettings(
         rank=arguments.rank,
         steps=steps,
@@ -271,6 +282,7 @@ def _settings(arguments: argparse.Namespace, epoch: int) -> TrainSettings:
         gradient_checkpointing=arguments.gradient_checkpointing,
         prior="images" if arguments.with_prior_preservation else "off",
         prior_weight=arguments.prior_loss_weight,
+        **reading,
         seed=arguments.seed,
     )
 

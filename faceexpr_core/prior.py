@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .errors import FaceExprError
 from .expressions import EXPRESSIONS
-from .training_set import ImageEncoder, TextEncoder, TrainingSet, digest_of, plain
+from .training_set import ImageEncoder, TextEncoder, Tokenizer, TrainingSet, digest_of, plain
 from .training_state import replace_file
 
 Draw = Callable[[str, int], NDArray[np.uint8]]
@@ -80,8 +80,12 @@ def prior_folder(folder: Path, settings: Mapping[str, Any]) -> Path:
     return folder / digest_of(json.dumps(dict(settings), sort_keys=True).encode())
 
 
-def build_class_set(images: Sequence[ClassImage], encode_text: TextEncoder, encode_images: ImageEncoder) -> TrainingSet:
+def build_class_set(
+    images: Sequence[ClassImage], encode_text: TextEncoder, encode_images: ImageEncoder, tokenize: Tokenizer | None = None
+) -> TrainingSet:
     """Encode the pictures of the class, all of one size, one at a time, with weights of 1 and the size ids of an uncropped picture.
+
+    `tokenize` is for text encoders that learn: the prompts' tokens are kept too.
 
     Raises FaceExprError without pictures, when their sizes differ, or when an encoder gives values that are not finite.
     """
@@ -102,6 +106,7 @@ def build_class_set(images: Sequence[ClassImage], encode_text: TextEncoder, enco
         time_ids=torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32).repeat(len(images), 1),
         weights=torch.ones(len(images), 1, *latents.shape[-2:]),
         source=digest_of(*(one.image.tobytes() for one in images), *(one.prompt.encode() for one in images)),
+        tokens=None if tokenize is None else tokenize(prompts)[positions],
     )
 
 

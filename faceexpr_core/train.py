@@ -13,6 +13,7 @@ from .train_settings import (
     FILE_PRECISIONS,
     OPTIMIZERS,
     PRECISIONS,
+    PREDICTIONS,
     PRESETS,
     PRIOR_IMAGES,
     PRIORS,
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--vae", default="", help="a VAE in place of the model's own: its folder, or a .safetensors file")
     add("--photos", type=Path, required=True, metavar="DIR", help="folder of photos; captions in .txt beside them, or in metadata.jsonl")
     add("--output", type=Path, required=True, metavar="FILE", help="the LoRA (.safetensors); a number is added when the name is taken")
+    add("--prediction_type", choices=PREDICTIONS, default="", help="what the model predicts (as the checkpoint says)")
     add("--preset", choices=tuple(PRESETS), default="default", help="where the values come from that are not given")
 
     add = parser.add_argument_group("photos").add_argument
@@ -72,6 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--alpha", type=float, help="scale of the LoRA is alpha / rank; 0 means as the rank (0)")
     add("--blocks", help="parts of the U-Net that learn: all, or some of down, middle, up, down.1 ... with commas (all)")
     add("--convolutions", action=argparse.BooleanOptionalAction, help="also learn on the ResNet blocks' convolutions; a larger file")
+    add("--train_text_encoder", dest="text_encoder", action=argparse.BooleanOptionalAction, help="the text encoders learn too")
+    add("--text_encoder_learning_rate", type=float, help=f"their rate; 0 is as --learning_rate ({default.text_encoder_learning_rate:g})")
+    add("--text_encoder_weight_decay", type=float, help=f"their weight decay ({default.text_encoder_weight_decay:g})")
     add("--batch_size", type=int, help=f"photos at once ({default.batch_size})")
     add("--accumulation", type=int, help=f"batches averaged into one step ({default.accumulation})")
     add("--schedule", choices=SCHEDULES, help=f"learning rate after the warm-up ({default.schedule})")
@@ -137,6 +142,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
     return TrainJob(
         model=arguments.model,
         vae=arguments.vae,
+        prediction=arguments.prediction_type,
         images=read_dataset(arguments.photos),
         subject=SubjectSettings(
             trigger=arguments.trigger,

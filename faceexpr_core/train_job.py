@@ -59,7 +59,8 @@ class Previews:
 class TrainJob:
     """A run: `images` become a subject as `subject` says, and a LoRA at `output` is learned with `settings`.
 
-    `model`: mini, a diffusers folder or a checkpoint file; `vae` takes the place of its VAE. `centre_crop` cuts the largest square in the
+    `model`: mini, a diffusers folder or a checkpoint file; `vae` takes the place of its VAE. What it predicts, and its zero SNR, are the
+    checkpoint's own, whatever `settings` say, or `prediction` where that is not "". `centre_crop` cuts the largest square in the
     middle of each photo, instead of near the face. `copies`: further names for the file. `states` None
     keeps no states. `report_to` one of TRACKERS, which write to `log_folder`.
     """
@@ -73,6 +74,7 @@ class TrainJob:
     previews: Previews
     preset: str = ""
     vae: str = ""
+    prediction: str = ""
     background_weight: float = BACKGROUND_WEIGHT
     centre_crop: bool = False
     file_precision: str = "fp16"
@@ -92,7 +94,7 @@ def run_job(job: TrainJob) -> int:
     with _processes(job.device) as (device, main):
         _check_tracker(job.report_to)
         told = partial(_tell, main)
-        result, subject, base_hash = _train(job, device, main, told)
+        job, result, subject, base_hash = _train(job, device, main, told)
         for note in result.notes:
             told(note)
         if main:
@@ -102,43 +104,55 @@ def run_job(job: TrainJob) -> int:
     return 0
 
 
-def _train(job: TrainJob, device: torch.device, main: bool, told: Callable[[str], None]) -> tuple[TrainResult, Subject, str]:
+def _train(job: TrainJob, device: torch.device, main: bool, told: Callable[[str], None]) -> tuple[TrainJob, TrainResult, Subject, str]:
+    """Also the job as it was done, its settings fit to the checkpoint."""
     import torch
 
     from . import diffusers_host
     from .lora import SAVE_DTYPES, base_model_hash, require_space
+    from .progress import forget_freed
+    from .text_encoders import TextEncoders, text_lora_parameters
     from .training import compute_dtype, lora_parameters, train_lora
     from .training_set import build_training_set
 
-    settings = job.settings
-    dtype = compute_dtype(settings.precision, device)
+    dtype = compute_dtype(job.settings.precision, device)
     subject = prepare(job)
     told(subject.report)
     # bfloat16 is too coarse for embeddings and latents that are computed once and used for the whole run
-    pipe = diffusers_host.load_pipeline(job.model, torch.float32 if dtype == torch.float32 else torch.float16)
+    half = torch.float32 if dtype == torch.float32 else torch.float16
+    pipe = diffusers_host.load_pipeline(job.model, half, prediction=job.prediction)
+    settings = replace(job.settings, **diffusers_host.prediction_of(pipe))
+    job = replace(job, settings=settings)
     if job.vae:
         pipe.register_modules(vae=load_vae(job.vae, pipe.vae.dtype))
     unet = pipe.unet
     base_hash = base_model_hash(unet) if main else ""
-    require_space(
-        job.output.parent,
-        lora_parameters(unet, settings.rank, settings.block_names, settings.convolutions) * SAVE_DTYPES[job.file_precision].itemsize,
-    )
+    numbers = lora_parameters(unet, settings.rank, settings.block_names, settings.convolutions)
+    encoders = TextEncoders(pipe.text_encoder, pipe.text_encoder_2) if settings.text_encoder else None
+    if encoders is not None:
+        numbers += text_lora_parameters(encoders, settings.rank)
+    require_space(job.output.parent, numbers * SAVE_DTYPES[job.file_precision].itemsize)
     for part in (pipe.text_encoder, pipe.text_encoder_2, pipe.vae):
         part.to(device)
     encode_text, encode_images = partial(diffusers_host.encode_prompts, pipe), partial(diffusers_host.encode_images, pipe)
-    data = build_training_set(subject, encode_text, encode_images, job.background_weight, settings.captions, settings.flip)
+    tokenize = partial(diffusers_host.tokenize_prompts, pipe) if settings.text_encoder else None
+    data = build_training_set(subject, encode_text, encode_images, job.background_weight, settings.captions, settings.flip, tokenize)
     class_images = _class_set(job, subject, pipe, device, told) if settings.prior == "images" else None
     crafting = None
     if settings.prior == "distill" or settings.crafting_weight:
         from .crafting import build_crafting_set
 
         size = (data.latents.shape[-2], data.latents.shape[-1]) if settings.crafting_mask else None
-        crafting = build_crafting_set(subject, encode_text, lambda text: diffusers_host.count_tokens(pipe, text), size, settings.flip)
+        count_tokens = partial(diffusers_host.count_tokens, pipe)
+        crafting = build_crafting_set(subject, encode_text, count_tokens, size, settings.flip, tokenize)
     watchers: list[Callable[[Step], None]] = []
     if main and job.previews.every:
         watchers.append(_previewer(job, subject, pipe))
     pipe.register_modules(text_encoder=None, text_encoder_2=None, unet=None)
+    if not watchers:  # a preview needs the VAE
+        pipe.register_modules(vae=None, tokenizer=None, tokenizer_2=None)
+    del encode_text, encode_images, tokenize
+    forget_freed(device)
     with _tracker(job, main) as track, _bar(settings.steps, main) as bar:
         watchers += [track, bar]
 
@@ -146,11 +160,10 @@ def _train(job: TrainJob, device: torch.device, main: bool, told: Callable[[str]
             for watch in watchers:
                 watch(step)
 
-        return (
-            train_lora(unet, data, settings, on_step, device, class_images=class_images, crafting=crafting, states=job.states),
-            subject,
-            base_hash,
+        result = train_lora(
+            unet, data, settings, on_step, device, class_images=class_images, crafting=crafting, states=job.states, encoders=encoders
         )
+        return job, result, subject, base_hash
 
 
 def prepare(job: TrainJob) -> Subject:
@@ -219,7 +232,8 @@ def _class_set(
             _wait()
         told(f"pictures of the class: {wanted.count} of {prompt!r}, kept in {wanted.folder}")
         pictures = prior_images(wanted.folder, prompts, draw, made)
-    return build_class_set(pictures, partial(diffusers_host.encode_prompts, pipe), partial(diffusers_host.encode_images, pipe))
+    tokenize = partial(diffusers_host.tokenize_prompts, pipe) if job.settings.text_encoder else None
+    return build_class_set(pictures, partial(diffusers_host.encode_prompts, pipe), partial(diffusers_host.encode_images, pipe), tokenize)
 
 
 def _own_pictures(wanted: ClassPictures, prompt: str, resolution: int) -> list[ClassImage]:
@@ -264,13 +278,14 @@ def _previewer(job: TrainJob, subject: Subject, pipe: StableDiffusionXLPipeline)
 
     prompts = job.previews.prompts or tuple(caption_for(name, subject.trigger, subject.class_word) for name in PREVIEW_EXPRESSIONS)
     rows = [diffusers_host.encode_prompts(pipe, [prompt, ""]) for prompt in prompts]
+    tokens = [diffusers_host.tokenize_prompts(pipe, [prompt, ""]) for prompt in prompts]
     side, settings = subject.resolution, job.settings
 
     def draw(step: Step) -> None:
         if step.number % job.previews.every:
             return
         pictures = []
-        for seed, (embeds, pooled) in enumerate(rows):
+        for seed, (embeds, pooled) in enumerate(rows if step.embed is None else map(step.embed, tokens)):
             chosen = seed if job.previews.prompts else 0  # the same noise for each expression, its own for each repeated prompt
             latents = preview_latents(
                 step.unet, embeds, pooled, side, side, seed=chosen, prediction=settings.prediction, zero_snr=settings.zero_snr
@@ -362,12 +377,10 @@ def _tracker(job: TrainJob, main: bool) -> Iterator[Callable[[Step], None]]:
     if job.report_to == "none" or not main:
         yield lambda step: None
         return
-    from dataclasses import asdict
-
     from accelerate import Accelerator
 
     accelerator = Accelerator(log_with=job.report_to, project_dir=str(job.log_folder))
-    config: dict[str, Any] = {name: value for name, value in asdict(job.settings).items() if value is not None}
+    config: dict[str, Any] = {name: value for name, value in job.settings.used().items() if value is not None}
     accelerator.init_trackers("faceexpr", config=config)
 
     def log(step: Step) -> None:

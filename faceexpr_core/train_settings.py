@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -36,7 +36,10 @@ class TrainSettings:
     bfloat16 (float16 on cards without it) on CUDA. `gradient_checkpointing` None is on wherever there is a GPU. `prior` off, images
     (L_prior on pictures of the class) or distill (without pictures), times `prior_weight` lambda_pr. `crafting_weight` is lambda_ec, 0 is
     off; L_ec is taken on every `crafting_every`-th step, its weight rising over the first `crafting_ramp` of the run, with the action
-    units' area only if `crafting_mask`. `prediction` and `zero_snr` (noise schedule rescaled to zero SNR) are the checkpoint's.
+    units' area only if `crafting_mask`. `text_encoder`: the attention projections of both text encoders learn too, with a LoRA of the same
+    rank and alpha, at `text_encoder_learning_rate` (0: as `learning_rate`) and with `text_encoder_weight_decay`; its default of half the
+    U-Net's rate is what kohya's users take, diffusers' `--text_encoder_lr` has 5e-6. `prediction` and `zero_snr` (noise
+    schedule rescaled to zero SNR) are the checkpoint's.
     Raises FaceExprError for a value out of range.
     """
 
@@ -67,6 +70,9 @@ class TrainSettings:
     crafting_every: int = 2
     crafting_ramp: float = 0.2
     crafting_mask: bool = False
+    text_encoder: bool = False
+    text_encoder_learning_rate: float = 5e-5
+    text_encoder_weight_decay: float = 1e-3
     prediction: str = "epsilon"
     zero_snr: bool = False
     seed: int = 0
@@ -90,6 +96,8 @@ class TrainSettings:
             "crafting_weight": (0, 100),
             "crafting_every": (1, 1000),
             "crafting_ramp": (0, 1),
+            "text_encoder_learning_rate": (0, 1.0),
+            "text_encoder_weight_decay": (0, 1),
             "seed": (0, 2**64 - 1),
         }
         for name, (low, high) in bounds.items():
@@ -114,6 +122,10 @@ class TrainSettings:
     @property
     def effective_alpha(self) -> float:
         return self.alpha or float(self.rank)
+
+    def used(self) -> dict[str, Any]:
+        """The settings by name, without the text encoders' where these do not learn."""
+        return {name: value for name, value in asdict(self).items() if self.text_encoder or not name.startswith("text_encoder")}
 
     @property
     def block_names(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from .crafting import CraftingSet
 from .errors import FaceExprError
 from .losses import crafting_loss, distillation_loss, min_snr_weight, prior_loss, weighted_epsilon_loss
 from .optimizers import build_optimizer
+from .text_encoders import Layers, TextEncoders, add_text_lora, embed_tokens, enable_checkpointing, text_digest
 from .train_settings import TrainSettings
 from .training_set import TrainingSet, digest_of
 from .training_state import RunState
@@ -52,12 +53,14 @@ class Trainer:
         device: torch.device,
         class_images: TrainingSet | None = None,
         crafting: CraftingSet | None = None,
+        encoders: TextEncoders | None = None,
     ) -> None:
         from diffusers.optimization import get_scheduler
         from diffusers.training_utils import EMAModel, compute_snr
 
         check_fit(unet, data)
         _check_parts(unet, data, settings, class_images, crafting)
+        self.encoders = _check_encoders(settings, encoders, data, class_images, crafting)
         self.unet, self.settings, self.device = unet, settings, device
         self.rank, self.ranks = _processes()
         self.generators = {
@@ -65,19 +68,23 @@ class Trainer:
             for number, name in enumerate(("photos", "prior", "crafting"))
         }
         self.dtype = compute_dtype(settings.precision, device)
-        self.run = run_of(unet, data, settings, class_images, crafting, self.ranks)
+        self.run = run_of(unet, data, settings, class_images, crafting, self.ranks, self.encoders)
         unet.requires_grad_(False)
         torch.nn.Module.to(unet, device, self.dtype)  # diffusers' own `to` warns about an empty list of float32 modules
         self.layers = add_lora(
             unet, settings.rank, settings.effective_alpha, self.generators["photos"], settings.block_names, settings.convolutions
         )
-        self.parameters = [weight for pair in self.layers.values() for weight in pair]
-        if settings.gradient_checkpointing if settings.gradient_checkpointing is not None else device.type != "cpu":
+        checkpointing = settings.gradient_checkpointing if settings.gradient_checkpointing is not None else device.type != "cpu"
+        if checkpointing:
             unet.enable_gradient_checkpointing()
         unet.train()
+        self.text_layers = self._ready_encoders(checkpointing)
+        learning = [weight for pair in self.layers.values() for weight in pair]
+        reading = [weight for pair in self.text_layers.values() for weight in pair]
+        self.parameters = learning + reading
 
         def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device, torch.float32).clone()
+            return tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype).clone()
 
         self.data = data.map(moved)
         self.class_images = class_images.map(moved) if class_images is not None and settings.prior == "images" else None
@@ -87,7 +94,10 @@ class Trainer:
         snr = compute_snr(self.schedule, torch.arange(TIMESTEPS))
         self.velocity = settings.prediction == "v_prediction"
         self.snr_weights = min_snr_weight(snr, settings.min_snr_gamma, self.velocity).to(device)
-        self.optimizer, note = build_optimizer(self.parameters, settings, device)
+        self.optimizer, note = build_optimizer(learning, settings, device)
+        if reading:
+            rate = settings.text_encoder_learning_rate or settings.learning_rate
+            self.optimizer.add_param_group({"params": reading, "lr": rate, "weight_decay": settings.text_encoder_weight_decay})
         self.notes = tuple(filter(None, [note, _precision_note(settings.precision, device)]))
         self.rates = get_scheduler(
             "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
@@ -157,7 +167,13 @@ class Trainer:
         from .lora import to_kohya
 
         weights = iter(self.deliverable)
-        return to_kohya({name: (next(weights), next(weights)) for name in self.layers}, self.settings.effective_alpha)
+        layers = {name: (next(weights), next(weights)) for name in (*self.layers, *self.text_layers)}
+        return to_kohya(layers, self.settings.effective_alpha)
+
+    @torch.no_grad()
+    def embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens [N, 2, K, 77] -> H [N, 77 K, C] and pooled [N, P] with the LoRA as it is now; only where the text encoders learn."""
+        return self._embed(tokens.to(self.device))
 
     def state(self) -> RunState:
         """All that `load` needs to go on to the bit."""
@@ -223,6 +239,33 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return True
 
+    def _ready_encoders(self, checkpointing: bool) -> Layers:
+        """The LoRA on the text encoders, {} where they do not learn; they are moved and cast as the U-Net is."""
+        if self.encoders is None:
+            return {}
+        for encoder in self.encoders.parts.values():
+            encoder.requires_grad_(False)
+            torch.nn.Module.to(encoder, self.device, self.dtype)
+            encoder.train()
+        if checkpointing:
+            enable_checkpointing(self.encoders)
+        # a generator of their own, so that the photos' draws stay as they are without them
+        generator = torch.Generator().manual_seed((self.settings.seed + len(self.generators) * 0x9E3779B97F4A7C15) % 2**64)
+        return add_text_lora(self.encoders, self.settings.rank, self.settings.effective_alpha, generator)
+
+    def _words(self, embeds: Tensor, pooled: Tensor, tokens: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The base's embeddings, or where the text encoders learn, those that the tokens have now."""
+        if self.encoders is None:
+            return embeds, pooled
+        assert tokens is not None
+        return self._embed(tokens)
+
+    def _embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.encoders is not None
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            hidden, pooled = embed_tokens(self.encoders, tokens)
+        return hidden.float(), pooled.float()
+
     def _parts(self) -> list[str]:
         settings = self.settings
         return ["identity", *(["prior"] if settings.prior != "off" else []), *(["crafting"] if settings.crafting_weight else [])]
@@ -277,10 +320,11 @@ class Trainer:
             photos, t = self.data.select(positions), timesteps.to(self.device)
             expression, which = (chosen % len(pairs)).to(self.device), (chosen < len(pairs)).long().to(self.device)
             prompt = pairs.base[expression, which], pairs.base_pooled[expression, which]
+            tokens = None if pairs.base_tokens is None else pairs.base_tokens[expression, which]
             noisy = self.schedule.add_noise(photos.latents, noise.to(self.device), t)
             with torch.no_grad(), without_lora(self.unet, self.layers):
                 base = self._predict(noisy, t, *prompt, photos.time_ids)
-            return distillation_loss(self._predict(noisy, t, *prompt, photos.time_ids), base).mean()
+            return distillation_loss(self._predict(noisy, t, *self._words(*prompt, tokens), photos.time_ids), base).mean()
 
         return loss
 
@@ -298,14 +342,19 @@ class Trainer:
             photos, t, e = self.data.select(positions.tolist()), timesteps.to(self.device), chosen.to(self.device)
             noisy = self.schedule.add_noise(photos.latents, noise.to(self.device), t)
 
-            def predict(embeds: Tensor, pooled: Tensor, which: int) -> Tensor:
-                return self._predict(noisy, t, embeds[e, which], pooled[e, which], photos.time_ids)
+            def of_class(which: int) -> Tensor:
+                return self._predict(noisy, t, pairs.base[e, which], pairs.base_pooled[e, which], photos.time_ids)
+
+            def of_person(which: int) -> Tensor:
+                tokens = None if pairs.person_tokens is None else pairs.person_tokens[e, which]
+                words = self._words(pairs.person[e, which], pairs.person_pooled[e, which], tokens)
+                return self._predict(noisy, t, *words, photos.time_ids)
 
             with torch.no_grad():
                 with without_lora(self.unet, self.layers):
-                    wanted = predict(pairs.base, pairs.base_pooled, 1) - predict(pairs.base, pairs.base_pooled, 0)
-                neutral = predict(pairs.person, pairs.person_pooled, 0)
-            change = predict(pairs.person, pairs.person_pooled, 1) - neutral
+                    wanted = of_class(1) - of_class(0)
+                neutral = of_person(0)
+            change = of_person(1) - neutral
             return crafting_loss(change, wanted, None if pairs.areas is None else pairs.areas[positions.to(self.device), e])
 
         return loss
@@ -335,7 +384,8 @@ class Trainer:
         """What the U-Net should predict (the noise, or v) and what it does."""
         noisy = self.schedule.add_noise(images.latents, noise, timesteps)
         target = self.schedule.get_velocity(images.latents, noise, timesteps) if self.velocity else noise
-        return target, self._predict(noisy, timesteps, images.prompt_embeds, images.pooled, images.time_ids)
+        words = self._words(images.prompt_embeds, images.pooled, images.tokens)
+        return target, self._predict(noisy, timesteps, *words, images.time_ids)
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, embeds: Tensor, pooled: Tensor, time_ids: Tensor) -> Tensor:
         # a context of its own for each call: autocast keeps the LoRA's cast weights, those cast without gradient too
@@ -443,13 +493,16 @@ def run_of(
     class_images: TrainingSet | None,
     crafting: CraftingSet | None,
     processes: int = 1,
+    encoders: TextEncoders | None = None,
 ) -> dict[str, Any]:
     """What decides a run's outcome, as JSON can hold it: two runs of which this is equal end with the same LoRA."""
-    made = asdict(settings)
+    made = settings.used()
     made.pop("gradient_checkpointing")  # memory for time; a run that ran out of memory may go on with it
     made["accumulation"] = settings.accumulation * processes
     made["photos"] = data.digest()
     made["model"] = model_digest(unet)
+    if encoders is not None:
+        made["text_encoders"] = text_digest(encoders)
     if settings.prior == "images" and class_images is not None:
         made["class_images"] = class_images.digest()
     if _needs_prompts(settings) and crafting is not None:
@@ -504,6 +557,29 @@ def _check_parts(
         raise FaceExprError("crafting_mask is on, but the action units' areas were not made; make them, or switch it off.")
     if settings.caption_dropout:
         data.select([0]).without_captions(torch.tensor([True], device=data.latents.device))
+
+
+def _check_encoders(
+    settings: TrainSettings,
+    encoders: TextEncoders | None,
+    data: TrainingSet,
+    class_images: TrainingSet | None,
+    crafting: CraftingSet | None,
+) -> TextEncoders | None:
+    """The text encoders if they learn. Raises FaceExprError when they, or tokens for them, are not there."""
+    if not settings.text_encoder:
+        return None
+    kept = [data.tokens]
+    if settings.caption_dropout:
+        kept.append(data.empty_tokens)
+    if settings.prior == "images" and class_images is not None:
+        kept.append(class_images.tokens)
+    if _needs_prompts(settings) and crafting is not None:
+        kept += [crafting.person_tokens, crafting.base_tokens]
+    if encoders is None or any(tokens is None for tokens in kept):
+        what = "text encoders" if encoders is None else "tokens of the prompts"
+        raise FaceExprError(f"text_encoder is on, but there are no {what}; give them, or switch it off.")
+    return encoders
 
 
 def _needs_prompts(settings: TrainSettings) -> bool:

@@ -14,6 +14,7 @@ from .adapter import add_lora, lora_parameters
 from .crafting import CraftingSet
 from .errors import FaceExprError
 from .progress import memory_in_use
+from .text_encoders import TextEncoders
 from .train_settings import TrainSettings
 from .trainer import Diverged, Trainer, check_fit, compute_dtype, model_digest
 from .training_set import TrainingSet
@@ -41,7 +42,8 @@ class Step:
     """What `on_step` is told after each optimiser step; `number` counts from 1, `unet` carries the LoRA as it is now.
 
     `loss` is what was minimised, `losses` its parts without their weights (NaN for one that this step did not take). `taken` steps
-    took `seconds` since the run was started or resumed; `memory` is the peak in bytes, 0 where not known.
+    took `seconds` since the run was started or resumed; `memory` is the peak in bytes, 0 where not known. `embed` is `Trainer.embed`:
+    tokens to embeddings as they are now, None where the text encoders do not learn.
     """
 
     number: int
@@ -53,6 +55,7 @@ class Step:
     taken: int = 1
     seconds: float = 0.0
     memory: int = 0
+    embed: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     @property
     def remaining(self) -> float:
@@ -91,6 +94,7 @@ def train_lora(
     class_images: TrainingSet | None = None,
     crafting: CraftingSet | None = None,
     states: StateFolder | None = None,
+    encoders: TextEncoders | None = None,
 ) -> TrainResult:
     """Learn a LoRA on the attention projections (to_q, to_k, to_v, to_out) of the transformers that `settings.blocks` names.
 
@@ -104,13 +108,18 @@ def train_lora(
     settings is gone on with: the LoRA is then the same, to the bit on one machine, as without the stop. Call `states.clear()` once the
     LoRA is saved. Where torch.distributed is set up (by accelerate), the processes share the batches of each step, and the first writes.
 
+    With `settings.text_encoder` the attention projections of `encoders` learn too, and every prompt is encoded anew in each step, from
+    the tokens that the sets then must hold; eps_0 keeps the base's embeddings. `encoders` are left alone otherwise.
+
     `unet` must be a copy that nobody else uses: it is moved to `device` (default: where it is), cast, and keeps the adapter.
     Whatever stops the run after the first step, an exception of `on_step` included, is handed back in `TrainResult.stopped_by`
     beside the LoRA learned so far; before that it is raised. Raises FaceExprError when `data` does not fit `unet` or lacks what
     the settings need, and when an earlier run's settings differ.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        trainer = Trainer(unet, data, settings, torch.device(device) if device is not None else unet.device, class_images, crafting)
+        trainer = Trainer(
+            unet, data, settings, torch.device(device) if device is not None else unet.device, class_images, crafting, encoders
+        )
         earlier = None if states is None else states.to_resume(trainer.run)
         if earlier is not None:
             trainer.load(earlier)
@@ -129,7 +138,8 @@ def train_lora(
                 if on_step is not None:
                     seconds, memory = time.monotonic() - started, memory_in_use(trainer.device)
                     total = trainer.totals[-1]
-                    on_step(Step(done, settings.steps, total, trainer.learning_rate, unet, losses, done - first, seconds, memory))
+                    embed = None if trainer.encoders is None else trainer.embed
+                    on_step(Step(done, settings.steps, total, trainer.learning_rate, unet, losses, done - first, seconds, memory, embed))
         except BaseException as reason:
             stopped_by = _out_of_memory(reason, settings) if isinstance(reason, torch.cuda.OutOfMemoryError) else reason
             if states is not None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TextEncoder = Callable[[list[str]], tuple[Tensor, Tensor]]
 """Prompts -> (prompt_embeds [N, 77, C], pooled [N, P])."""
+Tokenizer = Callable[[list[str]], Tensor]
+"""Prompts -> int64 [N, 2, K, 77]: K chunks for each of the two text encoders, as `TextEncoder` reads them."""
 ImageEncoder = Callable[[Tensor], Tensor]
 """Pictures float [N, H, W, 3] in 0..1 -> latents [N, 4, H/8, W/8] in the scale that the U-Net is trained on."""
 
@@ -29,7 +31,8 @@ class TrainingSet:
     `latents` [N, 4, h, w]; `prompt_embeds` [N, 77, C]; `pooled` [N, P]; `time_ids` [N, 6] = original height, width,
     crop top, left, target height, width (SDXL, Podell et al. 2307.01952, section 2.2); `weights` [N, 1, h, w], mean 1.
     `empty_embeds` [1, 77, C] and `empty_pooled` [1, P] are those of no caption, for caption dropout. `source` says in a few letters
-    what was encoded, so that a stopped run knows its photos again; encoders need not repeat to the bit.
+    what was encoded, so that a stopped run knows its photos again; encoders need not repeat to the bit. `tokens` int64 [N, 2, K, 77] and
+    `empty_tokens` [1, 2, K, 77] are the captions' for text encoders that learn, None where they do not.
     """
 
     latents: Tensor
@@ -40,6 +43,8 @@ class TrainingSet:
     empty_embeds: Tensor | None = None
     empty_pooled: Tensor | None = None
     source: str = ""
+    tokens: Tensor | None = None
+    empty_tokens: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -55,6 +60,8 @@ class TrainingSet:
             None if self.empty_embeds is None else change(self.empty_embeds),
             None if self.empty_pooled is None else change(self.empty_pooled),
             self.source,
+            None if self.tokens is None else change(self.tokens),
+            None if self.empty_tokens is None else change(self.empty_tokens),
         )
 
     def select(self, photos: Sequence[int]) -> TrainingSet:
@@ -67,14 +74,19 @@ class TrainingSet:
             pooled=self.pooled[index],
             time_ids=self.time_ids[index],
             weights=self.weights[index],
+            tokens=None if self.tokens is None else self.tokens[index],
         )
 
     def without_captions(self, dropped: Tensor) -> TrainingSet:
         """The same pictures, those where `dropped` (bool [N]) with the empty caption. Raises FaceExprError when that was not encoded."""
         if self.empty_embeds is None or self.empty_pooled is None:
             raise FaceExprError("Captions cannot be dropped: the set holds no embedding of the empty caption. Set caption_dropout to 0.")
+        tokens = self.tokens
+        if tokens is not None and self.empty_tokens is not None:
+            tokens = torch.where(dropped[:, None, None, None], self.empty_tokens, tokens)
         return replace(
             self,
+            tokens=tokens,
             prompt_embeds=torch.where(dropped[:, None, None], self.empty_embeds, self.prompt_embeds),
             pooled=torch.where(dropped[:, None], self.empty_pooled, self.pooled),
         )
@@ -91,10 +103,12 @@ def build_training_set(
     background_weight: float,
     captions: bool = True,
     flip: bool = False,
+    tokenize: Tokenizer | None = None,
 ) -> TrainingSet:
     """Encode a subject with the host's own text encoders and VAE (ComfyUI's in the node, diffusers' on the command line).
 
     Without `captions` every photo is learned as `a photo of <trigger> <class word>`. `flip` adds each photo mirrored, after all others.
+    `tokenize` is for text encoders that learn: the captions' tokens are kept too.
     Raises FaceExprError without photos, with a background weight outside 0..1, or when an encoder gives values that are not finite.
     """
     import numpy as np
@@ -115,6 +129,7 @@ def build_training_set(
     latents = plain(encode_images(images), "latents")
     prompt_embeds, pooled = encode_text([*texts, ""])
     prompt_embeds, pooled = plain(prompt_embeds, "text embeddings"), plain(pooled, "pooled text embeddings")
+    tokens = None if tokenize is None else tokenize([*texts, ""])
     return TrainingSet(
         latents=latents,
         prompt_embeds=prompt_embeds[:-1],
@@ -124,6 +139,8 @@ def build_training_set(
         empty_embeds=prompt_embeds[-1:],
         empty_pooled=pooled[-1:],
         source=source,
+        tokens=None if tokens is None else tokens[:-1],
+        empty_tokens=None if tokens is None else tokens[-1:],
     )
 
 

@@ -29,6 +29,7 @@ _DIGESTS = {
     "class_images": "the pictures of the class are others",
     "prompts": "trigger word, class word or the vocabulary are others",
     "model": "the checkpoint, or the LoRAs on it, are others",
+    "text_encoders": "the text encoders, or the LoRAs on them, are others",
 }
 
 log = logging.getLogger(__name__)

@@ -43,6 +43,9 @@ Interrupted = comfy.model_management.InterruptProcessingException
 
 PREVIEW_SIDE = 512
 
+EMPTY_SCALES = ("downscale_ratio_spacial", "downscale_ratio_temporal")
+"""What newer ComfyUI notes on an empty latent, for models whose latents have another scale."""
+
 CLIP_SHAPE = (
     "num_hidden_layers",
     "hidden_size",
@@ -284,7 +287,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def export_unet(model: Any, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
-    """A private diffusers copy of an SDXL MODEL's U-Net, its LoRAs and other weight patches applied as CheckpointSave applies them.
+    """A private diffusers copy of an SDXL MODEL's U-Net, its LoRAs and other weight patches applied.
 
     On CPU, in eval mode, without gradients; made outside inference mode, so that autograd may run through it. The MODEL is not changed.
     """
@@ -297,9 +300,9 @@ def export_unet(model: Any, dtype: torch.dtype = torch.float32) -> UNet2DConditi
     names = comfy.utils.unet_to_diffusers(config)
     weights = {}
     with torch.inference_mode():
-        saved = _weights_for_saving(model)
+        load_to_read(model)
         for name in unet.state_dict():
-            value = saved[f"model.diffusion_model.{names[name]}"].to("cpu")
+            value = read_weight(model, f"diffusion_model.{names[name]}")
             with torch.inference_mode(False):
                 weights[name] = value.detach().clone().to(dtype)
     with torch.inference_mode(False):
@@ -307,11 +310,21 @@ def export_unet(model: Any, dtype: torch.dtype = torch.float32) -> UNet2DConditi
         return unet.eval().requires_grad_(False)
 
 
-def _weights_for_saving(model: Any) -> dict[str, Tensor]:
-    comfy.model_management.load_models_gpu([model], force_patch_weights=True)
-    # the patcher's own method (newer ComfyUI) hands out weights that patch themselves on `.to`
-    patcher_method = getattr(model, "state_dict_for_saving", None)
-    return model.model.state_dict_for_saving() if patcher_method is None else patcher_method()
+def load_to_read(patcher: Any) -> None:
+    """Have ComfyUI load a patcher's module, so that `read_weight` can follow."""
+    # where ComfyUI may have dynamic VRAM, it refuses to patch ahead
+    comfy.model_management.load_models_gpu([patcher], force_patch_weights=not hasattr(patcher, "is_dynamic"))
+
+
+def read_weight(patcher: Any, name: str) -> Tensor:
+    """A loaded patcher's weight on the CPU by its name in the module: LoRAs and other patches applied, no longer quantised."""
+    _, _, convert = comfy.model_patcher.get_key_weight(patcher.model, name)
+    with torch.inference_mode():
+        if name in patcher.patches and name not in patcher.backup:
+            weight = patcher.patch_weight_to_device(name, device_to=patcher.load_device, return_weight=True)
+        else:
+            weight = comfy.utils.get_attr(patcher.model, name)
+        return (weight if convert is None else convert(weight, inplace=False)).to("cpu")
 
 
 def diffusers_unet_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -413,6 +426,12 @@ def combine_conditioning(parts: Sequence[Conditioning], combine: Combine, combin
 # Sampling
 
 
+def first_latent(model: Any, latent: dict[str, Any]) -> Tensor:
+    """The samples of `latent` as KSampler takes them: an empty latent gets the channels and the size that MODEL has for such a picture."""
+    scales = {name: latent[name] for name in EMPTY_SCALES if name in latent}
+    return comfy.sample.fix_empty_latent_channels(model, latent["samples"], **scales)
+
+
 def sample(
     model: Any,
     positive: Conditioning,
@@ -432,7 +451,7 @@ def sample(
         from nodes import common_ksampler  # type: ignore[attr-defined]  # ComfyUI's nodes.py
 
         return common_ksampler(model, seed, steps, cfg, sampler, scheduler, positive, negative, latent, denoise=denoise)[0]
-    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    samples = first_latent(model, latent)
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     schedule = comfy.samplers.KSampler(
         model, steps, model.load_device, sampler=sampler, scheduler=scheduler, denoise=denoise, model_options=model.model_options
@@ -447,7 +466,8 @@ def sample(
         not comfy.utils.PROGRESS_BAR_ENABLED,
         seed,
     )
-    return {**latent, "samples": result.to(comfy.model_management.intermediate_device())}
+    rest = {name: value for name, value in latent.items() if name not in EMPTY_SCALES}
+    return {**rest, "samples": result.to(comfy.model_management.intermediate_device())}
 
 
 class ExpressionGuider(comfy.samplers.CFGGuider):

@@ -24,6 +24,7 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.loss_plot import loss_picture
 from ..faceexpr_core.preview import PREVIEW_EXPRESSIONS, contact_sheet, preview_latents
 from ..faceexpr_core.progress import progress_text
+from ..faceexpr_core.text_encoders import text_lora_parameters
 from ..faceexpr_core.train_settings import (
     FILE_PRECISIONS,
     PRECISIONS,
@@ -36,9 +37,9 @@ from ..faceexpr_core.train_settings import (
     preset,
     preset_settings,
 )
-from ..faceexpr_core.training_set import TrainingSet, build_training_set, class_prompt
+from ..faceexpr_core.training_set import Tokenizer, TrainingSet, build_training_set, class_prompt
 from ..faceexpr_core.training_state import EVERY, StateFolder, replace_file
-from . import host
+from . import clip_export, host
 
 NODE = "Train FaceExpr LoRA"
 PRESET = "preset"
@@ -243,12 +244,22 @@ class TrainLoRA(io.ComfyNode):
                         "noise_offset=0.05, caption_dropout=0.1, blocks=up,middle, optimizer=adamw, flip=on, prior_weight=0.5, "
                         "crafting_mask=on, weight_decay=0.01 ...",
                     ),
+                    io.Boolean.Input(
+                        "train_text_encoder",
+                        default=False,
+                        tooltip="Also learns how the prompt is read: a closer likeness from the trigger word, at the price of memory, time "
+                        "and of other words near it. Its rate is set in more: text_encoder_learning_rate=5e-5 (0: as learning_rate). "
+                        "Load the LoRA on MODEL and CLIP then.",
+                    ),
                 ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The MODEL with the new LoRA applied at strength 1."),
                 io.String.Output(display_name="lora_path", tooltip="Where the LoRA file lies."),
                 io.Image.Output(display_name="loss_curve", tooltip="Each part of the loss over the steps, as a picture."),
+                io.Clip.Output(
+                    display_name="clip", tooltip="The CLIP with what train_text_encoder learned at strength 1; off, the CLIP that came in."
+                ),
             ],
         )
 
@@ -269,11 +280,12 @@ class TrainLoRA(io.ComfyNode):
         state_every: int = EVERY,
         file_precision: str = "fp16",
         more: str = "",
+        train_text_encoder: bool = False,
         **values: Any,
     ) -> io.NodeOutput:
         kind = prediction_of(model)
         host.require_sdxl_clip(clip, NODE)
-        given = {**values, "gradient_checkpointing": CHECKPOINTING[gradient_checkpointing]}
+        given = {**values, "gradient_checkpointing": CHECKPOINTING[gradient_checkpointing], "text_encoder": train_text_encoder or None}
         settings, background = settings_of(preset, background_weight, {**given, **kind}, more)
         path = lora_path(lora_name)
         home = Path(folder_paths.get_output_directory()) / OUTPUT
@@ -314,9 +326,11 @@ class TrainLoRA(io.ComfyNode):
         if states is not None:
             states.clear()
         state, _ = lora.read_lora(saved)
-        trained, _ = comfy.sd.load_lora_for_models(model, None, state, 1.0, 0.0)
+        trained, trained_clip = comfy.sd.load_lora_for_models(model, clip if settings.text_encoder else None, state, 1.0, 1.0)
         curve = torch.from_numpy(loss_picture(result.curves)).float()[None] / 255
-        return io.NodeOutput(trained, str(saved), curve, ui=ui.PreviewImage(curve, cls=cls))
+        return io.NodeOutput(
+            trained, str(saved), curve, trained_clip if settings.text_encoder else clip, ui=ui.PreviewImage(curve, cls=cls)
+        )
 
 
 @dataclass(frozen=True)
@@ -366,6 +380,7 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
     """Encode with ComfyUI, train on a private U-Net with ComfyUI's models out of the way; also the base model's hash."""
     settings, model = run.settings, run.model
     device = comfy.model_management.get_torch_device()
+    dtype = training.compute_dtype(settings.precision, device)
     progress = host.progress(settings.steps)
     progress.update(0)
     data = build_training_set(
@@ -375,16 +390,18 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
         run.background_weight,
         settings.captions,
         settings.flip,
+        _tokenizer(run),
     )
     crafting = _crafting(run, data)
-    asked = host.encode_text(run.clip, [*_preview_prompts(run.subject), ""])
+    words = [*_preview_prompts(run.subject), ""]
+    asked = host.encode_text(run.clip, words)
+    encoders = clip_export.export_text_encoders(run.clip, dtype, NODE) if settings.text_encoder else None
     comfy.model_management.unload_all_models()
-    unet = host.export_unet(model, training.compute_dtype(settings.precision, device))
-    size = (
-        training.lora_parameters(unet, settings.rank, settings.block_names, settings.convolutions)
-        * lora.SAVE_DTYPES[file_precision].itemsize
-    )
-    lora.require_space(path.parent, size)
+    unet = host.export_unet(model, dtype)
+    numbers = training.lora_parameters(unet, settings.rank, settings.block_names, settings.convolutions)
+    if encoders is not None:
+        numbers += text_lora_parameters(encoders, settings.rank)
+    lora.require_space(path.parent, numbers * lora.SAVE_DTYPES[file_precision].itemsize)
     class_images = _class_images(run, training.model_digest(unet)) if settings.prior == "images" else None
     comfy.model_management.unload_all_models()
     base_hash = lora.base_model_hash(unet)
@@ -394,17 +411,20 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
         nonlocal told
         preview = None
         if run.preview_every and step.number % run.preview_every == 0:
-            preview = _preview(run, step, *asked, size=8 * data.latents.shape[-1])
+            now = asked if step.embed is None else step.embed(clip_export.tokenize(run.clip, words, NODE))
+            preview = _preview(run, step, *now, size=8 * data.latents.shape[-1])
         if time.monotonic() - told > 1 or step.number == step.total:
             told = time.monotonic()
             run.say(progress_text(step))
         progress.update(step.number, preview)
 
     try:
-        result = training.train_lora(unet, data, settings, on_step, device, class_images=class_images, crafting=crafting, states=states)
+        result = training.train_lora(
+            unet, data, settings, on_step, device, class_images=class_images, crafting=crafting, states=states, encoders=encoders
+        )
         return result, base_hash
     finally:
-        del unet
+        del unet, encoders
         comfy.model_management.soft_empty_cache()
 
 
@@ -420,6 +440,11 @@ def lora_path(name: str) -> Path:
     return path
 
 
+def _tokenizer(run: Run) -> Tokenizer | None:
+    """For text encoders that learn, else None."""
+    return (lambda prompts: clip_export.tokenize(run.clip, prompts, NODE)) if run.settings.text_encoder else None
+
+
 def _crafting(run: Run, data: TrainingSet) -> CraftingSet | None:
     settings = run.settings
     if settings.prior != "distill" and not settings.crafting_weight:
@@ -431,6 +456,7 @@ def _crafting(run: Run, data: TrainingSet) -> CraftingSet | None:
         lambda text: host.count_tokens(run.clip, text),
         (height, width) if settings.crafting_mask else None,
         settings.flip,
+        _tokenizer(run),
     )
 
 
@@ -453,6 +479,7 @@ def _class_images(run: Run, digest: str) -> TrainingSet:
         images,
         lambda prompts: host.encode_text(run.clip, prompts),
         lambda pictures: host.encode_images(run.model, run.vae, pictures),
+        _tokenizer(run),
     )
 
 

@@ -150,12 +150,12 @@ def test_models_that_are_not_sdxl_are_refused(tmp_path: Path) -> None:
         diffusers_host.load_pipeline(tmp_path / "broken.safetensors")
 
 
-def test_a_velocity_model_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_predicts_neither_noise_nor_velocity_is_refused(tmp_path: Path) -> None:
     copy = tmp_path / "velocity"
     shutil.copytree(mini.path(), copy)
     config = copy / "scheduler" / "scheduler_config.json"
-    config.write_text(config.read_text().replace('"epsilon"', '"v_prediction"'))
-    with pytest.raises(FaceExprError, match="predicts v_prediction"):
+    config.write_text(config.read_text().replace('"epsilon"', '"sample"'))
+    with pytest.raises(FaceExprError, match="predicts sample"):
         diffusers_host.load_pipeline(copy)
 
 

@@ -148,6 +148,29 @@ def test_the_exported_u_net_has_the_models_patches_and_leaves_the_model_alone(co
     assert torch.equal(again[name], weight)
 
 
+def test_weights_are_exported_from_a_model_in_dynamic_vram(comfyui, monkeypatch) -> None:
+    """ComfyUI's own patcher for it, on a CPU, where there is no page-locked memory to manage. ComfyUI 0.12 and later."""
+    patchers = importlib.import_module("comfy.model_patcher")
+    if not hasattr(patchers, "ModelPatcherDynamic"):
+        pytest.skip("this ComfyUI has no dynamic VRAM")
+    no_memory = SimpleNamespace(size=0, truncate=lambda *args, **kwargs: None)
+    monkeypatch.setattr(patchers.comfy_aimdo.host_buffer, "HostBuffer", lambda *args: no_memory)
+
+    # its own `__new__` gives a plain patcher on a CPU
+    on_cpu = type("OnCpu", (patchers.ModelPatcherDynamic,), {"__new__": lambda cls, *args, **kwargs: object.__new__(cls)})
+    with torch.inference_mode():
+        plain = comfyui.host.load_mini()[0]
+        names = importlib.import_module("comfy.utils").unet_to_diffusers(plain.model.model_config.unet_config)
+        before = {key: value.clone() for key, value in plain.model.state_dict().items()}
+        dynamic = on_cpu(plain.model, plain.load_device, plain.offload_device).clone()
+        dynamic.add_patches({key: (torch.ones_like(value),) for key, value in before.items() if key.endswith("weight")}, 0.25)
+        exported = comfyui.host.export_unet(dynamic).state_dict()
+    assert dynamic.is_dynamic()
+    for name, value in exported.items():
+        expected = before[f"diffusion_model.{names[name]}"] + (0.25 if name.endswith("weight") else 0)
+        assert torch.allclose(value, expected, atol=1e-5), name
+
+
 def test_gradients_flow_through_the_exported_u_net_inside_a_node(comfyui) -> None:
     with torch.inference_mode():
         unet = comfyui.host.export_unet(comfyui.model)

@@ -120,10 +120,8 @@ def test_warm_up_belongs_to_the_schedules_that_have_one(photos: Path) -> None:
 
 
 VALUES = {
-    "text_encoder_lr": "1e-6",
     "optimizer": "prodigy",
     "image_interpolation_mode": "bilinear",
-    "adam_weight_decay_text_encoder": "0.5",
 }
 
 
@@ -313,6 +311,7 @@ def test_two_processes_of_accelerate_run_the_papers_command_as_one_with_twice_th
     prior = ["--with_prior_preservation", "--class_prompt=a photo of a woman", "--num_class_images=2"]
     validation = ["--validation_prompt=a photo of ohwx woman", "--num_validation_images=1", "--validation_epochs=1"]
     several = [*command(photos, *prior, *validation), f"--class_data_dir={folder / 'class'}", "--output_kohya_format"]
+    several += ["--train_text_encoder", "--text_encoder_lr=1e-3"]
     several = [*without(several, "gradient_accumulation_steps"), "--gradient_accumulation_steps=1", "--device=cpu"]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -334,7 +333,11 @@ def test_two_processes_of_accelerate_run_the_papers_command_as_one_with_twice_th
     (state, told), (again, told_again) = read_lora(saved[0]), read_lora(folder / "one" / "pytorch_lora_weights.safetensors")
     losses, losses_again = (json.loads(metadata["faceexpr.losses"]) for metadata in (told, told_again))
     assert len(losses) == 2 and losses == pytest.approx(losses_again, rel=1e-4)
-    assert state.keys() == again.keys()
+    assert state.keys() == again.keys() and sum("lora_te" in key for key in state) == 3 * 20
+    # half precision's steps are coarser than what the order of sums does to Adam's first ones, but for gradients near 0
+    reading = [key for key in state if "lora_te" in key and key.endswith("up.weight")]
+    near = [(state[key].float() - again[key].float()).abs() < 1e-4 for key in reading]
+    assert sum(int(one.sum()) for one in near) > 0.95 * sum(one.numel() for one in near)
     assert told["ss_base_model_version"] == "faceexpr_mini" and told["faceexpr.base_model_hash"] == told_again["faceexpr.base_model_hash"]
     lora = load(saved[0])
     assert (lora.spelling, lora.family(), len(lora.layers)) == ("kohya", "FaceExpr Mini", len(state) // 3)

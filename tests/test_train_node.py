@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from comfy_process import ComfyError, ComfyInterrupted, ComfyProcess, Graph, Progress, copy_subject
@@ -52,10 +53,15 @@ def losses(path: Path) -> list[float]:
     return json.loads(read_lora(path)[1]["faceexpr.losses"])
 
 
-def test_node_and_command_line_give_the_same_losses_and_lora(comfy: ComfyProcess, folder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reading", [False, True], ids=["unet", "and text encoders"])
+def test_node_and_command_line_give_the_same_losses_and_lora(comfy: ComfyProcess, folder: str, tmp_path: Path, reading: bool) -> None:
     wishes: dict[str, Any] = {**SETTINGS, "preset": "default", "prior": "distill", "crafting_weight": 0.05}
-    comfy.run(graph(folder, lora_name="parity/node", file_precision="fp32", **wishes))
+    rate = "text_encoder_learning_rate=1e-3" if reading else ""
+    name = f"parity_{reading}"
+    look = 3 if reading else 0
+    comfy.run(graph(folder, lora_name=name, file_precision="fp32", **wishes, more=rate, train_text_encoder=reading, preview_every=look))
     arguments = [f"--{name}={value}" for name, value in wishes.items()]
+    arguments += ["--train_text_encoder", f"--{rate}", f"--preview_every={look}"] if reading else []
     paths = [f"--photos={mini.subject_path()}", f"--output={tmp_path / 'command.safetensors'}"]
     words = ["--model=mini", "--trigger=ohwx", "--class_word=woman", "--resolution=64", "--file_precision=fp32", "--device=cpu"]
     command = [sys.executable, "-m", "faceexpr_core.cli", "train", *words, *paths, *arguments]
@@ -63,11 +69,16 @@ def test_node_and_command_line_give_the_same_losses_and_lora(comfy: ComfyProcess
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "command.safetensors")
 
-    node, line = comfy.lora_dir / "parity" / "node.safetensors", tmp_path / "command.safetensors"
+    node, line = comfy.lora_dir / f"{name}.safetensors", tmp_path / "command.safetensors"
     assert len(losses(node)) == 3
     assert losses(line) == pytest.approx(losses(node), rel=1e-3)
     (first, told), (second, told_again) = read_lora(node), read_lora(line)
-    assert first.keys() == second.keys()
+    assert first.keys() == second.keys() and sum("lora_te" in key for key in first) == (3 * 20 if reading else 0)
+    if reading:
+        assert max(float(value.abs().max()) for key, value in first.items() if "lora_te" in key and key.endswith("up.weight")) > 1e-3
+        sheets = comfy.output_dir / "faceexpr" / "previews" / f"{name}_step000003.png", tmp_path / "command_previews" / "step000003.png"
+        drawn, drawn_again = (np.asarray(Image.open(sheet)).astype(int) for sheet in sheets)
+        assert drawn.shape == (128, 128, 3) and abs(drawn - drawn_again).mean() < 2
     downs = [key for key in first if key.endswith("lora_down.weight")]
     assert max(float((first[key] - second[key]).abs().max()) for key in downs) < 1e-3
     assert {**told, "ss_output_name": "", "modelspec.title": "", "faceexpr.losses": ""} == {
@@ -247,7 +258,13 @@ def test_the_model_that_comes_in_is_left_alone_and_the_one_that_leaves_has_the_l
         before = {key: value.clone() for key, value in model.model.state_dict().items()}
         wishes = {**PLAIN, **SETTINGS, "steps": 2, "lora_name": "direct", "preview_every": 0}
         result = node.TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=person, **wishes)
-        trained, path, curve = result.result
+        trained, path, curve, same_clip = result.result
+        assert same_clip is clip
+        wishes |= {"lora_name": "reading", "train_text_encoder": True}
+        read = node.TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=person, **wishes).result
+        assert len(read[3].patcher.patches) == 20 and len(read[0].patches) == len(trained.patches) and not clip.patcher.patches
+        words = [host.encode_text(one, ["a photo of ohwx woman"])[0] for one in (clip, read[3])]
+        assert 1e-6 < float((words[0] - words[1]).abs().max()) < 1
         difference = [
             float((after - plain).abs().max())
             for after, plain in zip(host.export_unet(trained).parameters(), host.export_unet(model).parameters(), strict=True)

@@ -1,5 +1,6 @@
 """Custom nodes that only the tests' ComfyUI has: models of other families, small and untrained."""
 
+import comfy.ldm.flux.model
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -43,6 +44,8 @@ FLUX_TRANSFORMER = {
     "guidance_embed": True,
     "dtype": torch.float32,
 }
+if "txt_ids_dims" in comfy.ldm.flux.model.FluxParams.__dataclass_fields__:  # newer ComfyUI
+    FLUX_TRANSFORMER["txt_ids_dims"] = []
 
 
 class TinyModel(io.ComfyNode):
