@@ -3,7 +3,7 @@
     python -m benchmarks.fusion_cost --arms cross_attention:layers=all/decoder skip
     python -m benchmarks.fusion_cost --model sd_xl_base_1.0.safetensors --side 1024 --device cuda
 
-Ways: plain sampling; strength 0; cached (features made before); made (twins drawn in the run, as a sampler does that is given none).
+Ways: plain sampling; strength 0; cached (features made before); made (in the run, as a sampler does that is given none).
 Each way is timed in turn, several times, and its quickest counts: processor time on a CPU, wall time elsewhere.
 """
 
@@ -27,10 +27,10 @@ from torch import Tensor
 from faceexpr_core import diffusers_host, text
 from faceexpr_core.diffusers_donors import Run, draw_text_donors, own_donors
 from faceexpr_core.diffusers_fusion import contexts, places_of, record
-from faceexpr_core.donors import CONTEXT_SITE, location_of, moved_regions, steps_in_window
+from faceexpr_core.donors import location_of, moved_regions, steps_in_window
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluate import CLASSES
-from faceexpr_core.fusion import FusionSettings, Grid, grid_mask, select_places
+from faceexpr_core.fusion import CONTEXT_SITE, FusionSettings, Grid, grid_mask, select_places
 
 from .arms import parse_arms
 from .tools import close, meters
@@ -43,7 +43,7 @@ MEGABYTE = 2**20
 HALF = 2
 """Bytes of a number in the bank."""
 SDXL_SIDE = 1024
-DEFAULT_ARMS = ("cross_attention:layers=all/decoder", "skip", "cross_attention_difference", "self_attention", "epsilon", "paper")
+DEFAULT_ARMS = ("cross_attention_difference:layers=all/decoder", "cross_attention:layers=all/decoder", "skip", "paper")
 
 
 # Time
@@ -152,13 +152,13 @@ def predicted_bytes(settings: FusionSettings, sigmas: Sequence[float], mask: Ten
     if settings.site == CONTEXT_SITE:
         return sum(4 * HALF * place.grid[1] * place.channels for place in chosen)
     levels = len(steps_in_window(sigmas, settings.window))
-    return levels * sum(HALF * place.channels * _numbers(settings.site, place, mask) for place in chosen)
+    return levels * sum(HALF * place.channels * _numbers(place, mask) for place in chosen)
 
 
-def _numbers(site: str, place: Place, mask: Tensor | None) -> int:
+def _numbers(place: Place, mask: Tensor | None) -> int:
     """Tokens of both twins that are kept at a place, with the mean of all where only some are."""
     every = place.grid[0] * place.grid[1]
-    if mask is None or site == "epsilon":
+    if mask is None:
         return 2 * every
     return 2 * int((grid_mask(mask, place.grid) > 0).sum()) + 1
 
@@ -209,7 +209,7 @@ def _sizes(
     ]
     for name, settings in arms.items():
         own = [
-            draw_text_donors(pipe, prompt, settings, run, moved=moved_regions(expression), keep=keep, finish=False).bank.nbytes
+            draw_text_donors(pipe, prompt, settings, run, moved=moved_regions(expression), keep=keep).bank.nbytes
             for keep in ("all", "face")
         ]
         faces = [predicted_bytes(settings, sigmas, mask) for mask in areas]

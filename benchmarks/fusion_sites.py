@@ -48,8 +48,6 @@ DEFAULT_ARMS = (
     "skip",
     "cross_attention",
     "cross_attention_difference",
-    "self_attention",
-    "epsilon",
     "paper",
     "text:intensity=1.25",
     "text:scale=1.5",
@@ -117,7 +115,7 @@ class _Drawer:
 
     def _prompt(self, arm: Arm, name: str) -> text.ExpressionPrompt:
         prompt = expression_prompt(self.run.kept.model, self.run.prompt, self.one.gender, name, arm.intensity)
-        return prompt if arm.target == "expression" else text.ExpressionPrompt(prompt.neutral, (prompt.neutral,), (1.0,))
+        return prompt if arm.target == "expression" else prompt.at_rest()
 
     def _fusion(self, arm: Arm, wanted: Wanted | None, name: str) -> Fusion | None:
         if wanted is None or arm.fusion is None:

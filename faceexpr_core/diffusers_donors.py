@@ -15,7 +15,7 @@ from torch import Tensor
 from . import diffusers_host, fusion, text
 from .diffusers_fusion import Fusion, contexts, places_of, record
 from .donor_faces import PhotoCrops, Picture
-from .donors import CONTEXT_SITE, Donors, Which, donor_notes, photo_donors, steps_in_window, text_donors
+from .donors import Donors, Which, donor_notes, own_features, photo_donors, recorder_for, text_donors
 from .features import Recorder
 from .fusion_settings import FusionSettings
 
@@ -127,23 +127,21 @@ def draw_text_donors(
     settings: FusionSettings,
     run: Run,
     *,
-    start: Tensor | None = None,
     moved: Sequence[str] = (),
     model: str = "",
     expression: str = "",
     folders: Iterable[str | os.PathLike[str]] = (),
     keep: str = "face",
-    finish: bool = True,
+    levels: int | None = None,
     on_call: Callable[[], None] | None = None,
 ) -> Donors:
-    """Features of text twins (`donors.text_donors`) by the base model, for what `generate` draws with the same run.
+    """Features of text twins (`donors.text_donors`) by the base model, for what `generate` draws with the same run, from its first noise.
 
-    `start` [1, 4, h, w] takes the place of the first picture's noise. `model` and `expression` are names to note in the bank.
+    `model` and `expression` are names to note in the bank; `keep` and `levels` as in `donors.recorder_for`.
     """
     sigmas = run.schedule(pipe)
-    if start is None:
-        start = diffusers_host.first_latents(run.seed, 1, run.width, run.height, sigmas[0])
-    recorder = _recorder(settings, sigmas, keep)
+    start = diffusers_host.first_latents(run.seed, 1, run.width, run.height, sigmas[0])
+    recorder = recorder_for(settings, sigmas, keep, levels)
     with without_loras(pipe), torch.no_grad():
         host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)
         return text_donors(
@@ -151,11 +149,9 @@ def draw_text_donors(
             recorder,
             start.to(pipe.device),
             sigmas,
-            settings.window,
             moved=moved,
             notes=_notes(prompt, run, source="text", width=run.width, height=run.height, model=model, expression=expression),
             folders=folders,
-            finish=finish,
         )
 
 
@@ -172,10 +168,11 @@ def draw_photo_donors(
     expression: str = "",
     folders: Iterable[str | os.PathLike[str]] = (),
     keep: str = "face",
+    levels: int | None = None,
     on_call: Callable[[], None] | None = None,
 ) -> Donors:
     """Features of a photograph (`donors.photo_donors`) by the base model; the crops' side is the donor's size, the seed its one noise."""
-    recorder = _recorder(settings, run.schedule(pipe), keep)
+    recorder = recorder_for(settings, run.schedule(pipe), keep, levels)
     side = crops.photo.shape[0]
     noise = torch.randn(1, 4, side // 8, side // 8, generator=torch.Generator().manual_seed(run.seed))
     with without_loras(pipe), torch.no_grad():
@@ -203,22 +200,19 @@ def own_donors(
     folders: Iterable[str | os.PathLike[str]] = (),
     on_call: Callable[[], None] | None = None,
 ) -> tuple[list[Fusion], list[str]]:
-    """What `generate` fuses when it is given no features: text twins from each picture's own noise, and what there is to tell of them."""
-    starts = diffusers_host.first_latents(run.seed, count, run.width, run.height, run.schedule(pipe)[0]).split(1)
-    drawn = [
-        draw_text_donors(pipe, prompt, settings, run, start=start, moved=moved, folders=folders, finish=False, on_call=on_call)
-        for start in starts
-    ]
-    fusions = [Fusion(one.bank, settings, one.bank.mask, one.bank.regions, picture) for picture, one in enumerate(drawn)]
-    return fusions, [one.report for one in drawn]
-
-
-def _recorder(settings: FusionSettings, sigmas: Sequence[float], keep: str) -> Recorder:
-    if settings.site == CONTEXT_SITE:
-        return Recorder(settings.site)
-    if settings.mode == "paper":
-        keep = "all"  # the printed formula adds up position by position
-    return Recorder(settings.site, tuple(sigmas[index] for index in steps_in_window(sigmas, settings.window)), keep=keep)
+    """What `generate` fuses when it is given no features: those of words, for each picture's own noise (`donors.own_features`), and
+    what there is to tell of them."""
+    sigmas = run.schedule(pipe)
+    notes = _notes(prompt, run, source="text", width=run.width, height=run.height, model="", expression="")
+    fusions, reports = [], []
+    for picture, start in enumerate(diffusers_host.first_latents(run.seed, count, run.width, run.height, sigmas[0]).split(1)):
+        recorder = recorder_for(settings, sigmas)
+        with without_loras(pipe), torch.no_grad():
+            host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)
+            bank, report = own_features(host, recorder, start.to(pipe.device), sigmas, moved=moved, notes=notes, folders=folders)
+        fusions.append(Fusion(bank, settings, bank.mask, bank.regions, picture))
+        reports.append(report)
+    return fusions, reports
 
 
 def _notes(prompt: text.ExpressionPrompt, run: Run, **known: Any) -> dict[str, str]:

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from . import fusion
-from .errors import FaceExprError
-from .feature_bank import FeatureBank
+from .feature_bank import FeatureBank, fused_places
 from .fusion import Donor, FusionSettings, Grid, Target
 
 if TYPE_CHECKING:
@@ -63,8 +62,6 @@ class Fusion:
 
 def places_of(unet: UNet2DConditionModel, site: str) -> tuple[str, ...]:
     """Every place of the U-Net where the site may be recorded and changed, in ComfyUI's numbering of blocks."""
-    if site == "epsilon":
-        return (fusion.EPSILON_PLACE,)
     if site == "skip":
         return tuple(f"input.{number}" for number in range(_skips(unet)))
     return tuple(transformer_blocks(unet))
@@ -103,7 +100,7 @@ Act = Callable[[str, Tensor, Grid, Tensor], Tensor]
 
 @contextmanager
 def _hooks(unet: UNet2DConditionModel, site: str, places: Iterable[str], act: Act) -> Iterator[None]:
-    """Call `act` with what passes at the places: skips where the decoder takes them, outputs of attention, the U-Net's own output.
+    """Call `act` with what passes at the places: skips where the decoder takes them, or outputs of cross-attention.
 
     `inputs` are the tokens that the attention was given (elsewhere `x` itself).
     """
@@ -135,18 +132,9 @@ def _hooks(unet: UNet2DConditionModel, site: str, places: Iterable[str], act: Ac
 
         return hook
 
-    def prediction(module: Any, arguments: tuple[Any, ...], output: Any) -> Any:
-        x = output[0]
-        changed = act(fusion.EPSILON_PLACE, x, (x.shape[2], x.shape[3]), x)
-        if changed is x:
-            return output
-        return (changed,) if isinstance(output, tuple) else type(output)(sample=changed)
-
     last = _skips(unet) - 1
     try:
-        if site == "epsilon":
-            handles.append(unet.register_forward_hook(prediction))
-        elif site == "skip":
+        if site == "skip":
             number = 0
             for block in unet.up_blocks:
                 handles.append(block.register_forward_pre_hook(skips(number), with_kwargs=True))
@@ -156,8 +144,7 @@ def _hooks(unet: UNet2DConditionModel, site: str, places: Iterable[str], act: Ac
                 handles.append(transformer.register_forward_pre_hook(note_grid(name), with_kwargs=True))
             for place, block in transformer_blocks(unet).items():
                 if place in chosen:
-                    part = block.attn1 if site == "self_attention" else block.attn2
-                    handles.append(part.register_forward_hook(attention(place), with_kwargs=True))
+                    handles.append(block.attn2.register_forward_hook(attention(place), with_kwargs=True))
         yield
     finally:
         for handle in handles:
@@ -169,13 +156,13 @@ def _hooks(unet: UNet2DConditionModel, site: str, places: Iterable[str], act: Ac
 
 @contextmanager
 def record(unet: UNet2DConditionModel, site: str, places: Iterable[str], add: Add) -> Iterator[None]:
-    """Give `add` what passes at the places of a site at every call of the U-Net (for `self_attention` the tokens that go into it).
+    """Give `add` what passes at the places of a site at every call of the U-Net.
 
     The site `cross_attention_difference` has nothing that passes: see `contexts`.
     """
 
     def act(place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
-        add(place, inputs if site == "self_attention" else x, grid)
+        add(place, x, grid)
         return x
 
     with _hooks(unet, site, places, act):
@@ -210,18 +197,12 @@ def apply_fusion(
     Yields what there is to tell the user, which fills while the U-Net runs. Several may be applied at once. At strength 0 nothing is
     hooked. Raises FaceExprError where bank, settings and U-Net do not belong together.
     """
-    if settings.site != bank.site:
-        raise FaceExprError(f"the features were recorded at {bank.site}; they cannot be fused at {settings.site}. Extract them there.")
-    places = fusion.select_places(bank.site, settings.layers, bank.places())
-    if unknown := sorted(set(places) - set(places_of(unet, bank.site))):
-        raise FaceExprError(
-            f"this model has no place {unknown[0]}; the features come from another kind of model. Extract them with this one."
-        )
+    places = fused_places(bank, settings, places_of(unet, bank.site))
     injection = _Injection(unet, bank, settings, rows, mask, regions, picture)
     if settings.strength == 0:
         yield injection.told
         return
-    act = {"cross_attention_difference": injection.add_context, "self_attention": injection.attend}.get(bank.site, injection.fuse)
+    act = injection.add_context if bank.site == fusion.CONTEXT_SITE else injection.fuse
     with _hooks(unet, bank.site, places, act):
         yield injection.told
 
@@ -256,7 +237,7 @@ class _Injection:
         """Another text's cross-attention on the target's own queries."""
         weight = self._weight(place)
         context = self.bank.context(place) if weight else None
-        if context is None or (torch.equal(context.keys_e, context.keys_n) and torch.equal(context.values_e, context.values_n)):
+        if context is None or context.equal:
             return x
         attention = self._blocks[place].attn2
         keys_e, values_e, keys_n, values_n = (part.to(x.device) for part in context)
@@ -265,25 +246,6 @@ class _Injection:
             difference = fusion.context_difference(attention.to_q(inputs[rows]), keys_e, values_e, keys_n, values_n, attention.heads)
             projected = attention.to_out[0](difference) - attention.to_out[0](torch.zeros_like(difference[:1, :1]))
             return fusion.add_change(part, projected, self._target(grid), self.settings, weight, self.mask)
-
-        return self._change(x, change)
-
-    def attend(self, place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
-        """What the donor's tokens, seen beside the target's own, add to its self-attention."""
-        weight = self._weight(place)
-        donor = self._donor(place) if weight else None
-        if donor is None or (donor.neutral is not None and torch.equal(donor.neutral, donor.expression)):
-            return x
-        attention, seen = self._blocks[place].attn1, donor.expression.to(inputs)
-        mask = None if self.mask is None else fusion.grid_mask(self.mask.to(x.device), grid)
-
-        def change(part: Tensor, rows: list[int]) -> Tensor:
-            tokens = inputs[rows]
-            own = attention.to_q(tokens), attention.to_k(tokens), attention.to_v(tokens)
-            keys, values = attention.to_k(seen), attention.to_v(seen)
-            beside = fusion.attend_beside(*own, keys, values, attention.heads, weight, mask)
-            alone = fusion.attend_beside(*own, keys[:, :0], values[:, :0], attention.heads, weight)
-            return part + (attention.to_out[0](beside) - attention.to_out[0](alone))
 
         return self._change(x, change)
 
@@ -302,18 +264,10 @@ class _Injection:
         """lambda_eff w(sigma)."""
         if not self.rows.of(self.picture):
             return 0.0
-        return fusion.guidance_weight(self.settings.strength_at(place), self.rows.cfg) * self._window()
-
-    def _window(self) -> float:
-        sigma, schedule = self.rows.sigma, self.rows.schedule
-        weight = fusion.window_weight(sigma, *self._range)
-        if weight or not schedule:
-            return weight
-        chosen = [schedule[index] for index in fusion.window_sigmas(schedule, *self._range)]
-        if len(chosen) != 1 or fusion.window_weight(chosen[0], *self._range):
-            return 0.0
-        self.told.add(f"no step of this schedule lies in the window; the nearest, sigma {chosen[0]:.3g}, is used")
-        return float(abs(sigma - chosen[0]) <= 1e-4 * chosen[0])
+        weight, told = fusion.step_weight(self.rows.sigma, self.rows.schedule, *self._range)
+        if told:
+            self.told.add(told)
+        return fusion.guidance_weight(self.settings.strength_at(place), self.rows.cfg) * weight
 
     def _donor(self, place: str) -> Donor | None:
         donor = self.bank.donor(place, self.rows.sigma)

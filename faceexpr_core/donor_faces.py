@@ -69,10 +69,10 @@ def crop_photos(photo: Picture, neutral: Picture | None, side: int, detector: Fa
 
     Raises FaceExprError where a photo shows no face.
     """
-    from .subject import _square_around
+    from .faces import square_around
 
     face = _largest_face(photo, detector, "the photo")
-    left, top, cut = _square_around(face, face.size * _FACE_SHARE, *photo.shape[:2])
+    left, top, cut = square_around(face, face.size * _FACE_SHARE, *photo.shape[:2])
     crop, placed = crop_resized(photo, left, top, cut, side), face.moved(side / cut, left, top)
     if neutral is None:
         return PhotoCrops(crop, None, placed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .errors import FaceExprError
 from .expressions import NONE, names
-from .fusion_settings import MODES, SITES, FusionSettings
+from .fusion_settings import MODES, SITES, default_levels, default_site
 from .generate import PROMPT, add_expression_arguments, add_run_arguments, fusion_settings, moved_by, open_pipeline, save_picture, terms_of
 
 if TYPE_CHECKING:
@@ -46,12 +46,19 @@ def add_extract_command(subparsers: argparse._SubParsersAction[argparse.Argument
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
     add_run_arguments(parser)
     parser.add_argument("--sigmas", type=float, nargs="+", help="the sampler's noise levels, falling, in place of --steps")
-    parser.add_argument("--site", choices=SITES, default=FusionSettings().site, help="where in the U-Net to record")
+    parser.add_argument(
+        "--site", choices=SITES, help=f"where in the U-Net to record (default: {default_site(False)}; for a photo {default_site(True)})"
+    )
     parser.add_argument("--mode", choices=MODES, default="twin", help="paper: the published places and window")
     parser.add_argument("--layers", help="all, decoder or encoder; for the site skip: 1, 2, 3, 2+3 or all")
     parser.add_argument("--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="noise levels, as shares of the schedule (0 to 1)")
     parser.add_argument(
         "--tokens", choices=("face", "all"), default="face", help="what to keep of each map: where the expression acts, or all"
+    )
+    parser.add_argument(
+        "--levels",
+        type=int,
+        help=f"how many noise levels to keep at most: fewer need less memory (default: all; of a photo {default_levels(True)})",
     )
     parser.set_defaults(func=run)
 
@@ -66,11 +73,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.steps < 1:
         raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")
+    if arguments.levels is not None and arguments.levels < 1:
+        raise FaceExprError(f"--levels {arguments.levels}: at least 1 is needed.")
     if arguments.neutral_photo is not None and arguments.photo is None:
         raise FaceExprError("--neutral_photo was given without --photo. Give the photo with the expression too.")
     diffusers_host.check_size(arguments.width or 8, arguments.height or 8)
     terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
-    site = None if arguments.mode == "paper" and arguments.site == FusionSettings().site else arguments.site
+    site = arguments.site or (None if arguments.mode == "paper" else default_site(arguments.photo is not None))
     settings = fusion_settings(site, arguments.mode, layers=arguments.layers, window=arguments.window)
     photo, neutral_photo = (None if path is None else _read(path) for path in (arguments.photo, arguments.neutral_photo))
 
@@ -96,6 +105,7 @@ def run(arguments: argparse.Namespace) -> None:
         model=Path(arguments.model).name,
         expression=arguments.expression,
         keep=arguments.tokens,
+        levels=default_levels(arguments.photo is not None) if arguments.levels is None else arguments.levels,
         on_call=_show_calls(),
     )
     if photo is None:
@@ -119,8 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(picture)
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    levels = f", {len(made.bank.sigmas)} noise levels" if made.bank.sigmas else ""
-    print(f"faceexpr: {made.bank.site}{levels}, {made.bank.nbytes / 2**20:.1f} MB; {made.report}", file=sys.stderr)
+    print(f"faceexpr: {donors.describe(made)}", file=sys.stderr)
 
 
 def _schedule(sigmas: list[float] | None) -> tuple[float, ...]:

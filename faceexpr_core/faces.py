@@ -204,6 +204,15 @@ def region_mask(
     return np.clip(soft, 0.0, 1.0)
 
 
+def square_around(face: Face, side: float, height: int, width: int) -> tuple[int, int, int]:
+    """Left, top and side of a square around the face's centre, made smaller and shifted until it lies inside the picture."""
+    whole = max(1, min(round(side), height, width))
+    x, y = face.centre
+    left = min(max(0, round(x - whole / 2)), width - whole)
+    top = min(max(0, round(y - whole / 2)), height - whole)
+    return left, top, whole
+
+
 def face_mask(face: Face, height: int, width: int) -> NDArray[np.float32]:
     """Mask float32 [height, width] in 0..1 of the face's oval, a little enlarged and with a soft edge."""
     return region_mask(face, height, width, "face", dilate=0.06, feather=0.03)

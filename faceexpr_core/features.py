@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from .errors import FaceExprError
-from .feature_bank import BANK_MODES, SIGMA_TOLERANCE, Context, FeatureBank, parse_key
+from .feature_bank import BANK_MODES, SIGMA_TOLERANCE, Context, FeatureBank, fused_places, parse_key
 from .files import write_new
+from .fusion_settings import SITES
 from .grids import Grid, grid_mask, grid_of
 
-__all__ = ["BANK_MODES", "SIGMA_TOLERANCE", "Context", "FeatureBank", "Recorder", "load_bank", "save_bank"]
+__all__ = ["BANK_MODES", "SIGMA_TOLERANCE", "Context", "FeatureBank", "Recorder", "fused_places", "load_bank", "save_bank"]
 
 FORMAT = "faceexpr expression features"
 VERSION = "1"
@@ -26,13 +27,16 @@ class Recorder:
 
     `sigmas`: those at which will be recorded, falling. `latent`: (h, w) of the donor's latents, by which tokens [B, N, C] find their grid.
     `keep`: `all`, or `face` to keep only tokens where the mask is above 0 (all while there is no mask); `focus` tells the mask, best
-    before recording, at the latest before `bank`.
+    before recording, at the latest before `bank`. `sparse`: the sigmas are not all that will be asked for (`FeatureBank.sparse`).
     """
 
-    def __init__(self, site: str, sigmas: tuple[float, ...] = (), latent: Grid | None = None, keep: str = "all") -> None:
+    def __init__(
+        self, site: str, sigmas: tuple[float, ...] = (), latent: Grid | None = None, keep: str = "all", sparse: bool = False
+    ) -> None:
         if keep not in ("all", "face"):
             raise FaceExprError(f"'{keep}' is no choice of tokens; it must be one of: all, face.")
         self.site, self.sigmas, self.latent, self.keep = site, tuple(sigmas), latent, keep
+        self.sparse = sparse
         self.mask: Tensor | None = None
         self._tokens: dict[str, Tensor] = {}
         self._grids: dict[str, Grid] = {}
@@ -41,8 +45,8 @@ class Recorder:
     def add(self, place: str, index: int | None, which: str, tensor: Tensor, grid: Grid | None = None) -> None:
         """Keep one row's features: `which` is `n` or `e`, `index` counts `sigmas`.
 
-        Tokens [1, N, C] (their grid is given or found from `latent`) or maps [1, C, h, w], which become tokens unless the site is
-        `epsilon`. For `cross_attention_difference`: keys and values [1, T, C], `index` None and `which` `n:k`, `n:v`, `e:k` or `e:v`.
+        Tokens [1, N, C] (their grid is given or found from `latent`) or maps [1, C, h, w], which become tokens.
+        For `cross_attention_difference`: keys and values [1, T, C], `index` None and `which` `n:k`, `n:v`, `e:k` or `e:v`.
         """
         if tensor.shape[0] != 1:
             raise FaceExprError(f"features of {tensor.shape[0]} rows were given at {place}; a recorder takes one row.")
@@ -51,7 +55,7 @@ class Recorder:
             self._tokens[key] = _half(tensor)
             return
         self._grids[place] = self._grid(tensor, grid)
-        self._tokens[key] = _half(tensor.flatten(2).mT if tensor.dim() == 4 and self.site != "epsilon" else tensor)
+        self._tokens[key] = _half(tensor.flatten(2).mT if tensor.dim() == 4 else tensor)
         if self.mask is not None:
             self._crop(key)
 
@@ -71,7 +75,16 @@ class Recorder:
         mode = "twin" if "n" in kinds else "single"
         numbers = None if regions is None else regions.detach().to("cpu", torch.uint8).contiguous()
         return FeatureBank(
-            self.site, mode, self.sigmas, dict(self._tokens), dict(self._grids), self.mask, numbers, dict(notes or {}), dict(self._kept)
+            self.site,
+            mode,
+            self.sigmas,
+            dict(self._tokens),
+            dict(self._grids),
+            self.mask,
+            numbers,
+            dict(notes or {}),
+            dict(self._kept),
+            self.sparse,
         )
 
     def _grid(self, tensor: Tensor, grid: Grid | None) -> Grid:
@@ -83,7 +96,7 @@ class Recorder:
 
     def _crop(self, key: str) -> None:
         parts = parse_key(key)
-        if self.keep != "face" or self.mask is None or self.site == "epsilon" or parts["context"] or parts["which"] == "c":
+        if self.keep != "face" or self.mask is None or parts["context"] or parts["which"] == "c":
             return
         grid, tokens = self._grids[parts["place"]], self._tokens[key]
         if tokens.shape[1] != grid[0] * grid[1]:
@@ -115,6 +128,7 @@ def save_bank(bank: FeatureBank, path: Path) -> Path:
         "faceexpr.site": bank.site,
         "faceexpr.mode": bank.mode,
         "faceexpr.sigmas": json.dumps(bank.sigmas),
+        "faceexpr.sparse": json.dumps(bank.sparse),
         "faceexpr.grids": json.dumps(bank.grids),
         "faceexpr.notes": json.dumps(dict(bank.notes), ensure_ascii=False),
     }
@@ -135,7 +149,7 @@ def load_bank(path: Path) -> FeatureBank:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            _check_format(path, metadata)
+            _check_origin(path, metadata)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         mask, regions = tensors.pop("mask", None), tensors.pop("regions", None)
         kept = {_size(key): tensors.pop(key) for key in list(tensors) if key.startswith("kept:")}
@@ -149,6 +163,7 @@ def load_bank(path: Path) -> FeatureBank:
             regions,
             {str(name): str(note) for name, note in json.loads(metadata["faceexpr.notes"]).items()},
             kept,
+            json.loads(metadata.get("faceexpr.sparse", "false")) is True,
         )
     except FaceExprError:
         raise
@@ -156,11 +171,16 @@ def load_bank(path: Path) -> FeatureBank:
         raise FaceExprError(f"{path} cannot be read as expression features ({reason}); extract and save them again.") from reason
 
 
-def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+def _check_origin(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("faceexpr.format") != FORMAT:
         raise FaceExprError(f"{path} holds no expression features. Choose a file that Save Features or `faceexpr extract` wrote.")
     if metadata.get("faceexpr.version") != VERSION:
         raise FaceExprError(f"{path} was written by a newer FaceExpr (format {metadata.get('faceexpr.version')}); update FaceExpr.")
+    if (site := metadata.get("faceexpr.site")) not in SITES:
+        raise FaceExprError(
+            f"{path} was recorded at the site {site}, which this FaceExpr does not have. Extract the features again, at one of: "
+            f"{', '.join(SITES)}."
+        )
 
 
 def _size(key: str) -> Grid:

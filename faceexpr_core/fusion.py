@@ -22,19 +22,21 @@ import torch
 from torch import Tensor
 
 from .errors import FaceExprError
-from .fusion_attention import attend_beside, context_difference
+from .fusion_attention import context_difference
 from .fusion_formulas import adain, carry, limit, match, published
 from .fusion_settings import (
-    EPSILON_PLACE,
+    CONTEXT_SITE,
     MODES,
     SITES,
     FusionSettings,
+    default_site,
     guidance_weight,
     paper_settings,
     region_ids,
     select_places,
     sigma_at,
     site_settings,
+    step_weight,
     window_range,
     window_sigmas,
     window_weight,
@@ -42,7 +44,7 @@ from .fusion_settings import (
 from .grids import Grid, grid_mask, grid_of, grid_regions, resize
 
 __all__ = [
-    "EPSILON_PLACE",
+    "CONTEXT_SITE",
     "MODES",
     "SITES",
     "Donor",
@@ -51,9 +53,9 @@ __all__ = [
     "Target",
     "adain",
     "add_change",
-    "attend_beside",
     "carry",
     "context_difference",
+    "default_site",
     "fuse",
     "grid_mask",
     "grid_of",
@@ -67,6 +69,7 @@ __all__ = [
     "select_places",
     "sigma_at",
     "site_settings",
+    "step_weight",
     "window_range",
     "window_sigmas",
     "window_weight",
@@ -109,9 +112,9 @@ def fuse(x: Tensor, donor: Donor, target: Target, settings: FusionSettings, weig
 
     `x`: conditional rows only. `weight` is lambda w(sigma). `mask`: float [H, W] in 0..1 of any size over the target, None for ones.
     Returns x itself when the weight is 0 or the donor's twins are equal. Mode `paper`: Y = (1 - l) X + l AdaIN(f_fus / 2 -> X) with
-    l = weight m (AdaIN takes no notice of the half). A donor without a neutral twin is fused as in mode `adain`. At the site `epsilon`,
-    whose four channels match nothing, positions correspond. `settings.regions` holds the change to those regions of the target, and a
-    twin's to those of the donor, wherever the regions are known. Raises FaceExprError when shapes do not fit.
+    l = weight m (AdaIN takes no notice of the half). A donor without a neutral twin is fused as in mode `adain`. `settings.regions`
+    holds the change to those regions of the target, and a twin's to those of the donor, wherever the regions are known. Raises
+    FaceExprError when shapes do not fit.
     """
     if weight == 0 or _twins_are_equal(donor):
         return x
@@ -123,8 +126,7 @@ def fuse(x: Tensor, donor: Donor, target: Target, settings: FusionSettings, weig
         return _as(tokens + weight * place[:, None] * change, x)
     twin = settings.mode == "twin" and donor.neutral is not None
     values = _change(donor, settings) if twin else donor.expression.float()
-    matched = settings.matching and settings.site != "epsilon"
-    if matched:
+    if settings.matching:
         keys = donor.expression if donor.neutral is None else donor.neutral
         carried, confidence = carry(
             tokens, keys, values, settings.temperature, settings.region_penalty, _to(target.regions, x), donor.regions, donor.centre
@@ -132,7 +134,7 @@ def fuse(x: Tensor, donor: Donor, target: Target, settings: FusionSettings, weig
     else:
         carried, confidence = _lay(values, donor, target.grid)
     amount = place * confidence
-    change = carried if twin else adain(carried.expand_as(tokens), tokens, place if matched else amount) - tokens
+    change = carried if twin else adain(carried.expand_as(tokens), tokens, place if settings.matching else amount) - tokens
     return _as(tokens + weight * amount[..., None] * limit(change, tokens, settings.cap), x)
 
 

@@ -15,22 +15,24 @@ from functools import cache
 from .errors import FaceExprError
 from .expressions import REGIONS
 
-SITES = ("skip", "cross_attention", "cross_attention_difference", "self_attention", "epsilon")
+CONTEXT_SITE = "cross_attention_difference"
+"""The site whose features are what two texts say, not what was seen of a face."""
+
+SITES = (CONTEXT_SITE, "cross_attention", "skip")
 MODES = ("twin", "adain", "paper")
 LAYERS = ("all", "decoder", "encoder")
 SKIP_LEVELS = ("all", "1", "2", "3", "2+3")
 
-EPSILON_PLACE = "epsilon"
-"""The one place of the site `epsilon`: the U-Net's output."""
-
-PLACE = re.compile(rf"(input|middle|output)\.\d+(\.\d+)?|{EPSILON_PLACE}")
+PLACE = re.compile(r"(input|middle|output)\.\d+(\.\d+)?")
 """Names of places, in ComfyUI's numbering of blocks."""
 
 MAX_STRENGTH = 4.0
 TIMESTEPS = 1000
 """T of SDXL's schedule."""
 
-_DEFAULT_STRENGTH = {"cross_attention": 3.0, "cross_attention_difference": 1.0, "self_attention": 1.0, "epsilon": 1.0}
+PHOTO_LEVELS = 4
+
+_DEFAULT_STRENGTH = {CONTEXT_SITE: 1.0, "cross_attention": 3.0}
 _SKIP_STRENGTH, _DEEP_SKIP_STRENGTH = 0.4, 0.8
 _PAPER_STRENGTH = 0.5
 
@@ -46,7 +48,7 @@ class FusionSettings:
     of the same position. `regions`: names of `expressions.REGIONS` to which the change is held, () for all.
     """
 
-    site: str = "cross_attention"
+    site: str = CONTEXT_SITE
     mode: str = "twin"
     strength: float = 1.0
     window: tuple[float, float] = (0.0, 0.8)
@@ -75,7 +77,8 @@ class FusionSettings:
     def strength_at(self, place: str) -> float:
         """lambda at a place: the strength times the site's default.
 
-        Ours: attention outputs 3, skips 0.8 at the deepest level and 0.4 elsewhere, other sites 1, the mode `paper` 0.5 (its l).
+        Ours: the difference of texts 1, attention outputs 3, skips 0.8 at the deepest level and 0.4 elsewhere, the mode `paper` 0.5
+        (its l).
         """
         if self.mode == "paper":
             return self.strength * _PAPER_STRENGTH
@@ -84,14 +87,32 @@ class FusionSettings:
         return self.strength * _DEFAULT_STRENGTH[self.site]
 
 
+def default_site(photo: bool) -> str:
+    """Where to fuse unless told (ours): words by their difference, a photograph by what the base model's cross-attention makes of it.
+
+    On Mini, measured on the neutral text of 6 people: `cross_attention_difference` 0.93 of expressions right and the likeness 0.776,
+    `cross_attention` 0.92 and 0.740, `skip` 0.27; the expression's own text without fusion 0.845 and 0.740. A photograph cannot be
+    put in words.
+    """
+    return "cross_attention" if photo else CONTEXT_SITE
+
+
+def default_levels(photo: bool) -> int | None:
+    """How many noise levels are recorded, None for all (ours): of a photo, whose features are large, some stand for all.
+
+    On Mini four of 16 draw nearly the same (0.4 of 255 apart, where the fusion changes 3.4) and bring as many expressions out right.
+    """
+    return PHOTO_LEVELS if photo else None
+
+
 def site_settings(site: str) -> FusionSettings:
     """What to start from at a site (ours).
 
-    For `cross_attention` the decoder alone: on an early Mini all layers did no better, and they need half as much again in memory.
+    Of attention the decoder alone: on Mini all layers did no better (0.93 and a likeness of 0.78 both ways), and cost half as much again.
     """
     if site == "skip":
         return FusionSettings(site=site, layers="2+3", cap=1.0)
-    return FusionSettings(site=site, layers="decoder" if site == "cross_attention" else "all")
+    return FusionSettings(site=site, layers="decoder")
 
 
 def paper_settings() -> FusionSettings:
@@ -166,6 +187,21 @@ def window_sigmas(sigmas: Sequence[float], sigma_low: float, sigma_high: float) 
         return inside
     low, high = math.log(max(sigma_low, _schedule()[0])), math.log(min(sigma_high, _schedule()[-1]))
     return (min(positive, key=lambda i: abs(math.log(sigmas[i]) - (low + high) / 2)),)
+
+
+def step_weight(sigma: float, schedule: Sequence[float], sigma_low: float, sigma_high: float) -> tuple[float, str]:
+    """w(sigma) at a step of a sampler that visits `schedule`, and what there is to tell of it ("" for nothing).
+
+    Where no step of the schedule has a weight in the window, the nearest one (`window_sigmas`) has 1, and that is told.
+    """
+    weight = window_weight(sigma, sigma_low, sigma_high)
+    if weight or not schedule:
+        return weight, ""
+    chosen = [schedule[index] for index in window_sigmas(schedule, sigma_low, sigma_high)]
+    if len(chosen) != 1 or window_weight(chosen[0], sigma_low, sigma_high):
+        return 0.0, ""
+    nearest = abs(sigma - chosen[0]) <= 1e-4 * chosen[0]
+    return float(nearest), f"no step of this schedule lies in the window; the nearest, sigma {chosen[0]:.3g}, is used"
 
 
 def guidance_weight(strength: float, cfg: float) -> float:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import FaceExprError
 from .expressions import NONE, names
-from .fusion_settings import MODES, SITES, FusionSettings, paper_settings, site_settings
+from .fusion_settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
+from .train_settings import PREDICTIONS
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .text import Term
 
 PROMPT = "a photo of a person"
+NEUTRAL_TEXT, EXPRESSION_TEXT = "neutral", "expression"
 
 METADATA_KEY = "faceexpr"
 """The PNG text chunk that holds a picture's settings as JSON."""
@@ -59,15 +61,24 @@ def add_generate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
     add_run_arguments(parser)
     fused = parser.add_argument_group(
         "fusion",
-        "Bring out the expression by features of the base model (Attention-Focused Fusion). Off unless one of the first two is given.",
+        "Bring out the expression by features of the base model (Attention-Focused Fusion). Off unless one of the first two is given. "
+        "With --fusion_strength alone a picture costs about a third more; at the sites cross_attention and skip, whose twins are drawn "
+        "whole, nearly three times as much.",
     )
     fused.add_argument("--features", type=Path, help="expression features that `faceexpr extract` wrote")
     fused.add_argument(
         "--fusion_strength",
         type=float,
-        help="how strongly, 0 off, 1 usual, up to 4; without --features the base model first draws each picture's expression itself",
+        help="how strongly, 0 off, 1 usual, up to 4; without --features the base model itself says what the expression is",
     )
-    fused.add_argument("--fusion_site", choices=SITES, help=f"where in the U-Net (default: {FusionSettings().site}, or the features')")
+    fused.add_argument(
+        "--fusion_text",
+        choices=(NEUTRAL_TEXT, EXPRESSION_TEXT),
+        default=NEUTRAL_TEXT,
+        help="the text of a fused picture. neutral: the expression comes by fusion alone, which keeps the person better; expression: "
+        "both say it, and it comes out stronger. With an --expression_scale other than 1 always the expression's",
+    )
+    fused.add_argument("--fusion_site", choices=SITES, help=f"where in the U-Net (default: {default_site(False)}, or the features')")
     fused.add_argument("--fusion_mode", choices=MODES, help="twin: only the change travels; adain: no neutral twin; paper: as published")
     fused.add_argument("--fusion_layers", help="all, decoder or encoder; for the site skip: 1, 2, 3, 2+3 or all")
     fused.add_argument(
@@ -91,6 +102,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg", type=float, default=5.0, help="guidance: how closely to follow the prompt")
     parser.add_argument("--width", type=int, help="pixels, a multiple of 8 (default: what the model was made for)")
     parser.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: what the model was made for)")
+    parser.add_argument(
+        "--prediction_type", choices=PREDICTIONS, default="", help="what the model predicts (default: as the checkpoint says)"
+    )
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="precision (default: float32 on cpu, else float16)")
 
@@ -117,7 +131,7 @@ def open_pipeline(arguments: argparse.Namespace) -> StableDiffusionXLPipeline:
 
     device = arguments.device or diffusers_host.best_device()
     dtype = getattr(torch, arguments.dtype or ("float32" if device == "cpu" else "float16"))
-    return diffusers_host.load_pipeline(arguments.model, dtype, device)
+    return diffusers_host.load_pipeline(arguments.model, dtype, device, arguments.prediction_type)
 
 
 def fusion_settings(
@@ -128,7 +142,7 @@ def fusion_settings(
     window: Sequence[float] | None = None,
 ) -> FusionSettings:
     """A site's or the published settings, changed by what is given. Raises FaceExprError for values out of range."""
-    base = paper_settings() if mode == "paper" and site in (None, "skip") else site_settings(site or FusionSettings().site)
+    base = paper_settings() if mode == "paper" and site in (None, "skip") else site_settings(site or default_site(photo=False))
     given: dict[str, Any] = {"mode": mode, "strength": strength, "layers": layers, "window": None if window is None else tuple(window)}
     return replace(base, **{name: value for name, value in given.items() if value is not None})
 
@@ -153,7 +167,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.fusion_site or (None if bank is None else bank.site),
         arguments.fusion_mode,
         arguments.fusion_strength,
-        arguments.fusion_layers,
+        arguments.fusion_layers or (None if bank is None else "all"),  # of those that were recorded
         arguments.fusion_window,
     )
     pipe = open_pipeline(arguments)
@@ -172,9 +186,10 @@ def run(arguments: argparse.Namespace) -> None:
             run_of = Run(arguments.seed, arguments.steps, arguments.cfg, width, height, arguments.negative)
             fusions, reports = own_donors(pipe, donor, settings, run_of, arguments.count, moved=moved)
             notes += reports
+        fused = fusions and settings.strength > 0 and arguments.expression_scale in (None, 1.0)
         pictures = diffusers_host.generate(
             pipe,
-            prompt,
+            prompt.at_rest() if fused and arguments.fusion_text == NEUTRAL_TEXT else prompt,
             negative=arguments.negative,
             seed=arguments.seed,
             count=arguments.count,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .faces import Face, region_mask
+from .faces import Face, region_mask, square_around
 from .images import crop_resized
 
 FACE_SHARE = 2.0
@@ -33,9 +33,7 @@ def small_faces(faces: list[Face], height: int, width: int, below: float) -> lis
 
 def cut_around(face: Face, height: int, width: int) -> Cut:
     """The square that is drawn again, inside the picture."""
-    side = max(1, min(round(FACE_SHARE * face.size), height, width))
-    x, y = face.centre
-    return Cut(min(max(0, round(x - side / 2)), width - side), min(max(0, round(y - side / 2)), height - side), side)
+    return Cut(*square_around(face, FACE_SHARE * face.size, height, width))
 
 
 def enlarge(picture: NDArray[np.uint8], cut: Cut, side: int) -> NDArray[np.uint8]:

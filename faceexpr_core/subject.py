@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import evaluate
 from .errors import FaceExprError
 from .expressions import EXPRESSIONS
-from .faces import Face, FaceDetector, face_mask
+from .faces import Face, FaceDetector, face_mask, square_around
 from .images import SourceImage, crop_resized, images_from_batch, likeness, read_images
 
 __all__ = [
@@ -150,7 +150,7 @@ def prepare_subject(
         photos.append(photo)
         notes = [*one.notes, *_caption_notes(one.source, settings)]
         lines[number] = (
-            f"kept     {photo.name}: face {one.face.size:.0f} px, {expression}, caption \"{photo.caption}\""
+            f'kept     {photo.name}: face {one.face.size:.0f} px, {expression}, caption "{photo.caption}"'
             f"{' (from its .txt)' if one.source.caption else ''}{''.join(f'; {note}' for note in notes)}"
         )
     side = settings.resolution
@@ -199,7 +199,7 @@ def _find_face(source: SourceImage, settings: SubjectSettings, detector: FaceDet
             return f"dropped  {source.name}: {small}"
         notes.append(small)
     height, width = source.rgb.shape[:2]
-    close_up = crop_resized(source.rgb, *_square_around(face, _FACE_MARGIN * face.size, height, width), 64)
+    close_up = crop_resized(source.rgb, *square_around(face, _FACE_MARGIN * face.size, height, width), 64)
     return _Found(source, source.rgb, face, close_up, tuple(notes))
 
 
@@ -225,7 +225,7 @@ def _near_duplicates(a: _Found, b: _Found) -> bool:
 def _cut(one: _Found, expression: str, settings: SubjectSettings) -> Photo:
     height, width = one.rgb.shape[:2]
     wanted = min(height, width) if settings.framing == "whole picture" else one.face.size * (1 + 2 * settings.padding)
-    left, top, side = _square_around(one.face, wanted, height, width)
+    left, top, side = square_around(one.face, wanted, height, width)
     scale = settings.resolution / side
     return Photo(
         name=one.source.name,
@@ -237,15 +237,6 @@ def _cut(one: _Found, expression: str, settings: SubjectSettings) -> Photo:
         crop_top_left=(round(top * scale), round(left * scale)),
         target_size=(settings.resolution, settings.resolution),
     )
-
-
-def _square_around(face: Face, side: float, height: int, width: int) -> tuple[int, int, int]:
-    """Left, top and side of a square around the face's centre, made smaller and shifted until it lies inside the picture."""
-    whole = max(1, min(round(side), height, width))
-    x, y = face.centre
-    left = min(max(0, round(x - whole / 2)), width - whole)
-    top = min(max(0, round(y - whole / 2)), height - whole)
-    return left, top, whole
 
 
 def _caption_notes(source: SourceImage, settings: SubjectSettings) -> list[str]:

@@ -47,6 +47,10 @@ class ExpressionPrompt:
     expressions: tuple[str, ...]
     weights: tuple[float, ...]
 
+    def at_rest(self) -> ExpressionPrompt:
+        """The neutral text alone: what is drawn where the expression comes by fusion."""
+        return ExpressionPrompt(self.neutral, (self.neutral,), (1.0,))
+
 
 def expression_terms(
     expression: str, intensity: float = 1.0, second: str = NONE, second_weight: float = 0.0, action_units: str = ""

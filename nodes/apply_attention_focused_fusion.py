@@ -10,8 +10,9 @@ from comfy_api.latest import io
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import REGIONS
 from ..faceexpr_core.fusion import MODES, site_settings
-from ..faceexpr_core.fusion_settings import MAX_STRENGTH, FusionSettings
+from ..faceexpr_core.fusion_settings import FusionSettings
 from . import host
+from .fusion_inputs import FEATURES, strength_input, window_inputs
 from .fusion_patches import attach_fusion
 
 NODE = "Apply Attention-Focused Fusion"
@@ -33,19 +34,12 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
             display_name=NODE,
             category="FaceExpr",
             description="Gives the MODEL the expression of the features while it draws. The person stays: only the change from neutral to "
-            "expression is carried over, part of the face to part of the face. Several may follow each other, each with its mask.",
+            "expression is carried over. Draw the neutral text after it: the features bring the expression. Several may follow each "
+            "other, each with its mask.",
             inputs=[
                 io.Model.Input("model", tooltip="The MODEL that draws the person, with the person's LoRA."),
-                io.Custom("FACEEXPR_FEATURES").Input("features", tooltip="From Extract Expression Features or Load Features."),
-                io.Float.Input(
-                    "strength",
-                    default=default.strength,
-                    min=0.0,
-                    max=MAX_STRENGTH,
-                    step=0.05,
-                    round=0.001,
-                    tooltip="How strong the expression comes: 0 changes nothing, 1 is the usual amount, more exaggerates.",
-                ),
+                FEATURES.Input("features", tooltip="From Extract Expression Features or Load Features."),
+                strength_input("strength", "How strong the expression comes: 0 changes nothing, 1 is the usual amount, more exaggerates."),
                 io.Mask.Input(
                     "mask",
                     optional=True,
@@ -58,24 +52,13 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
                         options=list(MODES),
                         default=default.mode,
                         tooltip="twin: carries over only what changes from neutral to expression. adain: for a photo without a "
-                        "neutral twin. paper: the published formula, for comparison.",
+                        "neutral twin. paper: the published formula, for comparison; it needs features of the site skip or "
+                        "cross_attention.",
                     ),
                     io.Combo.Input("regions", options=list(WHERE), default="as extracted", tooltip="Keep the change to this part of it."),
-                    io.Float.Input(
-                        "window_low",
-                        default=default.window[0],
-                        min=0.0,
-                        max=1.0,
-                        step=0.01,
-                        tooltip="Until which noise level it acts, as a share of the schedule: 0 to the end. Published: 0.3.",
-                    ),
-                    io.Float.Input(
-                        "window_high",
-                        default=default.window[1],
-                        min=0.0,
-                        max=1.0,
-                        step=0.01,
-                        tooltip="From which noise level it acts, as a share of the schedule: 1 from the start. Published: 0.7.",
+                    *window_inputs(
+                        "Until which noise level it acts, as a share of the schedule: 0 to the end. Published: 0.3.",
+                        "From which noise level it acts, as a share of the schedule: 1 from the start. Published: 0.7.",
                     ),
                     io.Float.Input(
                         "temperature",
@@ -84,7 +67,8 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
                         max=10.0,
                         step=0.005,
                         round=0.0001,
-                        tooltip="How sharply parts of the two faces are matched. Lower is sharper.",
+                        tooltip="How sharply parts of the two faces are matched. Lower is sharper. Not for features of the site "
+                        "cross_attention_difference, which need no matching.",
                     ),
                     io.Float.Input(
                         "region_penalty",
@@ -92,7 +76,7 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
                         min=0.0,
                         max=100.0,
                         step=0.5,
-                        tooltip="How much a brow is kept from matching a mouth. Acts where the parts of the face are known.",
+                        tooltip="How much a brow is kept from matching a mouth. Acts where faces are matched and their parts known.",
                     ),
                     io.Float.Input(
                         "cap",
@@ -105,7 +89,8 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
                     io.Boolean.Input(
                         "matching",
                         default=default.matching,
-                        tooltip="Find which part of one face belongs to which part of the other. Off: the same position in both.",
+                        tooltip="Find which part of one face belongs to which part of the other. Off: the same position in both. Not for "
+                        "features of the site cross_attention_difference.",
                     ),
                 ),
             ],

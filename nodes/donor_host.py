@@ -128,7 +128,7 @@ def run_session(
     guider: TwinGuider, latent: dict[str, Any], picture: int, noise: Tensor, sigmas: Tensor, vae: Any, total: int, work: Work
 ) -> None:
     """Do `work` inside a sampling session of `guider` on one latent of the batch; `total` evaluations are shown as progress."""
-    samples = comfy.sample.fix_empty_latent_channels(guider.model_patcher, latent["samples"])[picture : picture + 1]
+    samples = host.first_latent(guider.model_patcher, latent)[picture : picture + 1]
     mask = latent.get("noise_mask")
     callback = latent_preview.prepare_callback(guider.model_patcher, total)
     session = _Session(work, vae, total)
@@ -148,5 +148,5 @@ def schedule_of(model: Any, steps: int, sampler: str, scheduler: str, denoise: f
 
 def picture_noise(model: Any, latent: dict[str, Any], seed: int, picture: int) -> Tensor:
     """The noise [1, 4, h, w] that KSampler gives one latent of the batch."""
-    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    samples = host.first_latent(model, latent)
     return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))[picture : picture + 1]

@@ -9,28 +9,29 @@ import comfy.samplers
 import torch
 from comfy_api.latest import io, ui
 
-from ..faceexpr_core.donors import NEUTRALS, moved_regions, twins_picture
+from ..faceexpr_core.donors import NEUTRALS, describe, moved_regions, twins_picture
 from ..faceexpr_core.expressions import NONE, names
-from ..faceexpr_core.fusion import SITES, site_settings
-from ..faceexpr_core.fusion_settings import LAYERS, SKIP_LEVELS, FusionSettings
+from ..faceexpr_core.fusion import SITES, default_site, site_settings
+from ..faceexpr_core.fusion_settings import LAYERS, SKIP_LEVELS, FusionSettings, default_levels
 from . import extraction, host
+from .fusion_inputs import FEATURES, window_inputs
 
 NODE = "Extract Expression Features"
-DEFAULT_LAYERS = "default"
+DEFAULT = "default"
+AUTO = 0
 
 
 class ExtractExpressionFeatures(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        default = FusionSettings()
         samplers = comfy.samplers.KSampler
-        layers = [DEFAULT_LAYERS, *LAYERS, *(level for level in SKIP_LEVELS if level not in LAYERS)]
+        layers = [DEFAULT, *LAYERS, *(level for level in SKIP_LEVELS if level not in LAYERS)]
         return io.Schema(
             node_id="FaceExprExtractExpressionFeatures",
             display_name=NODE,
             category="FaceExpr",
-            description="Draws the expression with the base model, next to a neutral twin from the same noise, or looks at a photo of "
-            "anybody, and keeps what the U-Net computed on the way. Apply Attention-Focused Fusion carries it over to your person.",
+            description="Keeps what the base model makes of an expression, from words or from a photo of anybody. "
+            "Apply Attention-Focused Fusion carries it over to your person, drawn with the neutral text.",
             inputs=[
                 io.Model.Input("model", tooltip="The SDXL MODEL as it came from its loader, without the person's LoRA."),
                 io.Conditioning.Input("positive", tooltip="The prompt with the expression: first output of Expression Text Encode."),
@@ -74,33 +75,18 @@ class ExtractExpressionFeatures(io.ComfyNode):
                     ),
                     io.Combo.Input(
                         "site",
-                        options=list(SITES),
-                        default=default.site,
-                        tooltip="Where in the U-Net. cross_attention is the usual one; cross_attention_difference costs almost nothing; "
-                        "skip is the published one.",
+                        options=[DEFAULT, *SITES],
+                        default=DEFAULT,
+                        tooltip=f"Where in the U-Net. default: {default_site(False)} for words, {default_site(True)} for a photo, which "
+                        "the former cannot take. skip is the published one, and does little.",
                     ),
                     io.Combo.Input(
                         "layers",
                         options=layers,
-                        default=DEFAULT_LAYERS,
-                        tooltip="Which blocks. 1, 2, 3, 2+3: levels of the site skip.",
+                        default=DEFAULT,
+                        tooltip="Which blocks. default: the decoder. 1, 2, 3, 2+3: levels of the site skip.",
                     ),
-                    io.Float.Input(
-                        "window_low",
-                        default=default.window[0],
-                        min=0.0,
-                        max=1.0,
-                        step=0.01,
-                        tooltip="Low-noise end, a share of the schedule.",
-                    ),
-                    io.Float.Input(
-                        "window_high",
-                        default=default.window[1],
-                        min=0.0,
-                        max=1.0,
-                        step=0.01,
-                        tooltip="High-noise end, a share of the schedule.",
-                    ),
+                    *window_inputs("Low-noise end, a share of the schedule.", "High-noise end, a share of the schedule."),
                     io.Combo.Input(
                         "tokens",
                         options=["face", "all"],
@@ -108,12 +94,18 @@ class ExtractExpressionFeatures(io.ComfyNode):
                         tooltip="'face' keeps only what lies where the expression acts, which needs far less memory. "
                         "The mode 'paper' needs 'all'.",
                     ),
+                    io.Int.Input(
+                        "levels",
+                        default=AUTO,
+                        min=AUTO,
+                        max=10000,
+                        tooltip="How many noise levels to keep at most, each of which serves those beside it: fewer need less memory. "
+                        f"0: all for words, {default_levels(True)} for a photo, whose features are large.",
+                    ),
                 ),
             ],
             outputs=[
-                io.Custom("FACEEXPR_FEATURES").Output(
-                    display_name="features", tooltip="For Apply Attention-Focused Fusion, FaceExpr Sampler or Save Features."
-                ),
+                FEATURES.Output(display_name="features", tooltip="For Apply Attention-Focused Fusion, FaceExpr Sampler or Save Features."),
                 io.Image.Output(display_name="twins", tooltip="The neutral and the expressive twin, and where they differ."),
                 io.String.Output(display_name="report", tooltip="What was recorded, and where it will act."),
             ],
@@ -138,15 +130,17 @@ class ExtractExpressionFeatures(io.ComfyNode):
         photo: Any = None,
         neutral_photo: Any = None,
         photo_neutral: str = NEUTRALS[0],
-        site: str = FusionSettings.site,
-        layers: str = DEFAULT_LAYERS,
+        site: str = DEFAULT,
+        layers: str = DEFAULT,
         window_low: float = FusionSettings.window[0],
         window_high: float = FusionSettings.window[1],
         tokens: str = "face",
+        levels: int = AUTO,
     ) -> io.NodeOutput:
         host.require_sdxl(model, NODE)
-        settings = replace(site_settings(site), window=(window_low, window_high))
-        if layers != DEFAULT_LAYERS:
+        of_photo = photo is not None
+        settings = replace(site_settings(default_site(of_photo) if site == DEFAULT else site), window=(window_low, window_high))
+        if layers != DEFAULT:
             settings = replace(settings, layers=layers)
         request = extraction.Request(
             model,
@@ -165,7 +159,8 @@ class ExtractExpressionFeatures(io.ComfyNode):
             name=expression,
             moved=moved_regions(expression),
             keep=tokens,
+            levels=default_levels(of_photo) if levels == AUTO else levels,
         )
-        made = extraction.from_text(request) if photo is None else extraction.from_photo(request, photo, neutral_photo, photo_neutral)
+        made = extraction.from_photo(request, photo, neutral_photo, photo_neutral) if of_photo else extraction.from_text(request)
         picture = torch.from_numpy(twins_picture(made.twins, made.bank.mask)).float()[None] / 255
-        return io.NodeOutput(made.bank, picture, extraction.report(made), ui=ui.PreviewImage(picture, cls=cls))
+        return io.NodeOutput(made.bank, picture, describe(made), ui=ui.PreviewImage(picture, cls=cls))

@@ -7,7 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,17 +15,20 @@ from torch import Tensor
 from ..faceexpr_core import donors, fusion
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.features import FeatureBank, Recorder
-from ..faceexpr_core.fusion import FusionSettings
+from ..faceexpr_core.fusion import CONTEXT_SITE, FusionSettings
 from . import host
 from .donor_host import DonorHost, TwinGuider, picture_noise, run_session, schedule_of
 from .fusion_patches import attach_capture, places_of
 
 KEPT_DONORS = 2
 
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What features depend on. `latent` is the sampler's own, `name` the expression's, `moved` the regions of the face that it moves."""
+    """What features depend on. `latent` is the sampler's own, `name` the expression's, `moved` the regions of the face that it moves;
+    `keep` and `levels` as in `donors.recorder_for`."""
 
     model: Any
     expression: host.Conditioning
@@ -43,45 +46,49 @@ class Request:
     name: str = ""
     moved: tuple[str, ...] = ()
     keep: str = "face"
+    levels: int | None = None
 
 
-def from_text(request: Request, picture: int = 0, finish: bool = True) -> donors.Donors:
-    """Twins of the base model drawn from the sampler's own noise of one picture of the batch (method section 3).
+def from_text(request: Request) -> donors.Donors:
+    """Twins of the base model drawn from the sampler's own noise of the first picture (method section 3), shown and recorded.
 
-    Without a VAE nothing can be seen: there are no pictures, and no mask of the face. Without `finish` the twins end with the window.
+    Without a VAE nothing can be seen: there are no pictures, and no mask of the face.
     """
-    sigmas, recorder, model = _prepare(request)
-    levels = sigmas.tolist()
-    noise = picture_noise(request.model, request.latent, request.seed, picture)
-    notes = _notes(request, "text", noise)
-    made: list[donors.Donors] = []
 
-    def work(lent: DonorHost) -> None:
-        window = request.settings.window
+    def work(lent: DonorHost, recorder: Recorder, sigmas: list[float], notes: dict[str, str]) -> donors.Donors:
         if request.vae is not None:
-            made.append(
-                donors.text_donors(
-                    lent,
-                    recorder,
-                    lent.start,
-                    levels,
-                    window,
-                    moved=request.moved,
-                    notes=notes,
-                    folders=host.model_folders(),
-                    finish=finish,
-                )
-            )
-            return
-        if request.settings.site == donors.CONTEXT_SITE:
-            lent.record_contexts()
-        else:
-            donors.text_twin(lent, lent.start, levels, donors.steps_in_window(levels, window), finish=False)
+            return donors.text_donors(lent, recorder, lent.start, sigmas, moved=request.moved, notes=notes, folders=host.model_folders())
+        bank, _ = donors.own_features(lent, recorder, lent.start, sigmas, seen=False, notes=notes)
         unseen = donors.Twins(None, lent.decode(lent.start))
-        made.append(donors.Donors(recorder.bank(notes=notes), unseen, "no VAE is connected, so that the expression acts everywhere"))
+        return donors.Donors(bank, unseen, "no VAE is connected, so that the expression acts everywhere")
 
+    return _with_words(request, 0, request.vae is not None, work)
+
+
+def own_features(request: Request, picture: int) -> FeatureBank:
+    """Features of the expression for one picture of the batch, without pictures (`donors.own_features`)."""
+
+    def work(lent: DonorHost, recorder: Recorder, sigmas: list[float], notes: dict[str, str]) -> FeatureBank:
+        folders, seen = host.model_folders(), request.vae is not None
+        bank, _ = donors.own_features(lent, recorder, lent.start, sigmas, seen=seen, moved=request.moved, notes=notes, folders=folders)
+        return bank
+
+    return _with_words(request, picture, False, work)
+
+
+def _with_words(
+    request: Request, picture: int, shown: bool, work: Callable[[DonorHost, Recorder, list[float], dict[str, str]], Made]
+) -> Made:
+    """What `work` makes of a host that starts from the noise of one picture of the batch; `shown` as in `_text_evaluations`."""
+    sigmas, recorder, model = _prepare(request)
+    noise = picture_noise(request.model, request.latent, request.seed, picture)
+    levels, notes = sigmas.tolist(), _notes(request, "text", noise)
+    made: list[Made] = []
     guider = TwinGuider(model, request.expression, request.neutral, request.negative, request.cfg)
-    run_session(guider, request.latent, picture, noise, sigmas, request.vae, _text_evaluations(levels), work)
+    total = _text_evaluations(request, levels, shown)
+    run_session(
+        guider, request.latent, picture, noise, sigmas, request.vae, total, lambda lent: made.append(work(lent, recorder, levels, notes))
+    )
     return made[0]
 
 
@@ -96,7 +103,7 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
     if request.vae is None:
         raise FaceExprError("a photo was given without a VAE. Connect the VAE of the same checkpoint.")
     sigmas, recorder, model = _prepare(request)
-    side = 8 * min(request.latent["samples"].shape[2:])
+    side = 8 * min(host.first_latent(request.model, request.latent).shape[2:])
     with FaceDetector(host.model_folders()) as detector:
         crops = donors.crop_photos(_bytes(photo), None if neutral_photo is None else _bytes(neutral_photo), side, detector)
     noise = torch.randn(1, 4, side // 8, side // 8, generator=torch.Generator().manual_seed(request.seed))
@@ -121,26 +128,21 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
     return made[0]
 
 
-def report(made: donors.Donors) -> str:
-    """A line about the features."""
-    bank = made.bank
-    levels = f" at {len(bank.sigmas)} noise levels, {bank.sigmas[0]:.3g} to {bank.sigmas[-1]:.3g}" if bank.sigmas else ""
-    return f"{bank.site}: {len(bank.places())} places{levels}, {bank.nbytes / 2**20:.1f} MB; {made.report}"
-
-
 def _prepare(request: Request) -> tuple[Tensor, Recorder, Any]:
     """The schedule, a recorder for those of its steps that lie in the window, and the model that records."""
     settings = request.settings
     sigmas = schedule_of(request.model, request.steps, request.sampler, request.scheduler, request.denoise)
     if len(sigmas) < 2:
         raise FaceExprError(f"denoise {request.denoise:g} draws no step, so that there is nothing to extract. Raise it.")
-    recorded = () if settings.site == donors.CONTEXT_SITE else donors.steps_in_window(sigmas.tolist(), settings.window)
-    recorder = Recorder(settings.site, tuple(float(sigmas[index]) for index in recorded), keep=request.keep)
+    recorder = donors.recorder_for(settings, sigmas.tolist(), request.keep, request.levels)
     places = fusion.select_places(settings.site, settings.layers, places_of(request.model, settings.site))
     return sigmas, recorder, attach_capture(request.model, recorder, settings.site, places)
 
 
-def _text_evaluations(levels: list[float]) -> int:
+def _text_evaluations(request: Request, levels: list[float], shown: bool) -> int:
+    """How often the model is called for words; `shown`: for pictures of both twins, too."""
+    if request.settings.site == CONTEXT_SITE and not shown:
+        return 2 + (donors.LOOK_STEPS if request.vae is not None else 0)
     last = len(levels) - 2
     return sum(1 if sigma > donors.BRANCH_SIGMA and index < last else 2 for index, sigma in enumerate(levels[:-1]))
 
@@ -175,8 +177,8 @@ _kept: deque[tuple[Hashable, tuple[FeatureBank, ...]]] = deque(maxlen=KEPT_DONOR
 
 
 def batch_features(request: Request) -> tuple[FeatureBank, ...]:
-    """Features of text twins for each picture of the batch."""
-    return tuple(from_text(request, picture, finish=False).bank for picture in range(len(request.latent["samples"])))
+    """Features of the words for each picture of the batch."""
+    return tuple(own_features(request, picture) for picture in range(len(request.latent["samples"])))
 
 
 def kept_features(request: Request) -> tuple[FeatureBank, ...]:

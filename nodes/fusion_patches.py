@@ -18,7 +18,7 @@ from ..faceexpr_core import fusion
 from ..faceexpr_core.donors import same_place
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.feature_bank import Context
-from ..faceexpr_core.features import FeatureBank, Recorder
+from ..faceexpr_core.features import FeatureBank, Recorder, fused_places
 from ..faceexpr_core.fusion import Donor, FusionSettings, Target
 
 RUN, RECORD, KEPT = "faceexpr_run", "faceexpr_record", "faceexpr_kept"
@@ -114,20 +114,11 @@ def _conditional(to: dict[str, Any]) -> list[tuple[bool, Area | None]]:
     return [(name in positive, positive.get(name)) for name in ids]
 
 
-def _put_first(model: Any, name: str, patch: Any) -> None:
-    """A patch that sees what comes before those of other packs, which may merge or tile tokens (ToMe, HyperTile)."""
-    model.set_model_patch(patch, name)
-    patches = model.model_options["transformer_options"]["patches"]
-    patches[name].insert(0, patches[name].pop())
-
-
 # Places
 
 
 def places_of(model: Any, site: str) -> list[str]:
     """Every place of the model's U-Net where the site may be recorded and changed."""
-    if site == "epsilon":
-        return [fusion.EPSILON_PLACE]
     if site == "skip":
         return [f"input.{number}" for number in range(_skips(model))]
     return list(_attention_blocks(model))
@@ -177,11 +168,6 @@ class Capture:
         self._add(_place(extra), n, extra, _attention_grid(extra))
         return n
 
-    def attention_input(self, n: Tensor, context: Any, value: Any, extra: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Any, Any]:
-        """`attn1_patch`: what self-attention makes its queries, keys and values of."""
-        self._add(_place(extra), n, extra, _attention_grid(extra))
-        return n, context, value
-
     def context(self, n: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
         """`attn2_patch`: keys and values of the text."""
         place, mark = _place(extra), extra.get(RECORD)
@@ -191,13 +177,6 @@ class Capture:
             self._recorder.add(place, None, f"{mark.which}:k", attention.to_k(_first_conditional(context, extra)))
             self._recorder.add(place, None, f"{mark.which}:v", attention.to_v(_first_conditional(value, extra)))
         return n, context, value
-
-    def epsilon(self, args: dict[str, Any]) -> list[Tensor]:
-        """`sampler_pre_cfg_function`: the conditional row's noise."""
-        to = args["model_options"].get("transformer_options", {})
-        sigma, x = args["sigma"].flatten()[0], args["input"]
-        self._add(fusion.EPSILON_PLACE, ((x - args["conds_out"][0]) / sigma)[:1], {**to, "cond_or_uncond": [CONDITIONAL]})
-        return args["conds_out"]
 
     def _wants(self, place: str, mark: Record | None) -> bool:
         """Once for each evaluation that is marked: guidance of other packs may look at the same sigma again, with other features."""
@@ -232,12 +211,8 @@ def attach_capture(model: Any, recorder: Recorder, site: str, places: Sequence[s
         clone.set_model_input_block_patch(capture.block)
     elif site == "cross_attention":
         clone.set_model_attn2_output_patch(capture.attention)
-    elif site == "cross_attention_difference":
-        clone.set_model_attn2_patch(capture.context)
-    elif site == "self_attention":
-        _put_first(clone, "attn1_patch", capture.attention_input)
     else:
-        clone.set_model_sampler_pre_cfg_function(capture.epsilon)
+        clone.set_model_attn2_patch(capture.context)
     return clone
 
 
@@ -277,8 +252,11 @@ class Fusion:
     def __deepcopy__(self, memo: Any) -> Fusion:
         return self
 
-    def skip(self, h: Tensor, hsp: Tensor, to: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def skip(self, h: Tensor, hsp: Tensor | None, to: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """`output_block_patch`: output block i consumes the skip of input block last - i."""
+        if hsp is None:  # as SUPIR leaves it
+            self._tell("another patch of the MODEL uses the skip connections up; nothing is changed there. Apply the fusion before it")
+            return h, hsp
         place = f"input.{self._skips - 1 - to['block'][1]}"
         return h, self._fuse(hsp, place, (int(hsp.shape[2]), int(hsp.shape[3])), to)
 
@@ -287,7 +265,7 @@ class Fusion:
         return self._fuse(n, _place(extra), _attention_grid(extra), extra)
 
     def note_query(self, n: Tensor, context: Any, value: Any, extra: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Any, Any]:
-        """`attn1_patch` and `attn2_patch`: keep the tokens for the patch behind the attention, which is given the same `extra`."""
+        """`attn2_patch`: keep the tokens for the patch behind the attention, which is given the same `extra`."""
         extra[self._query] = n
         return n, context, value
 
@@ -309,46 +287,6 @@ class Fusion:
 
         return self._change(n, extra, change)
 
-    def self_attention(self, x: Tensor, extra: dict[str, Any], **kwargs: Any) -> Tensor:
-        """`middle_patch`, which follows attn1 when its output is added: what the donor's tokens, seen beside the target's own, add."""
-        place, tokens = _place(extra), extra.pop(self._query, None)
-        weight = self._weight(place, extra)
-        donor = self._donor(place, x, extra) if weight and tokens is not None else None
-        if donor is None:
-            return x
-        attention, parts = self._blocks[place].attn1, tokens.chunk(len(extra["cond_or_uncond"]))
-        seen, grid = donor.expression.to(tokens), _attention_grid(extra)
-
-        def change(rows: Tensor, number: int, part: Part) -> Tensor:
-            own_tokens = parts[number][part.pictures]
-            own = attention.to_q(own_tokens), attention.to_k(own_tokens), attention.to_v(own_tokens)
-            keys, values = attention.to_k(seen), attention.to_v(seen)
-            beside = fusion.attend_beside(*own, keys, values, attention.heads, weight, self._at(part.mask, part, grid, rows))
-            alone = fusion.attend_beside(*own, keys[:, :0], values[:, :0], attention.heads, weight)
-            return rows + (attention.to_out(beside) - attention.to_out(alone))
-
-        return self._change(x, extra, change)
-
-    def epsilon(
-        self, executor: Any, model: Any, conds: list[Any], x: Tensor, timestep: Tensor, model_options: dict[str, Any], **kwargs: Any
-    ) -> list[Tensor]:
-        """A wrapper of `calc_cond_batch`: the noise of positive conditionings, for guidance of other packs (PAG) as for ComfyUI's own."""
-        predictions = executor(model, conds, x, timestep, model_options, **kwargs)
-        to = model_options.get("transformer_options", {})
-        weight = self._weight(fusion.EPSILON_PLACE, to)
-        donor = self._donor(fusion.EPSILON_PLACE, x, to) if weight else None
-        if donor is None:
-            return predictions
-        run, fused = to[RUN], []
-        for number, (entries, prediction) in enumerate(zip(conds, predictions, strict=True)):
-            ids = [entry.get("uuid") for entry in entries or ()]
-            wanted = any(name in run.positive for name in ids) if run.positive else number == CONDITIONAL
-            noise = (x - prediction) / run.sigma
-            grid = int(x.shape[2]), int(x.shape[3])
-            changed = self._fuse_rows(noise, donor, grid, {RUN: run, "cond_or_uncond": [CONDITIONAL]}, weight) if wanted else noise
-            fused.append(prediction if changed is noise else prediction - run.sigma * (changed - noise))
-        return fused
-
     def _weight(self, place: str, to: dict[str, Any]) -> float:
         """lambda_eff w(sigma); 0 at places that are not changed."""
         run = to.get(RUN)
@@ -359,18 +297,11 @@ class Fusion:
     def _window(self, run: Run) -> float:
         """w(sigma), computed once for an evaluation and not at every place."""
         if self._evaluation is None or self._evaluation[0] is not run:
-            self._evaluation = run, self._window_weight(run)
+            weight, told = fusion.step_weight(run.sigma, run.schedule, *self._range)
+            if told:
+                self._tell(told)
+            self._evaluation = run, weight
         return self._evaluation[1]
-
-    def _window_weight(self, run: Run) -> float:
-        weight = fusion.window_weight(run.sigma, *self._range)
-        if weight or not run.schedule:
-            return weight
-        chosen = [run.schedule[index] for index in fusion.window_sigmas(run.schedule, *self._range)]
-        if len(chosen) != 1 or fusion.window_weight(chosen[0], *self._range):
-            return 0.0
-        self._tell(f"no step of this schedule lies in the window; the nearest, sigma {chosen[0]:.3g}, is used")
-        return float(abs(run.sigma - chosen[0]) <= 1e-4 * chosen[0])
 
     def _donor(self, place: str, x: Tensor, to: dict[str, Any]) -> Donor | None:
         """The features for a place on the device of `x`, or None where they change nothing; looked up and moved once for each sigma."""
@@ -393,8 +324,7 @@ class Fusion:
         kept, key = to[RUN].kept, (id(self), place, x.device)
         if key not in kept:
             context = self._bank.context(place)
-            equal = context is not None and torch.equal(context.keys_e, context.keys_n) and torch.equal(context.values_e, context.values_n)
-            kept[key] = None if context is None or equal else Context(*(part.to(x.device) for part in context))
+            kept[key] = None if context is None or context.equal else Context(*(part.to(x.device) for part in context))
         return kept[key]
 
     def _tell(self, what: str) -> None:
@@ -402,12 +332,12 @@ class Fusion:
             logging.warning("Attention-Focused Fusion: %s", what)
         self._told.add(what)
 
-    def _fuse(self, x: Tensor, place: str, grid: tuple[int, int], to: dict[str, Any]) -> Tensor:
+    def _fuse(self, x: Tensor, place: str, grid: fusion.Grid, to: dict[str, Any]) -> Tensor:
         weight = self._weight(place, to)
         donor = self._donor(place, x, to) if weight else None
-        return x if donor is None else self._fuse_rows(x, donor, grid, to, weight)
+        if donor is None:
+            return x
 
-    def _fuse_rows(self, x: Tensor, donor: Donor, grid: fusion.Grid, to: dict[str, Any], weight: float) -> Tensor:
         def change(rows: Tensor, _: int, part: Part) -> Tensor:
             target = Target(grid, self._at(part.regions, part, grid, x))
             return fusion.fuse(rows, donor, target, self._settings, weight, self._at(part.mask, part, grid, x))
@@ -466,13 +396,7 @@ def attach_fusion(model: Any, bank: FeatureBank, settings: FusionSettings, mask:
     `picture`: the one of the batch that the bank was drawn for, which alone is changed; None for all. At strength 0 the clone has no
     patch. Raises FaceExprError where bank, settings and model do not belong together.
     """
-    if settings.site != bank.site:
-        raise FaceExprError(f"the features were recorded at {bank.site}; they cannot be fused at {settings.site}. Extract them there.")
-    places = fusion.select_places(bank.site, settings.layers, bank.places())
-    if unknown := set(places) - set(places_of(model, bank.site)):
-        raise FaceExprError(
-            f"this MODEL has no place {min(unknown)}; the features come from another kind of model. Extract them with this one."
-        )
+    places = fused_places(bank, settings, places_of(model, bank.site))
     if settings.strength == 0:
         return model.clone()
     clone = _with_run(model)
@@ -481,12 +405,7 @@ def attach_fusion(model: Any, bank: FeatureBank, settings: FusionSettings, mask:
         clone.set_model_output_block_patch(patch.skip)
     elif bank.site == "cross_attention":
         clone.set_model_attn2_output_patch(patch.cross_attention)
-    elif bank.site == "cross_attention_difference":
+    else:
         clone.set_model_attn2_patch(patch.note_query)
         clone.set_model_attn2_output_patch(patch.context_difference)
-    elif bank.site == "self_attention":
-        _put_first(clone, "attn1_patch", patch.note_query)
-        clone.set_model_patch(patch.self_attention, "middle_patch")
-    else:
-        clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.CALC_COND_BATCH, RUN, patch.epsilon)
     return clone

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.features import load_bank
 from . import host
+from .fusion_inputs import FEATURES
 
 SUFFIX = ".safetensors"
 NO_FILE = "none"
@@ -30,9 +31,7 @@ class LoadFeatures(io.ComfyNode):
                 )
             ],
             outputs=[
-                io.Custom("FACEEXPR_FEATURES").Output(
-                    display_name="features", tooltip="For Apply Attention-Focused Fusion or FaceExpr Sampler."
-                ),
+                FEATURES.Output(display_name="features", tooltip="For Apply Attention-Focused Fusion or FaceExpr Sampler."),
                 io.String.Output(display_name="report", tooltip="What the file says about itself."),
             ],
         )

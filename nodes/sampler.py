@@ -10,14 +10,15 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.fusion import FusionSettings, site_settings
-from ..faceexpr_core.fusion_settings import MAX_STRENGTH
+from ..faceexpr_core.fusion import FusionSettings, default_site, site_settings
 from ..faceexpr_core.text import expression_direction
 from . import extraction, host
+from .fusion_inputs import FEATURES, strength_input
 from .fusion_patches import attach_fusion
 from .refine import refine_faces, without_places
 
 NODE = "FaceExpr Sampler"
+NEUTRAL, POSITIVE = "neutral", "positive"
 REFINE_DENOISE = 0.4
 
 
@@ -29,7 +30,8 @@ class Sampler(io.ComfyNode):
             display_name="FaceExpr Sampler",
             category="FaceExpr",
             description="KSampler, latent for latent, until one of the last inputs is connected. 'features' or 'base_model' bring the "
-            "expression in by Attention-Focused Fusion; an expression scale other than 1 strengthens or weakens it at each step.",
+            "expression in by Attention-Focused Fusion, on the neutral text; an expression scale other than 1 strengthens or weakens it at "
+            "each step.",
             inputs=[
                 io.Model.Input("model", tooltip="The SDXL MODEL that draws."),
                 io.Int.Input(
@@ -63,29 +65,28 @@ class Sampler(io.ComfyNode):
                     tooltip="How far to go from neutral towards the expression at each step: 0 is neutral, 1 is plain guidance, "
                     "more exaggerates. Needs 'neutral'.",
                 ),
-                io.Custom("FACEEXPR_FEATURES").Input(
-                    "features", optional=True, tooltip="Expression features to fuse, from Extract Expression Features or Load Features."
+                FEATURES.Input(
+                    "features",
+                    optional=True,
+                    tooltip="Expression features to fuse, from Extract Expression Features or Load Features. For best results connect "
+                    "'neutral' too, which is then drawn; without it 'positive' is.",
                 ),
                 io.Model.Input(
                     "base_model",
                     optional=True,
-                    tooltip="The MODEL without the person's LoRA. It draws the expression from this sampler's own noise, once, and its "
-                    "features are fused. Needs 'neutral'. Not used where features are connected.",
+                    tooltip="The MODEL without the person's LoRA. It says what 'positive' changes of 'neutral', and that is fused. Costs "
+                    "about a third more. Needs 'neutral'. Not used where features are connected.",
                 ),
-                io.Float.Input(
+                strength_input(
                     "fusion_strength",
-                    default=FusionSettings.strength,
-                    min=0.0,
-                    max=MAX_STRENGTH,
-                    step=0.05,
-                    round=0.001,
+                    "How strong the fusion is: 0 is off, and 'positive' is drawn. Needs 'features' or 'base_model'.",
                     optional=True,
-                    tooltip="How strong the fusion is: 0 changes nothing. Needs 'features' or 'base_model'.",
                 ),
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="The checkpoint's VAE. With it the fusion finds the face and leaves all else alone.",
+                    tooltip="The checkpoint's VAE. With it base_model takes a quick look at where the face will be, and the fusion leaves "
+                    "all else alone.",
                 ),
                 io.Float.Input(
                     "refine_below",
@@ -105,6 +106,14 @@ class Sampler(io.ComfyNode):
                         max=1.0,
                         step=0.01,
                         tooltip="How much an enlarged face may change.",
+                    ),
+                    io.Combo.Input(
+                        "fusion_text",
+                        options=[NEUTRAL, POSITIVE],
+                        default=NEUTRAL,
+                        tooltip="The text that is drawn while features are fused. neutral: the expression comes by fusion alone, which "
+                        "keeps the person best. positive: the words say it too, and it comes out stronger. Without 'neutral', and with "
+                        "an expression scale other than 1, always positive.",
                     ),
                 ),
             ],
@@ -132,6 +141,7 @@ class Sampler(io.ComfyNode):
         vae: Any = None,
         refine_below: float = 0.0,
         refine_denoise: float = REFINE_DENOISE,
+        fusion_text: str = NEUTRAL,
     ) -> io.NodeOutput:
         host.require_sdxl(model, NODE)
 
@@ -141,7 +151,9 @@ class Sampler(io.ComfyNode):
             positive, negative, neutral = texts
             fused = model
             if features is not None:
-                fused = attach_fusion(model, features, replace(site_settings(features.site), strength=fusion_strength))
+                # all layers of those that were recorded
+                settings = replace(site_settings(features.site), strength=fusion_strength, layers="all")
+                fused = attach_fusion(model, features, settings)
             elif base_model is not None and fusion_strength > 0 and denoise > 0:
                 host.require_sdxl(base_model, NODE)
                 if neutral is None:
@@ -149,12 +161,15 @@ class Sampler(io.ComfyNode):
                         f"{NODE} got a base_model but no neutral conditioning. "
                         "Connect the second output of Expression Text Encode to 'neutral'."
                     )
-                settings = site_settings(FusionSettings.site)
+                settings = site_settings(default_site(photo=False))
                 run = (seed, steps, cfg, sampler_name, scheduler, denoise)
                 request = extraction.Request(base_model, positive, neutral, negative, latent, *run, settings, vae)
                 for picture, bank in enumerate(make_features(request)):
                     fused = attach_fusion(fused, bank, replace(settings, strength=fusion_strength), picture=picture)
             guider = None
+            fuses = fused is not model and fusion_strength > 0
+            if fuses and fusion_text == NEUTRAL and neutral is not None and expression_scale == 1.0:
+                positive = neutral
             if neutral is not None and expression_scale != 1.0:
                 mix = partial(expression_direction, scale=expression_scale)
                 guider = host.ExpressionGuider(fused, positive, negative, neutral, cfg, mix)

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..faceexpr_core.features import save_bank
 from . import host
+from .fusion_inputs import FEATURES
 
 
 class SaveFeatures(io.ComfyNode):
@@ -20,7 +21,7 @@ class SaveFeatures(io.ComfyNode):
             description="Saves expression features in models/faceexpr_features, so that a good smile can be kept, shared and used again.",
             is_output_node=True,
             inputs=[
-                io.Custom("FACEEXPR_FEATURES").Input("features", tooltip="From Extract Expression Features."),
+                FEATURES.Input("features", tooltip="From Extract Expression Features."),
                 io.String.Input(
                     "name",
                     default="expression",

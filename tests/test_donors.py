@@ -16,6 +16,7 @@ from faceexpr_core import donors, mini
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces import FaceDetector
 from faceexpr_core.features import Recorder
+from faceexpr_core.fusion import site_settings
 from faceexpr_core.images import read_rgb
 
 SIGMAS = (14.6, 8.0, 5.0, 2.0, 0.5, 0.0)
@@ -113,15 +114,6 @@ def test_a_single_step_still_gives_both_twins() -> None:
     assert (int(twins.neutral[0, 0, 0]), int(twins.expression[0, 0, 0])) == (50, 200)
 
 
-def test_for_epsilon_both_words_look_at_one_latent_at_every_sigma() -> None:
-    host = PointHost()
-    donors.text_twin(host, START, SIGMAS, (2, 3, 4), one_latent=True)
-    for position in range(3):
-        first, second = (call for call in host.calls if call[2] == position)
-        assert {first[1], second[1]} == {"n", "e"}
-        assert (first[0], first[3]) == (second[0], second[3])
-
-
 @pytest.mark.parametrize(("sigmas", "recorded"), [((5.0,), ()), ((5.0, 5.0, 0.0), ()), (SIGMAS, (5,)), (SIGMAS, (2, 1))])
 def test_schedules_that_do_not_fall_and_steps_that_are_none_are_refused(sigmas, recorded) -> None:
     with pytest.raises(FaceExprError, match=r"must fall|cannot be recorded"):
@@ -130,7 +122,7 @@ def test_schedules_that_do_not_fall_and_steps_that_are_none_are_refused(sigmas, 
 
 def test_a_text_without_a_face_acts_everywhere_and_says_so(model_folder: Path) -> None:
     host = PointHost()
-    made = donors.text_donors(host, host.recorder, START, SIGMAS, (0.0, 0.8), moved=("mouth",), notes={"a": "b"}, folders=[model_folder])
+    made = donors.text_donors(host, host.recorder, START, SIGMAS, moved=("mouth",), notes={"a": "b"}, folders=[model_folder])
     assert made.bank.sigmas == (5.0, 2.0, 0.5)
     assert (made.bank.mask, made.bank.regions, dict(made.bank.notes)) == (None, None, {"a": "b"})
     assert "no face" in made.report
@@ -138,11 +130,56 @@ def test_a_text_without_a_face_acts_everywhere_and_says_so(model_folder: Path) -
 
 def test_keys_and_values_are_recorded_without_any_sigma(model_folder: Path) -> None:
     host = PointHost(Recorder("cross_attention_difference"))
-    made = donors.text_donors(host, host.recorder, START, SIGMAS, (0.0, 0.8), folders=[model_folder])
+    made = donors.text_donors(host, host.recorder, START, SIGMAS, folders=[model_folder])
     assert all(mark is None for _, _, mark, _ in host.calls)
     context: Any = made.bank.context("middle.0.0")
     assert float(context.keys_e.mean()) == 2.0
     assert float(context.values_n.mean()) == -1.0
+
+
+def test_a_look_takes_a_few_of_the_samplers_levels_and_ends_at_the_neutral_picture() -> None:
+    sigmas = (*(14.6 * 0.7**step for step in range(20)), 0.0)
+    host = PointHost()
+    look = donors.neutral_look(host, START, sigmas)
+    assert [call[:3] for call in host.calls] == [(sigmas[index], "n", None) for index in (0, 3, 6, 10, 13, 16)]
+    assert torch.allclose(look, torch.tensor(AIMS["n"]), atol=1e-4)
+    few = PointHost()
+    donors.neutral_look(few, START, SIGMAS, 20)
+    assert [call[0] for call in few.calls] == list(SIGMAS[:-1])
+
+
+def test_a_sampler_draws_for_the_difference_of_words_no_more_than_the_look(model_folder: Path) -> None:
+    host, blind = (PointHost(Recorder("cross_attention_difference")) for _ in range(2))
+    bank, report = donors.own_features(host, host.recorder, START, SIGMAS, notes={"a": "b"}, folders=[model_folder])
+    assert [call[:3] for call in host.calls] == [(sigma, "n", None) for sigma in SIGMAS[:-1]]  # fewer than LOOK_STEPS
+    assert "no face" in report
+    unseen, told = donors.own_features(blind, blind.recorder, START, SIGMAS, seen=False, folders=[model_folder])
+    assert (blind.calls, unseen.mask, told) == ([], None, "")
+    assert bank.tokens.keys() == unseen.tokens.keys()
+    assert dict(bank.notes) == {"a": "b"}
+
+
+def test_a_sampler_records_what_twins_that_are_shown_do(model_folder: Path) -> None:
+    shown, own = PointHost(), PointHost()
+    expected = donors.text_donors(shown, shown.recorder, START, SIGMAS, folders=[model_folder]).bank
+    given, _ = donors.own_features(own, own.recorder, START, SIGMAS, folders=[model_folder])
+    assert given.tokens.keys() == expected.tokens.keys()
+    assert all(torch.equal(given.tokens[key], value) for key, value in expected.tokens.items())
+
+
+def test_a_few_noise_levels_stand_for_all() -> None:
+    sigmas = (*(14.6 * 0.7**step for step in range(19)), 0.0)
+    settings = site_settings("cross_attention")
+    steps = donors.steps_in_window(sigmas, settings.window)
+    every, few = (donors.recorder_for(settings, sigmas, levels=levels) for levels in (None, 4))
+    assert every.sigmas == tuple(sigmas[index] for index in steps)
+    assert len(steps) == 16
+    assert few.sigmas == tuple(sigmas[index] for index in steps[2::4])
+    assert (every.sparse, few.sparse) == (False, True)
+    assert donors.recorder_for(settings, sigmas, levels=99).sigmas == every.sigmas
+    short = donors.recorder_for(settings, (14.6, 3.0, 0.0), levels=4)
+    assert (short.sigmas, short.sparse) == ((3.0,), False)
+    assert donors.recorder_for(site_settings("cross_attention_difference"), sigmas, levels=4).sigmas == ()
 
 
 def test_missing_model_files_leave_the_mask_out_instead_of_failing(tmp_path: Path, photo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,9 +231,8 @@ def test_a_photo_alone_gives_features_without_a_neutral_twin(photo) -> None:
     assert host.recorder.bank().mode == "single"
 
 
-@pytest.mark.parametrize("site", donors.WORD_SITES)
-def test_sites_that_read_words_refuse_a_photo(site: str, detector, photo) -> None:
-    host = PointHost(Recorder(site))
+def test_the_difference_of_words_refuses_a_photo(detector, photo) -> None:
+    host = PointHost(Recorder("cross_attention_difference"))
     crops: Any = donors.crop_photos(photo, None, 64, detector)
     with pytest.raises(FaceExprError, match="words alone"):
         donors.photo_donors(host, host.recorder, crops, torch.zeros(1, 4, 8, 8))

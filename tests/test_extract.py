@@ -49,7 +49,8 @@ def test_the_bare_commands_work_word_for_word(tmp_path: Path, capsys: pytest.Cap
     bank = load_bank(folder / "happy_0_00001.safetensors")
     assert (bank.mode, bank.notes["expression"], bank.notes["model"], bank.notes["source"]) == ("twin", "happy", "mini", "text")
     assert bank.notes["prompt"] == "a photo of a person, happy expression"
-    assert len(bank.sigmas) > 10
+    assert (bank.site, bank.sigmas) == ("cross_attention_difference", ())
+    assert bank.mask is not None
     assert Image.open(folder / "happy_0_00001.png").size == (3 * mini.RESOLUTION, mini.RESOLUTION)
     pictures = tmp_path / "pictures"
     assert main(["generate", "--model", "mini", "--expression", "happy", "--output_dir", str(pictures)]) == 0
@@ -64,7 +65,8 @@ def test_kept_features_give_the_same_change_as_donors_made_in_the_run(tmp_path: 
     kept = generate(tmp_path / "kept", "--features", features, "--fusion_strength", "1.5")
     own = generate(tmp_path / "own", "--fusion_strength", "1.5")
     assert np.array_equal(off, plain)
-    assert np.abs(kept - plain).mean() > 0.05
+    rest = generate(tmp_path / "rest", "--expression", "neutral")
+    assert np.abs(kept - rest).mean() > 0.05
     assert np.array_equal(own, kept)
     saved = settings(tmp_path / "kept" / "surprised_0_00001.png")
     assert (saved["features"], saved["fusion"]["strength"]) == ("surprised_0_00001.safetensors", 1.5)
@@ -72,9 +74,49 @@ def test_kept_features_give_the_same_change_as_donors_made_in_the_run(tmp_path: 
     assert settings(tmp_path / "plain" / "surprised_0_00001.png")["fusion"] is None
 
 
+def test_the_text_of_a_fused_picture_is_neutral_unless_asked(tmp_path: Path) -> None:
+    faint = ("--fusion_strength", "0.001")
+    plain, rest = generate(tmp_path / "plain"), generate(tmp_path / "rest", "--expression", "neutral")
+    apart = np.abs(plain - rest).mean()
+    texts = {"neutral": (), "expression": ("--fusion_text", "expression"), "scaled": ("--expression_scale", "1.001")}
+    drawn = {name: generate(tmp_path / name, *faint, *more) for name, more in texts.items()}
+    for name, expected in (("neutral", rest), ("expression", plain), ("scaled", plain)):
+        assert np.abs(drawn[name] - expected).mean() < 0.2 * apart
+
+
+def test_words_take_their_difference_and_a_photo_its_attention_unless_told(tmp_path: Path) -> None:
+    photo = (
+        "--photo",
+        str(sorted(mini.subject_path().glob("*.png"))[1]),
+        "--neutral",
+        "none",
+        "--width",
+        "128",
+        "--height",
+        "128",
+        *QUICK,
+        "--steps",
+        "8",
+    )
+    known = {"words": SMALL, "photo": photo, "told": (*SMALL, "--site", "cross_attention"), "whole": (*photo, "--levels", "99")}
+    for name, more in known.items():
+        assert extract(tmp_path / name, *more) == 0
+    banks = {name: load_bank(tmp_path / name / "surprised_0_00001.safetensors") for name in known}
+    sites = {name: bank.site for name, bank in banks.items()}
+    assert sites == {
+        "words": "cross_attention_difference",
+        "photo": "cross_attention",
+        "told": "cross_attention",
+        "whole": "cross_attention",
+    }
+    assert all(place.startswith(("middle", "output")) for bank in banks.values() for place in bank.places())
+    assert (banks["photo"].sparse, banks["whole"].sparse, banks["told"].sparse) == (True, False, False)
+    assert (len(banks["photo"].sigmas), len(banks["whole"].sigmas)) == (4, 6)
+
+
 def test_nothing_is_overwritten_and_a_seed_gives_the_same_features(tmp_path: Path) -> None:
     for _ in range(2):
-        assert extract(tmp_path, *SMALL, "--site", "epsilon", "--seed", "3") == 0
+        assert extract(tmp_path, *SMALL, "--site", "cross_attention_difference", "--seed", "3") == 0
     assert files(tmp_path) == [f"surprised_3_0000{number}.{kind}" for number in (1, 2) for kind in ("png", "safetensors")]
     first, second = (load_bank(tmp_path / f"surprised_3_0000{number}.safetensors") for number in (1, 2))
     assert all((value == second.tokens[key]).all() for key, value in first.tokens.items())
@@ -105,7 +147,7 @@ def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path) -> None:
     bank = load_bank(features)
     assert bank.site == "skip"
     assert set(bank.places()) == {"input.4", "input.5", "input.7", "input.8"}
-    fused = generate(tmp_path / "fused", "--features", str(features), "--fusion_mode", "paper")
+    fused = generate(tmp_path / "fused", "--features", str(features), "--fusion_mode", "paper", "--fusion_text", "expression")
     assert np.abs(fused - generate(tmp_path / "plain")).mean() > 0
 
 
@@ -117,6 +159,8 @@ def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path) -> None:
         (("--neutral_photo", "nowhere.png"), "without --photo"),
         (("--window", "0.7", "0.3"), "the window is"),
         (("--layers", "2+3"), "is no choice of layers"),
+        (("--levels", "0"), "at least 1"),
+        (("--site", "cross_attention_difference", "--photo", str(sorted(mini.subject_path().glob("*.png"))[1])), "words alone"),
         (("--width", "100"), "multiples of 8"),
         (("--sigmas", "1", "2"), "must fall"),
     ],
@@ -135,7 +179,7 @@ def test_features_that_do_not_fit_are_refused_before_anything_is_drawn(tmp_path:
     common = ["generate", "--model", "mini", "--output_dir", str(tmp_path / "out"), *SMALL]
     assert main([*common, "--features", "nowhere.safetensors"]) == 2
     assert "nowhere.safetensors" in capsys.readouterr().err
-    assert extract(tmp_path / "f", *SMALL, "--site", "epsilon") == 0
+    assert extract(tmp_path / "f", *SMALL, "--site", "cross_attention") == 0
     assert main([*common, "--features", str(tmp_path / "f" / "surprised_0_00001.safetensors"), "--fusion_site", "skip"]) == 2
-    assert "recorded at epsilon" in capsys.readouterr().err
+    assert "recorded at cross_attention;" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -77,6 +77,21 @@ def test_a_sigma_serves_its_neighbours_within_five_percent() -> None:
     assert bank.donor("middle.0.0", 1.5) is None
 
 
+def test_a_sigma_of_a_sparse_bank_serves_as_far_as_the_next_one() -> None:
+    recorder = Recorder("cross_attention", SIGMAS, LATENT, sparse=True)
+    fill(recorder)
+    bank = recorder.bank()
+    for sigma, served in ((5.9, 3.0), (2.2, 3.0), (2.1, 1.5), (1.2, 1.5), (1.1, 0.9), (0.55, 0.9)):
+        given, expected = bank.donor("input.4.0", sigma), bank.donor("input.4.0", served)
+        assert given is not None and expected is not None and given.expression is expected.expression
+    assert bank.donor("input.4.0", 6.1) is None
+    assert bank.donor("input.4.0", 0.53) is None
+    assert bank.donor("input.4.0", 0.0) is None
+    alone = Recorder("cross_attention", (1.5,), LATENT, sparse=True)
+    fill(alone)
+    assert alone.bank().donor("input.4.0", 4.0) is not None
+
+
 def test_only_tokens_under_the_mask_are_kept() -> None:
     whole, part = record("all"), record("face")
     assert sum(value.nbytes for value in part.tokens.values()) < 0.4 * sum(value.nbytes for value in whole.tokens.values())
@@ -106,7 +121,7 @@ def test_the_mask_may_be_known_before_or_after_recording() -> None:
 def test_kept_tokens_move_the_face_as_all_of_them_do() -> None:
     whole, part = record("all").donor("input.4.0", 1.5), record("face").donor("input.4.0", 1.5)
     assert whole is not None and part is not None and whole.neutral is not None
-    settings = fusion.FusionSettings(region_penalty=0.0, temperature=0.01)
+    settings = fusion.FusionSettings("cross_attention", region_penalty=0.0, temperature=0.01)
     target = fusion.Target((8, 6))
     x = whole.neutral.float()
     mask = fusion.grid_mask(mouth(), (8, 6))
@@ -115,7 +130,7 @@ def test_kept_tokens_move_the_face_as_all_of_them_do() -> None:
     assert torch.allclose(full, cropped, atol=0.05)
 
 
-def test_maps_become_tokens_and_epsilon_stays_a_map() -> None:
+def test_maps_become_tokens() -> None:
     maps = torch.randn(1, 8, 4, 3, generator=torch.Generator().manual_seed(0))
     recorder = Recorder("skip", (1.5,))
     for which in "ne":
@@ -123,12 +138,6 @@ def test_maps_become_tokens_and_epsilon_stays_a_map() -> None:
     donor = recorder.bank().donor("input.8", 1.5)
     assert donor is not None and donor.grid == (4, 3)
     assert torch.equal(donor.expression, maps.flatten(2).mT.half())
-    epsilon = Recorder("epsilon", (1.5,), keep="face")
-    epsilon.focus(mouth())
-    for which in "ne":
-        epsilon.add(fusion.EPSILON_PLACE, 0, which, maps[:, :4])
-    donor = epsilon.bank().donor(fusion.EPSILON_PLACE, 1.5)
-    assert donor is not None and donor.expression.shape == (1, 4, 4, 3)
 
 
 def test_without_neutral_features_the_bank_is_single() -> None:
@@ -189,7 +198,7 @@ def tensors_of(bank: FeatureBank) -> dict[str, Tensor]:
 
 def same(one: FeatureBank, other: FeatureBank) -> bool:
     mine, theirs = tensors_of(one), tensors_of(other)
-    plain = all(getattr(one, name) == getattr(other, name) for name in ("site", "mode", "sigmas", "grids", "notes"))
+    plain = all(getattr(one, name) == getattr(other, name) for name in ("site", "mode", "sigmas", "grids", "notes", "sparse"))
     return (
         plain
         and mine.keys() == theirs.keys()
@@ -207,6 +216,9 @@ def test_a_file_gives_back_every_bit(tmp_path: Path, keep: str) -> None:
     assert same(loaded, bank)
     assert loaded.notes["expression"] == "fröhlich"
     assert not same(loaded, replace(bank, sigmas=(3.0, 1.5, 0.90001)))
+    sparse = replace(bank, sparse=True)
+    assert same(load_bank(save_bank(sparse, tmp_path / "sparse.safetensors")), sparse)
+    assert not same(sparse, bank)
 
 
 def test_a_bank_without_sigmas_mask_and_regions_comes_back_too(tmp_path: Path) -> None:
@@ -248,6 +260,16 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_bank(path)
 
 
+def test_a_file_of_a_site_that_is_no_more_says_so(tmp_path: Path) -> None:
+    good = load_file(save_bank(record(), tmp_path / "good.safetensors"))
+    known = {"faceexpr.format": features.FORMAT, "faceexpr.version": features.VERSION, "faceexpr.mode": "twin"}
+    for site in ("epsilon", "self_attention"):
+        path = tmp_path / f"{site}.safetensors"
+        save_file(good, path, {**known, "faceexpr.site": site, "faceexpr.sigmas": json.dumps(SIGMAS)})
+        with pytest.raises(FaceExprError, match=f"recorded at the site {site}.*Extract the features again.*cross_attention"):
+            load_bank(path)
+
+
 def test_broken_files_are_refused(tmp_path: Path) -> None:
     whole = save_bank(record("face"), tmp_path / "whole.safetensors")
     cut = tmp_path / "cut.safetensors"
@@ -266,7 +288,7 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     tensors = load_file(whole)
     wrong: list[tuple[dict, dict]] = [
         ({"faceexpr.version": "2"}, {}),
-        ({"faceexpr.site": "nose"}, {}),
+        ({"faceexpr.site": "skip"}, {"input.4.0:e:k": tokens(0, 77).half()}),
         ({"faceexpr.sigmas": "[1, 2, 3]"}, {}),
         ({"faceexpr.sigmas": "[3.0]"}, {}),
         ({"faceexpr.sigmas": "[3,"}, {}),

@@ -13,7 +13,7 @@ from faceexpr_core import fusion
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.fusion import Donor, FusionSettings, Target, carry, fuse, match
 
-TWIN = FusionSettings()
+TWIN = fusion.site_settings("cross_attention")
 SKIP = replace(fusion.site_settings("skip"), layers="all")
 PAPER = fusion.paper_settings()
 GRID = (4, 4)
@@ -28,9 +28,7 @@ def twins(seed: int = 1, count: int = 16, grid: tuple[int, int] = GRID, **others
     return Donor(neutral, neutral + 0.5 * tokens(seed + 100, count), grid, **others)
 
 
-@pytest.mark.parametrize(
-    "settings", [TWIN, replace(TWIN, mode="adain"), PAPER, replace(TWIN, site="epsilon"), replace(TWIN, matching=False)]
-)
+@pytest.mark.parametrize("settings", [TWIN, replace(TWIN, mode="adain"), PAPER, SKIP, replace(TWIN, matching=False)])
 def test_nothing_to_do_returns_the_very_tensor(settings: FusionSettings) -> None:
     x, donor = tokens(0), twins()
     assert fuse(x, donor, Target(GRID), settings, 0.0) is x
@@ -228,16 +226,6 @@ def test_maps_are_changed_as_their_tokens() -> None:
         assert torch.allclose(from_maps.flatten(2).mT, from_tokens, atol=1e-6)
 
 
-def test_the_epsilon_difference_is_added_under_the_mask() -> None:
-    x, eps_n, eps_e = (tokens(seed, 16, 4).mT.reshape(1, 4, 4, 4) for seed in (0, 1, 2))
-    mask = torch.zeros(8, 8)
-    mask[:4] = 1
-    settings = FusionSettings(site="epsilon", cap=100.0)
-    result = fuse(x, Donor(eps_n, eps_e, GRID), Target(GRID), settings, 1.0, mask)
-    assert torch.allclose(result[:, :, :2], (x + eps_e - eps_n)[:, :, :2], atol=1e-5)
-    assert torch.equal(result[:, :, 2:], x[:, :, 2:])
-
-
 def test_a_change_known_per_token_is_capped_and_masked() -> None:
     x, change = tokens(0), 100 * tokens(1)
     mask = torch.tensor([[1.0], [0.5], [0.0], [0.0]])
@@ -320,14 +308,13 @@ def test_features_of_another_model_are_refused() -> None:
         fuse(tokens(0), twins(grid=(2, 4)), Target(GRID), TWIN, 1.0)
 
 
-def by_hand(query: Tensor, keys: Tensor, values: Tensor, heads: int, extra: Tensor | None = None) -> Tensor:
-    """Softmax attention head by head, logits plus `extra`."""
+def by_hand(query: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+    """Softmax attention head by head."""
     size = query.shape[-1] // heads
     parts = []
     for head in range(heads):
         q, k, v = (part[..., head * size : (head + 1) * size] for part in (query, keys, values))
-        logits = q @ k.mT / math.sqrt(size)
-        parts.append(torch.softmax(logits if extra is None else logits + extra, -1) @ v)
+        parts.append(torch.softmax(q @ k.mT / math.sqrt(size), -1) @ v)
     return torch.cat(parts, -1)
 
 
@@ -338,23 +325,6 @@ def test_the_context_difference_is_one_attention_less_another() -> None:
     assert torch.allclose(result, by_hand(query, keys_e, values_e, 2) - by_hand(query, keys_n, values_n, 2), atol=1e-5)
     assert torch.equal(fusion.context_difference(query, keys_e, values_e, keys_e, values_e, 2), torch.zeros_like(query))
     assert fusion.context_difference(query.half(), keys_e, values_e, keys_n, values_n, 2).dtype == torch.float16
-
-
-def test_the_donor_stands_beside_the_targets_own_tokens() -> None:
-    query, keys, values = (tokens(seed, rows=2) for seed in (0, 1, 2))
-    donor_keys, donor_values = tokens(3, 5), tokens(4, 5)
-    own = by_hand(query, keys, values, 2)
-    all_keys, all_values = (torch.cat([a, b.expand(2, -1, -1)], 1) for a, b in ((keys, donor_keys), (values, donor_values)))
-    for weight in (1.0, 0.3):
-        bias = torch.tensor([0.0] * 16 + [math.log(weight)] * 5)
-        result = fusion.attend_beside(query, keys, values, donor_keys, donor_values, 2, weight)
-        assert torch.allclose(result, by_hand(query, all_keys, all_values, 2, bias), atol=1e-5)
-    assert torch.allclose(fusion.attend_beside(query, keys, values, donor_keys, donor_values, 2, 0.0), own, atol=1e-5)
-    mask = torch.tensor([0.0] * 8 + [1.0] * 8)
-    masked = fusion.attend_beside(query, keys, values, donor_keys, donor_values, 2, 1.0, mask)
-    assert torch.allclose(masked[:, :8], own[:, :8], atol=1e-5)
-    assert torch.allclose(masked[:, 8:], by_hand(query, all_keys, all_values, 2)[:, 8:], atol=1e-5)
-    assert fusion.attend_beside(query.half(), keys.half(), values.half(), donor_keys, donor_values, 2, 0.3).isfinite().all()
 
 
 def test_the_published_window_in_sigma() -> None:
@@ -392,6 +362,17 @@ def test_the_sigmas_inside_the_window_or_the_nearest() -> None:
     assert fusion.window_sigmas((0.0,), 0.0, 5.1) == ()
 
 
+def test_a_step_outside_the_window_has_a_weight_where_no_other_is_inside() -> None:
+    window = 0.833, 3.334
+    assert fusion.step_weight(1.5, (14.6, 1.5, 0.0), *window) == (1.0, "")
+    assert fusion.step_weight(14.6, (14.6, 1.5, 0.0), *window) == (0.0, "")
+    assert fusion.step_weight(5.0, (), *window) == (0.0, "")
+    few = (14.6, 5.0, 0.3, 0.0)
+    (nearest, told), (farther, _) = (fusion.step_weight(sigma, few, *window) for sigma in (5.0, 0.3))
+    assert (nearest, farther) == (1.0, 0.0)
+    assert "the nearest, sigma 5, is used" in told
+
+
 def test_strong_guidance_weakens_the_change() -> None:
     assert fusion.guidance_weight(3.0, 1.0) == 3.0
     assert fusion.guidance_weight(3.0, 5.0) == 3.0
@@ -400,13 +381,19 @@ def test_strong_guidance_weakens_the_change() -> None:
 
 
 def test_each_site_starts_from_its_own_settings() -> None:
-    assert [fusion.site_settings(site).layers for site in fusion.SITES] == ["2+3", "decoder", "all", "all", "all"]
+    assert [fusion.site_settings(site).layers for site in fusion.SITES] == ["decoder", "decoder", "2+3"]
+    assert (FusionSettings().site, FusionSettings().strength, FusionSettings().window) == (
+        fusion.default_site(photo=False),
+        1.0,
+        (0.0, 0.8),
+    )
+    assert [fusion.default_site(photo) for photo in (False, True)] == ["cross_attention_difference", "cross_attention"]
     assert fusion.site_settings("skip").cap == 1.0 and fusion.site_settings("cross_attention").cap == 3.0
     assert (PAPER.site, PAPER.mode, PAPER.window) == ("skip", "paper", (0.3, 0.7))
     strengths = [SKIP.strength_at(f"input.{number}") for number in range(9)]
     assert strengths == [0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.8, 0.8]
-    assert FusionSettings(strength=0.5).strength_at("output.3.0") == 1.5
-    assert FusionSettings(site="epsilon").strength_at(fusion.EPSILON_PLACE) == 1.0
+    assert replace(TWIN, strength=0.5).strength_at("output.3.0") == 1.5
+    assert FusionSettings(strength=0.5).strength_at("output.3.0") == 0.5
 
 
 def test_places_are_chosen_by_layers() -> None:
@@ -434,7 +421,8 @@ def test_places_are_chosen_by_layers() -> None:
         ({"window": (0.0, 1.2)}, "window"),
         ({"cap": -1.0}, "cap"),
         ({"region_penalty": 1e9}, "region penalty"),
-        ({"site": "epsilon", "mode": "paper"}, "mode paper"),
+        ({"site": "cross_attention_difference", "mode": "paper"}, "mode paper"),
+        ({"site": "epsilon"}, "no site"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict, message: str) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from faceexpr_core import diffusers_donors, diffusers_host, fusion
+from faceexpr_core import diffusers_donors, diffusers_host, donors, fusion
 from faceexpr_core.diffusers_fusion import Fusion, Rows, apply_fusion, places_of, record, transformer_blocks
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.features import FeatureBank, load_bank, save_bank
+from faceexpr_core.faces import FaceDetector
+from faceexpr_core.features import FeatureBank, Recorder, load_bank, save_bank
 from faceexpr_core.fusion import SITES, FusionSettings, paper_settings, site_settings
 from faceexpr_core.text import ExpressionPrompt, build_prompts, expression_terms
 
@@ -244,8 +245,9 @@ def test_a_bank_with_settings_is_fused_where_its_mask_lies(pipe) -> None:
     assert [one.mask for one in diffusers_host.fusions_of(elsewhere, settings, SEED, 1, SIDE, SIDE)] == [None]
 
 
-def test_a_mask_holds_the_change_to_its_tokens(pipe) -> None:
-    bank, settings = _bank(pipe, "cross_attention"), settings_of("cross_attention")
+@pytest.mark.parametrize("site", ["cross_attention", "cross_attention_difference"])
+def test_a_mask_holds_the_change_to_its_tokens(pipe, site: str) -> None:
+    bank, settings = _bank(pipe, site), settings_of(site)
     left = torch.zeros(64, 64)
     left[:, :32] = 1
     plain = features_of(pipe, "cross_attention", latents())["input.4.0"]
@@ -357,25 +359,6 @@ def test_the_difference_of_contexts_is_what_the_other_words_would_attend_to(pipe
     assert (fused - expression).norm() < 0.02 * (expression - neutral).norm()
 
 
-def test_seeing_ones_own_tokens_beside_oneself_changes_nothing(pipe) -> None:
-    bank, sigma = _bank(pipe, "self_attention"), INSIDE
-    own = features_of(pipe, "self_attention", latents())["input.4.0"][1:]
-    tokens = {**bank.tokens, f"input.4.0@{bank.sigmas.index(sigma)}:e": own.half()}
-    settings = settings_of("self_attention")
-    attention = transformer_blocks(pipe.unet)["input.4.0"].attn1
-    outputs: list[torch.Tensor] = []
-    for given in (dataclasses.replace(bank, tokens=tokens), bank):
-        with apply_fusion(pipe.unet, given, settings, rows_at(sigma)):
-            handle = attention.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.clone()))
-            evaluate(pipe, latents(), sigma)
-            handle.remove()
-    handle = attention.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.clone()))
-    evaluate(pipe, latents(), sigma)
-    handle.remove()
-    beside_itself, beside_donor, alone = (output[1] for output in outputs)
-    assert (beside_itself - alone).norm() < 0.02 * (beside_donor - alone).norm()
-
-
 def test_strong_guidance_weakens_the_change_in_proportion(pipe) -> None:
     bank, settings = _bank(pipe, "cross_attention"), settings_of("cross_attention", cap=100.0)
     plain = features_of(pipe, "cross_attention", latents())["input.4.0"][1]
@@ -427,6 +410,33 @@ def test_each_picture_of_a_batch_gets_a_donor_of_its_own_noise(pipe) -> None:
     second = draw(pipe, fusions[1], count=2)
     assert torch.equal(second[0], plain[0])
     assert moved(second[1], both[1]) <= 1
+
+
+def test_a_quick_look_finds_the_face_where_the_finished_twin_has_it(pipe, model_folder: Path) -> None:
+    """On 16 pictures and three masks each the overlap is 0.97 in the mean and 0.87 at the least."""
+    words, overlaps = _prompt(pipe, "surprised"), []
+    levels = diffusers_host.normal_schedule(pipe, 20).tolist()
+    host = diffusers_donors.PipelineHost(pipe, words, Recorder("cross_attention_difference"), cfg=5.0)
+    with FaceDetector([model_folder]) as detector, torch.no_grad():
+        for seed in (0, 1):
+            start = diffusers_host.first_latents(seed, 1, 128, 128, levels[0])
+            looks = (donors.neutral_look(host, start, levels, steps) for steps in (20, donors.LOOK_STEPS))
+            masks = [donors.locate(host.decode(look), ("mouth", "eyes"), detector=detector).mask for look in looks]
+            finished, rough = (mask >= 0.5 for mask in masks if mask is not None)
+            overlaps.append(float((finished & rough).sum() / (finished | rough).sum()))
+    assert min(overlaps) > 0.8
+
+
+def test_the_samplers_own_donors_cost_a_third_of_a_picture_at_the_default_site(pipe) -> None:
+    rows: list[int] = []
+    run = dataclasses.replace(RUN, sigmas=(), steps=20)
+    handle = pipe.unet.register_forward_pre_hook(lambda _, arguments: rows.append(len(arguments[0])))
+    try:
+        (one,), _ = diffusers_donors.own_donors(pipe, _prompt(pipe, "surprised"), site_settings(fusion.default_site(photo=False)), run)
+    finally:
+        handle.remove()
+    assert sum(rows) == 2 * donors.LOOK_STEPS == 0.3 * (2 * run.steps)
+    assert one.bank.sigmas == ()
 
 
 def test_donors_are_the_base_models_and_the_lora_is_back_afterwards() -> None:

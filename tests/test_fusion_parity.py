@@ -14,13 +14,13 @@ from skimage.data import astronaut
 from faceexpr_core import diffusers_donors, diffusers_host, donors
 from faceexpr_core.faces import FaceDetector
 from faceexpr_core.features import Recorder
-from faceexpr_core.fusion import site_settings
+from faceexpr_core.fusion import CONTEXT_SITE, site_settings
 from faceexpr_core.text import build_prompts, expression_terms
 
 PERSON = "a photo of a young woman, red hair, green background"
 STEPS, CFG, SEED = 4, 4.0, 11
 SIZES = {"square": (128, 128), "wide": (96, 160)}  # height, width
-SITES = ("skip", "cross_attention", "cross_attention_difference", "self_attention", "epsilon")
+SITES = ("skip", "cross_attention", "cross_attention_difference")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ class Precise(Recorder):
 
 
 def run_twins(lent, site: str, start: torch.Tensor, sigmas: tuple[float, ...]) -> None:
-    if site == donors.CONTEXT_SITE:
+    if site == CONTEXT_SITE:
         lent.record_contexts()
     else:
         donors.text_twin(lent, start, sigmas, donors.steps_in_window(sigmas, (0.0, 0.8)))
@@ -112,8 +112,8 @@ def test_the_same_features_are_recorded_at_every_place_and_sigma(hosts, site: st
         run_twins(diffusers_donors.PipelineHost(hosts.pipe, hosts.prompt, expected, "all", "", CFG), site, start, sigmas)
 
     assert given.features.keys() == expected.features.keys()
-    assert len({place for place, *_ in given.features}) == {"skip": 9, "epsilon": 1}.get(site, 11)
-    if site != donors.CONTEXT_SITE:
+    assert len({place for place, *_ in given.features}) == (9 if site == "skip" else 11)
+    if site != CONTEXT_SITE:
         assert given.grids == expected.grids
         assert {index for _, index, _ in given.features} == set(range(len(recorded)))
     for key, value in expected.features.items():

@@ -103,7 +103,9 @@ def test_the_quick_start_learns_and_draws(comfy: ComfyProcess) -> None:
     assert "6 of 6 pictures kept" in report_of(shown)
 
     training = [step for step in told if step.node_id == TRAIN]
-    assert [step.value for step in training if step.preview is None and step.value] == [1, 2, 3, 4, 5, 6]
+    steps = [step.value for step in training if step.preview is None and step.value]
+    assert steps == sorted(set(steps))
+    assert {3, 6} <= set(steps) <= {1, 2, 3, 4, 5, 6}  # newer ComfyUI leaves out those that follow within 0.1 s, but none with a preview
     assert {step.total for step in training} == {6}
     previews = [Image.open(io.BytesIO(step.preview)) for step in training if step.preview is not None]
     assert [preview.format for preview in previews] == ["JPEG", "JPEG"]
@@ -130,7 +132,7 @@ def test_another_expression_does_not_train_again(comfy: ComfyProcess) -> None:
 
 def test_cancelling_the_training_leaves_a_lora(comfy: ComfyProcess) -> None:
     def cancel(step: Progress) -> None:
-        if step.node_id == TRAIN and step.value == 4:
+        if step.node_id == TRAIN and step.value >= 4:
             comfy.interrupt()
 
     with pytest.raises(ComfyInterrupted) as stopped:

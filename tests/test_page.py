@@ -20,14 +20,15 @@ LOAD = """async workflow => {
     return {
         missing: nodes.filter(node => !(node.type in LiteGraph.registered_node_types)).map(node => node.type),
         nodes: nodes.map(node => ({
-            id: node.id,
+            id: Number(node.id), // newer pages keep ids as text
             title: node.title,
             box: [...node.pos, ...node.size],
             // the button of Load Image is a widget too, whose value no file needs
             values: (node.widgets ?? []).filter(widget => widget.name !== 'upload').map(widget => widget.value),
         })),
         links: [...app.graph.links.values()].map(link =>
-            [link.origin_id, link.origin_slot, link.target_id, app.graph.getNodeById(link.target_id).inputs[link.target_slot].name]),
+            [Number(link.origin_id), link.origin_slot, Number(link.target_id),
+                app.graph.getNodeById(link.target_id).inputs[link.target_slot].name]),
         prompt: (await app.graphToPrompt()).output,
     }
 }"""
