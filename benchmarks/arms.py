@@ -10,9 +10,9 @@
 
 Settings of fusion: strength, window, layers, mode, temperature, region_penalty, cap, matching (yes, no), regions (brows+eyes).
 Besides: `target` expression or neutral (the text of the picture drawn); `donor` text (a twin from the same noise), photo (of another
-person, with a second, neutral photo), photo-drawn (its neutral twin drawn by the model), photo-alone (none); `keep` all or face (the
-tokens recorded); `mask` twin (where the donor's face is), own (where the picture's own face is), none; `auto` takes twin for a twin and
-none for a photo, as the nodes do, and none for `paper`.
+person, with a second, neutral photo), photo-drawn (its neutral twin drawn by the model), photo-alone (none), photo-aside (as photo, the
+face a fifth of the picture beside its place); `keep` all or face (the tokens recorded); `mask` twin (where the donor's face is), own
+(where the picture's own face is), none; `auto` takes twin for a twin and none for a photo, as the nodes do, and none for `paper`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.fusion import SITES, FusionSettings, paper_settings, site_settings
 
 TARGETS = ("expression", "neutral")
-DONORS = ("text", "photo", "photo-drawn", "photo-alone")
+DONORS = ("text", "photo", "photo-drawn", "photo-alone", "photo-aside")
 KEEPS = ("all", "face")
 MASKS = ("auto", "twin", "own", "none")
 _FLOATS = ("strength", "temperature", "region_penalty", "cap")

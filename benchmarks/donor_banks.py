@@ -20,14 +20,17 @@ from faceexpr_core.fusion import FusionSettings, site_settings
 
 from .arms import Arm
 from .drawing import Schedule
-from .store import file_name, write_json, write_picture
+from .store import Picture, file_name, write_json, write_picture
 from .subjects import DONOR_STEP, Person, expressive_photo, person
 from .tools import meters, pipeline
 
+ASIDE = 0.2
+"""How far a photo `aside` is moved, as a share of its side."""
 PHOTO_NOISE = 0
 """One noise for a photo's features, whatever the noise of the pictures drawn with them."""
 
-_NEUTRAL_OF = {"photo": "drawn", "photo-drawn": "drawn", "photo-alone": "none"}  # `photo` has a neutral photo, which comes first
+_NEUTRAL_OF = {"photo": "drawn", "photo-aside": "drawn", "photo-drawn": "drawn", "photo-alone": "none"}
+"""What is done where there is no neutral photo; `photo` and `photo-aside` have one."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,10 @@ def _draw(kept: Kept, wanted: Wanted) -> Donors:
     if wanted.source == "text":
         return draw_text_donors(pipe, prompt, _everywhere(wanted.site), run, moved=moved, expression=wanted.expression, keep=wanted.keep)
     donor = int(wanted.who)
-    neutral = expressive_photo(kept.work, donor, "neutral") if wanted.source == "photo" else None
+    neutral = expressive_photo(kept.work, donor, "neutral") if wanted.source in ("photo", "photo-aside") else None
     crops = crop_photos(expressive_photo(kept.work, donor, wanted.expression), neutral, kept.how.side, meters().expression.detector)
+    if wanted.source == "photo-aside":
+        crops = replace(crops, photo=_aside(crops.photo), neutral=None if crops.neutral is None else _aside(crops.neutral))
     return draw_photo_donors(
         pipe,
         prompt,
@@ -113,6 +118,15 @@ def _draw(kept: Kept, wanted: Wanted) -> Donors:
         expression=wanted.expression,
         keep=wanted.keep,
     )
+
+
+def _aside(picture: Picture) -> Picture:
+    """The picture moved down and to the right by a fifth of its side; its edge fills what becomes free."""
+    import cv2
+
+    by = round(ASIDE * len(picture))
+    moved = cv2.copyMakeBorder(picture, by, 0, by, 0, cv2.BORDER_REPLICATE)[: len(picture), : picture.shape[1]]
+    return np.ascontiguousarray(moved)
 
 
 def _everywhere(site: str) -> FusionSettings:
