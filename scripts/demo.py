@@ -1,4 +1,4 @@
-"""`make demo`: one person learned from six photos in a real ComfyUI, drawn with eight expressions, measured, and put on one sheet.
+"""`make demo`: one person learned from six photos in a real ComfyUI, drawn with eight expressions in three ways, measured, on one sheet.
 
 Writes output/demo/sheet.png, output/demo/report.json, the LoRA and ComfyUI's log, and nothing else.
 """
@@ -33,7 +33,11 @@ from faceexpr_core.faces import FaceDetector
 OUTPUT = REPOSITORY / "output" / "demo"
 QUICK_START = REPOSITORY / "workflows" / "api" / "faceexpr_mini_quick_start.json"
 EXPRESSIONS = ("happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt", "shocked")
-ARMS = {"with_lora": "with the LoRA", "without_lora": "without it"}
+ARMS = {
+    "without_lora": "Expression in the prompt, without the LoRA",
+    "with_lora": "Expression in the prompt, with the LoRA",
+    "fusion": "Expression by fusion, with the LoRA",
+}
 NEUTRAL = "neutral"
 NOTE = (
     "Expression: nearest class of the change of MediaPipe's blendshapes from the neutral picture of the same noise; shocked is no class of "
@@ -108,18 +112,23 @@ def learning_graph(quick_start: Graph, folder: str) -> Graph:
 
 
 def drawing_graph(quick_start: Graph, folder: str) -> Graph:
-    """The quick start with its one expression replaced by all, each drawn with the trained MODEL and with the one it came from."""
+    """The quick start with its one expression replaced by all, each drawn in every arm from the same noise.
+
+    The fusion arm's neutral picture is that of the LoRA alone: there is nothing to fuse.
+    """
     graph = learning_graph(quick_start, folder)
     train = only(quick_start, "FaceExprTrainLoRA")
-    models = dict(zip(ARMS, ([train, 0], graph[train]["inputs"]["model"]), strict=True))
+    trained, base = [train, 0], graph[train]["inputs"]["model"]
     encode, sampler = only(quick_start, "FaceExprExpressionTextEncode"), only(quick_start, "FaceExprSampler")
     decode = only(quick_start, "VAEDecode")
     graph |= with_sources(quick_start, *(quick_start[sampler]["inputs"][name][0] for name in ("negative", "latent_image")))
     for name in (NEUTRAL, *EXPRESSIONS):
         graph[f"text {name}"] = changed(quick_start[encode], expression=name)
-        for arm, model in models.items():
+        donors = {"base_model": base, "neutral": [f"text {name}", 1], "vae": quick_start[decode]["inputs"]["vae"]}
+        fusion = {} if name == NEUTRAL else donors
+        for arm, inputs in zip(ARMS, ({"model": base}, {"model": trained}, {"model": trained, **fusion}), strict=True):
             sample = f"sample {arm} {name}"
-            graph[sample] = changed(quick_start[sampler], model=model, positive=[f"text {name}", 0])
+            graph[sample] = changed(quick_start[sampler], positive=[f"text {name}", 0], **inputs)
             graph[f"decode {arm} {name}"] = changed(quick_start[decode], samples=[sample, 0])
             graph[f"{arm} {name}"] = {
                 "class_type": "SaveImage",
@@ -141,7 +150,7 @@ def run(comfy: ComfyProcess, graph: Graph, title: str, console: Console) -> dict
 
         def on_progress(step: Progress) -> None:
             totals[step.node_id] = (step.value, step.total)
-            known = len([name for name in graph if name.startswith("sample ")]) or 1
+            known = len({json.dumps(node) for name, node in graph.items() if name.startswith("sample ")}) or 1  # equal nodes run once
             total = max(sum(total for _, total in totals.values()), step.total * known)
             bar.update(task, completed=sum(value for value, _ in totals.values()), total=total)
 
@@ -198,11 +207,12 @@ def totals(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def tell(console: Console, report: Mapping[str, Any]) -> None:
     table = Table(box=None, padding=(0, 2))
-    for heading in ("", "expression as asked", "likeness (0 stranger, 1 same)"):
+    for heading in ("", "as asked", "likeness"):
         table.add_column(heading)
     for arm, total in report["totals"].items():
-        table.add_row(f"Drawn {ARMS[arm]}", f"{total['expressions_right']} of {total['cells']}", f"{total['identity']:.2f}")
+        table.add_row(ARMS[arm], f"{total['expressions_right']} of {total['cells']}", f"{total['identity']:.2f}")
     console.print(table)
+    console.print("Likeness: 0 a stranger, 1 the same person.")
     sheet = (OUTPUT / "sheet.png").relative_to(REPOSITORY)
     console.print(f"{report['seconds']['total']:.0f} seconds. Look at {sheet}; the figures are in report.json.")
 

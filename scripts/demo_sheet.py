@@ -1,4 +1,4 @@
-"""The demo's sheet: the photos, and below them each expression with and without the LoRA."""
+"""The demo's sheet: the photos, and below them each expression, a row for each way of drawing it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def draw_sheet(
     top += CELL + GAP
     cells = {(cell["arm"], cell["asked"]): cell for cell in report["cells"]}
     for arm, title in arms.items():
-        _heading(pen, top, f"Drawn {title}")
+        _heading(pen, top, title)
         top += HEADING
         for column, name in enumerate(expressions):
             sheet.paste(_enlarged(pictures[arm][name]), (_left(column), top))
