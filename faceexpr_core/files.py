@@ -1,15 +1,30 @@
-"""Files that appear whole or not at all, and never in the place of another."""
+"""Files that appear whole or not at all: in no other's place (`write_new`), or in the old one's (`replace_file`)."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_new(path: Path, content: bytes) -> Path:
     """Write a file at `path`, or beside it as `name_00001_.ext` when the name is taken; return where it lies. Raises OSError."""
+    with _written(path, content) as temporary:
+        return _publish(temporary, path)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader finds the old file or the new one, whole, whenever the power goes. Raises OSError."""
+    with _written(path, content) as temporary:
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def _written(path: Path, content: bytes) -> Iterator[Path]:
+    """The content on the disk under a name of its own beside `path`, which is gone at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}.part")
     try:
@@ -17,7 +32,7 @@ def write_new(path: Path, content: bytes) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        return _publish(temporary, path)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -42,3 +57,16 @@ def _names(path: Path) -> Iterator[Path]:
     while True:
         yield path.with_name(f"{path.stem}_{number:05}_{path.suffix}")
         number += 1
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders; there the rename itself is journalled
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from .errors import FaceExprError
 from .expressions import EXPRESSIONS
+from .files import replace_file
 from .training_set import ImageEncoder, TextEncoder, Tokenizer, TrainingSet, digest_of, plain
-from .training_state import replace_file
 
 Draw = Callable[[str, int], NDArray[np.uint8]]
 """Prompt, seed -> picture uint8 [H, W, 3]."""

@@ -21,6 +21,7 @@ from comfy_api.latest import io, ui
 from ..faceexpr_core import lora, prior, training
 from ..faceexpr_core.crafting import CraftingSet, build_crafting_set
 from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.files import replace_file
 from ..faceexpr_core.loss_plot import loss_picture
 from ..faceexpr_core.preview import PREVIEW_EXPRESSIONS, contact_sheet, preview_latents
 from ..faceexpr_core.progress import progress_text
@@ -38,7 +39,7 @@ from ..faceexpr_core.train_settings import (
     preset_settings,
 )
 from ..faceexpr_core.training_set import Tokenizer, TrainingSet, build_training_set, class_prompt
-from ..faceexpr_core.training_state import EVERY, StateFolder, replace_file
+from ..faceexpr_core.training_state import EVERY, StateFolder
 from . import clip_export, host
 
 NODE = "Train FaceExpr LoRA"

@@ -14,11 +14,12 @@ from diffusers import UNet2DConditionModel
 
 from faceexpr_core.crafting import CraftingSet
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.files import replace_file
 from faceexpr_core.lora import read_lora
 from faceexpr_core.train_settings import TrainSettings
 from faceexpr_core.training import Step, TrainResult, train_lora
 from faceexpr_core.training_set import TrainingSet
-from faceexpr_core.training_state import RunState, StateFolder, read_state, replace_file, write_state
+from faceexpr_core.training_state import RunState, StateFolder, read_state, write_state
 
 EVERYTHING = TrainSettings(
     rank=2,
