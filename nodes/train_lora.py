@@ -215,7 +215,7 @@ class TrainLoRA(io.ComfyNode):
                         "gradient_checkpointing",
                         options=list(CHECKPOINTING),
                         default=PRESET,
-                        tooltip="Much less memory for about a third more time. Every preset: on with a GPU.",
+                        tooltip="Much less memory, but slower. Every preset: on with a GPU.",
                     ),
                     io.Int.Input(
                         "preview_every",
