@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
+from toys import toy_unet
 
 from faceexpr_core.adapter import add_lora, without_lora
 from faceexpr_core.losses import (
@@ -117,26 +118,6 @@ def test_outside_the_area_no_change_is_wanted() -> None:
     assert crafting_loss(wanted, wanted, area)[0].item() > 1
 
 
-def toy_unet() -> UNet2DConditionModel:
-    """SDXL's kinds of blocks at 8 and 16 channels, in double precision."""
-    torch.manual_seed(0)
-    return UNet2DConditionModel(
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(8, 16),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        attention_head_dim=(1, 2),
-        norm_num_groups=4,
-        cross_attention_dim=8,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=4,
-        projection_class_embeddings_input_dim=6 + 6 * 4,
-    ).double()
-
-
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -170,7 +151,7 @@ PROMPTS, POOLED = random(4, 2, 5, 8), random(4, 2, 6)
 
 @pytest.mark.parametrize("part", [identity_on, prior_on, distillation_on, crafting_on])
 def test_the_gradient_of_each_loss_agrees_with_finite_differences_through_a_unet(part: Callable) -> None:
-    unet = toy_unet().requires_grad_(False)
+    unet = toy_unet().double().requires_grad_(False)
     layers = add_lora(unet, 2, 2.0, torch.Generator().manual_seed(1))
     weights = [weight for pair in layers.values() for weight in pair]
     for weight in weights:
@@ -197,7 +178,7 @@ def test_the_gradient_of_each_loss_agrees_with_finite_differences_through_a_unet
 
 
 def test_without_the_lora_the_base_model_speaks_and_afterwards_the_lora_learns_on() -> None:
-    unet = toy_unet().requires_grad_(False)
+    unet = toy_unet().double().requires_grad_(False)
     added = {"text_embeds": POOLED[0], "time_ids": random(2, 6)}
     noisy, t = random(2, 4, 8, 8), torch.tensor([300, 700])
     base = unet(noisy, t, PROMPTS[0], added_cond_kwargs=added).sample

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionXLPipeline
+from toys import toy_unet
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from faceexpr_core.adapter import without_lora
@@ -58,24 +59,6 @@ def changed(**changes: object) -> TrainSettings:
 
 def seeded(number: int) -> torch.Generator:
     return torch.Generator().manual_seed(number)
-
-
-def toy_unet() -> UNet2DConditionModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return UNet2DConditionModel(
-            block_out_channels=(8, 16),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            layers_per_block=1,
-            attention_head_dim=(1, 2),
-            norm_num_groups=4,
-            cross_attention_dim=8,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=4,
-            projection_class_embeddings_input_dim=6 + 6 * 4,
-        )
 
 
 def toy_encoders() -> TextEncoders:

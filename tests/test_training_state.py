@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from toys import toy_unet
 
 from faceexpr_core.crafting import CraftingSet
 from faceexpr_core.errors import FaceExprError
@@ -51,25 +51,6 @@ PHOTOS = TrainingSet(
     draw(3, 4, 8, 8), draw(3, 7, 8), draw(3, 6), torch.ones(3, 6), torch.ones(3, 1, 8, 8), draw(1, 7, 8), draw(1, 6), "three photos"
 )
 PAIRS = CraftingSet(("happy", "sad"), draw(2, 2, 7, 8), draw(2, 2, 6), draw(2, 2, 7, 8), draw(2, 2, 6))
-
-
-def toy_unet() -> UNet2DConditionModel:
-    """SDXL's kinds of blocks at 8 and 16 channels."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return UNet2DConditionModel(
-            block_out_channels=(8, 16),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            layers_per_block=1,
-            attention_head_dim=(1, 2),
-            norm_num_groups=4,
-            cross_attention_dim=8,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=4,
-            projection_class_embeddings_input_dim=6 + 6 * 4,
-        )
 
 
 class Stop(BaseException):
