@@ -7,10 +7,13 @@ of torch.
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import sys
+import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -28,8 +31,8 @@ WARM_UP = 0.2
 class Memory:
     """Bytes: in use when the U-Net was first called, at the peak from there to the last step, and at the peak of the whole process.
 
-    On a CPU the resident set (`whole`: or that of the largest process that it started); on CUDA what tensors took, with `reserved`, what
-    torch held of the card, at the peak of the steps.
+    On a CPU the resident set (`whole`: with the processes that it started and that ran at the time, before the U-Net's first call); on
+    CUDA what tensors took, with `reserved`, what torch held of the card, at the peak of the steps.
     """
 
     before: int = 0
@@ -58,18 +61,22 @@ class Probe:
         self._rows, self._first, self._started = 0, max(1, round(WARM_UP * steps)), 0.0
         self._watch = torch.nn.modules.module.register_module_forward_pre_hook(self._called)
         register_optimizer_step_post_hook(self._stepped)
+        self._together, self._training = 0, threading.Event()
+        if not self.cuda:
+            threading.Thread(target=self._count_children, daemon=True).start()
 
     def write(self, path: Path) -> None:
         memory = self.found.memory
         memory.whole = max(memory.whole, memory.peak, self._peak())
         if not self.cuda:
-            memory.whole = max(memory.whole, 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+            memory.whole = max(memory.whole, self._together, 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
         path.write_text(json.dumps(asdict(self.found)))
 
     def _called(self, module: torch.nn.Module, arguments: tuple[object, ...]) -> None:
         if type(module).__name__ not in UNETS:
             return
         self._watch.remove()
+        self._training.set()
         module.register_forward_pre_hook(self._count)  # from the next call on
         self._count(module, arguments)
         memory = self.found.memory
@@ -101,13 +108,31 @@ class Probe:
         if self.cuda:
             found.memory.reserved = torch.cuda.max_memory_reserved()
 
+    def _count_children(self) -> None:
+        """The most that this process and those that it started took together, twenty times a second until the steps begin."""
+        while not self._training.wait(0.05):
+            if children := _children(os.getpid()):
+                self._together = max(self._together, _status("VmRSS") + sum(_status("VmHWM", child) for child in children))
+
     def _peak(self) -> int:
         return torch.cuda.max_memory_allocated() if self.cuda else _status("VmHWM")
 
 
-def _status(name: str) -> int:
-    """Bytes, from Linux's account of this process."""
-    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
-    if found is None:
+def _status(name: str, process: int | str = "self") -> int:
+    """Bytes, from Linux's account of a process; 0 of one that has ended."""
+    try:
+        found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.M)
+    except (FileNotFoundError, ProcessLookupError):
+        found = None
+    if found is None and process == "self":
         sys.exit("trainer_cost: memory is measured on Linux only, where /proc/self/status tells it.")
-    return 1024 * int(found[1])
+    return 0 if found is None else 1024 * int(found[1])
+
+
+def _children(process: int) -> list[int]:
+    """The processes that a process started and that still run, and those that they started."""
+    found: list[int] = []
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, path.read_text().split())
+    return [*found, *(one for child in found for one in _children(child))]

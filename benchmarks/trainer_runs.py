@@ -1,7 +1,8 @@
 """The trainers of `trainer_cost`, each as its user runs it, in a process of its own: `python -m benchmarks.trainer_runs FILE.json`.
 
 `faceexpr`: the command line that accelerate launches (no moving average). `faceexpr shipped`: `faceexpr train` with the preset default but
-for prior and crafting. `low-vram`: that preset whole. `diffusers`: its SDXL DreamBooth LoRA script. `comfyui`: its Train LoRA node.
+for prior, crafting, convolutions and text encoders. `low-vram`: that preset whole. `diffusers`: its SDXL DreamBooth LoRA script.
+`comfyui`: its Train LoRA node.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ def diffusers_script(task: Task) -> None:
 def faceexpr_shipped(task: Task) -> None:
     checkpointing = "--gradient_checkpointing" if task.checkpointing else "--no-gradient_checkpointing"
     options = ["--preset", "default", "--prior", "off", "--crafting_weight", "0", "--accumulation", "1", "--batch_size", str(task.batch)]
-    _faceexpr_train(task, [*options, "--rank", str(task.rank), "--optimizer", "adamw", "--precision", _own(task.precision), checkpointing])
+    same = ["--no-convolutions", "--no-train_text_encoder"]  # the same layers as the others
+    _faceexpr_train(
+        task, [*options, *same, "--rank", str(task.rank), "--optimizer", "adamw", "--precision", _own(task.precision), checkpointing]
+    )
 
 
 def low_vram(task: Task) -> None:

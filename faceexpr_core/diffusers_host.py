@@ -43,6 +43,16 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def chosen_device(asked: str) -> torch.device:
+    """The device called `asked`, "" for the best there is. Raises FaceExprError when it cannot be used here."""
+    try:
+        device = torch.device(asked or best_device())
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as reason:  # a PyTorch without CUDA asserts that it has it
+        raise FaceExprError(f"The device {asked} cannot be used here; give cpu, or leave it out for the best there is.") from reason
+    return device
+
+
 def load_pipeline(
     path: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu", prediction: str = ""
 ) -> StableDiffusionXLPipeline:
@@ -52,20 +62,29 @@ def load_pipeline(
     Raises FaceExprError when there is no such model, or it is not an SDXL base model that predicts noise or velocity.
     """
     from diffusers import StableDiffusionXLPipeline
+    from safetensors import SafetensorError
 
     location = mini.path() if str(path) == "mini" else Path(path)
-    options = {"torch_dtype": dtype, "local_files_only": True, "add_watermarker": False}
     known: dict[str, object] = {}
     if location.is_dir():
         _check_directory(location)
-        with _quiet():
-            pipe = StableDiffusionXLPipeline.from_pretrained(location, use_safetensors=True, **options)
+        try:
+            with _quiet():
+                pipe = _from_folder(location, dtype)
+        except (OSError, ValueError, SafetensorError) as reason:
+            raise FaceExprError(f"{location} is not a whole diffusers pipeline ({reason}). Download it again.") from reason
     elif location.is_file() and location.suffix == ".safetensors":
         config, known = _config_of(location)
         tokenizer, tokenizer_2 = _tokenizers()
         with _quiet():
             pipe = StableDiffusionXLPipeline.from_single_file(
-                str(location), config=str(config), tokenizer=tokenizer, tokenizer_2=tokenizer_2, **options
+                str(location),
+                config=str(config),
+                tokenizer=tokenizer,
+                tokenizer_2=tokenizer_2,
+                torch_dtype=dtype,
+                local_files_only=True,
+                add_watermarker=False,
             )
     else:
         raise FaceExprError(f"there is no model {path}. Give 'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors).")
@@ -78,6 +97,32 @@ def load_pipeline(
     if dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)
     return pipe
+
+
+def _from_folder(folder: Path, dtype: torch.dtype) -> StableDiffusionXLPipeline:
+    """The pipeline, part by part: its own loader imports whatever diffusers can do without SDXL (kornia's 25 MB, where it is installed)."""
+    import json
+
+    import diffusers
+    import transformers
+
+    def model(kind: Any, name: str) -> Any:
+        return kind.from_pretrained(folder / name, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+
+    def tokenizer(name: str) -> Any:
+        return transformers.CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
+
+    _, schedule = json.loads((folder / "model_index.json").read_text()).get("scheduler") or (None, "EulerDiscreteScheduler")
+    return diffusers.StableDiffusionXLPipeline(
+        scheduler=getattr(diffusers, schedule).from_pretrained(folder / "scheduler", local_files_only=True),
+        text_encoder=model(transformers.CLIPTextModel, "text_encoder"),
+        text_encoder_2=model(transformers.CLIPTextModelWithProjection, "text_encoder_2"),
+        vae=model(diffusers.AutoencoderKL, "vae"),
+        unet=model(diffusers.UNet2DConditionModel, "unet"),
+        tokenizer=tokenizer("tokenizer"),
+        tokenizer_2=tokenizer("tokenizer_2"),
+        add_watermarker=False,
+    )
 
 
 def prediction_of(pipe: StableDiffusionXLPipeline) -> dict[str, Any]:
@@ -110,11 +155,15 @@ def _check_directory(directory: Path) -> None:
     index = directory / "model_index.json"
     if not index.is_file():
         raise FaceExprError(f"{directory} is not a diffusers pipeline: it has no model_index.json. Give the folder that holds that file.")
-    given = json.loads(index.read_text()).get("_class_name")
+    try:
+        given = json.loads(index.read_text()).get("_class_name")
+        scheduler = directory / "scheduler" / "scheduler_config.json"
+        kind = json.loads(scheduler.read_text()).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
+    except ValueError as reason:
+        raise FaceExprError(f"{directory} is not a whole diffusers pipeline ({reason}). Download it again.") from reason
     if given != "StableDiffusionXLPipeline":
         raise FaceExprError(f"{directory} holds a {given}; an SDXL base model (StableDiffusionXLPipeline) is needed.")
-    schedule = json.loads((directory / "scheduler" / "scheduler_config.json").read_text())
-    if (kind := schedule.get("prediction_type", "epsilon")) not in PREDICTIONS:
+    if kind not in PREDICTIONS:
         raise FaceExprError(f"{directory} predicts {kind}; an SDXL model that predicts noise (epsilon) or velocity (v) is needed.")
 
 

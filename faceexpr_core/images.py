@@ -50,7 +50,7 @@ def caption_file(picture: Path) -> Path:
 def read_images(folder: str | os.PathLike[str]) -> list[SourceImage]:
     """Read every picture of a folder, in the order of their names; one that cannot be read comes with its `problem`.
 
-    Raises FaceExprError for a folder that does not exist or holds no pictures.
+    Raises FaceExprError for a folder that does not exist or holds no pictures, and for a caption that cannot be read.
     """
     if not Path(folder).is_dir():
         raise FaceExprError(f"There is no folder {folder}. Make it and put photos of one person into it (six to twenty are best).")
@@ -92,6 +92,14 @@ def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         return np.array(_to_rgb(ImageOps.exif_transpose(opened)), np.uint8)
 
 
+def centre_square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The largest square in the middle."""
+    height, width = rgb.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return rgb[top : top + side, left : left + side]
+
+
 def crop_resized(rgb: NDArray[np.uint8], left: int, top: int, side: int, resolution: int) -> NDArray[np.uint8]:
     """The square of `side` pixels at (`left`, `top`) resized to uint8 [resolution, resolution, 3] (Lanczos, antialiased)."""
     from PIL import Image
@@ -109,10 +117,7 @@ def likeness(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 def _read_source(path: Path) -> SourceImage:
     from PIL import Image, UnidentifiedImageError
 
-    text = caption_file(path)
-    caption = None
-    if text.is_file():
-        caption = " ".join(text.read_text(encoding="utf-8-sig", errors="replace").split()) or None
+    caption = _read_caption(caption_file(path))
     try:
         return SourceImage(path.name, read_rgb(path), caption)
     except Image.DecompressionBombError:
@@ -122,6 +127,15 @@ def _read_source(path: Path) -> SourceImage:
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
         problem = f"cannot be read ({type(error).__name__}: {error})"
     return SourceImage(path.name, None, caption, problem)
+
+
+def _read_caption(file: Path) -> str | None:
+    try:
+        return " ".join(file.read_text(encoding="utf-8-sig").split()) or None
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as reason:
+        raise FaceExprError(f"The caption {file} cannot be read ({reason}). Save it as UTF-8 text, or take it away.") from reason
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import math
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,8 +48,6 @@ def memory_in_use(device: torch.device) -> int:
         import resource
     except ImportError:  # Windows
         return 0
-    import sys
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 
@@ -54,6 +55,14 @@ def memory_in_use(device: torch.device) -> int:
 def forget_freed(device: torch.device) -> None:
     """Give back what nothing refers to any more, and count the peak from here."""
     gc.collect()
+    _trim_heap()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+
+
+def _trim_heap() -> None:
+    """The C library of Linux keeps freed memory until it is told to give it to the system."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -69,7 +69,7 @@ class Photo:
     """One prepared photo: `image` uint8 [R, R, 3], `face` in its pixels, `expression` as measured, and SDXL's size ids.
 
     `original_size` (height, width) of the source picture; `crop_top_left` (top, left) of the cut in the source picture resized to the
-    photo's scale; `target_size` (R, R).
+    photo's scale; `target_size` (R, R). `drawn_mask` is `mask` where it was drawn before.
     """
 
     name: str
@@ -80,10 +80,11 @@ class Photo:
     original_size: tuple[int, int]
     crop_top_left: tuple[int, int]
     target_size: tuple[int, int]
+    drawn_mask: NDArray[np.float32] | None = None
 
     def mask(self) -> NDArray[np.float32]:
         """Mask of the face, float32 [R, R] in 0..1."""
-        return face_mask(self.face, *self.image.shape[:2])
+        return face_mask(self.face, *self.image.shape[:2]) if self.drawn_mask is None else self.drawn_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +152,7 @@ def prepare_subject(
         notes = [*one.notes, *_caption_notes(one.source, settings)]
         lines[number] = (
             f'kept     {photo.name}: face {one.face.size:.0f} px, {expression}, caption "{photo.caption}"'
-            f"{' (from its .txt)' if one.source.caption else ''}{''.join(f'; {note}' for note in notes)}"
+            f"{' (as given)' if one.source.caption else ''}{''.join(f'; {note}' for note in notes)}"
         )
     side = settings.resolution
     heading = f"{len(photos)} of {len(images)} pictures kept, {side} x {side}, {settings.framing}"
@@ -166,13 +167,13 @@ def caption_for(expression: str, trigger: str, class_word: str) -> str:
 
 
 def _check(settings: SubjectSettings) -> None:
-    if settings.resolution < 64 or settings.resolution % 8:
-        near = max(64, round(settings.resolution / 8) * 8)
-        raise FaceExprError(f"The resolution is {settings.resolution}; it must be a multiple of 8 and at least 64. The nearest is {near}.")
+    if not 64 <= settings.resolution <= 4096 or settings.resolution % 8:
+        near = min(4096, max(64, round(settings.resolution / 8) * 8))
+        raise FaceExprError(f"The resolution is {settings.resolution}; it must be a multiple of 8 from 64 to 4096. The nearest is {near}.")
     if settings.framing not in FRAMINGS:
         raise FaceExprError(f"The framing is '{settings.framing}'; it must be one of: {', '.join(FRAMINGS)}.")
-    if settings.padding < 0:
-        raise FaceExprError(f"The padding is {settings.padding}; it must be 0 or more (0.75 leaves room for hair and shoulders).")
+    if not 0 <= settings.padding <= 100:
+        raise FaceExprError(f"The padding is {settings.padding}; it must lie between 0 and 100 (0.75 leaves room for hair and shoulders).")
     if settings.face_index < 0:
         raise FaceExprError(f"The face is number {settings.face_index}; give 0 for the largest, 1 for the second largest ...")
     if not (settings.trigger.strip() or settings.class_word.strip()):

@@ -94,7 +94,10 @@ def run_job(job: TrainJob) -> int:
     with _processes(job.device) as (device, main):
         _check_tracker(job.report_to)
         told = partial(_tell, main)
-        job, result, subject, base_hash = _train(job, device, main, told)
+        subject = prepare(job)
+        told(subject.report)
+        job = replace(job, images=())  # the photos in their full size are not needed any more
+        job, result, base_hash = _train(job, subject, device, main, told)
         for note in result.notes:
             told(note)
         if main:
@@ -104,7 +107,9 @@ def run_job(job: TrainJob) -> int:
     return 0
 
 
-def _train(job: TrainJob, device: torch.device, main: bool, told: Callable[[str], None]) -> tuple[TrainJob, TrainResult, Subject, str]:
+def _train(
+    job: TrainJob, subject: Subject, device: torch.device, main: bool, told: Callable[[str], None]
+) -> tuple[TrainJob, TrainResult, str]:
     """Also the job as it was done, its settings fit to the checkpoint."""
     import torch
 
@@ -116,8 +121,6 @@ def _train(job: TrainJob, device: torch.device, main: bool, told: Callable[[str]
     from .training_set import build_training_set
 
     dtype = compute_dtype(job.settings.precision, device)
-    subject = prepare(job)
-    told(subject.report)
     # bfloat16 is too coarse for embeddings and latents that are computed once and used for the whole run
     half = torch.float32 if dtype == torch.float32 else torch.float16
     pipe = diffusers_host.load_pipeline(job.model, half, prediction=job.prediction)
@@ -132,8 +135,9 @@ def _train(job: TrainJob, device: torch.device, main: bool, told: Callable[[str]
     if encoders is not None:
         numbers += text_lora_parameters(encoders, settings.rank)
     require_space(job.output.parent, numbers * SAVE_DTYPES[job.file_precision].itemsize)
-    for part in (pipe.text_encoder, pipe.text_encoder_2, pipe.vae):
-        part.to(device)
+    pipe.text_encoder.to(device)
+    pipe.text_encoder_2.to(device)
+    pipe.vae.to(device)
     encode_text, encode_images = partial(diffusers_host.encode_prompts, pipe), partial(diffusers_host.encode_images, pipe)
     tokenize = partial(diffusers_host.tokenize_prompts, pipe) if settings.text_encoder else None
     data = build_training_set(subject, encode_text, encode_images, job.background_weight, settings.captions, settings.flip, tokenize)
@@ -163,33 +167,14 @@ def _train(job: TrainJob, device: torch.device, main: bool, told: Callable[[str]
         result = train_lora(
             unet, data, settings, on_step, device, class_images=class_images, crafting=crafting, states=job.states, encoders=encoders
         )
-        return job, result, subject, base_hash
+        return job, result, base_hash
 
 
 def prepare(job: TrainJob) -> Subject:
     """The job's subject. Raises FaceExprError when no photo can be used."""
-    from .subject import prepare_subject
+    from .subject_process import prepare_apart
 
-    if not job.centre_crop:
-        return prepare_subject(job.images, job.subject)
-    cut = [source if source.rgb is None else replace(source, rgb=_centre(source.rgb)) for source in job.images]
-    subject = prepare_subject(cut, job.subject, framing="whole picture")
-    sizes = {source.name: source.rgb.shape[:2] for source in job.images if source.rgb is not None}
-    photos = []
-    for photo in subject.photos:
-        height, width = sizes[photo.name]
-        scale = subject.resolution / min(height, width)
-        top, left = (height - min(height, width)) // 2, (width - min(height, width)) // 2
-        photos.append(replace(photo, original_size=(height, width), crop_top_left=(round(top * scale), round(left * scale))))
-    return replace(subject, photos=tuple(photos))
-
-
-def _centre(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The largest square in the middle."""
-    height, width = rgb.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return rgb[top : top + side, left : left + side]
+    return prepare_apart(job.images, job.subject, job.centre_crop)
 
 
 def load_vae(path: str, dtype: torch.dtype) -> AutoencoderKL:
@@ -223,7 +208,8 @@ def _class_set(
     pictures = _own_pictures(wanted, prompt, subject.resolution)
     if not pictures:
         prompts = prior_prompts(prompt, wanted.count) if wanted.spread else [prompt] * wanted.count
-        made = {"model": model_digest(pipe.unet), "resolution": subject.resolution, "steps": PRIOR_STEPS, "cfg": PRIOR_CFG}
+        drawn = {"resolution": subject.resolution, "steps": PRIOR_STEPS, "cfg": PRIOR_CFG}
+        made = {"model": model_digest(pipe.unet), "prompt": prompt, "spread": wanted.spread, **drawn}
         pipe.unet.to(device)
         draw = partial(_draw, pipe, subject.resolution)
         rank, ranks = _rank()
@@ -238,7 +224,7 @@ def _class_set(
 
 def _own_pictures(wanted: ClassPictures, prompt: str, resolution: int) -> list[ClassImage]:
     """The user's pictures in the class folder, cut to squares; [] where there are none. Raises FaceExprError for fewer than asked."""
-    from .images import crop_resized, picture_files, read_images
+    from .images import centre_square, crop_resized, picture_files, read_images
     from .prior import ClassImage
 
     if not wanted.folder.is_dir() or not picture_files(wanted.folder):
@@ -252,7 +238,7 @@ def _own_pictures(wanted: ClassPictures, prompt: str, resolution: int) -> list[C
     pictures = []
     for source in sources[: wanted.count]:
         assert source.rgb is not None
-        square = _centre(source.rgb)
+        square = centre_square(source.rgb)
         pictures.append(ClassImage(crop_resized(square, 0, 0, len(square), resolution), source.caption or prompt))
     return pictures
 
@@ -327,15 +313,15 @@ def _save(job: TrainJob, result: TrainResult, subject: Subject, base_hash: str) 
 @contextmanager
 def _processes(asked: str) -> Iterator[tuple[torch.device, bool]]:
     """This process's device, and whether it is the one that writes; torch.distributed is set up if accelerate started several."""
-    import torch
-
-    from .diffusers_host import best_device
+    from .diffusers_host import chosen_device
 
     if world_size() == 1:
-        yield torch.device(asked or best_device()), True
+        yield chosen_device(asked), True
         return
     from accelerate import PartialState
 
+    if asked not in ("", "cpu", "cuda"):
+        raise FaceExprError(f"The device is {asked}, but each of several processes gets its own; give cpu or cuda, or leave it out.")
     state = PartialState(cpu=asked == "cpu")
     try:
         yield state.device, state.is_main_process
@@ -363,11 +349,16 @@ def _wait() -> None:
 
 
 def _check_tracker(name: str) -> None:
-    if name in ("none", "all"):
+    if name == "none":
         return
     from accelerate.tracking import get_available_trackers
 
-    if name not in [str(tracker) for tracker in get_available_trackers()]:
+    there = [str(tracker) for tracker in get_available_trackers()]
+    if name == "all" and not there:
+        raise FaceExprError(
+            "--report_to all found no tracker that is installed. Install one, such as tensorboard, or give --report_to none."
+        )
+    if name not in ("all", *there):
         raise FaceExprError(f"--report_to {name} needs the package {name}, which is not installed. Install it, or give --report_to none.")
 
 
@@ -396,22 +387,20 @@ def _tracker(job: TrainJob, main: bool) -> Iterator[Callable[[Step], None]]:
 @contextmanager
 def _bar(total: int, main: bool) -> Iterator[Callable[[Step], None]]:
     """A progress bar on a terminal, else a line for each twentieth of the run."""
+    from .progress import progress_text
+
+    if not main:
+        yield lambda step: None
+        return
+    if not sys.stderr.isatty():
+        yield lambda step: _tell(step.number == total or step.number % max(1, total // 20) == 0, progress_text(step))
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    from .progress import progress_text
-
-    console = Console(stderr=True)
-    with Progress(BarColumn(), TextColumn("{task.fields[words]}"), console=console, disable=not (main and console.is_terminal)) as bar:
+    with Progress(BarColumn(), TextColumn("{task.fields[words]}"), console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total, words="")
-
-        def advance(step: Step) -> None:
-            words = progress_text(step)
-            bar.update(task, completed=step.number, words=words)
-            if main and not console.is_terminal and (step.number == total or step.number % max(1, total // 20) == 0):
-                _tell(True, words)
-
-        yield advance
+        yield lambda step: bar.update(task, completed=step.number, words=progress_text(step))
 
 
 def _tell(main: bool, words: str) -> None:
