@@ -29,10 +29,11 @@ def read_dataset(folder: Path, image_column: str = "image", caption_column: str 
         folder = folder / "train"
     table = folder / METADATA
     if not table.is_file():
-        if caption_column is not None:
-            raise FaceExprError(
-                f"The caption column {caption_column!r} was given, but {folder} has no {METADATA}; add it, or leave the column out."
-            )
+        for kind, column in (("caption", caption_column), ("image", image_column if image_column != "image" else None)):
+            if column is not None:
+                raise FaceExprError(
+                    f"The {kind} column {column!r} was given, but {folder} has no {METADATA}; add it, or leave the column out."
+                )
         return read_images(folder)
     rows = _rows(table)
     names = [_file_name(row, image_column, table, number) for number, row in rows]

