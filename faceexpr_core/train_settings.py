@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +22,16 @@ PRIOR_IMAGES = 64
 """How many pictures of the class the base model draws for the prior."""
 
 _BLOCK = re.compile(r"(down|up)(\.\d+)?|middle")
+_OF_THE_CHECKPOINT = ("prediction", "zero_snr")
+
+
+class BadSetting(FaceExprError):
+    """A value out of range: `name` of the setting, and what is `told` of it."""
+
+    def __init__(self, name: str, told: str) -> None:
+        super().__init__(f"{name} {told}")
+        self.name = name
+        self.told = told
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class TrainSettings:
     rank and alpha, at `text_encoder_learning_rate` (0: as `learning_rate`) and with `text_encoder_weight_decay`; its default of half the
     U-Net's rate is what kohya's users take, diffusers' `--text_encoder_lr` has 5e-6. `prediction` and `zero_snr` (noise
     schedule rescaled to zero SNR) are the checkpoint's.
-    Raises FaceExprError for a value out of range.
+    Raises BadSetting for a value out of range.
     """
 
     rank: int = 32
@@ -103,7 +113,7 @@ class TrainSettings:
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise FaceExprError(f"{name} is {value}; give a value from {low} to {high}.")
+                raise BadSetting(name, f"is {value}; give a value from {low} to {high}.")
         choices = {
             "schedule": SCHEDULES,
             "optimizer": OPTIMIZERS,
@@ -113,9 +123,9 @@ class TrainSettings:
         }
         for name, options in choices.items():
             if getattr(self, name) not in options:
-                raise FaceExprError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(options)}.")
+                raise BadSetting(name, f"is {getattr(self, name)!r}; choose one of {', '.join(options)}.")
         if self.blocks != "all" and not all(_BLOCK.fullmatch(part) for part in self.block_names):
-            raise FaceExprError(f"blocks is {self.blocks!r}; give all, or some of down, middle, up, down.1, up.0 ... with commas.")
+            raise BadSetting("blocks", f"is {self.blocks!r}; give all, or some of down, middle, up, down.1, up.0 ... with commas.")
         if self.zero_snr and self.prediction == "epsilon":
             raise FaceExprError("zero_snr is on with prediction epsilon, which says nothing where there is only noise; take v_prediction.")
 
@@ -146,7 +156,7 @@ class Preset:
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "default": Preset(
-            MappingProxyType({"prior": "images", "crafting_weight": 0.05, "precision": "auto"}),
+            MappingProxyType({"convolutions": True, "prior": "images", "crafting_weight": 0.05, "text_encoder": True}),
             1024,
             BACKGROUND_WEIGHT,
             "the whole method, for cards with 16 GB and more",
@@ -186,12 +196,27 @@ def preset_settings(name: str, **overrides: Any) -> TrainSettings:
     return TrainSettings(**{**preset(name).settings, **{key: value for key, value in overrides.items() if value is not None}})
 
 
+def require_used(settings: TrainSettings, given: Iterable[str]) -> None:
+    """Raise FaceExprError for a setting `given` by name that changes nothing, because what it is a part of is off."""
+    parts = {
+        "prior": (settings.prior != "off", ("prior_weight",)),
+        "crafting_weight": (settings.crafting_weight > 0, ("crafting_every", "crafting_ramp", "crafting_mask")),
+        "train_text_encoder": (settings.text_encoder, ("text_encoder_learning_rate", "text_encoder_weight_decay")),
+    }
+    names = set(given)
+    for whole, (on, own) in parts.items():
+        for name in own:
+            if not on and name in names and getattr(settings, name) != getattr(TrainSettings, name):
+                raise FaceExprError(f"{name} was given, but {whole} is off; switch that on, or leave {name} out.")
+
+
 def parse_settings(text: str) -> dict[str, Any]:
     """Settings written as `noise_offset=0.05, blocks=up,middle`, on one line or several: name -> value of its type.
 
-    Raises FaceExprError for a name that is none of TrainSettings' and a value that is none of its kind.
+    Raises FaceExprError for a name that is none of TrainSettings', is the checkpoint's to say or comes twice, and for a value that is
+    none of its kind.
     """
-    kinds = {one.name: str(one.type) for one in fields(TrainSettings)}
+    kinds = {one.name: str(one.type) for one in fields(TrainSettings) if one.name not in _OF_THE_CHECKPOINT}
     found: dict[str, Any] = {}
     for part in re.split(r"[;\n]|,(?=\s*\w+\s*=)", text):
         if not part.strip():
@@ -199,6 +224,8 @@ def parse_settings(text: str) -> dict[str, Any]:
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or name not in kinds:
             raise FaceExprError(f"{part.strip()!r} is no setting; write name=value, the name one of {', '.join(kinds)}.")
+        if name in found:
+            raise FaceExprError(f"{name} is given twice; leave one of them out.")
         found[name] = _value(name, kinds[name], value)
     return found
 

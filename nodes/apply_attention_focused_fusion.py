@@ -113,6 +113,7 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
         cap: float = SITES_OWN,
         matching: bool = FusionSettings.matching,
     ) -> io.NodeOutput:
+        host.require_choices(cls, mode=mode, regions=regions)
         host.require_sdxl(model, NODE)
         if mask is not None and (mask.dim() not in (2, 3) or 0 in mask.shape):
             raise FaceExprError(f"{NODE} got a mask of shape {tuple(mask.shape)}; it needs height and width.")

@@ -23,7 +23,7 @@ class ExpressionTextEncode(io.ComfyNode):
             description="Encodes a prompt together with a facial expression, from none to exaggerated; "
             "also gives the same prompt with a neutral face.",
             inputs=[
-                io.Clip.Input("clip", tooltip="The CLIP of an SDXL checkpoint or of FaceExpr Mini."),
+                io.Clip.Input("clip", tooltip="The CLIP of an SDXL checkpoint, of FaceExpr Mini or of Train FaceExpr LoRA."),
                 io.String.Input(
                     "prompt",
                     multiline=True,
@@ -75,6 +75,7 @@ class ExpressionTextEncode(io.ComfyNode):
     def execute(
         cls, clip: Any, prompt: str, expression: str, intensity: float, second_expression: str, second_weight: float, action_units: str = ""
     ) -> io.NodeOutput:
+        host.require_choices(cls, expression=expression, second_expression=second_expression)
         host.require_sdxl_clip(clip, "Expression Text Encode")
         terms = text.expression_terms(expression, intensity, second_expression, second_weight, action_units)
         prompts = text.build_prompts(prompt, terms, partial(host.count_tokens, clip))

@@ -137,6 +137,16 @@ class ExtractExpressionFeatures(io.ComfyNode):
         tokens: str = "face",
         levels: int = AUTO,
     ) -> io.NodeOutput:
+        host.require_choices(
+            cls,
+            sampler_name=sampler_name,
+            scheduler=scheduler,
+            expression=expression,
+            photo_neutral=photo_neutral,
+            site=site,
+            layers=layers,
+            tokens=tokens,
+        )
         host.require_sdxl(model, NODE)
         of_photo = photo is not None
         settings = replace(site_settings(default_site(of_photo) if site == DEFAULT else site), window=(window_low, window_high))

@@ -24,6 +24,7 @@ import comfy.utils
 import folder_paths
 import latent_preview
 import torch
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..faceexpr_core import mini
@@ -98,6 +99,13 @@ def advanced(*widgets: Any) -> tuple[Any, ...]:
         widget.optional = True
         widget.extra_dict = {**widget.extra_dict, "advanced": True}
     return widgets
+
+
+def require_choices(node: type[io.ComfyNode], **given: Any) -> None:
+    """Raise FaceExprError for a value, given by its widget's name, that is not in that list of the node; ComfyUI lets any pass."""
+    for widget in node.define_schema().inputs:
+        if isinstance(widget, io.Combo.Input) and widget.id in given and given[widget.id] not in widget.options:
+            raise FaceExprError(f"{widget.id} is {given[widget.id]!r}; choose one of {', '.join(widget.options)}.")
 
 
 # Which model is this

@@ -67,7 +67,12 @@ class LoadLoRA(io.ComfyNode):
         from ..faceexpr_core.lora_formats import PEFT_WEIGHTS, load
 
         host.require_sdxl(model, NODE)
-        path = Path(folder_paths.get_full_path_or_raise("loras", lora_name))
+        found = folder_paths.get_full_path("loras", lora_name)
+        if found is None:
+            raise FaceExprError(
+                f"lora_name is {lora_name!r}, which is no file of the loras folder. Put it there, press R in the page and choose it."
+            )
+        path = Path(found)
         lora = load(path.parent if path.name == PEFT_WEIGHTS else path)
         return io.NodeOutput(*apply(model, clip, lora, lora_name, strength_model, strength_clip))
 

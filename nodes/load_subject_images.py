@@ -131,6 +131,7 @@ class LoadSubjectImages(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..faceexpr_core.subject import images_from_batch, prepare_subject, read_images
 
+        host.require_choices(cls, framing=framing)
         directory = _resolve(folder)
         sources = [] if directory is None else read_images(directory)
         if images is not None:

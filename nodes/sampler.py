@@ -143,6 +143,7 @@ class Sampler(io.ComfyNode):
         refine_denoise: float = REFINE_DENOISE,
         fusion_text: str = NEUTRAL,
     ) -> io.NodeOutput:
+        host.require_choices(cls, sampler_name=sampler_name, scheduler=scheduler, fusion_text=fusion_text)
         host.require_sdxl(model, NODE)
 
         def draw(

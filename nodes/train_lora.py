@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 import sys
 import time
 from dataclasses import dataclass
@@ -20,7 +18,6 @@ from comfy_api.latest import io, ui
 
 from ..faceexpr_core import lora, prior, training
 from ..faceexpr_core.crafting import CraftingSet, build_crafting_set
-from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.files import replace_file
 from ..faceexpr_core.loss_plot import loss_picture
 from ..faceexpr_core.preview import PREVIEW_EXPRESSIONS, contact_sheet, preview_latents
@@ -37,6 +34,7 @@ from ..faceexpr_core.train_settings import (
     parse_settings,
     preset,
     preset_settings,
+    require_used,
 )
 from ..faceexpr_core.training_set import Tokenizer, TrainingSet, build_training_set, class_prompt
 from ..faceexpr_core.training_state import EVERY, StateFolder
@@ -45,18 +43,11 @@ from . import clip_export, host
 NODE = "Train FaceExpr LoRA"
 PRESET = "preset"
 """Stands in a list for: as the preset says."""
-CHECKPOINTING = {PRESET: None, "on": True, "off": False}
+SWITCH = {PRESET: None, "on": True, "off": False}
 RESUME = {"continue": "strict", "continue or start anew": "auto", "start anew": "off"}
 CLASS_IMAGE_STEPS = 20
 CLASS_IMAGE_CFG = 5.0
 OUTPUT = "faceexpr"
-
-
-def _advanced(*widgets: Any) -> tuple[Any, ...]:
-    for widget in widgets:
-        widget.optional = True
-        widget.extra_dict = {**widget.extra_dict, "advanced": True}
-    return widgets
 
 
 class TrainLoRA(io.ComfyNode):
@@ -122,7 +113,7 @@ class TrainLoRA(io.ComfyNode):
                     tooltip="Fixes the LoRA's first weights, the order of the photos, timesteps and noise. The same seed gives the same "
                     "LoRA, another trains anew.",
                 ),
-                *_advanced(
+                *host.advanced(
                     io.Combo.Input(
                         "resume",
                         options=list(RESUME),
@@ -213,7 +204,7 @@ class TrainLoRA(io.ComfyNode):
                     ),
                     io.Combo.Input(
                         "gradient_checkpointing",
-                        options=list(CHECKPOINTING),
+                        options=list(SWITCH),
                         default=PRESET,
                         tooltip="Much less memory, but slower. Every preset: on with a GPU.",
                     ),
@@ -241,16 +232,17 @@ class TrainLoRA(io.ComfyNode):
                     io.String.Input(
                         "more",
                         default="",
-                        tooltip="Any other setting, as name=value with commas: convolutions=on (learns more, larger file), "
+                        tooltip="Any other setting, as name=value with commas: convolutions=off (smaller file), "
                         "noise_offset=0.05, caption_dropout=0.1, blocks=up,middle, optimizer=adamw, flip=on, prior_weight=0.5, "
                         "crafting_mask=on, weight_decay=0.01 ...",
                     ),
-                    io.Boolean.Input(
+                    io.Combo.Input(
                         "train_text_encoder",
-                        default=False,
-                        tooltip="Also learns how the prompt is read: a closer likeness from the trigger word, at the price of memory, time "
-                        "and of other words near it. Its rate is set in more: text_encoder_learning_rate=5e-5 (0: as learning_rate). "
-                        "Load the LoRA on MODEL and CLIP then.",
+                        options=list(SWITCH),
+                        default=PRESET,
+                        tooltip="Also learns how the prompt is read, so that the trigger word is told from the class word, which the prior "
+                        "needs; takes memory and time. default: on. Its rate is set in more: text_encoder_learning_rate=5e-5 (0: as "
+                        "learning_rate), for Mini 1e-3. The LoRA is then for MODEL and CLIP.",
                     ),
                 ),
             ],
@@ -281,14 +273,23 @@ class TrainLoRA(io.ComfyNode):
         state_every: int = EVERY,
         file_precision: str = "fp16",
         more: str = "",
-        train_text_encoder: bool = False,
+        train_text_encoder: str = PRESET,
         **values: Any,
     ) -> io.NodeOutput:
+        host.require_choices(
+            cls,
+            preset=preset,
+            resume=resume,
+            gradient_checkpointing=gradient_checkpointing,
+            file_precision=file_precision,
+            train_text_encoder=train_text_encoder,
+            **values,
+        )
         kind = prediction_of(model)
         host.require_sdxl_clip(clip, NODE)
-        given = {**values, "gradient_checkpointing": CHECKPOINTING[gradient_checkpointing], "text_encoder": train_text_encoder or None}
+        given = {**values, "gradient_checkpointing": SWITCH[gradient_checkpointing], "text_encoder": SWITCH[train_text_encoder]}
         settings, background = settings_of(preset, background_weight, {**given, **kind}, more)
-        path = lora_path(lora_name)
+        path = host.file_in(host.loras_folder(), lora_name, ".safetensors", "lora_name")
         home = Path(folder_paths.get_output_directory()) / OUTPUT
         name = path.relative_to(host.loras_folder().resolve()).with_suffix("")
         states = StateFolder(home / "training" / name, every=state_every, resume=RESUME[resume]) if state_every else None
@@ -364,7 +365,9 @@ def settings_of(preset_name: str, background_weight: float, given: dict[str, Any
     chosen = {
         name: value for name, value in given.items() if value not in (None, PRESET) and value != -1 and not (name in needed and value == 0)
     }
-    settings = preset_settings(preset_name, **{**chosen, **parse_settings(more)})
+    last = parse_settings(more)
+    settings = preset_settings(preset_name, **{**chosen, **last})
+    require_used(settings, last)
     return settings, preset(preset_name).background_weight if background_weight == -1 else background_weight
 
 
@@ -429,18 +432,6 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
         comfy.model_management.soft_empty_cache()
 
 
-def lora_path(name: str) -> Path:
-    """The file in ComfyUI's loras folder that `name` means. Raises FaceExprError for a name that is empty or leads elsewhere."""
-    folder = host.loras_folder().resolve()
-    cleaned = name.strip().removesuffix(".safetensors").replace("\\", "/")
-    if not Path(cleaned).name or re.search(r'[<>:"|?*\x00-\x1f]', cleaned) or cleaned.endswith(("/", ".")):
-        raise FaceExprError(f"lora_name {name!r} is no file name; give one such as faceexpr/anna.")
-    path = Path(os.path.realpath(folder / f"{cleaned}.safetensors"))
-    if not path.is_relative_to(folder):
-        raise FaceExprError(f"lora_name {name!r} leads out of the loras folder; give a name inside it, such as faceexpr/anna.")
-    return path
-
-
 def _tokenizer(run: Run) -> Tokenizer | None:
     """For text encoders that learn, else None."""
     return (lambda prompts: clip_export.tokenize(run.clip, prompts, NODE)) if run.settings.text_encoder else None
@@ -474,8 +465,9 @@ def _class_images(run: Run, digest: str) -> TrainingSet:
         drawn = host.sample(run.model, positive, negative, empty, seed=seed, denoise=1.0, **how)
         return _pixels(run.vae.decode(drawn["samples"]))
 
-    prompts = prior.prior_prompts(class_prompt(run.subject), run.prior_images)
-    images = prior.prior_images(run.home / "class_images", prompts, draw, {"model": digest, "side": side, "host": "comfyui", **how})
+    prompt = class_prompt(run.subject)
+    made = {"model": digest, "prompt": prompt, "side": side, "host": "comfyui", **how}
+    images = prior.prior_images(run.home / "class_images", prior.prior_prompts(prompt, run.prior_images), draw, made)
     return prior.build_class_set(
         images,
         lambda prompts: host.encode_text(run.clip, prompts),

@@ -121,7 +121,7 @@ def drawing_graph(quick_start: Graph, folder: str) -> Graph:
     trained, base = [train, 0], graph[train]["inputs"]["model"]
     encode, sampler = only(quick_start, "FaceExprExpressionTextEncode"), only(quick_start, "FaceExprSampler")
     decode = only(quick_start, "VAEDecode")
-    graph |= with_sources(quick_start, *(quick_start[sampler]["inputs"][name][0] for name in ("negative", "latent_image")))
+    graph = with_sources(quick_start, *(quick_start[sampler]["inputs"][name][0] for name in ("negative", "latent_image"))) | graph
     for name in (NEUTRAL, *EXPRESSIONS):
         graph[f"text {name}"] = changed(quick_start[encode], expression=name)
         donors = {"base_model": base, "neutral": [f"text {name}", 1], "vae": quick_start[decode]["inputs"]["vae"]}

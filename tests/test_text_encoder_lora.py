@@ -457,8 +457,9 @@ def test_both_command_lines_take_it() -> None:
             job_of(build_parser().parse_args([*words, flag]))
 
     house = ["train", "--model=mini", f"--photos={subject_path()}", "--output=anna"]
-    assert settings_of(_parser().parse_args([*house, "--train_text_encoder"])) == preset_settings("default", text_encoder=True)
-    assert settings_of(_parser().parse_args(house)) == preset_settings("default")
+    assert settings_of(_parser().parse_args(house)) == preset_settings("default", text_encoder=True)
+    for preset, flag, wanted in (("default", "--no-train_text_encoder", False), ("paper", "--train_text_encoder", True)):
+        assert settings_of(_parser().parse_args([*house, f"--preset={preset}", flag])) == preset_settings(preset, text_encoder=wanted)
     with pytest.raises(FaceExprError, match=r"text_encoder_learning_rate is 2\.0; give a value from 0 to 1"):
         settings_of(_parser().parse_args([*house, "--text_encoder_learning_rate=2"]))
 

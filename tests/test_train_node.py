@@ -21,7 +21,7 @@ from faceexpr_core import mini
 from faceexpr_core.lora import read_lora
 
 SETTINGS = {"steps": 3, "learning_rate": 6e-4, "rank": 8, "seed": 5, "batch_size": 2, "accumulation": 1}
-PLAIN = {"preset": "default", "prior": "off", "crafting_weight": 0.0}
+PLAIN = {"preset": "default", "prior": "off", "crafting_weight": 0.0, "train_text_encoder": "off"}
 
 
 def graph(folder: str, resolution: int = 64, **train: Any) -> Graph:
@@ -56,12 +56,13 @@ def losses(path: Path) -> list[float]:
 @pytest.mark.parametrize("reading", [False, True], ids=["unet", "and text encoders"])
 def test_node_and_command_line_give_the_same_losses_and_lora(comfy: ComfyProcess, folder: str, tmp_path: Path, reading: bool) -> None:
     wishes: dict[str, Any] = {**SETTINGS, "preset": "default", "prior": "distill", "crafting_weight": 0.05}
+    switch = "on" if reading else "off"
     rate = "text_encoder_learning_rate=1e-3" if reading else ""
     name = f"parity_{reading}"
     look = 3 if reading else 0
-    comfy.run(graph(folder, lora_name=name, file_precision="fp32", **wishes, more=rate, train_text_encoder=reading, preview_every=look))
+    comfy.run(graph(folder, lora_name=name, file_precision="fp32", **wishes, more=rate, train_text_encoder=switch, preview_every=look))
     arguments = [f"--{name}={value}" for name, value in wishes.items()]
-    arguments += ["--train_text_encoder", f"--{rate}", f"--preview_every={look}"] if reading else []
+    arguments += ["--train_text_encoder", f"--{rate}", f"--preview_every={look}"] if reading else ["--no-train_text_encoder"]
     paths = [f"--photos={mini.subject_path()}", f"--output={tmp_path / 'command.safetensors'}"]
     words = ["--model=mini", "--trigger=ohwx", "--class_word=woman", "--resolution=64", "--file_precision=fp32", "--device=cpu"]
     command = [sys.executable, "-m", "faceexpr_core.cli", "train", *words, *paths, *arguments]
@@ -171,6 +172,11 @@ def test_pictures_of_the_class_are_drawn_once(comfy: ComfyProcess, folder: str) 
     comfy.run(graph(folder, lora_name="prior", **{**wishes, "prior_images": 4, "seed": 6}))
     after = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.png")}
     assert len(after) == 4 and after.items() > before.items()
+    man = graph(folder, lora_name="prior", **{**wishes, "prior_images": 1})
+    man["photos"]["inputs"]["class_word"] = "man"
+    comfy.run(man)  # another class word has its own folder
+    assert {file.name: file.stat().st_mtime_ns for file in kept.glob("*.png")} == after
+    assert len(list(kept.parent.iterdir())) == 2
 
 
 def test_a_preset_gives_what_the_widgets_leave_open_and_more_has_the_last_word(comfy: ComfyProcess, folder: str) -> None:
@@ -194,11 +200,27 @@ def test_a_preset_gives_what_the_widgets_leave_open_and_more_has_the_last_word(c
         ("colour=red", "'colour=red' is no setting"),
         ("rank=many", "give a whole number"),
         ("blocks=left", "blocks is 'left'"),
+        ("ema=nan", "ema is nan; give a value from 0"),
+        ("rank=8, rank=9", "rank is given twice"),
+        ("prediction=v_prediction", "'prediction=v_prediction' is no setting"),
+        ("crafting_mask=on", "crafting_mask was given, but crafting_weight is off"),
+        ("text_encoder=off, text_encoder_learning_rate=1e-3", "text_encoder_learning_rate was given, but train_text_encoder is off"),
     ],
 )
 def test_nonsense_in_more_is_refused(comfy: ComfyProcess, folder: str, more: str, told: str) -> None:
     with pytest.raises(ComfyError, match=told):
         comfy.run(graph(folder, lora_name="nonsense", more=more))
+
+
+def test_every_number_refuses_what_is_out_of_its_range(comfy: ComfyProcess, folder: str) -> None:
+    inputs = comfy.object_info()["FaceExprTrainLoRA"]["input"]
+    widgets = {**inputs["required"], **inputs["optional"]}
+    numbers = {name: about for name, (kind, about) in widgets.items() if kind in ("INT", "FLOAT")}
+    assert len(numbers) > 12
+    for name, about in numbers.items():
+        for value in (about["min"] - 1, about["max"] + 1):
+            answer = comfy.post("/prompt", {"prompt": graph(folder, **{"lora_name": "range", name: value})})
+            assert [error["details"] for error in answer["node_errors"]["train"]["errors"]] == [name]
 
 
 def drawn_with(lora_name: str) -> Graph:
@@ -260,7 +282,7 @@ def test_the_model_that_comes_in_is_left_alone_and_the_one_that_leaves_has_the_l
         result = node.TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=person, **wishes)
         trained, path, curve, same_clip = result.result
         assert same_clip is clip
-        wishes |= {"lora_name": "reading", "train_text_encoder": True}
+        wishes |= {"lora_name": "reading", "train_text_encoder": "on"}
         read = node.TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=person, **wishes).result
         assert len(read[3].patcher.patches) == 20 and len(read[0].patches) == len(trained.patches) and not clip.patcher.patches
         words = [host.encode_text(one, ["a photo of ohwx woman"])[0] for one in (clip, read[3])]

@@ -194,7 +194,9 @@ def test_presets_hold_what_they_say_and_every_value_can_be_overridden() -> None:
     assert (paper.schedule, paper.precision, paper.min_snr_gamma, paper.optimizer) == ("constant", "fp16", 5.0, "adamw8bit")
     assert (paper.prior, paper.crafting_weight, paper.captions, paper.ema) == ("off", 0.0, False, 0.0)
     assert PRESETS["paper"].resolution == 512
-    assert (preset_settings("default").prior, preset_settings("low-vram").prior) == ("images", "distill")
+    whole, small = preset_settings("default"), preset_settings("low-vram")
+    assert (whole.prior, whole.text_encoder, whole.convolutions) == ("images", True, True)
+    assert (small.prior, small.text_encoder, small.convolutions) == ("distill", False, False)
     assert preset_settings("paper", ema=0.5, rank=None).ema == 0.5
     with pytest.raises(FaceExprError, match="choose one of default, paper, low-vram"):
         preset_settings("best")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from comfy_process import REPOSITORY, ComfyProcess, Graph, Progress
 from PIL import Image
-from workflow_api import NOTES, WORKFLOWS, input_specs, to_api
+from workflow_api import NOTES, WORKFLOWS, input_specs, to_api, with_sources
 
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.json"))
 FUSIONS = ("text", "photo")
@@ -159,12 +159,35 @@ def test_the_template_browser_finds_them(comfy: ComfyProcess, name: str) -> None
     assert json.loads(comfy.get(f"/api/workflow_templates/faceexpr/{name}")) == json.loads((WORKFLOWS / name).read_text())
 
 
+def test_minis_workflows_have_a_small_picture_in_the_template_browser(comfy: ComfyProcess) -> None:
+    for stem in ("faceexpr_mini_quick_start", *(f"faceexpr_mini_fusion_{kind}" for kind in FUSIONS)):
+        picture = comfy.get(f"/api/workflow_templates/faceexpr/{stem}.jpg")
+        assert len(picture) < 60_000 and Image.open(io.BytesIO(picture)).format == "JPEG", stem
+
+
 def test_the_photo_is_looked_at_as_the_person_is_drawn() -> None:
     graph = api("photo")
     (extract,) = ids(graph, EXTRACT)
-    run = ["steps", "cfg", "sampler_name", "scheduler", "denoise", "negative", "latent_image"]
+    run = ["steps", "cfg", "sampler_name", "scheduler", "denoise", "latent_image"]
+
+    def avoided(number: str) -> str:
+        return str(graph[graph[number]["inputs"]["negative"][0]]["inputs"]["text"])
+
     for sampler in ids(graph, SAMPLER):
         assert {key: graph[extract]["inputs"][key] for key in run} == {key: graph[sampler]["inputs"][key] for key in run}
+        assert avoided(extract) == avoided(sampler)
+
+
+def test_the_person_is_drawn_with_what_the_text_encoders_learned_and_the_photo_is_read_without(name: str) -> None:
+    graph: Graph = json.loads((WORKFLOWS / "api" / name).read_text())
+    (train,) = ids(graph, TRAIN)
+    for number in ids(graph, SAMPLER):
+        words = [graph[source[0]] for key in ("positive", "negative", "neutral") if (source := graph[number]["inputs"].get(key))]
+        assert all(node["inputs"]["clip"] == [train, 3] for node in words)
+    for number in ids(graph, EXTRACT):
+        words = [graph[graph[number]["inputs"][key][0]] for key in ("positive", "negative", "neutral")]
+        assert all(node["inputs"]["clip"] == graph[train]["inputs"]["clip"] for node in words)
+        assert train not in with_sources(graph, number)
 
 
 @pytest.mark.parametrize("kind", FUSIONS)
