@@ -24,18 +24,22 @@ PERSON, CLASS = "person", "class"
 """What a picture was asked to show: the person, or anybody of the person's class."""
 
 LEGEND = (
-    "right: the expression asked is the one measured, of 7 (no face is a miss). cos, intensity: of the change of blendshapes from the "
-    "arm's own neutral picture (same noise) along the asked expression's prototype, 1 a usual full expression. likeness: normalised SFace "
-    "to the subject's photos, 0 another person, 1 the same; drop: neutral picture's likeness less this. varies: distance of the seeds' "
-    "pictures of one expression. class: the class alone is asked for, without the trigger. drift: SFace similarity of such a face to the "
-    f"subject's photos less that of the base model's from the same noise; 0 where the class was kept. `{BASE}`: no LoRA, the ceiling of "
-    "expression. [95 % bootstrap intervals over subjects]."
+    "right: the expression asked is the one measured, of 7 (no face is a miss), in the change of blendshapes from the arm's own neutral "
+    "picture of the same noise; cos, intensity: of that change along the asked expression's prototype, 1 a usual full expression. on the "
+    "person: right, of 8 with neutral, in the change from the subject's photo at rest. likeness: normalised SFace to the subject's photos, "
+    "0 another person, 1 the same; drop: neutral picture's likeness less this. varies: distance of the seeds' pictures of one expression. "
+    "class: the class alone is asked for, without the trigger. drift: SFace similarity of such a face to the subject's photos less that of "
+    f"the base model's from the same noise; 0 where the class was kept. `{BASE}`: no LoRA, the ceiling of expression. [95 % bootstrap "
+    "intervals over subjects]."
 )
 
 
 class Column(NamedTuple):
+    """A value of the pictures of one kind; of the expressive ones, and with `neutral` of the neutral ones too."""
+
     kind: str
     value: Value
+    neutral: bool = False
 
 
 def picture_path(output: Path, record: Record) -> Path:
@@ -50,25 +54,26 @@ def records_of(output: Path, arm: str) -> list[Record]:
 def table(output: Path, arms: Sequence[str], against: Sequence[str], command: str) -> str:
     """Markdown: a line an arm, its differences from each arm of `against` in the same places, and each expression's share of hits."""
     found = {arm: own for arm in (BASE, *arms) if (own := records_of(output, arm))}
-    expressive = {
-        (arm, kind): [one for one in own if one["kind"] == kind and one["expression"] != NEUTRAL]
-        for arm, own in found.items()
-        for kind in (PERSON, CLASS)
-    }
+    whole = {(arm, kind): [one for one in own if one["kind"] == kind] for arm, own in found.items() for kind in (PERSON, CLASS)}
+    expressive = {key: [one for one in own if one["expression"] != NEUTRAL] for key, own in whole.items()}
+
+    def read(arm: str, column: Column) -> list[Record]:
+        return (whole if column.neutral else expressive).get((arm, column.kind), [])
+
     columns = _columns(found)
     lines = [f"`{command}`", "", LEGEND, "", *table_head(["arm", "subjects", *columns, "varies", "class varies"])]
     for arm, own in found.items():
-        cells = [summary.cell(summary.over_subjects(expressive[arm, column.kind], column.value), name) for name, column in columns.items()]
+        cells = [summary.cell(summary.over_subjects(read(arm, column), column.value), name) for name, column in columns.items()]
         for kind, name in ((PERSON, "varies"), (CLASS, "class varies")):
             cells.append(summary.cell(summary.diversity(expressive[arm, kind], partial(picture_path, output)), name))
         lines.append(table_line([f"`{arm}`", f"{len(summary.grouped(own, 'subject'))}", *cells]))
     for other in against:
         lines += ["", f"Differences from `{other}`:", "", *table_head(["arm", *columns])]
-        plain = {kind: {summary.place(one): one for one in expressive.get((other, kind), [])} for kind in (PERSON, CLASS)}
+        plain = {kind: {summary.place(one): one for one in whole.get((other, kind), [])} for kind in (PERSON, CLASS)}
         for arm in found:
             if arm not in (other, BASE):
                 differences = [
-                    summary.over_subjects(expressive[arm, column.kind], summary.difference(column.value, plain[column.kind]))
+                    summary.over_subjects(read(arm, column), summary.difference(column.value, plain[column.kind]))
                     for column in columns.values()
                 ]
                 cells = [summary.cell(interval, name, signed=True) for name, interval in zip(columns, differences, strict=True)]
@@ -97,6 +102,7 @@ def _columns(found: Mapping[str, Sequence[Record]]) -> dict[str, Column]:
 
     return {
         "right": Column(PERSON, _right),
+        "on the person": Column(PERSON, _on_person, neutral=True),
         "cos": Column(PERSON, lambda record: record["cosine"]),
         "intensity": Column(PERSON, lambda record: record["intensity"]),
         "likeness": Column(PERSON, likeness),
@@ -112,17 +118,21 @@ def _right(record: Record) -> float:
     return float(record["right"])
 
 
+def _on_person(record: Record) -> float | None:
+    return float(record["on_person"]) if "on_person" in record else None
+
+
 def _is(record: Record, kind: str, expression: str) -> bool:
     return bool(record["kind"] == kind and record["expression"] == expression)
 
 
-def sheet(output: Path, work: Path, arms: Sequence[str], kind: str, people: int = 2) -> Image.Image:
-    """Photos of the first subjects, then a row an arm: the neutral picture and every expression from the first noise."""
+def sheet(output: Path, people: Path, arms: Sequence[str], kind: str, shown_people: int = 2) -> Image.Image:
+    """Photos of the first subjects, whose folders lie in `people`, then a row an arm: neutral and every expression from the first noise."""
     found = {arm: [one for one in records_of(output, arm) if one["kind"] == kind] for arm in (BASE, *arms)}
-    subjects = sorted({one["subject"] for own in found.values() for one in own})[:people]
+    subjects = sorted({one["subject"] for own in found.values() for one in own})[:shown_people]
     rows: list[tuple[str, Sequence[Picture]]] = []
     for subject in subjects:
-        photos = [_small(work / "people" / str(subject) / f"photo_{number}.png") for number in range(PHOTOS)]
+        photos = [_small(people / str(subject) / f"photo_{number}.png") for number in range(PHOTOS)]
         rows.append((f"{subject}: photos", photos))
         for arm, own in found.items():
             its = [one for one in own if one["subject"] == subject]

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,16 @@ import numpy as np
 from faceexpr_core import evaluate, mini
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluate import CLASSES
+from faceexpr_core.faces import Face
 
 from . import preset_arms, preset_summary
+from .albums import ALBUMS, MIXED
 from .donor_banks import expression_prompt
 from .drawing import Schedule, draw
 from .preset_arms import BASE, PresetArm, parse_preset_arms
 from .preset_summary import CLASS, NEUTRAL, PERSON, picture_path
-from .store import Lines, Picture, file_name, keep_meaning, write_picture, write_whole
-from .subjects import Person, add_arguments, base_hash, class_pictures, learn, person, personalised, seeds
+from .store import Lines, Picture, file_name, keep_meaning, read_picture, write_picture, write_whole
+from .subjects import Person, add_arguments, base_hash, class_pictures, learn, people_folder, person, personalised, seeds
 from .tools import close, meters, pipeline
 from .workers import each
 
@@ -60,6 +62,7 @@ class Measuring:
     expressions: tuple[str, ...]
     prompt: str
     class_prompt: str
+    album: str
 
     def __call__(self, item: tuple[PresetArm | None, int]) -> str:
         arm, seed = item
@@ -77,7 +80,7 @@ class Measuring:
         if not missing:
             return f"{seed}, {name}: was there"
         started = time.process_time()
-        one, pipe = person(self.work, seed), pipeline(self.model)
+        one, pipe = person(self.work, seed, self.album), pipeline(self.model)
         if arm is not None:
             pipe = personalised(pipe, learn(self.work, pipe, one, arm.settings, self.base, arm.background_weight))
         learned = time.process_time()
@@ -94,7 +97,7 @@ class Measuring:
         words = self.prompt if kind == PERSON else self.class_prompt
         pictures = draw(pipe, [expression_prompt(self.model, words, one.gender, name) for name in names], noise, self.how)
         faces = [meters().expression.face(picture) for picture in pictures]
-        resting, found = faces[0], []
+        resting, at_rest, found = faces[0], _rest(one.folder), []
         for name, picture, face in zip(names, pictures, faces, strict=True):
             value = {"arm": arm, "subject": one.seed, "kind": kind, "noise": noise, "expression": name, "face": face is not None}
             if name != NEUTRAL:
@@ -107,9 +110,18 @@ class Measuring:
                     "intensity": evaluate.intensity_of(face, resting, name) if face is not None and resting is not None else 0.0,
                     "moved": reading.moved,
                 }
+            if kind == PERSON:
+                seen = meters().expression.measure(face, at_rest)
+                value["on_person"] = face is not None and (seen.is_neutral() if name == NEUTRAL else seen.hits(name))
             value["similarity"] = meters().identity.similarity(picture, one.reference)
             found.append((value, picture))
         return found
+
+
+@cache
+def _rest(folder: Path) -> Face | None:
+    """The face of a person at rest, in the first photo of any album."""
+    return meters().expression.face(read_picture(folder / "photo_0.png"))
 
 
 def measure(arguments: argparse.Namespace, arms: Sequence[PresetArm]) -> None:
@@ -117,15 +129,23 @@ def measure(arguments: argparse.Namespace, arms: Sequence[PresetArm]) -> None:
     output, work, people = arguments.output_dir, arguments.work_dir, seeds(arguments.subjects)
     base = base_hash(pipeline(arguments.model))
     how = Schedule(arguments.steps, arguments.cfg, mini.RESOLUTION)
-    drawn = {"base": base, "schedule": asdict(how), "prompt": arguments.prompt, "class_prompt": arguments.class_prompt}
+    drawn = {
+        "base": base,
+        "schedule": asdict(how),
+        "prompt": arguments.prompt,
+        "class_prompt": arguments.class_prompt,
+        "album": arguments.album,
+    }
     keep_meaning(output / "run.json", drawn)
     keep_meaning(output / "arms.json", {arm.name: arm.meaning() for arm in arms})
     expressions = tuple(name for name in CLASSES if name in arguments.expressions)
     noises = tuple(seeds(arguments.seeds))
-    run = Measuring(output, work, arguments.model, base, how, noises, expressions, arguments.prompt, arguments.class_prompt)
+    run = Measuring(
+        output, work, arguments.model, base, how, noises, expressions, arguments.prompt, arguments.class_prompt, arguments.album
+    )
 
     started = time.time()
-    ready = list(each(partial(person, work), people, arguments.processes))
+    ready = list(each(partial(person, work, album=arguments.album), people, arguments.processes))
     if any(arm.settings.prior == "images" for arm in arms):
         words = list(dict.fromkeys(one.gender for one in ready))
         for line in each(partial(_draw_class, work, arguments.model), words, arguments.processes):
@@ -139,12 +159,12 @@ def _draw_class(work: Path, model: str, class_word: str) -> str:
     return f"{len(class_pictures(work, pipeline(model), class_word))} pictures of a {class_word}"
 
 
-def write_summary(output: Path, work: Path, arms: Sequence[str], against: Sequence[str], command: str) -> str:
+def write_summary(output: Path, people: Path, arms: Sequence[str], against: Sequence[str], command: str) -> str:
     """table.md, sheet.png and class.png of what is recorded; the table."""
     table = preset_summary.table(output, arms, against, command)
     write_whole(output / "table.md", table.encode())
     for kind, name in ((PERSON, "sheet"), (CLASS, "class")):
-        write_picture(output / f"{name}.png", np.asarray(preset_summary.sheet(output, work, arms, kind)))
+        write_picture(output / f"{name}.png", np.asarray(preset_summary.sheet(output, people, arms, kind)))
     return table
 
 
@@ -164,6 +184,7 @@ def main() -> None:
     parser.add_argument(
         "--common", default="", help="settings of all arms that do not say otherwise, as learning_rate=6e-4,convolutions=on"
     )
+    parser.add_argument("--album", choices=ALBUMS, default=MIXED, help="which photos of the people (default: mixed), see benchmarks.albums")
     parser.add_argument("--against", nargs="+", help="arms whose differences are shown (default: paper and default)")
     parser.add_argument("--seeds", nargs="+", default=["0-1"], help="of the noise, the same for every subject and arm")
     parser.add_argument("--expressions", nargs="+", default=list(CLASSES), choices=CLASSES)
@@ -180,7 +201,7 @@ def main() -> None:
         if not arguments.summary_only:
             measure(arguments, arms)
         command = f"python -m benchmarks.presets {shlex.join(sys.argv[1:])}"
-        print(write_summary(arguments.output_dir, arguments.work_dir, names, against, command))
+        print(write_summary(arguments.output_dir, people_folder(arguments.work_dir, arguments.album), names, against, command))
     except FaceExprError as reason:
         sys.exit(f"presets: {reason}")
     finally:

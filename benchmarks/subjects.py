@@ -26,6 +26,7 @@ from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.mini.recipe.check import QUICK_START
 from faceexpr_core.train_settings import BACKGROUND_WEIGHT, PRIOR_IMAGES, TrainSettings
 
+from .albums import MIXED, album_photos
 from .store import Picture, read_picture, write_json, write_picture
 from .workers import each
 
@@ -41,11 +42,12 @@ DONOR_STEP = 50_000
 
 @dataclass(frozen=True)
 class Person:
-    """A person whose photos lie in `folder`; `gender` is the class word."""
+    """A person whose photos of an album lie in `folder`; `gender` is the class word."""
 
     seed: int
     folder: Path
     gender: str
+    album: str = MIXED
 
     @cached_property
     def reference(self) -> NDArray[np.float32]:
@@ -56,20 +58,23 @@ class Person:
         return [read_picture(self.folder / f"photo_{number}.png") for number in range(PHOTOS)]
 
 
-def person(work: Path, seed: int) -> Person:
-    """The person of a seed; photos are rendered and measured the first time."""
-    from faceexpr_core.mini.world.dataset import subject_photos
+def people_folder(work: Path, album: str = MIXED) -> Path:
+    """Where the photos of an album lie, a folder a person."""
+    return work / ("people" if album == MIXED else f"people_{album}")
 
-    folder = work / "people" / str(seed)
+
+def person(work: Path, seed: int, album: str = MIXED) -> Person:
+    """The person of a seed with an album of ALBUMS; photos are rendered and measured the first time."""
+    folder = people_folder(work, album) / str(seed)
     about = folder / "person.json"
     if not about.exists():
-        photos = subject_photos(seed, PHOTOS)
+        photos = album_photos(album, seed, PHOTOS)
         for number, photo in enumerate(photos):
             write_picture(folder / f"photo_{number}.png", photo.image)
         with IdentityMeter() as meter:
             reference = meter.reference(photo.image for photo in photos)
         write_json(about, {"gender": photos[0].attributes["gender"], "reference": reference.tolist()})
-    return Person(seed, folder, json.loads(about.read_text())["gender"])
+    return Person(seed, folder, json.loads(about.read_text())["gender"], album)
 
 
 def expressive_photo(work: Path, seed: int, expression: str) -> Picture:
@@ -84,8 +89,10 @@ def expressive_photo(work: Path, seed: int, expression: str) -> Picture:
     return read_picture(folder / f"{EXPRESSIONS[expression].word}.png")
 
 
-def lora_file(work: Path, seed: int, settings: TrainSettings, base: str, background_weight: float = BACKGROUND_WEIGHT) -> Path:
-    """Where the LoRA of a person lies: one file for each set of settings and base model (its hash)."""
+def lora_file(
+    work: Path, seed: int, settings: TrainSettings, base: str, background_weight: float = BACKGROUND_WEIGHT, album: str = MIXED
+) -> Path:
+    """Where the LoRA of a person lies: one file for each set of settings, album and base model (its hash)."""
     from faceexpr_core.training_set import digest_of
 
     made = chosen_settings(settings)
@@ -93,6 +100,8 @@ def lora_file(work: Path, seed: int, settings: TrainSettings, base: str, backgro
         made["background_weight"] = background_weight
     if settings.prior == "images":
         made["prior_images"] = PRIOR_IMAGES
+    if album != MIXED:
+        made["album"] = album
     return work / "loras" / f"{seed}-{digest_of(json.dumps(made).encode(), base.encode())}.safetensors"
 
 
@@ -117,8 +126,9 @@ def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str)
         picture: Picture = drawn[0].numpy()
         return picture
 
-    made = {"model": model_digest(pipe.unet), "resolution": side, "steps": PRIOR_STEPS, "cfg": PRIOR_CFG}
-    return prior_images(work / "class_images" / class_word, prior_prompts(f"a photo of a {class_word}", PRIOR_IMAGES), draw, made)
+    class_prompt = f"a photo of a {class_word}"
+    made = {"model": model_digest(pipe.unet), "prompt": class_prompt, "resolution": side, "steps": PRIOR_STEPS, "cfg": PRIOR_CFG}
+    return prior_images(work / "class_images", prior_prompts(class_prompt, PRIOR_IMAGES), draw, made)
 
 
 def learn(
@@ -145,7 +155,7 @@ def learn(
     from faceexpr_core.training_set import build_training_set
     from faceexpr_core.training_state import StateFolder
 
-    path = lora_file(work, one.seed, settings, base, background_weight)
+    path = lora_file(work, one.seed, settings, base, background_weight, one.album)
     if path.exists():
         return path
     chosen = SubjectSettings(class_word=one.gender, resolution=mini.RESOLUTION, framing="whole picture")
