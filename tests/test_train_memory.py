@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,9 +57,15 @@ def arguments(photos: Path) -> list[str]:
 
 
 def python(*words: str, **more: str) -> subprocess.Popen[str]:
+    """Python in a session of its own that hears Ctrl-C, which shells switch off in what they start in the background."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}
     command = [sys.executable, *words]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+    def hear() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=hear if os.name == "posix" else None, **pipes)
 
 
 def test_the_steps_begin_without_what_they_do_not_need(photos: Path) -> None:
