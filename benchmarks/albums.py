@@ -2,7 +2,6 @@
 
 mixed      about half with a mild expression, each another one
 smiling    all others smile, mildly to fully, as in most people's albums
-lively     all others with a clear expression, each another one
 """
 
 from __future__ import annotations
@@ -15,19 +14,15 @@ if TYPE_CHECKING:
     from faceexpr_core.mini.world.dataset import Picture
 
 MIXED = "mixed"
-ALBUMS = (MIXED, "smiling", "lively")
+ALBUMS = (MIXED, "smiling")
 
 
 def album_photos(album: str, seed: int, count: int) -> list[Picture]:
     """`count` photos of the person of a seed, the same each time; `album` is one of ALBUMS."""
-    from faceexpr_core.mini.world.dataset import EXPRESSIVE, Shown, draw, make_head, subject_photos
+    from faceexpr_core.mini.world.dataset import Shown, draw, make_head, subject_photos
 
     if album == MIXED:
         return subject_photos(seed, count)
     head, rng = make_head(seed), np.random.default_rng([26, seed])
-    shown = [Shown("neutral", 0.0)]
-    while len(shown) < count:
-        smiles = album == "smiling"
-        name = "happy" if smiles else str(rng.choice(EXPRESSIVE))
-        shown.append(Shown(name, float(rng.uniform(0.4 if smiles else 0.6, 1.0))))
-    return [draw(head, one, rng, 256) for one in shown]
+    smiles = [Shown("happy", float(rng.uniform(0.4, 1.0))) for _ in range(count - 1)]
+    return [draw(head, one, rng, 256) for one in (Shown("neutral", 0.0), *smiles)]
