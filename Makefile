@@ -27,7 +27,7 @@ lint: venv
 types: comfyui-files
 	cd .comfyui/home/custom_nodes && ../../../$(BIN)/mypy --config-file faceexpr/pyproject.toml --cache-dir ../../../.mypy_cache/pack \
 		-p faceexpr.faceexpr_core -p faceexpr.nodes
-	MYPYPATH=scripts:tests $(BIN)/mypy --explicit-package-bases scripts tests benchmarks
+	MYPYPATH=scripts:tests $(BIN)/mypy --explicit-package-bases scripts tests lab
 
 tests: comfyui-files
 	$(BIN)/pytest

@@ -9,8 +9,7 @@ from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import REGIONS
-from ..faceexpr_core.fusion import MODES, site_settings
-from ..faceexpr_core.fusion_settings import FusionSettings
+from ..faceexpr_core.fusion.settings import MODES, FusionSettings, site_settings
 from . import host
 from .fusion_inputs import FEATURES, strength_input, window_inputs
 from .fusion_patches import attach_fusion

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.text_encoders import CHUNK, TextEncoders, stack_tokens
+from ..faceexpr_core.training.text_encoders import CHUNK, TextEncoders, stack_tokens
 from . import host
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ..faceexpr_core.donors import Picture, Which
+from ..faceexpr_core.fusion.donor_faces import Picture
+from ..faceexpr_core.fusion.donors import Which
 from . import host
 from .fusion_patches import RECORD, Record
 

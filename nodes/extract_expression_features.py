@@ -9,10 +9,10 @@ import comfy.samplers
 import torch
 from comfy_api.latest import io, ui
 
-from ..faceexpr_core.donors import NEUTRALS, describe, moved_regions, twins_picture
 from ..faceexpr_core.expressions import NONE, names
-from ..faceexpr_core.fusion import SITES, default_site, site_settings
-from ..faceexpr_core.fusion_settings import LAYERS, SKIP_LEVELS, FusionSettings, default_levels
+from ..faceexpr_core.fusion.donor_faces import moved_regions, twins_picture
+from ..faceexpr_core.fusion.donors import NEUTRALS, describe
+from ..faceexpr_core.fusion.settings import LAYERS, SITES, SKIP_LEVELS, FusionSettings, default_levels, default_site, site_settings
 from . import extraction, host
 from .fusion_inputs import FEATURES, window_inputs
 

@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..faceexpr_core import donors, fusion
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.features import FeatureBank, Recorder
-from ..faceexpr_core.fusion import CONTEXT_SITE, FusionSettings
+from ..faceexpr_core.fusion import donors
+from ..faceexpr_core.fusion.bank import FeatureBank
+from ..faceexpr_core.fusion.donor_faces import Picture, Twins, crop_photos
+from ..faceexpr_core.fusion.recorder import Recorder
+from ..faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places
 from . import host
 from .donor_host import DonorHost, TwinGuider, picture_noise, run_session, schedule_of
 from .fusion_patches import attach_capture, places_of
@@ -59,7 +61,7 @@ def from_text(request: Request) -> donors.Donors:
         if request.vae is not None:
             return donors.text_donors(lent, recorder, lent.start, sigmas, moved=request.moved, notes=notes, folders=host.model_folders())
         bank, _ = donors.own_features(lent, recorder, lent.start, sigmas, seen=False, notes=notes)
-        unseen = donors.Twins(None, lent.decode(lent.start))
+        unseen = Twins(None, lent.decode(lent.start))
         return donors.Donors(bank, unseen, "no VAE is connected, so that the expression acts everywhere")
 
     return _with_words(request, 0, request.vae is not None, work)
@@ -98,14 +100,14 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
     `neutral_photo`: the same person with a neutral face; `neutral`: what to do without it, one of `donors.NEUTRALS`.
     Raises FaceExprError where a photo shows no face.
     """
-    from ..faceexpr_core.faces import FaceDetector
+    from ..faceexpr_core.faces.detector import FaceDetector
 
     if request.vae is None:
         raise FaceExprError("a photo was given without a VAE. Connect the VAE of the same checkpoint.")
     sigmas, recorder, model = _prepare(request)
     side = 8 * min(host.first_latent(request.model, request.latent).shape[2:])
     with FaceDetector(host.model_folders()) as detector:
-        crops = donors.crop_photos(_bytes(photo), None if neutral_photo is None else _bytes(neutral_photo), side, detector)
+        crops = crop_photos(_bytes(photo), None if neutral_photo is None else _bytes(neutral_photo), side, detector)
     noise = torch.randn(1, 4, side // 8, side // 8, generator=torch.Generator().manual_seed(request.seed))
     made: list[donors.Donors] = []
 
@@ -135,7 +137,7 @@ def _prepare(request: Request) -> tuple[Tensor, Recorder, Any]:
     if len(sigmas) < 2:
         raise FaceExprError(f"denoise {request.denoise:g} draws no step, so that there is nothing to extract. Raise it.")
     recorder = donors.recorder_for(settings, sigmas.tolist(), request.keep, request.levels)
-    places = fusion.select_places(settings.site, settings.layers, places_of(request.model, settings.site))
+    places = select_places(settings.site, settings.layers, places_of(request.model, settings.site))
     return sigmas, recorder, attach_capture(request.model, recorder, settings.site, places)
 
 
@@ -147,8 +149,8 @@ def _text_evaluations(request: Request, levels: list[float], shown: bool) -> int
     return sum(1 if sigma > donors.BRANCH_SIGMA and index < last else 2 for index, sigma in enumerate(levels[:-1]))
 
 
-def _bytes(image: Tensor) -> donors.Picture:
-    picture: donors.Picture = (image[0, ..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+def _bytes(image: Tensor) -> Picture:
+    picture: Picture = (image[0, ..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return picture
 
 

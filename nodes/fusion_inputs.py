@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..faceexpr_core.fusion_settings import MAX_STRENGTH, FusionSettings
+from ..faceexpr_core.fusion.settings import MAX_STRENGTH, FusionSettings
 
 FEATURES = io.Custom("FACEEXPR_FEATURES")
 

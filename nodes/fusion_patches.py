@@ -14,12 +14,15 @@ import comfy.patcher_extension
 import torch
 from torch import Tensor
 
-from ..faceexpr_core import fusion
-from ..faceexpr_core.donors import same_place
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.feature_bank import Context
-from ..faceexpr_core.features import FeatureBank, Recorder, fused_places
-from ..faceexpr_core.fusion import Donor, FusionSettings, Target
+from ..faceexpr_core.fusion import operator as fusion
+from ..faceexpr_core.fusion.attention import context_difference
+from ..faceexpr_core.fusion.bank import Context, FeatureBank, fused_places
+from ..faceexpr_core.fusion.donors import same_place
+from ..faceexpr_core.fusion.grids import Grid, grid_mask, grid_regions
+from ..faceexpr_core.fusion.operator import Donor, Target
+from ..faceexpr_core.fusion.recorder import Recorder
+from ..faceexpr_core.fusion.settings import FusionSettings, guidance_weight, step_weight, window_range
 
 RUN, RECORD, KEPT = "faceexpr_run", "faceexpr_record", "faceexpr_kept"
 CONDITIONAL = 0
@@ -153,7 +156,7 @@ class Capture:
     def __init__(self, recorder: Recorder, site: str, places: Sequence[str], blocks: dict[str, Any]) -> None:
         self._recorder, self._site, self._places, self._blocks = recorder, site, frozenset(places), blocks
         self._seen: set[tuple[str, Record]] = set()
-        self._grids: dict[str, fusion.Grid] = {}
+        self._grids: dict[str, Grid] = {}
 
     def __deepcopy__(self, memo: Any) -> Capture:
         return self
@@ -243,10 +246,10 @@ class Fusion:
     ) -> None:
         self._bank, self._settings, self._mask, self._picture = bank, settings, mask, picture
         self._blocks, self._places, self._skips = blocks, frozenset(places), skips
-        self._range = fusion.window_range(settings.window)
+        self._range = window_range(settings.window)
         self._told: set[str] = set()
         self._evaluation: tuple[Run, float] | None = None
-        self._resized: dict[tuple[int, Area | None, fusion.Grid, torch.device], Tensor] = {}
+        self._resized: dict[tuple[int, Area | None, Grid, torch.device], Tensor] = {}
         self._query = f"faceexpr_query_{id(self)}"
 
     def __deepcopy__(self, memo: Any) -> Fusion:
@@ -281,7 +284,7 @@ class Fusion:
 
         def change(x: Tensor, number: int, part: Part) -> Tensor:
             query = attention.to_q(parts[number][part.pictures])
-            difference = fusion.context_difference(query, *context, attention.heads)
+            difference = context_difference(query, *context, attention.heads)
             projected = attention.to_out(difference) - attention.to_out(torch.zeros_like(difference[:1, :1]))
             return fusion.add_change(x, projected, Target(grid), self._settings, weight, self._at(part.mask, part, grid, x))
 
@@ -292,12 +295,12 @@ class Fusion:
         run = to.get(RUN)
         if place not in self._places or run is None:
             return 0.0
-        return fusion.guidance_weight(self._settings.strength_at(place), run.cfg) * self._window(run)
+        return guidance_weight(self._settings.strength_at(place), run.cfg) * self._window(run)
 
     def _window(self, run: Run) -> float:
         """w(sigma), computed once for an evaluation and not at every place."""
         if self._evaluation is None or self._evaluation[0] is not run:
-            weight, told = fusion.step_weight(run.sigma, run.schedule, *self._range)
+            weight, told = step_weight(run.sigma, run.schedule, *self._range)
             if told:
                 self._tell(told)
             self._evaluation = run, weight
@@ -332,7 +335,7 @@ class Fusion:
             logging.warning("Attention-Focused Fusion: %s", what)
         self._told.add(what)
 
-    def _fuse(self, x: Tensor, place: str, grid: fusion.Grid, to: dict[str, Any]) -> Tensor:
+    def _fuse(self, x: Tensor, place: str, grid: Grid, to: dict[str, Any]) -> Tensor:
         weight = self._weight(place, to)
         donor = self._donor(place, x, to) if weight else None
         if donor is None:
@@ -344,14 +347,14 @@ class Fusion:
 
         return self._change(x, to, change)
 
-    def _at(self, where: Tensor | None, part: Part, grid: fusion.Grid, x: Tensor) -> Tensor | None:
+    def _at(self, where: Tensor | None, part: Part, grid: Grid, x: Tensor) -> Tensor | None:
         """A mask, or a map of regions, over the part's area, at the size of a grid and on the device of `x`."""
         if where is None:
             return None
         key = id(where), part.area, grid, x.device
         if key not in self._resized:
             cut = where if part.area is None else _cut(where, part.area)
-            resized = fusion.grid_regions(cut, grid) if where is self._bank.regions else fusion.grid_mask(cut, grid)
+            resized = grid_regions(cut, grid) if where is self._bank.regions else grid_mask(cut, grid)
             self._resized[key] = resized.to(x.device)
         return self._resized[key]
 

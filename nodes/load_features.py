@@ -7,7 +7,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.features import load_bank
+from ..faceexpr_core.fusion.recorder import load_bank
 from . import host
 from .fusion_inputs import FEATURES
 

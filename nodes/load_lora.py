@@ -13,7 +13,7 @@ from ..faceexpr_core.errors import FaceExprError
 from . import host
 
 if TYPE_CHECKING:
-    from ..faceexpr_core.lora_formats import Lora
+    from ..faceexpr_core.lora.formats import Lora
 
 NODE = "Load FaceExpr LoRA"
 
@@ -64,7 +64,7 @@ class LoadLoRA(io.ComfyNode):
     def execute(
         cls, model: Any, lora_name: str, strength_model: float = 1.0, strength_clip: float = 1.0, clip: Any = None
     ) -> io.NodeOutput:
-        from ..faceexpr_core.lora_formats import PEFT_WEIGHTS, load
+        from ..faceexpr_core.lora.formats import PEFT_WEIGHTS, load
 
         host.require_sdxl(model, NODE)
         found = folder_paths.get_full_path("loras", lora_name)
@@ -79,9 +79,9 @@ class LoadLoRA(io.ComfyNode):
 
 def apply(model: Any, clip: Any, lora: Lora, name: str, strength_model: float, strength_clip: float) -> tuple[Any, Any, str]:
     """MODEL and CLIP (or None) with the LoRA as ComfyUI's own patches, and the report. Raises FaceExprError for another model's LoRA."""
-    from ..faceexpr_core.lora_fit import fit, fit_report
-    from ..faceexpr_core.lora_formats import encode
-    from ..faceexpr_core.lora_names import comfyui_module
+    from ..faceexpr_core.lora.fit import fit, fit_report
+    from ..faceexpr_core.lora.formats import encode
+    from ..faceexpr_core.lora.names import comfyui_module
 
     targets = comfy.lora.model_lora_keys_unet(model.model, {})
     weights = model.model.state_dict()

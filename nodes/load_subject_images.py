@@ -104,7 +104,7 @@ class LoadSubjectImages(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: str = NO_FOLDER, **_: Any) -> str:
-        from ..faceexpr_core.images import caption_file, picture_files
+        from ..faceexpr_core.faces.images import caption_file, picture_files
 
         try:
             directory = _resolve(folder)
@@ -129,7 +129,8 @@ class LoadSubjectImages(io.ComfyNode):
         drop_duplicates: bool,
         images: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        from ..faceexpr_core.subject import images_from_batch, prepare_subject, read_images
+        from ..faceexpr_core.faces.images import images_from_batch, read_images
+        from ..faceexpr_core.photos.subject import prepare_subject
 
         host.require_choices(cls, framing=framing)
         directory = _resolve(folder)

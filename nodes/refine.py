@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..faceexpr_core import small_faces
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.grids import grid_mask
+from ..faceexpr_core.faces import small_faces
+from ..faceexpr_core.fusion.grids import grid_mask
 from . import host
 
 _PLACED = ("control", "control_apply_to_uncond", "area", "strength", "mask", "mask_strength", "set_area_to_bounds", "gligen")
@@ -21,7 +21,7 @@ def refine_faces(vae: Any, latent: dict[str, Any], below: float, draw: Callable[
 
     `draw` makes of the latent of an enlarged face another one. What is not part of such a face keeps its latent to the bit.
     """
-    from ..faceexpr_core.faces import FaceDetector
+    from ..faceexpr_core.faces.detector import FaceDetector
 
     if vae is None:
         raise FaceExprError(

@@ -10,7 +10,7 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.fusion import FusionSettings, default_site, site_settings
+from ..faceexpr_core.fusion.settings import FusionSettings, default_site, site_settings
 from ..faceexpr_core.text import expression_direction
 from . import extraction, host
 from .fusion_inputs import FEATURES, strength_input

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..faceexpr_core.features import save_bank
+from ..faceexpr_core.fusion.recorder import save_bank
 from . import host
 from .fusion_inputs import FEATURES
 

@@ -16,14 +16,17 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from ..faceexpr_core import lora, prior, training
-from ..faceexpr_core.crafting import CraftingSet, build_crafting_set
 from ..faceexpr_core.files import replace_file
-from ..faceexpr_core.loss_plot import loss_picture
-from ..faceexpr_core.preview import PREVIEW_EXPRESSIONS, contact_sheet, preview_latents
-from ..faceexpr_core.progress import progress_text
-from ..faceexpr_core.text_encoders import text_lora_parameters
-from ..faceexpr_core.train_settings import (
+from ..faceexpr_core.lora import files as lora
+from ..faceexpr_core.training import prior
+from ..faceexpr_core.training import run as training
+from ..faceexpr_core.training.adapter import lora_parameters
+from ..faceexpr_core.training.crafting import CraftingSet, build_crafting_set
+from ..faceexpr_core.training.data import Tokenizer, TrainingSet, build_training_set, class_prompt
+from ..faceexpr_core.training.loss_plot import loss_picture
+from ..faceexpr_core.training.preview import PREVIEW_EXPRESSIONS, contact_sheet, preview_latents
+from ..faceexpr_core.training.progress import progress_text
+from ..faceexpr_core.training.settings import (
     FILE_PRECISIONS,
     PRECISIONS,
     PRESETS,
@@ -36,8 +39,9 @@ from ..faceexpr_core.train_settings import (
     preset_settings,
     require_used,
 )
-from ..faceexpr_core.training_set import Tokenizer, TrainingSet, build_training_set, class_prompt
-from ..faceexpr_core.training_state import EVERY, StateFolder
+from ..faceexpr_core.training.state import EVERY, StateFolder
+from ..faceexpr_core.training.text_encoders import text_lora_parameters
+from ..faceexpr_core.training.trainer import compute_dtype, model_digest
 from . import clip_export, host
 
 NODE = "Train FaceExpr LoRA"
@@ -384,7 +388,7 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
     """Encode with ComfyUI, train on a private U-Net with ComfyUI's models out of the way; also the base model's hash."""
     settings, model = run.settings, run.model
     device = comfy.model_management.get_torch_device()
-    dtype = training.compute_dtype(settings.precision, device)
+    dtype = compute_dtype(settings.precision, device)
     progress = host.progress(settings.steps)
     progress.update(0)
     data = build_training_set(
@@ -402,11 +406,11 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
     encoders = clip_export.export_text_encoders(run.clip, dtype, NODE) if settings.text_encoder else None
     comfy.model_management.unload_all_models()
     unet = host.export_unet(model, dtype)
-    numbers = training.lora_parameters(unet, settings.rank, settings.block_names, settings.convolutions)
+    numbers = lora_parameters(unet, settings.rank, settings.block_names, settings.convolutions)
     if encoders is not None:
         numbers += text_lora_parameters(encoders, settings.rank)
     lora.require_space(path.parent, numbers * lora.SAVE_DTYPES[file_precision].itemsize)
-    class_images = _class_images(run, training.model_digest(unet)) if settings.prior == "images" else None
+    class_images = _class_images(run, model_digest(unet)) if settings.prior == "images" else None
     comfy.model_management.unload_all_models()
     base_hash = lora.base_model_hash(unet)
     told = 0.0
@@ -477,7 +481,7 @@ def _class_images(run: Run, digest: str) -> TrainingSet:
 
 
 def _preview_prompts(subject: Any) -> list[str]:
-    from ..faceexpr_core.subject import caption_for
+    from ..faceexpr_core.photos.subject import caption_for
 
     return [caption_for(name, subject.trigger, subject.class_word) for name in PREVIEW_EXPRESSIONS]
 

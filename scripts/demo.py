@@ -27,8 +27,9 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from workflow_api import with_sources
 
-from faceexpr_core.evaluate import CLASSES, ExpressionMeter, IdentityMeter, measured_as, normalised
-from faceexpr_core.faces import FaceDetector
+from faceexpr_core.faces.detector import FaceDetector
+from faceexpr_core.measure.expression import CLASSES, ExpressionMeter, measured_as
+from faceexpr_core.measure.identity import IdentityMeter, normalised
 
 OUTPUT = REPOSITORY / "output" / "demo"
 QUICK_START = REPOSITORY / "workflows" / "api" / "faceexpr_mini_quick_start.json"

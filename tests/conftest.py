@@ -48,16 +48,20 @@ def comfy_modules(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     importlib.import_module("comfy.utils")
     importlib.import_module("comfy.sd")
     nodes = importlib.import_module("nodes")
-    pack = _import_pack()
+    pack = _import_package("faceexpr_pack", REPOSITORY)
     core = importlib.import_module("faceexpr_pack.faceexpr_core")
     importlib.import_module("faceexpr_pack.faceexpr_core.errors")
     return SimpleNamespace(comfy=sys.modules["comfy"], folder_paths=folder_paths, nodes=nodes, pack=pack, core=core, home=home)
 
 
-def _import_pack() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("faceexpr_pack", REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)])
+def _import_package(name: str, folder: Path) -> ModuleType:
+    """The package in `folder` under `name`, without its parent on `sys.path`: this repository's `nodes` would hide ComfyUI's."""
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
     assert spec is not None and spec.loader is not None
-    pack = importlib.util.module_from_spec(spec)
-    sys.modules["faceexpr_pack"] = pack
-    spec.loader.exec_module(pack)
-    return pack
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[name] = package
+    spec.loader.exec_module(package)
+    return package
+
+
+_import_package("lab", REPOSITORY / "lab")

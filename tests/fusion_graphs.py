@@ -35,7 +35,9 @@ def lora(mini: SimpleNamespace, graph: Graph) -> Graph:
 
 def write_lora(home: Any) -> str:
     """A LoRA of random weights in ComfyUI's folder of LoRAs; returns its name."""
-    adapter, files, mini = (importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("adapter", "lora", "mini"))
+    adapter, files, mini = (
+        importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("training.adapter", "lora.files", "mini")
+    )
     from diffusers import UNet2DConditionModel
 
     with torch.inference_mode(False):

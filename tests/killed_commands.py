@@ -18,9 +18,9 @@ from pathlib import Path
 from killed_run import forked, newest_step
 
 from faceexpr_core import mini
-from faceexpr_core.cli import main as house
-from faceexpr_core.diffusers_host import load_pipeline
-from faceexpr_core.dreambooth_flags import main as paper
+from faceexpr_core.commands.cli import main as house
+from faceexpr_core.commands.dreambooth_flags import main as paper
+from faceexpr_core.diffusers_host.pipeline import load_pipeline
 
 STEPS = 6
 PAPER = (

@@ -21,12 +21,12 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from faceexpr_core import mini
-from faceexpr_core.crafting import CraftingSet
-from faceexpr_core.lora import save_lora
-from faceexpr_core.train_settings import TrainSettings
-from faceexpr_core.training import train_lora
-from faceexpr_core.training_set import TrainingSet
-from faceexpr_core.training_state import StateFolder, read_state
+from faceexpr_core.lora.files import save_lora
+from faceexpr_core.training.crafting import CraftingSet
+from faceexpr_core.training.data import TrainingSet
+from faceexpr_core.training.run import train_lora
+from faceexpr_core.training.settings import TrainSettings
+from faceexpr_core.training.state import StateFolder, read_state
 
 assert diffusers.training_utils and peft  # the trainer imports them late
 KILLS = 10

@@ -12,12 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from faceexpr_core import donors, mini
+from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.faces import FaceDetector
-from faceexpr_core.features import Recorder
-from faceexpr_core.fusion import site_settings
-from faceexpr_core.images import read_rgb
+from faceexpr_core.faces.detector import FaceDetector
+from faceexpr_core.faces.images import read_rgb
+from faceexpr_core.fusion import donors
+from faceexpr_core.fusion.donor_faces import Twins, crop_photos, locate, location_of, moved_regions, twins_picture
+from faceexpr_core.fusion.recorder import Recorder
+from faceexpr_core.fusion.settings import site_settings
 
 SIGMAS = (14.6, 8.0, 5.0, 2.0, 0.5, 0.0)
 START = 14.6 * torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -185,7 +187,7 @@ def test_a_few_noise_levels_stand_for_all() -> None:
 def test_missing_model_files_leave_the_mask_out_instead_of_failing(tmp_path: Path, photo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEEXPR_MODELS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = donors.locate(photo, ("mouth",), [tmp_path])
+    found = locate(photo, ("mouth",), [tmp_path])
     assert found.mask is None
     assert "no mask" in found.report
 
@@ -233,14 +235,14 @@ def test_a_photo_alone_gives_features_without_a_neutral_twin(photo) -> None:
 
 def test_the_difference_of_words_refuses_a_photo(detector, photo) -> None:
     host = PointHost(Recorder("cross_attention_difference"))
-    crops: Any = donors.crop_photos(photo, None, 64, detector)
+    crops: Any = crop_photos(photo, None, 64, detector)
     with pytest.raises(FaceExprError, match="words alone"):
         donors.photo_donors(host, host.recorder, crops, torch.zeros(1, 4, 8, 8))
 
 
 def test_a_crop_holds_the_face_with_room_around_it(detector, photo) -> None:
     wide = np.concatenate([np.full((128, 96, 3), 90, np.uint8), photo], axis=1)
-    crops: Any = donors.crop_photos(wide, None, 96, detector)
+    crops: Any = crop_photos(wide, None, 96, detector)
     assert crops.photo.shape == (96, 96, 3)
     found = detector.detect(crops.photo)[0]
     assert np.abs(found.landmarks[:, :2] - crops.face.landmarks[:, :2]).max() < 4
@@ -251,8 +253,8 @@ def test_a_crop_holds_the_face_with_room_around_it(detector, photo) -> None:
 @pytest.mark.parametrize(("turn", "size"), [(12.0, 128), (-8.0, 300)])
 def test_a_turned_and_scaled_neutral_photo_is_laid_onto_the_other(detector, photo, turn: float, size: int) -> None:
     turned = np.array(Image.fromarray(photo).resize((size, size), Image.Resampling.BICUBIC).rotate(turn, Image.Resampling.BICUBIC))
-    straight: Any = donors.crop_photos(photo, photo, 128, detector)
-    crops: Any = donors.crop_photos(photo, turned, 128, detector)
+    straight: Any = crop_photos(photo, photo, 128, detector)
+    crops: Any = crop_photos(photo, turned, 128, detector)
     middle = (slice(40, 90), slice(40, 90))
     itself = np.abs(straight.neutral[middle].astype(float) - crops.photo[middle]).mean()
     laid = np.abs(crops.neutral[middle].astype(float) - crops.photo[middle]).mean()
@@ -266,27 +268,27 @@ def test_a_turned_and_scaled_neutral_photo_is_laid_onto_the_other(detector, phot
 def test_a_photo_without_a_face_is_refused(detector, photo) -> None:
     empty = np.full((96, 96, 3), 128, np.uint8)
     with pytest.raises(FaceExprError, match="no face was found in the photo"):
-        donors.crop_photos(empty, None, 64, detector)
+        crop_photos(empty, None, 64, detector)
     with pytest.raises(FaceExprError, match="no face was found in the neutral photo"):
-        donors.crop_photos(photo, empty, 64, detector)
+        crop_photos(photo, empty, 64, detector)
 
 
 # Where the expression acts
 
 
 def test_expressions_move_their_regions() -> None:
-    assert donors.moved_regions("happy") == ("eyes", "mouth")
-    assert donors.moved_regions("surprised") == ("brows", "eyes", "mouth", "jaw")
-    assert donors.moved_regions("contempt", action_units="AU1") == ("brows", "mouth")
-    assert donors.moved_regions("neutral") == donors.moved_regions("none") == ()
-    assert donors.moved_regions("none", "disgusted") == ("nose", "mouth", "jaw")
+    assert moved_regions("happy") == ("eyes", "mouth")
+    assert moved_regions("surprised") == ("brows", "eyes", "mouth", "jaw")
+    assert moved_regions("contempt", action_units="AU1") == ("brows", "mouth")
+    assert moved_regions("neutral") == moved_regions("none") == ()
+    assert moved_regions("none", "disgusted") == ("nose", "mouth", "jaw")
 
 
 def test_the_mask_covers_what_moves_with_a_margin_and_regions_are_numbered(detector, photo) -> None:
     face = detector.detect(photo)[0]
     mouth: Any
     whole: Any
-    mouth, whole = (donors.location_of(face, 128, 128, moved) for moved in (("mouth",), ()))
+    mouth, whole = (location_of(face, 128, 128, moved) for moved in (("mouth",), ()))
     x, y = (round(float(value)) for value in face.landmarks[13, :2])
     assert mouth.mask[y, x] > 0.95
     assert mouth.regions[y, x] == 4
@@ -303,7 +305,7 @@ def test_the_mask_covers_what_moves_with_a_margin_and_regions_are_numbered(detec
 def test_the_picture_of_twins_shows_where_they_differ(photo) -> None:
     changed = photo.copy()
     changed[80:100, 50:80] = 255 - changed[80:100, 50:80]
-    sheet = donors.twins_picture(donors.Twins(photo, changed))
+    sheet = twins_picture(Twins(photo, changed))
     assert sheet.shape == (128, 384, 3)
     assert np.array_equal(sheet[:, :128], photo)
     red = sheet[:, 256:].astype(int)
@@ -311,7 +313,7 @@ def test_the_picture_of_twins_shows_where_they_differ(photo) -> None:
     assert red[80:100, 50:80].mean() > 50 + abs(red[:60]).mean()
     mask = torch.zeros(128, 128)
     mask[:64] = 1
-    alone = donors.twins_picture(donors.Twins(None, photo), mask)
+    alone = twins_picture(Twins(None, photo), mask)
     assert alone.shape == (128, 256, 3)
     assert alone[:64, 128:].mean() > alone[64:, 128:].mean()
 
@@ -328,6 +330,6 @@ def test_a_banks_mask_holds_for_pictures_of_the_same_noise_and_size_only() -> No
 
 
 def test_the_branch_lies_where_the_default_window_begins() -> None:
-    from faceexpr_core.fusion import window_range
+    from faceexpr_core.fusion.settings import window_range
 
     assert math.isclose(donors.BRANCH_SIGMA, window_range((0.0, 0.8))[1], rel_tol=0.01)

@@ -7,7 +7,7 @@ import pytest
 from faceexpr_core import expressions
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import ACTION_UNITS, COMPOUNDS, EXPRESSIONS, action_unit, blend_of, parse_action_units
-from faceexpr_core.mini.world import units as world_units
+from lab.mannequins import units as world_units
 
 
 @pytest.mark.parametrize(

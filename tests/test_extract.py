@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from faceexpr_core import mini
-from faceexpr_core.cli import main
-from faceexpr_core.features import load_bank
-from faceexpr_core.generate import METADATA_KEY
+from faceexpr_core.commands.cli import main
+from faceexpr_core.commands.generate import METADATA_KEY
+from faceexpr_core.fusion.recorder import load_bank
 
 QUICK = ("--steps", "4", "--device", "cpu")
 SMALL = ("--width", "64", "--height", "64", *QUICK)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from faceexpr_core import faces
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.faces import Face, FaceDetector, face_mask, region_mask
+from faceexpr_core.faces import detector as faces
+from faceexpr_core.faces.detector import Face, FaceDetector, face_mask, region_mask
 
 Picture = NDArray[np.uint8]
 
@@ -155,7 +155,7 @@ def test_nothing_is_written_to_the_console_and_the_process_ends_well(model_folde
 def test_what_others_write_to_stderr_is_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
     import os
 
-    from faceexpr_core.native import without_log_lines
+    from faceexpr_core.faces.native import without_log_lines
 
     with pytest.raises(ZeroDivisionError), without_log_lines():
         os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nout of memory\n")

@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from faceexpr_core import features, fusion
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.features import FeatureBank, Recorder, load_bank, save_bank
+from faceexpr_core.fusion import operator as fusion
+from faceexpr_core.fusion import recorder as features
+from faceexpr_core.fusion.bank import FeatureBank
+from faceexpr_core.fusion.recorder import Recorder, load_bank, save_bank
 
 SIGMAS = (3.0, 1.5, 0.9)
 LATENT = (16, 12)

@@ -9,13 +9,31 @@ import pytest
 import torch
 from torch import Tensor
 
-from faceexpr_core import fusion
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.fusion import Donor, FusionSettings, Target, carry, fuse, match
+from faceexpr_core.fusion import operator as fusion
+from faceexpr_core.fusion.attention import context_difference
+from faceexpr_core.fusion.formulas import adain, carry, limit, match, published
+from faceexpr_core.fusion.grids import grid_mask, grid_of, grid_regions
+from faceexpr_core.fusion.operator import Donor, Target, fuse
+from faceexpr_core.fusion.settings import (
+    SITES,
+    FusionSettings,
+    default_site,
+    guidance_weight,
+    paper_settings,
+    region_ids,
+    select_places,
+    sigma_at,
+    site_settings,
+    step_weight,
+    window_range,
+    window_sigmas,
+    window_weight,
+)
 
-TWIN = fusion.site_settings("cross_attention")
-SKIP = replace(fusion.site_settings("skip"), layers="all")
-PAPER = fusion.paper_settings()
+TWIN = site_settings("cross_attention")
+SKIP = replace(site_settings("skip"), layers="all")
+PAPER = paper_settings()
 GRID = (4, 4)
 
 
@@ -98,7 +116,7 @@ def test_the_paper_mode_is_the_printed_formula() -> None:
     f_id, f_exp = x[0].double(), donor.expression[0].double()
     root = math.sqrt(f_id.shape[1])
     fused = torch.softmax(f_exp @ f_id.T / root, -1) @ f_id + torch.softmax(f_id @ f_exp.T / root, -1) @ f_exp
-    assert torch.allclose(fusion.published(x, donor.expression)[0].double(), fused, atol=1e-6)
+    assert torch.allclose(published(x, donor.expression)[0].double(), fused, atol=1e-6)
     half = fused / 2
     restyled = (half - half.mean(0)) / half.std(0, correction=0) * f_id.std(0, correction=0) + f_id.mean(0)
     weight = PAPER.strength_at("input.8")
@@ -140,7 +158,7 @@ def test_matching_does_not_see_what_all_tokens_of_a_person_share() -> None:
 
 
 def test_a_mouth_token_does_not_match_an_eye_token() -> None:
-    eye, mouth = fusion.region_ids(("eyes", "mouth"))
+    eye, mouth = region_ids(("eyes", "mouth"))
     x = tokens(0, 2)
     donor = x[:, [1, 0]]  # the target's mouth looks like the donor's eye
     free, _ = match(x, donor, 0.5, 0.0, torch.tensor([eye, mouth]), torch.tensor([eye, mouth]))
@@ -190,20 +208,20 @@ def test_no_token_changes_by_more_than_the_cap() -> None:
     big = donor._replace(expression=donor.expression * 50)
     changed = (fuse(x, big, Target(GRID), replace(TWIN, cap=0.6, matching=False), 1.0) - x).norm(dim=-1)
     assert torch.allclose(changed, 0.6 * x.norm(dim=-1), rtol=1e-4)
-    assert torch.equal(fusion.limit(torch.zeros(1, 4, 8), tokens(0, 4), 1.0), torch.zeros(1, 4, 8))
+    assert torch.equal(limit(torch.zeros(1, 4, 8), tokens(0, 4), 1.0), torch.zeros(1, 4, 8))
 
 
 def test_adain_takes_mean_and_deviation_over_the_mask() -> None:
     content, style, weights = 3 + 2 * tokens(0, 50), tokens(1, 50), torch.rand(50, generator=torch.Generator().manual_seed(2))
     weights[:20] = 0
-    result = fusion.adain(content, style, weights)[0]
+    result = adain(content, style, weights)[0]
     share = (weights / weights.sum())[:, None]
     means = [(share * part).sum(0) for part in (result, style[0])]
     assert torch.allclose(means[0], means[1], atol=1e-5)
     deviations = [(share * (part - mean) ** 2).sum(0).sqrt() for part, mean in zip((result, style[0]), means, strict=True)]
     assert torch.allclose(deviations[0], deviations[1], atol=1e-5)
-    assert fusion.adain(content, style, torch.zeros(50)).isfinite().all()
-    assert fusion.adain(torch.ones(1, 50, 8), style, weights).isfinite().all()
+    assert adain(content, style, torch.zeros(50)).isfinite().all()
+    assert adain(torch.ones(1, 50, 8), style, weights).isfinite().all()
 
 
 def test_a_donor_without_neutral_twin_is_fused_by_adain() -> None:
@@ -230,7 +248,7 @@ def test_a_change_known_per_token_is_capped_and_masked() -> None:
     x, change = tokens(0), 100 * tokens(1)
     mask = torch.tensor([[1.0], [0.5], [0.0], [0.0]])
     moved = (fusion.add_change(x, change, Target(GRID), replace(TWIN, cap=2.0), 1.0, mask) - x).norm(dim=-1)[0]
-    expected = 2.0 * x.norm(dim=-1)[0] * fusion.grid_mask(mask, GRID).flatten()
+    expected = 2.0 * x.norm(dim=-1)[0] * grid_mask(mask, GRID).flatten()
     assert torch.allclose(moved, expected, atol=1e-4)
 
 
@@ -238,12 +256,12 @@ def test_masks_come_down_by_area() -> None:
     mask = torch.zeros(8, 8)
     mask[0, 0] = 1
     mask[4:, 4:] = 0.5
-    small = fusion.grid_mask(mask, (2, 4))
+    small = grid_mask(mask, (2, 4))
     assert torch.allclose(small, torch.tensor([[1 / 8, 0, 0, 0], [0, 0, 0.5, 0.5]]))
-    assert fusion.grid_mask(torch.ones(3, 5), (16, 16)).eq(1).all()
-    assert fusion.grid_mask(mask, (3, 3)).sum() > 0
+    assert grid_mask(torch.ones(3, 5), (16, 16)).eq(1).all()
+    assert grid_mask(mask, (3, 3)).sum() > 0
     with pytest.raises(FaceExprError, match="two dimensions"):
-        fusion.grid_mask(torch.ones(1, 8, 8), GRID)
+        grid_mask(torch.ones(1, 8, 8), GRID)
 
 
 def test_a_mask_keeps_the_rest_to_the_bit() -> None:
@@ -261,11 +279,11 @@ def test_the_largest_region_of_a_token_names_it() -> None:
     regions[:2, :2] = 4
     regions[2, 2:] = 2
     regions[3, 2:] = torch.tensor([2, 5], dtype=torch.uint8)
-    assert fusion.grid_regions(regions, (2, 2)).tolist() == [4, 0, 0, 2]
+    assert grid_regions(regions, (2, 2)).tolist() == [4, 0, 0, 2]
 
 
 def test_the_change_is_held_to_the_regions_asked_for() -> None:
-    eyes, mouth = fusion.region_ids(("eyes", "mouth"))
+    eyes, mouth = region_ids(("eyes", "mouth"))
     regions = torch.tensor([0] * 6 + [eyes] * 5 + [mouth] * 5)
     x, donor = tokens(0), twins(regions=regions)
     settings = replace(TWIN, regions=("mouth",), matching=False)
@@ -277,9 +295,9 @@ def test_the_change_is_held_to_the_regions_asked_for() -> None:
 
 
 def test_grids_are_halved_with_odd_sizes_rounded_up() -> None:
-    assert [fusion.grid_of(count, (104, 75)) for count in (7800, 1976, 494, 130)] == [(104, 75), (52, 38), (26, 19), (13, 10)]
+    assert [grid_of(count, (104, 75)) for count in (7800, 1976, 494, 130)] == [(104, 75), (52, 38), (26, 19), (13, 10)]
     with pytest.raises(FaceExprError, match="1000 tokens"):
-        fusion.grid_of(1000, (104, 75))
+        grid_of(1000, (104, 75))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -321,74 +339,74 @@ def by_hand(query: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
 def test_the_context_difference_is_one_attention_less_another() -> None:
     query = tokens(0, rows=2)
     keys_e, values_e, keys_n, values_n = (tokens(seed, 7) for seed in (1, 2, 3, 4))
-    result = fusion.context_difference(query, keys_e, values_e, keys_n, values_n, 2)
+    result = context_difference(query, keys_e, values_e, keys_n, values_n, 2)
     assert torch.allclose(result, by_hand(query, keys_e, values_e, 2) - by_hand(query, keys_n, values_n, 2), atol=1e-5)
-    assert torch.equal(fusion.context_difference(query, keys_e, values_e, keys_e, values_e, 2), torch.zeros_like(query))
-    assert fusion.context_difference(query.half(), keys_e, values_e, keys_n, values_n, 2).dtype == torch.float16
+    assert torch.equal(context_difference(query, keys_e, values_e, keys_e, values_e, 2), torch.zeros_like(query))
+    assert context_difference(query.half(), keys_e, values_e, keys_n, values_n, 2).dtype == torch.float16
 
 
 def test_the_published_window_in_sigma() -> None:
-    assert fusion.window_range((0.3, 0.7)) == pytest.approx((0.8328, 3.3344), abs=1e-4)
-    assert fusion.window_range((0.0, 1.0)) == (0.0, math.inf)
-    assert (fusion.sigma_at(0), fusion.sigma_at(1)) == pytest.approx((0.0292, 14.6146), abs=1e-4)
-    assert fusion.sigma_at(0.8) == pytest.approx(5.1, abs=0.1)
+    assert window_range((0.3, 0.7)) == pytest.approx((0.8328, 3.3344), abs=1e-4)
+    assert window_range((0.0, 1.0)) == (0.0, math.inf)
+    assert (sigma_at(0), sigma_at(1)) == pytest.approx((0.0292, 14.6146), abs=1e-4)
+    assert sigma_at(0.8) == pytest.approx(5.1, abs=0.1)
 
 
 def test_the_window_rises_and_falls_over_a_tenth() -> None:
     low, high = 0.833, 3.334
     width = 0.1 * math.log(high / low)
     for share, weight in ((0.0, 0.0), (0.5, 0.5), (0.25, 0.5 - math.sqrt(0.125)), (1.0, 1.0)):
-        assert fusion.window_weight(low * math.exp(share * width), low, high) == pytest.approx(weight, abs=1e-9)
-        assert fusion.window_weight(high * math.exp(-share * width), low, high) == pytest.approx(weight, abs=1e-6)
-    assert fusion.window_weight(1.5, low, high) == 1.0
+        assert window_weight(low * math.exp(share * width), low, high) == pytest.approx(weight, abs=1e-9)
+        assert window_weight(high * math.exp(-share * width), low, high) == pytest.approx(weight, abs=1e-6)
+    assert window_weight(1.5, low, high) == 1.0
     for outside in (0.0, 0.0292, low * 0.999, high * 1.001, 14.6, math.inf):
-        assert fusion.window_weight(outside, low, high) == 0.0
-    assert fusion.window_weight(low, low, high, ramp=0.0) == 1.0
+        assert window_weight(outside, low, high) == 0.0
+    assert window_weight(low, low, high, ramp=0.0) == 1.0
 
 
 def test_a_window_open_at_an_end_has_no_ramp_there() -> None:
-    low, high = fusion.window_range((0.0, 0.8))
-    assert fusion.window_weight(0.0292, low, high) == 1.0
-    assert fusion.window_weight(high, low, high) == 0.0
-    assert fusion.window_weight(14.6146, *fusion.window_range((0.3, 1.0))) == 1.0
-    assert fusion.window_weight(5.0, 0.0, 999999999.9) == 1.0
+    low, high = window_range((0.0, 0.8))
+    assert window_weight(0.0292, low, high) == 1.0
+    assert window_weight(high, low, high) == 0.0
+    assert window_weight(14.6146, *window_range((0.3, 1.0))) == 1.0
+    assert window_weight(5.0, 0.0, 999999999.9) == 1.0
 
 
 def test_the_sigmas_inside_the_window_or_the_nearest() -> None:
     sigmas = (14.6, 6.0, 3.0, 1.5, 0.9, 0.2, 0.0)
-    assert fusion.window_sigmas(sigmas, 0.833, 3.334) == (2, 3, 4)
-    assert fusion.window_sigmas((14.6, 5.0, 0.3, 0.0), 0.833, 3.334) == (1,)
-    assert fusion.window_sigmas((14.6, 0.0), 0.0, 5.1) == (0,)
-    assert fusion.window_sigmas((0.0,), 0.0, 5.1) == ()
+    assert window_sigmas(sigmas, 0.833, 3.334) == (2, 3, 4)
+    assert window_sigmas((14.6, 5.0, 0.3, 0.0), 0.833, 3.334) == (1,)
+    assert window_sigmas((14.6, 0.0), 0.0, 5.1) == (0,)
+    assert window_sigmas((0.0,), 0.0, 5.1) == ()
 
 
 def test_a_step_outside_the_window_has_a_weight_where_no_other_is_inside() -> None:
     window = 0.833, 3.334
-    assert fusion.step_weight(1.5, (14.6, 1.5, 0.0), *window) == (1.0, "")
-    assert fusion.step_weight(14.6, (14.6, 1.5, 0.0), *window) == (0.0, "")
-    assert fusion.step_weight(5.0, (), *window) == (0.0, "")
+    assert step_weight(1.5, (14.6, 1.5, 0.0), *window) == (1.0, "")
+    assert step_weight(14.6, (14.6, 1.5, 0.0), *window) == (0.0, "")
+    assert step_weight(5.0, (), *window) == (0.0, "")
     few = (14.6, 5.0, 0.3, 0.0)
-    (nearest, told), (farther, _) = (fusion.step_weight(sigma, few, *window) for sigma in (5.0, 0.3))
+    (nearest, told), (farther, _) = (step_weight(sigma, few, *window) for sigma in (5.0, 0.3))
     assert (nearest, farther) == (1.0, 0.0)
     assert "the nearest, sigma 5, is used" in told
 
 
 def test_strong_guidance_weakens_the_change() -> None:
-    assert fusion.guidance_weight(3.0, 1.0) == 3.0
-    assert fusion.guidance_weight(3.0, 5.0) == 3.0
-    assert fusion.guidance_weight(3.0, 7.5) == pytest.approx(2.0)
-    assert fusion.guidance_weight(3.0, 0.0) == 3.0
+    assert guidance_weight(3.0, 1.0) == 3.0
+    assert guidance_weight(3.0, 5.0) == 3.0
+    assert guidance_weight(3.0, 7.5) == pytest.approx(2.0)
+    assert guidance_weight(3.0, 0.0) == 3.0
 
 
 def test_each_site_starts_from_its_own_settings() -> None:
-    assert [fusion.site_settings(site).layers for site in fusion.SITES] == ["decoder", "decoder", "2+3"]
+    assert [site_settings(site).layers for site in SITES] == ["decoder", "decoder", "2+3"]
     assert (FusionSettings().site, FusionSettings().strength, FusionSettings().window) == (
-        fusion.default_site(photo=False),
+        default_site(photo=False),
         1.0,
         (0.0, 0.8),
     )
-    assert [fusion.default_site(photo) for photo in (False, True)] == ["cross_attention_difference", "cross_attention"]
-    assert fusion.site_settings("skip").cap == 1.0 and fusion.site_settings("cross_attention").cap == 3.0
+    assert [default_site(photo) for photo in (False, True)] == ["cross_attention_difference", "cross_attention"]
+    assert site_settings("skip").cap == 1.0 and site_settings("cross_attention").cap == 3.0
     assert (PAPER.site, PAPER.mode, PAPER.window) == ("skip", "paper", (0.3, 0.7))
     strengths = [SKIP.strength_at(f"input.{number}") for number in range(9)]
     assert strengths == [0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.8, 0.8]
@@ -398,12 +416,12 @@ def test_each_site_starts_from_its_own_settings() -> None:
 
 def test_places_are_chosen_by_layers() -> None:
     skips = [f"input.{number}" for number in range(9)]
-    assert fusion.select_places("skip", PAPER.layers, skips) == ("input.4", "input.5", "input.7", "input.8")
-    assert fusion.select_places("skip", "1", skips) == ("input.1", "input.2")
-    assert fusion.select_places("skip", "all", skips) == tuple(skips)
+    assert select_places("skip", PAPER.layers, skips) == ("input.4", "input.5", "input.7", "input.8")
+    assert select_places("skip", "1", skips) == ("input.1", "input.2")
+    assert select_places("skip", "all", skips) == tuple(skips)
     layers = ["input.4.0", "middle.0.0", "output.3.1"]
-    assert fusion.select_places("cross_attention", "decoder", layers) == ("middle.0.0", "output.3.1")
-    assert fusion.select_places("cross_attention", "encoder", layers) == ("input.4.0",)
+    assert select_places("cross_attention", "decoder", layers) == ("middle.0.0", "output.3.1")
+    assert select_places("cross_attention", "encoder", layers) == ("input.4.0",)
 
 
 @pytest.mark.parametrize(
@@ -453,7 +471,7 @@ def test_on_a_toy_face_the_change_travels_and_the_donor_stays_behind() -> None:
         x, donor, edit, stranger = toy_face(seed)
         to_donor, _ = match(x, donor.expression, 0.05, 4.0)
         results = {
-            "published": fusion.published(x, donor.expression),
+            "published": published(x, donor.expression),
             "copy": to_donor @ donor.expression,
             "paper": fuse(x, donor, Target((16, 16)), PAPER, 0.5),
             "twin": fuse(x, donor, Target((16, 16)), SKIP, 1.0),

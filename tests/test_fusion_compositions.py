@@ -228,7 +228,7 @@ def test_guidance_of_one_and_of_ten(mini, banks, sigma, alone, site: str) -> Non
 @pytest.mark.parametrize("site", SITES)
 def test_each_row_of_a_batch_has_its_own_features(mini, banks, sigma, alone, site: str) -> None:
     attach = mini.fusion_patches.attach_fusion
-    settings = importlib.import_module("faceexpr_pack.faceexpr_core.fusion").site_settings(site)
+    settings = importlib.import_module("faceexpr_pack.faceexpr_core.fusion.settings").site_settings(site)
     second = attach(mini.model, banks[site], settings, picture=1)
     after = look(plain_graph(mini, second), sigma)
     assert torch.equal(after.cond[0], alone.before.cond[0])
@@ -316,7 +316,7 @@ def test_samplers_fuse_in_the_window_and_not_a_bit_before(mini, monkeypatch, cap
     steps = 4 if sampler == "lcm" else 5
     limits = {"window_low": low, "window_high": high}
     bank = features(mini, "cross_attention", sampler=sampler, scheduler=scheduler, steps=steps, **limits)
-    fusion = importlib.import_module("faceexpr_pack.faceexpr_core.fusion")
+    fusion, settings = (importlib.import_module(f"faceexpr_pack.faceexpr_core.fusion.{name}") for name in ("operator", "settings"))
     fusions, lookups = counted(monkeypatch, fusion, "fuse"), counted(monkeypatch, type(bank), "donor")
 
     graph = plain_graph(mini)
@@ -324,7 +324,7 @@ def test_samplers_fuse_in_the_window_and_not_a_bit_before(mini, monkeypatch, cap
     after = draw(mini, fused(mini, graph, bank, **limits), sampler, scheduler, steps, fusions)
     assert after.sigmas == before.sigmas
     inside = [any(abs(sigma / known - 1) < 1e-4 for known in bank.sigmas) for sigma in after.sigmas]
-    in_window = [fusion.window_weight(sigma, *fusion.window_range(window)) > 0 for sigma in after.sigmas]
+    in_window = [settings.window_weight(sigma, *settings.window_range(window)) > 0 for sigma in after.sigmas]
     nearest = not any(in_window)
     assert nearest == (low == 0.5) == ("no step of this schedule lies in the window" in caplog.text)
     assert nearest or inside == in_window

@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from faceexpr_core import diffusers_donors, diffusers_host, donors, fusion
-from faceexpr_core.diffusers_fusion import Fusion, Rows, apply_fusion, places_of, record, transformer_blocks
+from faceexpr_core.diffusers_host import donors as diffusers_donors
+from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion, places_of, record, transformer_blocks
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.faces import FaceDetector
-from faceexpr_core.features import FeatureBank, Recorder, load_bank, save_bank
-from faceexpr_core.fusion import SITES, FusionSettings, paper_settings, site_settings
+from faceexpr_core.faces.detector import FaceDetector
+from faceexpr_core.fusion import donors
+from faceexpr_core.fusion.bank import FeatureBank
+from faceexpr_core.fusion.donor_faces import locate
+from faceexpr_core.fusion.recorder import Recorder, load_bank, save_bank
+from faceexpr_core.fusion.settings import SITES, FusionSettings, default_site, paper_settings, site_settings, window_range
 from faceexpr_core.text import ExpressionPrompt, build_prompts, expression_terms
 
 PERSON = "a photo of a young man, black hair, blue background"
@@ -326,7 +330,7 @@ def test_the_published_recipe_runs_and_refuses_a_donor_of_another_size(pipe) -> 
     settings = paper_settings()
     bank = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings, RUN, keep="all").bank
     assert bank.places() == ("input.8", "input.7", "input.5", "input.4")
-    low, high = fusion.window_range((0.3, 0.7))
+    low, high = window_range((0.3, 0.7))
     assert all(low < sigma < high for sigma in bank.sigmas)
     assert moved(draw(pipe, Fusion(bank, settings)), _plain(pipe)) > 0
     with pytest.raises(FaceExprError):
@@ -421,7 +425,7 @@ def test_a_quick_look_finds_the_face_where_the_finished_twin_has_it(pipe, model_
         for seed in (0, 1):
             start = diffusers_host.first_latents(seed, 1, 128, 128, levels[0])
             looks = (donors.neutral_look(host, start, levels, steps) for steps in (20, donors.LOOK_STEPS))
-            masks = [donors.locate(host.decode(look), ("mouth", "eyes"), detector=detector).mask for look in looks]
+            masks = [locate(host.decode(look), ("mouth", "eyes"), detector=detector).mask for look in looks]
             finished, rough = (mask >= 0.5 for mask in masks if mask is not None)
             overlaps.append(float((finished & rough).sum() / (finished | rough).sum()))
     assert min(overlaps) > 0.8
@@ -432,7 +436,7 @@ def test_the_samplers_own_donors_cost_a_third_of_a_picture_at_the_default_site(p
     run = dataclasses.replace(RUN, sigmas=(), steps=20)
     handle = pipe.unet.register_forward_pre_hook(lambda _, arguments: rows.append(len(arguments[0])))
     try:
-        (one,), _ = diffusers_donors.own_donors(pipe, _prompt(pipe, "surprised"), site_settings(fusion.default_site(photo=False)), run)
+        (one,), _ = diffusers_donors.own_donors(pipe, _prompt(pipe, "surprised"), site_settings(default_site(photo=False)), run)
     finally:
         handle.remove()
     assert sum(rows) == 2 * donors.LOOK_STEPS == 0.3 * (2 * run.steps)

@@ -11,10 +11,13 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from faceexpr_core import diffusers_donors, diffusers_host, donors
-from faceexpr_core.faces import FaceDetector
-from faceexpr_core.features import Recorder
-from faceexpr_core.fusion import CONTEXT_SITE, site_settings
+from faceexpr_core.diffusers_host import donors as diffusers_donors
+from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.faces.detector import FaceDetector
+from faceexpr_core.fusion import donors
+from faceexpr_core.fusion.donor_faces import crop_photos, moved_regions
+from faceexpr_core.fusion.recorder import Recorder
+from faceexpr_core.fusion.settings import CONTEXT_SITE, site_settings
 from faceexpr_core.text import build_prompts, expression_terms
 
 PERSON = "a photo of a young woman, red hair, green background"
@@ -68,7 +71,7 @@ def plan(hosts, size: tuple[int, int]) -> diffusers_donors.Run:
 
 
 def in_diffusers(hosts, site: str, size: tuple[int, int], keep: str = "all"):
-    moved = donors.moved_regions("surprised")
+    moved = moved_regions("surprised")
     return diffusers_donors.draw_text_donors(hosts.pipe, hosts.prompt, site_settings(site), plan(hosts, size), moved=moved, keep=keep).bank
 
 
@@ -157,9 +160,9 @@ def test_the_same_features_come_from_a_photo(hosts) -> None:
     photo = torch.from_numpy(picture.astype(np.float32))[None] / 255
     given = in_comfyui(hosts, site, size, tokens="all", photo=photo)
     with FaceDetector() as detector:
-        crops = donors.crop_photos(picture, None, size[0], detector)
+        crops = crop_photos(picture, None, size[0], detector)
     expected = diffusers_donors.draw_photo_donors(
-        hosts.pipe, hosts.prompt, crops, site_settings(site), plan(hosts, size), moved=donors.moved_regions("surprised"), keep="all"
+        hosts.pipe, hosts.prompt, crops, site_settings(site), plan(hosts, size), moved=moved_regions("surprised"), keep="all"
     ).bank
     assert given.mode == expected.mode == "twin"
     assert given.tokens.keys() == expected.tokens.keys()

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from faceexpr_core import diffusers_host, mini
+from faceexpr_core import mini
+from faceexpr_core.commands.generate import METADATA_KEY, add_generate_command, save_picture
+from faceexpr_core.diffusers_host import pipeline as diffusers_host
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.generate import METADATA_KEY, add_generate_command, save_picture
 
 PROMPT = "a photo of an old woman, {expression}, grey hair"
 

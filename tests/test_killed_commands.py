@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from faceexpr_core.lora import read_lora
+from faceexpr_core.lora.files import read_lora
 
 
 def test_the_same_command_goes_on_with_a_killed_run(tmp_path: Path) -> None:

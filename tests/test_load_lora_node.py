@@ -15,9 +15,9 @@ import torch
 from comfy_process import ComfyError, ComfyProcess, Graph
 from PIL import Image
 
-from faceexpr_core.lora import save_lora
-from faceexpr_core.lora_cli import save_adapter
-from faceexpr_core.lora_formats import Layer, Lora, encode
+from faceexpr_core.commands.lora import save_adapter
+from faceexpr_core.lora.files import save_lora
+from faceexpr_core.lora.formats import Layer, Lora, encode
 
 FORMATS = ("kohya", "diffusers", "peft", "comfyui")
 BLOCK = "unet.{}.attentions.0.transformer_blocks.0.{}"

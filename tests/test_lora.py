@@ -17,10 +17,11 @@ from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.lora import base_model_hash, read_lora, require_space, save_lora, save_result, to_kohya, training_metadata
-from faceexpr_core.subject import Subject
-from faceexpr_core.train_settings import TrainSettings
-from faceexpr_core.training import TrainResult, add_lora, lora_parameters
+from faceexpr_core.lora.files import base_model_hash, read_lora, require_space, save_lora, save_result, to_kohya, training_metadata
+from faceexpr_core.photos.subject import Subject
+from faceexpr_core.training.adapter import add_lora, lora_parameters
+from faceexpr_core.training.run import TrainResult
+from faceexpr_core.training.settings import TrainSettings
 
 RANK, ALPHA = 4, 2.0
 

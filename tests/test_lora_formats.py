@@ -15,12 +15,12 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import save_file
 
 from faceexpr_core import mini
-from faceexpr_core.cli import main
+from faceexpr_core.commands.cli import main
+from faceexpr_core.commands.lora import save_adapter
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.lora import read_lora, save_lora
-from faceexpr_core.lora_cli import save_adapter
-from faceexpr_core.lora_formats import FORMATS, Layer, Lora, decode, describe, encode, load
-from faceexpr_core.lora_names import comfyui_module, from_stability, kohya_module, module_of, to_stability
+from faceexpr_core.lora.files import read_lora, save_lora
+from faceexpr_core.lora.formats import FORMATS, Layer, Lora, decode, describe, encode, load
+from faceexpr_core.lora.names import comfyui_module, from_stability, kohya_module, module_of, to_stability
 
 Q = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 OUT = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0"

@@ -10,15 +10,8 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 from toys import toy_unet
 
-from faceexpr_core.adapter import add_lora, without_lora
-from faceexpr_core.losses import (
-    crafting_loss,
-    distillation_loss,
-    face_weights,
-    min_snr_weight,
-    prior_loss,
-    weighted_epsilon_loss,
-)
+from faceexpr_core.training.adapter import add_lora, without_lora
+from faceexpr_core.training.losses import crafting_loss, distillation_loss, face_weights, min_snr_weight, prior_loss, weighted_epsilon_loss
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Mini is good enough to try things on. Bounds lie below what `faceexpr_core.mini.recipe.check` measures; its README has the figures."""
+"""Mini is good enough to try things on. Bounds lie below what `lab.recipe.check` measures; its README has the figures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from faceexpr_core import diffusers_host, mini, text
-from faceexpr_core.evaluate import CLASSES, ExpressionMeter, IdentityMeter
+from faceexpr_core import mini, text
+from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.measure.expression import CLASSES, ExpressionMeter
+from faceexpr_core.measure.identity import IdentityMeter
 
 CAPTIONS = (
     "a photo of a young woman, tan skin, long red hair, blue background",

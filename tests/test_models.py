@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from faceexpr_core import models
-from faceexpr_core.cli import main
+from faceexpr_core.commands.cli import main
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.faces import models
 
 YUNET = models.model_file("yunet")
 

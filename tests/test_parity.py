@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from faceexpr_core import diffusers_host, mini
+from faceexpr_core import mini
+from faceexpr_core.diffusers_host import pipeline as diffusers_host
 from faceexpr_core.text import build_prompts, expression_terms
 
 PROMPTS = (

@@ -16,7 +16,7 @@ from PIL import Image
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import EXPRESSIONS
-from faceexpr_core.prior import ClassImage, build_class_set, prior_folder, prior_images, prior_prompts
+from faceexpr_core.training.prior import ClassImage, build_class_set, prior_folder, prior_images, prior_prompts
 
 SETTINGS = {"model": "abc", "side": 16, "steps": 20}
 

@@ -18,9 +18,9 @@ from PIL import Image, ImageCms
 from skimage import data
 
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.faces import FaceDetector
-from faceexpr_core.images import SourceImage, images_from_batch, read_images, read_rgb
-from faceexpr_core.subject import Subject, caption_for, prepare_subject
+from faceexpr_core.faces.detector import FaceDetector
+from faceexpr_core.faces.images import SourceImage, images_from_batch, read_images, read_rgb
+from faceexpr_core.photos.subject import Subject, caption_for, prepare_subject
 
 Picture = NDArray[np.uint8]
 Save = Callable[[Path, Image.Image], None]

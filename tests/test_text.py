@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 import torch
 
-from faceexpr_core import diffusers_host, mini, text
+from faceexpr_core import mini, text
+from faceexpr_core.diffusers_host import pipeline as diffusers_host
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import ACTION_UNITS, NONE, names
 from faceexpr_core.text import Term, build_prompts, expression_terms, mix, mix_pooled

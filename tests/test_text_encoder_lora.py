@@ -13,25 +13,25 @@ from diffusers import StableDiffusionXLPipeline
 from toys import toy_unet
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from faceexpr_core.adapter import without_lora
-from faceexpr_core.cli import _parser
-from faceexpr_core.crafting import CraftingSet
-from faceexpr_core.diffusers_host import encode_prompts, load_pipeline, tokenize_prompts
-from faceexpr_core.dreambooth_flags import build_parser, job_of
+from faceexpr_core.commands.cli import _parser
+from faceexpr_core.commands.dreambooth_flags import build_parser, job_of
+from faceexpr_core.commands.generate import load_loras
+from faceexpr_core.commands.train import settings_of
+from faceexpr_core.diffusers_host.pipeline import encode_prompts, load_pipeline, tokenize_prompts
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.generate import load_loras
-from faceexpr_core.lora import save_lora, save_result, training_metadata
-from faceexpr_core.lora_formats import decode, describe, encode, load
-from faceexpr_core.losses import crafting_loss, weighted_epsilon_loss
+from faceexpr_core.lora.files import save_lora, save_result, training_metadata
+from faceexpr_core.lora.formats import decode, describe, encode, load
 from faceexpr_core.mini import subject_path
-from faceexpr_core.subject import Subject
-from faceexpr_core.text_encoders import TextEncoders, add_text_lora, embed_tokens, stack_tokens, text_lora_parameters
-from faceexpr_core.train import settings_of
-from faceexpr_core.train_settings import TrainSettings, preset_settings
-from faceexpr_core.trainer import Trainer
-from faceexpr_core.training import Step, TrainResult, train_lora
-from faceexpr_core.training_set import TrainingSet
-from faceexpr_core.training_state import StateFolder
+from faceexpr_core.photos.subject import Subject
+from faceexpr_core.training.adapter import without_lora
+from faceexpr_core.training.crafting import CraftingSet
+from faceexpr_core.training.data import TrainingSet
+from faceexpr_core.training.losses import crafting_loss, weighted_epsilon_loss
+from faceexpr_core.training.run import Step, TrainResult, train_lora
+from faceexpr_core.training.settings import TrainSettings, preset_settings
+from faceexpr_core.training.state import StateFolder
+from faceexpr_core.training.text_encoders import TextEncoders, add_text_lora, embed_tokens, stack_tokens, text_lora_parameters
+from faceexpr_core.training.trainer import Trainer
 
 WORDS, LENGTH, END = 32, 7, 31
 CPU = torch.device("cpu")

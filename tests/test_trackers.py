@@ -13,12 +13,12 @@ from accelerate.tracking import get_available_trackers
 from toys import toy_unet
 
 from faceexpr_core import mini
-from faceexpr_core.cli import _parser
-from faceexpr_core.cli import main as faceexpr
-from faceexpr_core.lora import read_lora
-from faceexpr_core.train import job_of
-from faceexpr_core.train_job import _tracker
-from faceexpr_core.training import Step
+from faceexpr_core.commands.cli import _parser
+from faceexpr_core.commands.cli import main as faceexpr
+from faceexpr_core.commands.train import job_of
+from faceexpr_core.commands.train_job import _tracker
+from faceexpr_core.lora.files import read_lora
+from faceexpr_core.training.run import Step
 
 
 def words(tmp_path: Path, *more: str) -> list[str]:

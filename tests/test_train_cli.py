@@ -15,19 +15,19 @@ import torch
 from PIL import Image
 
 from faceexpr_core import mini
-from faceexpr_core.cli import _parser
-from faceexpr_core.cli import main as faceexpr
-from faceexpr_core.dataset import read_dataset
-from faceexpr_core.diffusers_host import load_pipeline
-from faceexpr_core.dreambooth_flags import WITHOUT_COUNTERPART, WITHOUT_EFFECT, build_parser, job_of, local_model, person_of
-from faceexpr_core.dreambooth_flags import main as paper
+from faceexpr_core.commands.cli import _parser
+from faceexpr_core.commands.cli import main as faceexpr
+from faceexpr_core.commands.dreambooth_flags import WITHOUT_COUNTERPART, WITHOUT_EFFECT, build_parser, job_of, local_model, person_of
+from faceexpr_core.commands.dreambooth_flags import main as paper
+from faceexpr_core.commands.train import job_of as house_job_of
+from faceexpr_core.commands.train_job import TrainJob, load_vae, prepare, run_job
+from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.lora import read_lora
-from faceexpr_core.lora_formats import load
-from faceexpr_core.train import job_of as house_job_of
-from faceexpr_core.train_job import TrainJob, load_vae, prepare, run_job
-from faceexpr_core.train_settings import TrainSettings, preset_settings
-from faceexpr_core.training_state import RunState, StateFolder, write_state
+from faceexpr_core.lora.files import read_lora
+from faceexpr_core.lora.formats import load
+from faceexpr_core.photos.dataset import read_dataset
+from faceexpr_core.training.settings import TrainSettings, preset_settings
+from faceexpr_core.training.state import RunState, StateFolder, write_state
 
 PRIOR = ("--with_prior_preservation", "--class_prompt=a woman")
 PAPER = (

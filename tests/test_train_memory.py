@@ -19,10 +19,10 @@ import pytest
 
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.images import SourceImage, read_images
-from faceexpr_core.subject import Subject, SubjectSettings, prepare_subject
-from faceexpr_core.subject_files import read_sources, write_sources
-from faceexpr_core.subject_process import prepare_apart, prepare_centred
+from faceexpr_core.faces.images import SourceImage, read_images
+from faceexpr_core.photos.subject import Subject, SubjectSettings, prepare_subject
+from faceexpr_core.photos.subject_files import read_sources, write_sources
+from faceexpr_core.photos.subject_process import prepare_apart, prepare_centred
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = SubjectSettings(resolution=64, class_word="woman", drop_duplicates=False)
@@ -37,7 +37,7 @@ alive = []
 register_optimizer_step_post_hook(lambda *_: alive.extend(type(one).__name__ for one in gc.get_objects()))
 status = main(sys.argv[1:])
 names = {"UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel", "CLIPTextModelWithProjection", "CLIPTokenizer", "SourceImage"}
-modules = {"mediapipe", "cv2", "kornia", "rich.progress", "diffusers", "faceexpr_core.subject"}
+modules = {"mediapipe", "cv2", "kornia", "rich.progress", "diffusers", "faceexpr_core.photos.subject"}
 print(json.dumps([status, sorted(names & set(alive)), sorted(modules & set(sys.modules))]))
 """
 
@@ -75,7 +75,10 @@ def test_the_steps_begin_without_what_they_do_not_need(photos: Path) -> None:
     status, alive, modules = json.loads(output.splitlines()[-1])
     assert status == 0
     assert alive == ["UNet2DConditionModel"]
-    assert modules == ["diffusers", "faceexpr_core.subject"]  # torchvision too where it is installed: peft imports transformers whole
+    assert modules == [
+        "diffusers",
+        "faceexpr_core.photos.subject",
+    ]  # torchvision too where it is: peft imports transformers whole
 
 
 @pytest.mark.parametrize(("centre_crop", "prepare"), [(False, prepare_subject), (True, prepare_centred)])

@@ -18,7 +18,7 @@ from comfy_process import ComfyError, ComfyInterrupted, ComfyProcess, Graph, Pro
 from PIL import Image
 
 from faceexpr_core import mini
-from faceexpr_core.lora import read_lora
+from faceexpr_core.lora.files import read_lora
 
 SETTINGS = {"steps": 3, "learning_rate": 6e-4, "rank": 8, "seed": 5, "batch_size": 2, "accumulation": 1}
 PLAIN = {"preset": "default", "prior": "off", "crafting_weight": 0.0, "train_text_encoder": "off"}
@@ -272,7 +272,7 @@ def test_a_warmup_longer_than_the_run_is_refused(comfy: ComfyProcess, folder: st
 
 def test_the_model_that_comes_in_is_left_alone_and_the_one_that_leaves_has_the_lora(comfy_modules, tmp_path: Path) -> None:
     node, host = (importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in ("train_lora", "host"))
-    images, subject = (importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("images", "subject"))
+    images, subject = (importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("faces.images", "photos.subject"))
     shutil.copytree(mini.subject_path(), tmp_path / "photos")
     person = subject.prepare_subject(images.read_images(tmp_path / "photos"), subject.SubjectSettings(resolution=64))
     with torch.inference_mode():

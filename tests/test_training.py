@@ -12,14 +12,15 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from faceexpr_core import mini
-from faceexpr_core.crafting import CraftingSet
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.loss_plot import loss_picture
-from faceexpr_core.preview import contact_sheet, preview_latents
-from faceexpr_core.progress import duration, progress_text
-from faceexpr_core.train_settings import PRESETS, TrainSettings, parse_settings, preset_settings
-from faceexpr_core.training import Step, add_lora, train_lora
-from faceexpr_core.training_set import TrainingSet
+from faceexpr_core.training.adapter import add_lora
+from faceexpr_core.training.crafting import CraftingSet
+from faceexpr_core.training.data import TrainingSet
+from faceexpr_core.training.loss_plot import loss_picture
+from faceexpr_core.training.preview import contact_sheet, preview_latents
+from faceexpr_core.training.progress import duration, progress_text
+from faceexpr_core.training.run import Step, train_lora
+from faceexpr_core.training.settings import PRESETS, TrainSettings, parse_settings, preset_settings
 
 FEW = TrainSettings(rank=4, steps=3, batch_size=1, accumulation=1, learning_rate=1e-3, ema=0, seed=7)
 

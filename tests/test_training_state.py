@@ -12,14 +12,14 @@ import pytest
 import torch
 from toys import toy_unet
 
-from faceexpr_core.crafting import CraftingSet
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.files import replace_file
-from faceexpr_core.lora import read_lora
-from faceexpr_core.train_settings import TrainSettings
-from faceexpr_core.training import Step, TrainResult, train_lora
-from faceexpr_core.training_set import TrainingSet
-from faceexpr_core.training_state import RunState, StateFolder, read_state, write_state
+from faceexpr_core.lora.files import read_lora
+from faceexpr_core.training.crafting import CraftingSet
+from faceexpr_core.training.data import TrainingSet
+from faceexpr_core.training.run import Step, TrainResult, train_lora
+from faceexpr_core.training.settings import TrainSettings
+from faceexpr_core.training.state import RunState, StateFolder, read_state, write_state
 
 EVERYTHING = TrainSettings(
     rank=2,

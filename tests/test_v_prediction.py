@@ -11,16 +11,17 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from faceexpr_core import diffusers_host, mini
-from faceexpr_core.adapter import add_lora
-from faceexpr_core.cli import _parser
-from faceexpr_core.dreambooth_flags import build_parser
-from faceexpr_core.dreambooth_flags import job_of as paper_job_of
-from faceexpr_core.generate import open_pipeline
-from faceexpr_core.lora import read_lora
-from faceexpr_core.train import job_of
-from faceexpr_core.train_job import prepare, run_job
-from faceexpr_core.training_set import build_training_set
+from faceexpr_core import mini
+from faceexpr_core.commands.cli import _parser
+from faceexpr_core.commands.dreambooth_flags import build_parser
+from faceexpr_core.commands.dreambooth_flags import job_of as paper_job_of
+from faceexpr_core.commands.generate import open_pipeline
+from faceexpr_core.commands.train import job_of
+from faceexpr_core.commands.train_job import prepare, run_job
+from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.lora.files import read_lora
+from faceexpr_core.training.adapter import add_lora
+from faceexpr_core.training.data import build_training_set
 
 SEED = 5
 

@@ -1,4 +1,0 @@
-"""Measurements whose tables stand in docs/measurements.md. Run from the repository's root, as `python -m benchmarks.<name> --help`.
-
-They need the renderer of Mini's people (`pip install anny`, the extra `world`) and the model files that measure faces.
-"""

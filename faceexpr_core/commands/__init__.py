@@ -1,0 +1,1 @@
+"""The command line `faceexpr`, a file for each verb."""

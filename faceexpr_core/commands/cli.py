@@ -1,0 +1,41 @@
+"""The `faceexpr` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import FaceExprError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns the exit status: the verb's own, or 2 after an error that the user can mend, said in one line on stderr."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.func(arguments) or 0)
+    except FaceExprError as error:
+        print(f"faceexpr: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("faceexpr: stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    from .extract import add_extract_command
+    from .generate import add_generate_command
+    from .lora import add_lora_command
+    from .models import add_models_command
+    from .train import add_train_command
+
+    parser = argparse.ArgumentParser(prog="faceexpr", description="Learn a face from a few photos and draw it with any expression.")
+    parser.add_argument("--version", action="version", version=f"faceexpr {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add_models_command(verbs)
+    add_train_command(verbs)
+    add_extract_command(verbs)
+    add_generate_command(verbs)
+    add_lora_command(verbs)
+    return parser

@@ -1,0 +1,163 @@
+"""`faceexpr extract`: the features of an expression, from words or from a photograph of anybody, on diffusers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import FaceExprError
+from ..expressions import NONE, names
+from ..fusion.donor_faces import crop_photos, twins_picture
+from ..fusion.settings import MODES, SITES, default_levels, default_site
+from .generate import PROMPT, add_expression_arguments, add_run_arguments, fusion_settings, moved_by, open_pipeline, save_picture, terms_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def add_extract_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `extract` to the `faceexpr` command."""
+    parser = subparsers.add_parser(
+        "extract",
+        help="keep an expression's features for later pictures",
+        description="Record what the base model makes of an expression, from words or from a photo of anybody, for `faceexpr generate "
+        "--features` and for Load Features in ComfyUI. Writes the features (.safetensors) and a picture of them: the neutral "
+        "and the expressive twin, and where they differ. They serve the noise levels of the same number of steps.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
+    parser.add_argument("--expression", required=True, metavar="E", help=f"one of: {', '.join((NONE, *names()))}")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for the features; nothing in it is overwritten")
+    parser.add_argument(
+        "--prompt", default=PROMPT, help="what the twins show; the expression goes where {expression} stands, or to the end"
+    )
+    add_expression_arguments(parser)
+    parser.add_argument("--photo", type=Path, help="take the expression from this photo; --expression then says in words what it shows")
+    parser.add_argument("--neutral_photo", type=Path, help="the same person with a neutral face, seen from the same side")
+    parser.add_argument(
+        "--neutral", choices=("drawn", "none"), default="drawn", help="without --neutral_photo: let the model draw one, or do without"
+    )
+    parser.add_argument("--negative", default="", help="what to avoid")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
+    add_run_arguments(parser)
+    parser.add_argument("--sigmas", type=float, nargs="+", help="the sampler's noise levels, falling, in place of --steps")
+    parser.add_argument(
+        "--site", choices=SITES, help=f"where in the U-Net to record (default: {default_site(False)}; for a photo {default_site(True)})"
+    )
+    parser.add_argument("--mode", choices=MODES, default="twin", help="paper: the published places and window")
+    parser.add_argument("--layers", help="all, decoder or encoder; for the site skip: 1, 2, 3, 2+3 or all")
+    parser.add_argument("--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="noise levels, as shares of the schedule (0 to 1)")
+    parser.add_argument(
+        "--tokens", choices=("face", "all"), default="face", help="what to keep of each map: where the expression acts, or all"
+    )
+    parser.add_argument(
+        "--levels",
+        type=int,
+        help=f"how many noise levels to keep at most: fewer need less memory (default: all; of a photo {default_levels(True)})",
+    )
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Record and save what the arguments ask for; prints the paths of both files. Raises FaceExprError for what cannot be done."""
+    from PIL import Image
+
+    from .. import text
+    from ..diffusers_host import pipeline as diffusers_host
+    from ..diffusers_host.donors import Run, draw_photo_donors, draw_text_donors
+    from ..fusion import donors
+    from ..fusion.recorder import save_bank
+
+    if arguments.steps < 1:
+        raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")
+    if arguments.levels is not None and arguments.levels < 1:
+        raise FaceExprError(f"--levels {arguments.levels}: at least 1 is needed.")
+    if arguments.neutral_photo is not None and arguments.photo is None:
+        raise FaceExprError("--neutral_photo was given without --photo. Give the photo with the expression too.")
+    diffusers_host.check_size(arguments.width or 8, arguments.height or 8)
+    terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
+    site = arguments.site or (None if arguments.mode == "paper" else default_site(arguments.photo is not None))
+    settings = fusion_settings(site, arguments.mode, layers=arguments.layers, window=arguments.window)
+    photo, neutral_photo = (None if path is None else _read(path) for path in (arguments.photo, arguments.neutral_photo))
+
+    pipe = open_pipeline(arguments)
+    native = 8 * pipe.unet.config.sample_size
+    plan = Run(
+        arguments.seed,
+        arguments.steps,
+        arguments.cfg,
+        arguments.width or native,
+        arguments.height or native,
+        arguments.negative,
+        _schedule(arguments.sigmas),
+    )
+    prompt = text.build_prompts(arguments.prompt, terms, partial(diffusers_host.count_tokens, pipe))
+    draw = partial(
+        draw_text_donors if photo is None else draw_photo_donors,
+        pipe,
+        prompt,
+        settings=settings,
+        run=plan,
+        moved=moved,
+        model=Path(arguments.model).name,
+        expression=arguments.expression,
+        keep=arguments.tokens,
+        levels=default_levels(arguments.photo is not None) if arguments.levels is None else arguments.levels,
+        on_call=_show_calls(),
+    )
+    if photo is None:
+        made = draw()
+    else:
+        from ..faces.detector import FaceDetector
+
+        with FaceDetector() as detector:
+            crops = crop_photos(photo, neutral_photo, min(plan.width, plan.height), detector)
+        made = draw(crops=crops, neutral=arguments.neutral)
+
+    sheet = Image.fromarray(twins_picture(made.twins, made.bank.mask))
+    picture = save_picture(
+        sheet, arguments.output_dir, f"{arguments.expression}_{arguments.seed}", {**made.bank.notes, "site": made.bank.site}
+    )
+    try:
+        print(save_bank(made.bank, picture.with_suffix(".safetensors")))
+    except FaceExprError:
+        picture.unlink()
+        raise
+    print(picture)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    print(f"faceexpr: {donors.describe(made)}", file=sys.stderr)
+
+
+def _schedule(sigmas: list[float] | None) -> tuple[float, ...]:
+    """Noise levels as given, with the 0 at which a sampler ends."""
+    if not sigmas:
+        return ()
+    return tuple(sigmas) if sigmas[-1] == 0 else (*sigmas, 0.0)
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    from ..faces.images import read_rgb
+
+    if not path.is_file():
+        raise FaceExprError(f"there is no photo {path}. Give the path of a picture file.")
+    try:
+        return read_rgb(path)
+    except Exception as error:  # Pillow's plugins raise anything on a damaged file
+        raise FaceExprError(f"the photo {path} cannot be read ({error}). Save it as JPEG or PNG and try again.") from error
+
+
+def _show_calls() -> Callable[[], None]:
+    calls = count(1)
+
+    def show() -> None:
+        if sys.stderr.isatty():
+            print(f"\rU-Net evaluations: {next(calls)}", end="", file=sys.stderr, flush=True)
+
+    return show

@@ -1,0 +1,273 @@
+"""`faceexpr generate`: pictures with chosen expressions, on diffusers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ..errors import FaceExprError
+from ..expressions import NONE, names
+from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
+from ..training.settings import PREDICTIONS
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+    from PIL import Image
+
+    from ..diffusers_host.fusion import Fusion
+    from ..text import Term
+
+PROMPT = "a photo of a person"
+NEUTRAL_TEXT, EXPRESSION_TEXT = "neutral", "expression"
+
+METADATA_KEY = "faceexpr"
+"""The PNG text chunk that holds a picture's settings as JSON."""
+
+
+def add_generate_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `generate` to the `faceexpr` command."""
+    parser = subparsers.add_parser(
+        "generate",
+        help="draw pictures with chosen expressions",
+        description="Draw pictures with chosen expressions. The same settings give the same picture as the nodes in ComfyUI "
+        "(Euler, normal schedule).",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
+    parser.add_argument("--prompt", default=PROMPT, help="what to draw; the expression goes where {expression} stands, or to the end")
+    parser.add_argument(
+        "--expression",
+        nargs="+",
+        default=["neutral"],
+        metavar="E",
+        help=f"one or more of: {', '.join((NONE, *names()))}; each gives its own pictures",
+    )
+    add_expression_arguments(parser)
+    parser.add_argument("--expression_scale", type=float, help="epsilon mode: scale the expression at each step (1 changes nothing)")
+    parser.add_argument("--negative", default="", help="what to avoid")
+    parser.add_argument("--lora", type=Path, action="append", default=[], help="a LoRA file; may be given more than once")
+    parser.add_argument("--lora_strength", type=float, default=1.0, help="strength of every LoRA")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for the pictures; nothing in it is overwritten")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise, the same for every expression")
+    parser.add_argument("--count", type=int, default=1, help="pictures for each expression")
+    add_run_arguments(parser)
+    fused = parser.add_argument_group(
+        "fusion",
+        "Bring out the expression by features of the base model (Attention-Focused Fusion). Off unless one of the first two is given. "
+        "With --fusion_strength alone a picture costs about a third more; at the sites cross_attention and skip, whose twins are drawn "
+        "whole, nearly three times as much.",
+    )
+    fused.add_argument("--features", type=Path, help="expression features that `faceexpr extract` wrote")
+    fused.add_argument(
+        "--fusion_strength",
+        type=float,
+        help="how strongly, 0 off, 1 usual, up to 4; without --features the base model itself says what the expression is",
+    )
+    fused.add_argument(
+        "--fusion_text",
+        choices=(NEUTRAL_TEXT, EXPRESSION_TEXT),
+        default=NEUTRAL_TEXT,
+        help="the text of a fused picture. neutral: the expression comes by fusion alone, which keeps the person better; expression: "
+        "both say it, and it comes out stronger. With an --expression_scale other than 1 always the expression's",
+    )
+    fused.add_argument("--fusion_site", choices=SITES, help=f"where in the U-Net (default: {default_site(False)}, or the features')")
+    fused.add_argument("--fusion_mode", choices=MODES, help="twin: only the change travels; adain: no neutral twin; paper: as published")
+    fused.add_argument("--fusion_layers", help="all, decoder or encoder; for the site skip: 1, 2, 3, 2+3 or all")
+    fused.add_argument(
+        "--fusion_window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="noise levels, as shares of the schedule (0 to 1)"
+    )
+    fused.add_argument("--donor_prompt", help="the base model's own prompt, without the person's trigger word (default: --prompt)")
+    parser.set_defaults(func=run)
+
+
+def add_expression_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options beside `--expression` that `expression_terms` takes."""
+    parser.add_argument("--intensity", type=float, default=1.0, help="0 neutral, 1 what the words give, up to 1.5 exaggerated")
+    parser.add_argument("--second_expression", default=NONE, help="an expression to blend in")
+    parser.add_argument("--second_weight", type=float, default=0.5, help="how strongly, 0 to 1.5")
+    parser.add_argument("--action_units", default="", help="FACS action units, such as AU1+AU2 or R12; they share the intensity")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of a run of the sampler, and of the machine."""
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps")
+    parser.add_argument("--cfg", type=float, default=5.0, help="guidance: how closely to follow the prompt")
+    parser.add_argument("--width", type=int, help="pixels, a multiple of 8 (default: what the model was made for)")
+    parser.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: what the model was made for)")
+    parser.add_argument(
+        "--prediction_type", choices=PREDICTIONS, default="", help="what the model predicts (default: as the checkpoint says)"
+    )
+    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="precision (default: float32 on cpu, else float16)")
+
+
+def terms_of(arguments: argparse.Namespace, expression: str) -> tuple[Term, ...]:
+    """What an expression is in these arguments. Raises FaceExprError."""
+    from ..text import expression_terms
+
+    return expression_terms(expression, arguments.intensity, arguments.second_expression, arguments.second_weight, arguments.action_units)
+
+
+def moved_by(arguments: argparse.Namespace, expression: str) -> tuple[str, ...]:
+    """The regions of the face that it moves."""
+    from ..fusion.donor_faces import moved_regions
+
+    return moved_regions(expression, arguments.second_expression if arguments.second_weight > 0 else NONE, arguments.action_units)
+
+
+def open_pipeline(arguments: argparse.Namespace) -> StableDiffusionXLPipeline:
+    """The model of the arguments, in their precision and on their device."""
+    import torch
+
+    from ..diffusers_host import pipeline as diffusers_host
+
+    device = diffusers_host.chosen_device(arguments.device or "")
+    dtype = getattr(torch, arguments.dtype or ("float32" if device.type == "cpu" else "float16"))
+    return diffusers_host.load_pipeline(arguments.model, dtype, device, arguments.prediction_type)
+
+
+def fusion_settings(
+    site: str | None,
+    mode: str | None = None,
+    strength: float | None = None,
+    layers: str | None = None,
+    window: Sequence[float] | None = None,
+) -> FusionSettings:
+    """A site's or the published settings, changed by what is given. Raises FaceExprError for values out of range."""
+    base = paper_settings() if mode == "paper" and site in (None, "skip") else site_settings(site or default_site(photo=False))
+    given: dict[str, Any] = {"mode": mode, "strength": strength, "layers": layers, "window": None if window is None else tuple(window)}
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Draw and save what the arguments ask for; prints the path of each picture. Raises FaceExprError for what cannot be done."""
+    from PIL import Image
+
+    from .. import text
+    from ..diffusers_host import pipeline as diffusers_host
+    from ..diffusers_host.donors import Run, own_donors
+    from ..fusion.recorder import load_bank
+
+    if arguments.steps < 1 or arguments.count < 1:
+        raise FaceExprError(f"--steps {arguments.steps} --count {arguments.count}: both must be at least 1.")
+    for file in arguments.lora:
+        if not file.is_file():
+            raise FaceExprError(f"there is no LoRA file {file}. Give the path of a .safetensors file.")
+    diffusers_host.check_size(arguments.width or 8, arguments.height or 8)
+    terms = {expression: terms_of(arguments, expression) for expression in arguments.expression}
+    bank = None if arguments.features is None else load_bank(arguments.features)
+    settings = fusion_settings(
+        arguments.fusion_site or (None if bank is None else bank.site),
+        arguments.fusion_mode,
+        arguments.fusion_strength,
+        arguments.fusion_layers or (None if bank is None else "all"),  # of those that were recorded
+        arguments.fusion_window,
+    )
+    pipe = open_pipeline(arguments)
+    load_loras(pipe, arguments.lora, arguments.lora_strength)
+    native = 8 * pipe.unet.config.sample_size
+    width, height = arguments.width or native, arguments.height or native
+    notes: list[str] = []
+
+    for expression, parts in terms.items():
+        prompt = text.build_prompts(arguments.prompt, parts, partial(diffusers_host.count_tokens, pipe))
+        fusions: list[Fusion] = []
+        if bank is not None:
+            fusions = diffusers_host.fusions_of(bank, settings, arguments.seed, arguments.count, width, height)
+        elif arguments.fusion_strength and (moved := moved_by(arguments, expression)):
+            donor = text.build_prompts(arguments.donor_prompt or arguments.prompt, parts, partial(diffusers_host.count_tokens, pipe))
+            run_of = Run(arguments.seed, arguments.steps, arguments.cfg, width, height, arguments.negative)
+            fusions, reports = own_donors(pipe, donor, settings, run_of, arguments.count, moved=moved)
+            notes += reports
+        fused = fusions and settings.strength > 0 and arguments.expression_scale in (None, 1.0)
+        pictures = diffusers_host.generate(
+            pipe,
+            prompt.at_rest() if fused and arguments.fusion_text == NEUTRAL_TEXT else prompt,
+            negative=arguments.negative,
+            seed=arguments.seed,
+            count=arguments.count,
+            steps=arguments.steps,
+            cfg=arguments.cfg,
+            width=width,
+            height=height,
+            expression_scale=arguments.expression_scale,
+            fusion=fusions,
+            on_step=partial(_show, expression),
+            on_note=notes.append,
+        )
+        for number, picture in enumerate(pictures):
+            saved = {
+                **{key: value for key, value in vars(arguments).items() if key not in ("func", "verb", "output_dir", "lora", "features")},
+                "lora": [path.name for path in arguments.lora],
+                "features": None if bank is None else arguments.features.name,
+                "fusion": asdict(settings) if fusions else None,
+                "model": Path(arguments.model).name,
+                "expression": expression,
+                "width": width,
+                "height": height,
+                "picture": number,
+                "prompts": {"neutral": prompt.neutral, "expressions": prompt.expressions, "weights": prompt.weights},
+            }
+            print(save_picture(Image.fromarray(picture.numpy()), arguments.output_dir, f"{expression}_{arguments.seed}", saved))
+    for note in dict.fromkeys(notes):
+        print(f"faceexpr: {note}", file=sys.stderr)
+
+
+def load_loras(pipe: StableDiffusionXLPipeline, files: list[Path], strength: float) -> None:
+    """Apply LoRA files (kohya or diffusers keys) to the pipeline. Raises FaceExprError for a file that does not fit."""
+    for number, file in enumerate(files):
+        try:
+            pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name=f"lora{number}", local_files_only=True)
+        except (ValueError, RuntimeError, KeyError, OSError) as error:
+            raise FaceExprError(f"the LoRA {file} does not fit this model: {error}") from error
+    if files:
+        pipe.set_adapters([f"lora{number}" for number in range(len(files))], [strength] * len(files))
+
+
+def save_picture(picture: Image.Image, folder: Path, stem: str, settings: Mapping[str, Any]) -> Path:
+    """Save as the first free `<stem>_00001.png` in `folder`, with the settings as text in the file.
+
+    Raises FaceExprError if it cannot be written; nothing is left then.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text(METADATA_KEY, json.dumps(settings))
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", stem)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path, file = _open_new(folder, name)
+        try:
+            with file:
+                picture.save(file, format="PNG", pnginfo=info)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise FaceExprError(
+            f"the picture could not be saved in {folder}: {error}. Free some space or choose another --output_dir."
+        ) from error
+    return path
+
+
+def _open_new(folder: Path, name: str) -> tuple[Path, BinaryIO]:
+    for number in count(1):
+        path = folder / f"{name}_{number:05d}.png"
+        try:
+            return path, path.open("xb")
+        except FileExistsError:
+            continue
+    raise AssertionError
+
+
+def _show(expression: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{expression}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

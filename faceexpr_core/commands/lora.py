@@ -1,0 +1,106 @@
+"""`faceexpr lora`: look into LoRA files, and turn one program's format into another's."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import secrets
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import FaceExprError
+
+if TYPE_CHECKING:
+    from ..lora.formats import Encoded
+
+FORMATS = ("kohya", "diffusers", "peft", "comfyui")
+
+
+def add_lora_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `lora inspect` and `lora convert` to the `faceexpr` command."""
+    parser = subparsers.add_parser("lora", help="look into a LoRA file, or convert it", description="Look into a LoRA file, or convert it.")
+    verbs = parser.add_subparsers(dest="lora_verb", required=True, metavar="VERB")
+
+    look = verbs.add_parser("inspect", help="format, rank, alpha, layers, size of the change, metadata")
+    look.add_argument("file", type=Path, metavar="FILE", help="a LoRA (.safetensors), or the folder of a PEFT adapter")
+    look.set_defaults(func=inspect)
+
+    convert_to = verbs.add_parser(
+        "convert",
+        help="write a LoRA in another format",
+        description="Write a LoRA in another format. Numbers are copied, never rounded; what the format cannot hold is named. "
+        "kohya's is the one that ComfyUI, diffusers and most other tools read.",
+    )
+    convert_to.add_argument("file", type=Path, metavar="FILE", help="a LoRA (.safetensors), or the folder of a PEFT adapter")
+    convert_to.add_argument("--to", choices=FORMATS, required=True, help="format to write")
+    convert_to.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="new file (for peft a folder); a number is added when the name is taken"
+    )
+    convert_to.set_defaults(func=convert)
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Print the report on a file. Returns 0; raises FaceExprError when it cannot be read."""
+    from ..lora.formats import describe, load
+
+    print(describe(load(arguments.file)))
+    return 0
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Write a file anew in another format, print where it lies, and on stderr what could not be kept. Returns 0; raises FaceExprError."""
+    from ..lora.files import save_lora
+    from ..lora.formats import encode, load
+
+    lora = load(arguments.file)
+    encoded = encode(lora, arguments.to)
+    output: Path = arguments.output
+    if arguments.to == "peft":
+        saved = save_adapter(output, encoded)
+    else:
+        if output.is_dir():
+            raise FaceExprError(f"--output {output} is a folder; give the name of a file in it, such as {output / 'anna.safetensors'}.")
+        path = output if output.suffix == ".safetensors" else output.with_name(f"{output.name}.safetensors")
+        saved = save_lora(path, encoded.state, encoded.metadata, None)
+    for line in (*lora.notes, *(f"left out: {what}" for what in encoded.lost)):
+        print(f"faceexpr: {line}", file=sys.stderr)
+    print(saved)
+    return 0
+
+
+def save_adapter(folder: Path, encoded: Encoded) -> Path:
+    """Write PEFT's adapters into a new folder, or beside it as `name_00001_` when that is there; it appears whole or not at all.
+
+    Raises FaceExprError for a name that ends in .safetensors, or when the disk does not take it.
+    """
+    from safetensors.torch import save
+
+    from ..lora.formats import PEFT_CONFIG, PEFT_WEIGHTS, adapter_files
+
+    if folder.suffix == ".safetensors":
+        raise FaceExprError(
+            f"PEFT keeps an adapter in a folder, {PEFT_WEIGHTS} with {PEFT_CONFIG}; give --output {folder.with_suffix('')}."
+        )
+    temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}.part")
+    try:
+        for part, (state, config) in adapter_files(encoded).items():
+            home = temporary / part
+            home.mkdir(parents=True)
+            (home / PEFT_WEIGHTS).write_bytes(save({key: value.contiguous() for key, value in state.items()}, encoded.metadata))
+            (home / PEFT_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        for number in itertools.count():
+            target = folder.with_name(f"{folder.name}_{number:05}_") if number else folder
+            if not target.exists():
+                os.rename(temporary, target)
+                return target
+    except OSError as reason:
+        raise FaceExprError(
+            f"The adapter could not be written to {folder}: {reason.strerror or reason}. Free some space or choose another place."
+        ) from reason
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    raise AssertionError("the numbers never end")

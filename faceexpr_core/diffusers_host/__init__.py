@@ -1,0 +1,1 @@
+"""Runs the method on diffusers: pipelines, hooks for fusion, donors."""

@@ -1,0 +1,222 @@
+"""Donors drawn by a diffusers pipeline: its base model as a `donors.Host`, and the features it gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .. import text
+from ..fusion.donor_faces import PhotoCrops, Picture
+from ..fusion.donors import Donors, Which, donor_notes, own_features, photo_donors, recorder_for, text_donors
+from ..fusion.grids import Grid
+from ..fusion.recorder import Recorder
+from ..fusion.settings import FusionSettings, select_places
+from . import pipeline as diffusers_host
+from .fusion import Fusion, contexts, places_of, record
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+
+
+@contextmanager
+def without_loras(pipe: StableDiffusionXLPipeline) -> Iterator[None]:
+    """The base model: every LoRA of the U-Net and of the text encoders is off, and afterwards as it was."""
+    try:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+    except ImportError:  # without peft there are no LoRAs
+        yield
+        return
+    parts = (pipe.unet, pipe.text_encoder, pipe.text_encoder_2)
+    layers = [module for part in parts for module in part.modules() if isinstance(module, BaseTunerLayer)]
+    were_off = [layer.disable_adapters for layer in layers]
+    try:
+        for layer in layers:
+            layer.enable_adapters(False)
+        yield
+    finally:
+        for layer, off in zip(layers, were_off, strict=True):
+            layer.enable_adapters(not off)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a sampler will draw: what its donors must follow. `sigmas` falls to its 0 and takes the place of `steps`."""
+
+    seed: int = 0
+    steps: int = 20
+    cfg: float = 5.0
+    width: int = 1024
+    height: int = 1024
+    negative: str = ""
+    sigmas: tuple[float, ...] = ()
+
+    def schedule(self, pipe: StableDiffusionXLPipeline) -> tuple[float, ...]:
+        return self.sigmas or tuple(diffusers_host.normal_schedule(pipe, self.steps).tolist())
+
+
+class PipelineHost:
+    """`donors.Host` on a pipeline whose LoRAs are off: neutral and expression's prompt, and features of a site to a recorder."""
+
+    def __init__(
+        self,
+        pipe: StableDiffusionXLPipeline,
+        prompt: text.ExpressionPrompt,
+        recorder: Recorder,
+        layers: str = "all",
+        negative: str = "",
+        cfg: float = 5.0,
+        on_call: Callable[[], None] | None = None,
+    ) -> None:
+        neutral, expression = diffusers_host.embed_expression(pipe, prompt)
+        self._texts: dict[Which, tuple[Tensor, Tensor]] = {"n": neutral, "e": expression}
+        self._negative = diffusers_host.encode_prompts(pipe, [negative])
+        self._pipe, self._recorder, self._cfg, self._on_call = pipe, recorder, cfg, on_call
+        self._places = select_places(recorder.site, layers, places_of(pipe.unet, recorder.site))
+
+    def predict(self, x: Tensor, sigma: float, which: Which, record: int | None = None) -> Tensor:
+        negative, conditional = self._evaluate(x, sigma, [self._negative, self._texts[which]], which, record).chunk(2)
+        return negative + self._cfg * (conditional - negative)
+
+    def observe(self, x: Tensor, sigma: float, which: Which, record: int) -> None:
+        self._evaluate(x, sigma, [self._texts[which]], which, record)
+
+    def record_contexts(self) -> None:
+        unet = self._pipe.unet
+        for which, (hidden, _) in self._texts.items():
+            for place, keys, values in contexts(unet, self._places, hidden.to(unet.device, unet.dtype)):
+                self._recorder.add(place, None, f"{which}:k", keys)
+                self._recorder.add(place, None, f"{which}:v", values)
+
+    def encode(self, picture: Picture) -> Tensor:
+        return diffusers_host.encode_images(self._pipe, torch.tensor(picture)[None])
+
+    def decode(self, latent: Tensor) -> Picture:
+        return diffusers_host.decode_latents(self._pipe, latent)[0].numpy()
+
+    def _evaluate(self, x: Tensor, sigma: float, texts: Sequence[tuple[Tensor, Tensor]], which: Which, index: int | None) -> Tensor:
+        """The noise predicted for each text; features of the last one's row are recorded."""
+        hidden, pooled = zip(*texts, strict=True)
+        predict = partial(
+            diffusers_host.predict_epsilon,
+            self._pipe,
+            x.repeat(len(texts), 1, 1, 1),
+            sigma,
+            diffusers_host.stack_texts(hidden),
+            torch.cat(pooled),
+        )
+        if self._on_call is not None:
+            self._on_call()
+        if index is None:
+            return predict()
+
+        def add(place: str, features: Tensor, grid: Grid) -> None:
+            self._recorder.add(place, index, which, features[-1:], grid)
+
+        with record(self._pipe.unet, self._recorder.site, self._places, add):
+            return predict()
+
+
+def draw_text_donors(
+    pipe: StableDiffusionXLPipeline,
+    prompt: text.ExpressionPrompt,
+    settings: FusionSettings,
+    run: Run,
+    *,
+    moved: Sequence[str] = (),
+    model: str = "",
+    expression: str = "",
+    folders: Iterable[str | os.PathLike[str]] = (),
+    keep: str = "face",
+    levels: int | None = None,
+    on_call: Callable[[], None] | None = None,
+) -> Donors:
+    """Features of text twins (`donors.text_donors`) by the base model, for what `generate` draws with the same run, from its first noise.
+
+    `model` and `expression` are names to note in the bank; `keep` and `levels` as in `donors.recorder_for`.
+    """
+    sigmas = run.schedule(pipe)
+    start = diffusers_host.first_latents(run.seed, 1, run.width, run.height, sigmas[0])
+    recorder = recorder_for(settings, sigmas, keep, levels)
+    with without_loras(pipe), torch.no_grad():
+        host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)
+        return text_donors(
+            host,
+            recorder,
+            start.to(pipe.device),
+            sigmas,
+            moved=moved,
+            notes=_notes(prompt, run, source="text", width=run.width, height=run.height, model=model, expression=expression),
+            folders=folders,
+        )
+
+
+def draw_photo_donors(
+    pipe: StableDiffusionXLPipeline,
+    prompt: text.ExpressionPrompt,
+    crops: PhotoCrops,
+    settings: FusionSettings,
+    run: Run,
+    *,
+    neutral: str = "drawn",
+    moved: Sequence[str] = (),
+    model: str = "",
+    expression: str = "",
+    folders: Iterable[str | os.PathLike[str]] = (),
+    keep: str = "face",
+    levels: int | None = None,
+    on_call: Callable[[], None] | None = None,
+) -> Donors:
+    """Features of a photograph (`donors.photo_donors`) by the base model; the crops' side is the donor's size, the seed its one noise."""
+    recorder = recorder_for(settings, run.schedule(pipe), keep, levels)
+    side = crops.photo.shape[0]
+    noise = torch.randn(1, 4, side // 8, side // 8, generator=torch.Generator().manual_seed(run.seed))
+    with without_loras(pipe), torch.no_grad():
+        host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)
+        return photo_donors(
+            host,
+            recorder,
+            crops,
+            noise.to(pipe.device),
+            neutral=neutral,
+            moved=moved,
+            notes=_notes(prompt, run, source="photo", width=side, height=side, model=model, expression=expression),
+            folders=folders,
+        )
+
+
+def own_donors(
+    pipe: StableDiffusionXLPipeline,
+    prompt: text.ExpressionPrompt,
+    settings: FusionSettings,
+    run: Run,
+    count: int = 1,
+    *,
+    moved: Sequence[str] = (),
+    folders: Iterable[str | os.PathLike[str]] = (),
+    on_call: Callable[[], None] | None = None,
+) -> tuple[list[Fusion], list[str]]:
+    """What `generate` fuses when it is given no features: those of words, for each picture's own noise (`donors.own_features`), and
+    what there is to tell of them."""
+    sigmas = run.schedule(pipe)
+    notes = _notes(prompt, run, source="text", width=run.width, height=run.height, model="", expression="")
+    fusions, reports = [], []
+    for picture, start in enumerate(diffusers_host.first_latents(run.seed, count, run.width, run.height, sigmas[0]).split(1)):
+        recorder = recorder_for(settings, sigmas)
+        with without_loras(pipe), torch.no_grad():
+            host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)
+            bank, report = own_features(host, recorder, start.to(pipe.device), sigmas, moved=moved, notes=notes, folders=folders)
+        fusions.append(Fusion(bank, settings, bank.mask, bank.regions, picture))
+        reports.append(report)
+    return fusions, reports
+
+
+def _notes(prompt: text.ExpressionPrompt, run: Run, **known: Any) -> dict[str, str]:
+    words = " | ".join(prompt.expressions)
+    return donor_notes(prompt=words, neutral=prompt.neutral, seed=run.seed, steps=str(run.steps), cfg=f"{run.cfg:g}", **known)

@@ -1,0 +1,284 @@
+"""Features out of diffusers' U-Net and into it, by hooks on its modules: what nodes/fusion_patches.py does in ComfyUI.
+
+Hooks leave the U-Net's own code and attention processors as they are, add up when several fusions are applied, and are gone afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..fusion import operator as fusion
+from ..fusion.attention import context_difference
+from ..fusion.bank import FeatureBank, fused_places
+from ..fusion.grids import Grid, grid_regions
+from ..fusion.operator import Donor, Target
+from ..fusion.settings import CONTEXT_SITE, FusionSettings, guidance_weight, step_weight, window_range
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+Add = Callable[[str, Tensor, Grid], None]
+"""(place, features of every row of the batch, grid of the map)."""
+
+
+@dataclass
+class Rows:
+    """What a sampler says of its calls of the U-Net, `sigma` anew before each.
+
+    `conditional`: rows of the batch that may be changed; `pictures`: which picture each of them draws, empty for one picture in all.
+    `schedule`: the sigmas that will be visited, falling, by which a window between two steps still finds one.
+    """
+
+    conditional: tuple[int, ...]
+    pictures: tuple[int, ...] = ()
+    cfg: float = 1.0
+    schedule: tuple[float, ...] = ()
+    sigma: float = 0.0
+
+    def of(self, picture: int | None) -> list[int]:
+        """The conditional rows of one picture, or all."""
+        if picture is None or not self.pictures:
+            return list(self.conditional)
+        return [row for row, drawn in zip(self.conditional, self.pictures, strict=True) if drawn == picture]
+
+
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """Features and how to fuse them. `mask` (float [H, W] in 0..1) and `regions` (integers [H, W], see `settings.region_ids`) lie over
+    the picture to be drawn, None where they are not known; `picture` is the number of the only picture that is changed, None for all."""
+
+    bank: FeatureBank
+    settings: FusionSettings
+    mask: Tensor | None = None
+    regions: Tensor | None = None
+    picture: int | None = None
+
+
+# Places
+
+
+def places_of(unet: UNet2DConditionModel, site: str) -> tuple[str, ...]:
+    """Every place of the U-Net where the site may be recorded and changed, in ComfyUI's numbering of blocks."""
+    if site == "skip":
+        return tuple(f"input.{number}" for number in range(_skips(unet)))
+    return tuple(transformer_blocks(unet))
+
+
+def transformer_blocks(unet: UNet2DConditionModel) -> dict[str, Any]:
+    """diffusers' BasicTransformerBlocks by place."""
+    return {
+        f"{name}.{layer}": block for name, transformer in _transformers(unet) for layer, block in enumerate(transformer.transformer_blocks)
+    }
+
+
+def _transformers(unet: UNet2DConditionModel) -> Iterator[tuple[str, Any]]:
+    """Transformer2DModels with the names of their blocks."""
+    number = 1
+    for block in unet.down_blocks:
+        for layer, attention in enumerate(getattr(block, "attentions", ())):
+            yield f"input.{number + layer}", attention
+        number += len(block.resnets) + (block.downsamplers is not None)
+    yield from (("middle.0", attention) for attention in unet.mid_block.attentions)
+    number = 0
+    for block in unet.up_blocks:
+        for layer, attention in enumerate(getattr(block, "attentions", ())):
+            yield f"output.{number + layer}", attention
+        number += len(block.resnets)
+
+
+def _skips(unet: UNet2DConditionModel) -> int:
+    return sum(len(block.resnets) for block in unet.up_blocks)
+
+
+# Hooks: `act(place, x, grid, inputs)` sees what passes a place and may return something in its stead
+
+Act = Callable[[str, Tensor, Grid, Tensor], Tensor]
+
+
+@contextmanager
+def _hooks(unet: UNet2DConditionModel, site: str, places: Iterable[str], act: Act) -> Iterator[None]:
+    """Call `act` with what passes at the places: skips where the decoder takes them, or outputs of cross-attention.
+
+    `inputs` are the tokens that the attention was given (elsewhere `x` itself).
+    """
+    chosen = frozenset(places)
+    grids: dict[str, Grid] = {}
+    handles = []
+
+    def note_grid(name: str) -> Any:
+        def hook(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            x = arguments[0] if arguments else named["hidden_states"]
+            grids[name] = (x.shape[2], x.shape[3])
+
+        return hook
+
+    def attention(place: str) -> Any:
+        def hook(module: Any, arguments: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> Tensor:
+            return act(place, output, grids[place.rpartition(".")[0]], arguments[0])
+
+        return hook
+
+    def skips(first: int) -> Any:
+        def hook(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            parts = list(named["res_hidden_states_tuple"])
+            for layer in range(len(parts)):  # the block takes them from the end
+                place, x = f"input.{last - first - layer}", parts[-1 - layer]
+                if place in chosen:
+                    parts[-1 - layer] = act(place, x, (x.shape[2], x.shape[3]), x)
+            return arguments, {**named, "res_hidden_states_tuple": tuple(parts)}
+
+        return hook
+
+    last = _skips(unet) - 1
+    try:
+        if site == "skip":
+            number = 0
+            for block in unet.up_blocks:
+                handles.append(block.register_forward_pre_hook(skips(number), with_kwargs=True))
+                number += len(block.resnets)
+        else:
+            for name, transformer in _transformers(unet):
+                handles.append(transformer.register_forward_pre_hook(note_grid(name), with_kwargs=True))
+            for place, block in transformer_blocks(unet).items():
+                if place in chosen:
+                    handles.append(block.attn2.register_forward_hook(attention(place), with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# Out of the U-Net
+
+
+@contextmanager
+def record(unet: UNet2DConditionModel, site: str, places: Iterable[str], add: Add) -> Iterator[None]:
+    """Give `add` what passes at the places of a site at every call of the U-Net.
+
+    The site `cross_attention_difference` has nothing that passes: see `contexts`.
+    """
+
+    def act(place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
+        add(place, x, grid)
+        return x
+
+    with _hooks(unet, site, places, act):
+        yield
+
+
+@torch.no_grad()
+def contexts(unet: UNet2DConditionModel, places: Iterable[str], hidden: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Place, keys and values [1, T, C] that each cross-attention makes of a text's embedding [1, T, width]."""
+    chosen = frozenset(places)
+    for place, block in transformer_blocks(unet).items():
+        if place in chosen:
+            yield place, block.attn2.to_k(hidden), block.attn2.to_v(hidden)
+
+
+# Into the U-Net
+
+
+@contextmanager
+def apply_fusion(
+    unet: UNet2DConditionModel,
+    bank: FeatureBank,
+    settings: FusionSettings,
+    rows: Rows,
+    *,
+    mask: Tensor | None = None,
+    regions: Tensor | None = None,
+    picture: int | None = None,
+) -> Iterator[set[str]]:
+    """Fuse the features of a bank into the conditional rows of every call of the U-Net; see `Fusion` for `mask`, `regions`, `picture`.
+
+    Yields what there is to tell the user, which fills while the U-Net runs. Several may be applied at once. At strength 0 nothing is
+    hooked. Raises FaceExprError where bank, settings and U-Net do not belong together.
+    """
+    places = fused_places(bank, settings, places_of(unet, bank.site))
+    injection = _Injection(unet, bank, settings, rows, mask, regions, picture)
+    if settings.strength == 0:
+        yield injection.told
+        return
+    act = injection.add_context if bank.site == CONTEXT_SITE else injection.fuse
+    with _hooks(unet, bank.site, places, act):
+        yield injection.told
+
+
+@dataclass(eq=False)
+class _Injection:
+    """One fusion; its methods are `Act`s that return the very tensor where nothing is to change."""
+
+    unet: UNet2DConditionModel
+    bank: FeatureBank
+    settings: FusionSettings
+    rows: Rows
+    mask: Tensor | None
+    regions: Tensor | None
+    picture: int | None
+    told: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._range = window_range(self.settings.window)
+        self._blocks = transformer_blocks(self.unet)
+        self._targets: dict[Grid, Target] = {}
+
+    def fuse(self, place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
+        weight = self._weight(place)
+        donor = self._donor(place) if weight else None
+        if donor is None:
+            return x
+        moved = donor.to(x.device)
+        return self._change(x, lambda part, _: fusion.fuse(part, moved, self._target(grid), self.settings, weight, self.mask))
+
+    def add_context(self, place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
+        """Another text's cross-attention on the target's own queries."""
+        weight = self._weight(place)
+        context = self.bank.context(place) if weight else None
+        if context is None or context.equal:
+            return x
+        attention = self._blocks[place].attn2
+        keys_e, values_e, keys_n, values_n = (part.to(x.device) for part in context)
+
+        def change(part: Tensor, rows: list[int]) -> Tensor:
+            difference = context_difference(attention.to_q(inputs[rows]), keys_e, values_e, keys_n, values_n, attention.heads)
+            projected = attention.to_out[0](difference) - attention.to_out[0](torch.zeros_like(difference[:1, :1]))
+            return fusion.add_change(part, projected, self._target(grid), self.settings, weight, self.mask)
+
+        return self._change(x, change)
+
+    def _change(self, x: Tensor, change: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
+        """`change` on the conditional rows; `x` itself if that gives them back."""
+        rows = self.rows.of(self.picture)
+        part = x[rows]
+        changed = change(part, rows)
+        if changed is part:
+            return x
+        whole = x.clone()
+        whole[rows] = changed
+        return whole
+
+    def _weight(self, place: str) -> float:
+        """lambda_eff w(sigma)."""
+        if not self.rows.of(self.picture):
+            return 0.0
+        weight, told = step_weight(self.rows.sigma, self.rows.schedule, *self._range)
+        if told:
+            self.told.add(told)
+        return guidance_weight(self.settings.strength_at(place), self.rows.cfg) * weight
+
+    def _donor(self, place: str) -> Donor | None:
+        donor = self.bank.donor(place, self.rows.sigma)
+        if donor is None:
+            self.told.add(f"the features have nothing for sigma {self.rows.sigma:.3g}; nothing is changed there")
+        return donor
+
+    def _target(self, grid: Grid) -> Target:
+        if grid not in self._targets:
+            self._targets[grid] = Target(grid, None if self.regions is None else grid_regions(self.regions, grid))
+        return self._targets[grid]

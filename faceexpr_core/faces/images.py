@@ -1,0 +1,175 @@
+"""Pictures as people have them (any file type, any mode, rotated, damaged) to uint8 RGB."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FaceExprError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
+"""Files of a folder taken for pictures, whatever the case."""
+
+_WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImage:
+    """One picture as given: `rgb` uint8 [H, W, 3], or None with the `problem` that kept it from being read.
+
+    `caption` is the text of the `.txt` beside the file, or None.
+    """
+
+    name: str
+    rgb: NDArray[np.uint8] | None
+    caption: str | None = None
+    problem: str = ""
+
+
+def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The pictures directly in a folder, sorted by name; hidden files are left out."""
+    return sorted(
+        path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def caption_file(picture: Path) -> Path:
+    """The text file beside a picture that may hold its caption."""
+    return picture.with_suffix(".txt")
+
+
+def read_images(folder: str | os.PathLike[str]) -> list[SourceImage]:
+    """Read every picture of a folder, in the order of their names; one that cannot be read comes with its `problem`.
+
+    Raises FaceExprError for a folder that does not exist or holds no pictures, and for a caption that cannot be read.
+    """
+    if not Path(folder).is_dir():
+        raise FaceExprError(f"There is no folder {folder}. Make it and put photos of one person into it (six to twenty are best).")
+    files = picture_files(folder)
+    if not files:
+        raise FaceExprError(
+            f"The folder {folder} holds no pictures. Put photos of one person into it (six to twenty are best), as {', '.join(SUFFIXES)}."
+        )
+    return [_read_source(path) for path in files]
+
+
+def images_from_batch(batch: Any, name: str = "image") -> list[SourceImage]:
+    """A float batch [N, H, W, 3 or more] in 0..1 (ComfyUI's IMAGE, or an array) as sources called `image 1`, `image 2` ...
+
+    A fourth channel is taken for alpha, over white. Raises FaceExprError for other shapes.
+    """
+    if hasattr(batch, "detach"):
+        batch = batch.detach().cpu().float().numpy()
+    pixels = np.asarray(batch, np.float32)
+    if pixels.ndim != 4 or pixels.shape[3] not in (1, 3, 4):
+        raise FaceExprError(f"An IMAGE of shape {tuple(pixels.shape)} was given; [N, H, W, 3] is needed.")
+    pixels = np.clip(np.nan_to_num(pixels), 0, 1)
+    if pixels.shape[3] == 4:
+        pixels = pixels[..., :3] * pixels[..., 3:] + (1 - pixels[..., 3:])
+    rgb = np.broadcast_to(np.round(pixels * 255).astype(np.uint8), (*pixels.shape[:3], 3))
+    return [SourceImage(f"{name} {number}", np.ascontiguousarray(one)) for number, one in enumerate(rgb, start=1)]
+
+
+def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """One picture file as uint8 [H, W, 3] in sRGB, turned upright by its EXIF orientation; of several frames the first.
+
+    Transparent parts become white. 16-bit grey is scaled to 8 bits. Colours are converted from an embedded profile (CMYK, Display P3 ...).
+    Raises OSError, SyntaxError, ValueError or Image.DecompressionBombError for what cannot be read, as Pillow does.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as opened:
+        opened.load()
+        return np.array(_to_rgb(ImageOps.exif_transpose(opened)), np.uint8)
+
+
+def centre_square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The largest square in the middle."""
+    height, width = rgb.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return rgb[top : top + side, left : left + side]
+
+
+def crop_resized(rgb: NDArray[np.uint8], left: int, top: int, side: int, resolution: int) -> NDArray[np.uint8]:
+    """The square of `side` pixels at (`left`, `top`) resized to uint8 [resolution, resolution, 3] (Lanczos, antialiased)."""
+    from PIL import Image
+
+    cut = Image.fromarray(rgb[top : top + side, left : left + side])
+    return np.array(cut.resize((resolution, resolution), Image.Resampling.LANCZOS), np.uint8)
+
+
+def likeness(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Correlation (-1..1) of the two pictures' brightness at 32 x 32 pixels; about 1 for copies of one picture."""
+    first, second = _thumbnail(a), _thumbnail(b)
+    return float((first * second).sum() / max(1e-9, float(np.linalg.norm(first) * np.linalg.norm(second))))
+
+
+def _read_source(path: Path) -> SourceImage:
+    from PIL import Image, UnidentifiedImageError
+
+    caption = _read_caption(caption_file(path))
+    try:
+        return SourceImage(path.name, read_rgb(path), caption)
+    except Image.DecompressionBombError:
+        problem = "is too large; make it smaller than 100 megapixels"
+    except UnidentifiedImageError:
+        problem = "HEIC cannot be read here; save it as JPEG" if path.suffix.lower() in (".heic", ".heif") else "is damaged or no picture"
+    except Exception as error:  # Pillow's plugins raise anything on a damaged file
+        problem = f"cannot be read ({type(error).__name__}: {error})"
+    return SourceImage(path.name, None, caption, problem)
+
+
+def _read_caption(file: Path) -> str | None:
+    try:
+        return " ".join(file.read_text(encoding="utf-8-sig").split()) or None
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as reason:
+        raise FaceExprError(f"The caption {file} cannot be read ({reason}). Save it as UTF-8 text, or take it away.") from reason
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    from PIL import Image, ImageCms
+
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        grey = np.asarray(picture, np.float64)
+        top = 65535.0 if picture.mode.startswith("I;16") else _white_of(grey)
+        return Image.fromarray(np.clip(np.round(grey / top * 255), 0, 255).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, (*_WHITE, 255))
+        return Image.alpha_composite(ground, picture).convert("RGB")
+    profile = picture.info.get("icc_profile")
+    if profile and picture.mode in ("RGB", "CMYK"):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if converted is not None:
+                return converted
+        except ImageCms.PyCMSError:
+            pass  # a broken profile: the plain conversion below
+    return picture.convert("RGB")
+
+
+def _white_of(grey: NDArray[np.float64]) -> float:
+    """The usual white (1, 255 or 65535) that holds the brightest pixel."""
+    brightest = float(grey.max())
+    return next((white for white in (1.0, 255.0, 65535.0) if brightest <= white), brightest)
+
+
+def _thumbnail(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    from PIL import Image
+
+    small = Image.fromarray(rgb).convert("L").resize((32, 32), Image.Resampling.BOX)
+    values = np.asarray(small, np.float64)
+    return values - values.mean()

@@ -1,0 +1,45 @@
+"""Maps of a picture brought to a U-Net's grids of tokens."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import FaceExprError
+from ..expressions import REGIONS
+
+Grid = tuple[int, int]
+"""Height and width in tokens; tokens are row-major."""
+
+
+def grid_mask(mask: Tensor, grid: Grid) -> Tensor:
+    """A mask [H, W] brought to (h, w): the mean over each token's area, or bilinear where the mask is the smaller. float32 in 0..1."""
+    if mask.dim() != 2 or 0 in mask.shape:
+        raise FaceExprError(f"the mask has shape {tuple(mask.shape)}; it needs two dimensions, height and width.")
+    return resize(mask.float()[None, None], grid)[0, 0].clamp(0, 1)
+
+
+def grid_regions(regions: Tensor, grid: Grid) -> Tensor:
+    """A map of region numbers [H, W] brought to (h, w) as tokens, int64 [h w]: the region that covers most of each token."""
+    covered = torch.stack([resize((regions == number).float()[None, None], grid)[0, 0] for number in range(len(REGIONS) + 1)])
+    return covered.argmax(0).flatten()
+
+
+def grid_of(count: int, latent: Grid) -> Grid:
+    """(h, w) of `count` tokens in a U-Net that halves a latent of size (h, w), odd sizes rounded up. Raises FaceExprError."""
+    grid = latent
+    while grid[0] * grid[1] > count and grid != (1, 1):
+        grid = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)
+    if grid[0] * grid[1] != count:
+        raise FaceExprError(f"{count} tokens are no level of a U-Net on latents of {latent[0]} x {latent[1]}.")
+    return grid
+
+
+def resize(maps: Tensor, grid: Grid) -> Tensor:
+    """[B, C, H, W] -> [B, C, h, w]: area means downwards, bilinear upwards."""
+    if maps.shape[-2:] == grid:
+        return maps
+    if maps.shape[-2] >= grid[0] and maps.shape[-1] >= grid[1]:
+        return F.interpolate(maps, size=grid, mode="area")
+    return F.interpolate(maps, size=grid, mode="bilinear", align_corners=False)

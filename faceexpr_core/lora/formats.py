@@ -1,0 +1,370 @@
+"""LoRA files as four programs write them (kohya, diffusers, PEFT, ComfyUI), brought to one table and written from it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import FaceExprError
+from .names import PARTS, TEXT_WIDTHS, comfyui_module, kernel_of, kohya_module, module_of
+
+FORMATS = ("kohya", "diffusers", "peft", "comfyui")
+PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+ADAPTER_METADATA = "lora_adapter_metadata"
+"""Where diffusers keeps rank and alpha: PEFT's LoraConfig as JSON, its keys prefixed with the part's name."""
+
+_LOW_RANK = re.compile(r"(?P<module>.+?)(?:\.lora_linear_layer\.|\.lora\.|_lora\.|\.lora_)(?P<side>down|up|A|B)(?:\.default)?(?:\.weight)?")
+_MAGNITUDE = re.compile(r"(?P<module>.+?)\.lora_magnitude_vector(?:\.default)?(?:\.weight)?")
+_OTHER = re.compile(
+    r"(?P<module>.+?)\.(?P<what>alpha|diff|diff_b|dora_scale|w_norm|b_norm|set_weight|reshape_weight|lora_mid\.weight"
+    r"|hada_\w+|lokr_\w+|oft_\w+)"
+)
+_SIDES = {"down": "down", "A": "down", "up": "up", "B": "up"}
+_BESIDE = frozenset({"diff", "diff_b", "w_norm", "b_norm"})
+"""What stands beside a low-rank pair; anything else changes what the pair means."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A low-rank change of one module: (alpha / rank) up @ down, with `down` [rank, in, ...] and `up` [out, rank, ...] as in the file."""
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        return len(self.down)
+
+    def norm(self) -> float:
+        """Frobenius norm of the change, from two rank x rank products: |U D|^2 = tr(D D^T U^T U)."""
+        down, up = self.down.flatten(1).double(), self.up.flatten(1).double()
+        return abs(self.alpha) / self.rank * math.sqrt(max(0.0, float(((down @ down.T) * (up.T @ up)).sum())))
+
+    def fits(self, weight: torch.Size) -> bool:
+        """Whether the change has the size of a module's weight."""
+        return len(self.up) == weight[0] and self.down[0].numel() == weight[1:].numel()
+
+
+@dataclass(frozen=True, eq=False)
+class Lora:
+    """What a LoRA file holds, by module as `lora_names` spells it.
+
+    `others`: what is not a low-rank pair (diff, diff_b, dora_scale, hada_w1_a ...), by module and kohya's ending. `unknown`: what names
+    no module of Stable Diffusion, or is half a pair, by the file's key. `spelling`: one of FORMATS, or "" where nothing was known.
+    `notes`: what had to be assumed.
+    """
+
+    layers: Mapping[str, Layer]
+    others: Mapping[str, Mapping[str, Tensor]]
+    unknown: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+    spelling: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.layers, *self.others)))
+
+    def text_width(self) -> int | None:
+        """Width of the text that the U-Net takes for which the file was made, or None where no layer tells."""
+        widths = (len(layer.down[0]) for name, layer in self.layers.items() if name.endswith((".attn2.to_k", ".attn2.to_v")))
+        return next(widths, None)
+
+    def family(self) -> str:
+        """The kind of model that the file was made for, in words."""
+        width = self.text_width()
+        if width is None:
+            return "no known U-Net" if not self.modules else "a model that its layers do not tell"
+        return TEXT_WIDTHS.get(width, f"a U-Net with text of width {width}")
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A LoRA in one format: tensors and metadata of its file. `lost` says what the format cannot hold.
+
+    For PEFT the keys start with their part, whose `configs` entry is its adapter_config: each part is an adapter of its own.
+    """
+
+    state: dict[str, Tensor]
+    metadata: dict[str, str]
+    lost: tuple[str, ...]
+    configs: Mapping[str, dict[str, Any]]
+
+
+def load(path: Path) -> Lora:
+    """Read a LoRA file, or the folder of a PEFT adapter. Raises FaceExprError when it is missing, not whole, or has a broken config."""
+    from .files import read_lora
+
+    if path.is_dir():
+        return _load_adapter_folder(path)
+    state, metadata = read_lora(path)
+    beside = path.with_name(PEFT_CONFIG)
+    config = _read_json(beside.read_bytes(), str(beside)) if beside.is_file() else {}
+    return decode(state, metadata, config, "text_encoder_2" if path.parent.name == "text_encoder_2" else "text_encoder")
+
+
+def _load_adapter_folder(folder: Path) -> Lora:
+    """A PEFT adapter, with those of the text encoders in subfolders named after them."""
+    files = [file for part in ("", *PARTS) if (file := folder / part / PEFT_WEIGHTS).is_file()]
+    if not files:
+        raise FaceExprError(f"The folder {folder} holds no {PEFT_WEIGHTS}; give a LoRA file or the folder of a PEFT adapter.")
+    whole, *rest = [load(file) for file in files]
+    for more in rest:
+        whole = replace(
+            whole,
+            layers={**whole.layers, **more.layers},
+            others={**whole.others, **more.others},
+            unknown={**whole.unknown, **more.unknown},
+            notes=(*whole.notes, *more.notes),
+        )
+    return whole
+
+
+def decode(state: Mapping[str, Tensor], metadata: Mapping[str, str], config: Mapping[str, Any], text_part: str = "text_encoder") -> Lora:
+    """Tensors by key -> table. `config`: PEFT's adapter_config or {}; `text_part`: the encoder meant by keys that do not say which.
+
+    Where a file names no alpha it is the rank (scale 1), as ComfyUI and diffusers take it.
+    """
+    sides: dict[str, dict[str, str]] = {}
+    others: dict[str, dict[str, Tensor]] = {}
+    unknown: dict[str, Tensor] = {}
+    spellings: Counter[str] = Counter()
+    for key, value in state.items():
+        read = _read_key(key, text_part)
+        if read is None:
+            unknown[key] = value
+            continue
+        spelling, module, what = read
+        spellings[spelling] += 1
+        if what in ("down", "up"):
+            sides.setdefault(module, {})[what] = key
+        else:
+            others.setdefault(module, {})[what] = value
+
+    spelling = spellings.most_common(1)[0][0] if spellings else ""
+    adapter = config if spelling == "peft" else _read_json(metadata.get(ADAPTER_METADATA, "{}"), ADAPTER_METADATA)
+    layers: dict[str, Layer] = {}
+    without = 0
+    for module, keys in sides.items():
+        pair = {side: state[key] for side, key in keys.items()}
+        if not _is_pair(pair):
+            unknown.update({key: state[key] for key in keys.values()})
+            continue
+        down, up = _as_convolution(module, pair["down"], pair["up"])
+        given = others.get(module, {}).pop("alpha", None)
+        if given is not None and given.numel() == 1:
+            alpha = float(given)
+        elif (told := _alpha_in(adapter, module, len(down), prefixed=spelling != "peft")) is not None:
+            alpha = told
+        else:
+            alpha, without = float(len(down)), without + 1
+        layers[module] = Layer(down, up, alpha)
+        magnitude = others.get(module, {}).get("dora_scale")
+        if magnitude is not None and magnitude.ndim == 1:  # as PEFT writes it
+            others[module]["dora_scale"] = magnitude.reshape(-1, *[1] * (down.ndim - 1))
+    notes = (f"{without} of {len(layers)} layers name no alpha: taken as the rank, scale 1",) if without else ()
+    return Lora(layers, {module: extra for module, extra in others.items() if extra}, unknown, metadata, spelling, notes)
+
+
+def encode(lora: Lora, spelling: str) -> Encoded:
+    """The table in one of FORMATS; tensors are passed on as they are, so that nothing is rounded.
+
+    kohya and ComfyUI hold everything. diffusers and PEFT hold low-rank pairs alone: changes of biases and norms (diff, diff_b) are left
+    out, and so are layers that are more than a pair (DoRA, LoHa, LoKr, Tucker). Keys that name no module are lost everywhere.
+    Raises FaceExprError when nothing is left.
+    """
+    metadata = {key: value for key, value in lora.metadata.items() if key != ADAPTER_METADATA}
+    lost = [f"{len(lora.unknown)} keys that name no module of Stable Diffusion ({_some(lora.unknown)})"] if lora.unknown else []
+    layers = dict(lora.layers)
+    if spelling in ("diffusers", "peft") and lora.others:
+        endings = Counter(ending for extra in lora.others.values() for ending in extra)
+        told = ", ".join(f"{count} x {ending}" for ending, count in endings.items())
+        lost.append(f"what is no low-rank pair in {len(lora.others)} modules ({told})")
+        layers = {name: layer for name, layer in layers.items() if set(lora.others.get(name, {})) <= _BESIDE}
+        if len(layers) < len(lora.layers):
+            lost.append(f"{len(lora.layers) - len(layers)} pairs that mean something else without it")
+    if not layers and not (lora.others and spelling in ("kohya", "comfyui")):
+        raise FaceExprError(f"Nothing of this LoRA can be written for {spelling}{': lost would be ' if lost else ''}{'; '.join(lost)}.")
+    if spelling == "kohya":
+        return Encoded(_with_alpha(lora, kohya_module), metadata, tuple(lost), {})
+    if spelling == "comfyui":
+        return Encoded(_with_alpha(lora, comfyui_module, flat=True), metadata, tuple(lost), {})
+    configs = {part: config for part in PARTS if (config := _adapter_config(layers, part))}
+    state = {f"{name}.lora_A.weight": layer.down for name, layer in layers.items()}
+    state |= {f"{name}.lora_B.weight": layer.up for name, layer in layers.items()}
+    if spelling == "diffusers":
+        flat = {f"{part}.{key}": value for part, config in configs.items() for key, value in config.items()}
+        metadata = {**metadata, "format": "pt", ADAPTER_METADATA: json.dumps(flat, sort_keys=True)}
+    return Encoded(state, metadata, tuple(lost), configs)
+
+
+def adapter_files(encoded: Encoded) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
+    """PEFT's adapters by subfolder: the U-Net's in the folder itself (or the only part's), text encoders in subfolders of their names."""
+    top = "unet" if "unet" in encoded.configs else next(iter(encoded.configs))
+    return {
+        "" if part == top else part: (
+            {
+                f"base_model.model.{key.removeprefix(f'{part}.')}": value
+                for key, value in encoded.state.items()
+                if key.startswith(f"{part}.")
+            },
+            config,
+        )
+        for part, config in encoded.configs.items()
+    }
+
+
+def describe(lora: Lora) -> str:
+    """A report for people: format, rank, alpha, number type, layers and size of the change by block, what is unknown, metadata."""
+    ranks, alphas = Counter(layer.rank for layer in lora.layers.values()), Counter(layer.alpha for layer in lora.layers.values())
+    kinds = Counter(str(layer.down.dtype).removeprefix("torch.") for layer in lora.layers.values())
+    lines = [
+        f"format    {lora.spelling or 'none that is known'}",
+        f"made for  {lora.family()}",
+        f"layers    {len(lora.layers)}, {_counted(kinds)}",
+        f"rank      {_counted(ranks)}",
+        f"alpha     {_counted(alphas)}",
+        *(f"note      {note}" for note in lora.notes),
+    ]
+    if lora.layers:
+        lines += ["", f"{'block':<40}{'layers':>8}{'norm':>12}"]
+        blocks: dict[str, list[float]] = {}
+        for name, layer in lora.layers.items():
+            blocks.setdefault(_block(name), []).append(layer.norm())
+        lines += [f"{block:<40}{len(norms):>8}{math.hypot(*norms):>12.4g}" for block, norms in sorted(blocks.items())]
+        lines.append(f"{'all':<40}{len(lora.layers):>8}{math.hypot(*(norm for norms in blocks.values() for norm in norms)):>12.4g}")
+    if lora.others:
+        endings = Counter(ending for extra in lora.others.values() for ending in extra)
+        lines += ["", f"besides   {', '.join(f'{count} x {ending}' for ending, count in endings.items())}"]
+    if lora.unknown:
+        lines += ["", f"unknown   {len(lora.unknown)} keys: {_some(lora.unknown)}"]
+    if lora.metadata:
+        lines += ["", "metadata", *(f"  {key}: {_short(value)}" for key, value in sorted(lora.metadata.items()))]
+    return "\n".join(lines)
+
+
+def _read_key(key: str, text_part: str) -> tuple[str, str, str] | None:
+    """(format, module, what it is): `down`, `up`, or kohya's ending."""
+    for pattern in (_LOW_RANK, _MAGNITUDE, _OTHER):
+        if match := pattern.fullmatch(key):
+            if (found := module_of(match["module"], text_part)) is None:
+                return None
+            if pattern is _MAGNITUDE:
+                return (*found, "dora_scale")
+            return (*found, _SIDES[match["side"]] if pattern is _LOW_RANK else match["what"])
+    return None
+
+
+def _is_pair(pair: Mapping[str, Tensor]) -> bool:
+    if len(pair) < 2 or min(value.ndim for value in pair.values()) < 2:
+        return False
+    return len(pair["down"]) == pair["up"].shape[1] > 0 and all(value.is_floating_point() for value in pair.values())
+
+
+def _as_convolution(module: str, down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """ComfyUI trains convolutions as flat matrices: give them their kernel back."""
+    kernel = kernel_of(module)
+    if kernel is None or down.ndim > 2 or down.shape[1] % kernel**2:
+        return down, up
+    return down.reshape(len(down), -1, kernel, kernel), up.reshape(*up.shape, 1, 1) if up.ndim == 2 else up
+
+
+def _with_alpha(lora: Lora, name: Callable[[str], str], flat: bool = False) -> dict[str, Tensor]:
+    """kohya's endings after the names that `name` gives; `flat`: convolutions as matrices."""
+    state: dict[str, Tensor] = {}
+    for module, layer in lora.layers.items():
+        mid = "lora_mid.weight" in lora.others.get(module, {})
+        down, up = (layer.down.flatten(1), layer.up.flatten(1)) if flat and not mid else (layer.down, layer.up)
+        state[f"{name(module)}.lora_down.weight"] = down
+        state[f"{name(module)}.lora_up.weight"] = up
+        state[f"{name(module)}.alpha"] = torch.tensor(layer.alpha)
+    for module, extra in lora.others.items():
+        state |= {f"{name(module)}.{ending}": value for ending, value in extra.items()}
+    return state
+
+
+def _adapter_config(layers: Mapping[str, Layer], part: str) -> dict[str, Any]:
+    """PEFT's LoraConfig for the layers of one part; {} where there are none."""
+    own = {
+        name.removeprefix(f"{part}.").removeprefix("text_model."): layer for name, layer in layers.items() if name.startswith(f"{part}.")
+    }
+    if not own:
+        return {}
+    rank = Counter(layer.rank for layer in own.values()).most_common(1)[0][0]
+    alpha = Counter(layer.alpha for layer in own.values()).most_common(1)[0][0]
+    return {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": _plain(alpha),
+        "rank_pattern": {re.escape(name): layer.rank for name, layer in own.items() if layer.rank != rank},
+        "alpha_pattern": {re.escape(name): _plain(layer.alpha) for name, layer in own.items() if layer.alpha != alpha},
+        "target_modules": sorted(own),
+        "lora_dropout": 0.0,
+        "bias": "none",
+    }
+
+
+def _alpha_in(config: Mapping[str, Any], module: str, rank: int, prefixed: bool) -> float | None:
+    """alpha of one module by a LoraConfig (its keys after the part's name if `prefixed`), or None where it says nothing."""
+    part, _, name = module.partition(".")
+    own = {key.removeprefix(f"{part}."): value for key, value in config.items() if key.startswith(f"{part}.")} if prefixed else config
+    if not own:
+        return None
+    alpha = own.get("lora_alpha", 8)  # PEFT's default
+    for pattern, value in (own.get("alpha_pattern") or {}).items():
+        if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", name):
+            alpha = value
+            break
+    return float(alpha) * (math.sqrt(rank) if own.get("use_rslora") else 1.0)
+
+
+def _read_json(text: str | bytes, where: str) -> dict[str, Any]:
+    try:
+        read = json.loads(text)
+    except ValueError as reason:
+        raise FaceExprError(f"{where} of the LoRA is not whole JSON ({reason}), so alpha cannot be told; take the file anew.") from reason
+    if not isinstance(read, dict):
+        raise FaceExprError(f"{where} of the LoRA holds a {type(read).__name__}, not PEFT's settings; take the file anew.")
+    return read
+
+
+def _block(module: str) -> str:
+    part, *path = module.split(".")
+    if path[0] in ("down_blocks", "up_blocks"):
+        path = path[:4]
+    elif path[0] == "mid_block":
+        path = path[:3]
+    elif "layers" in path:
+        path = path[: path.index("layers") + 2]
+    return ".".join((part, *path))
+
+
+def _plain(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
+
+
+def _counted(counts: Counter[Any]) -> str:
+    if len(counts) == 1:
+        return f"{next(iter(counts)):g}" if not isinstance(next(iter(counts)), str) else next(iter(counts))
+    shown = ", ".join(f"{value} ({count} layers)" for value, count in counts.most_common(6))
+    return shown + (f" and {len(counts) - 6} more" if len(counts) > 6 else "") if counts else "-"
+
+
+def _some(keys: Iterable[str], count: int = 3) -> str:
+    names = list(keys)
+    return ", ".join(names[:count]) + (" ..." if len(names) > count else "")
+
+
+def _short(text: str, length: int = 160) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[:length]}... ({len(line)} characters)"

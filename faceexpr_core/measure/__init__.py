@@ -1,0 +1,1 @@
+"""Reads expression and likeness out of pictures."""

@@ -1,0 +1,44 @@
+"""Rank correlation and intervals over people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import FaceExprError
+
+
+def spearman(asked: Sequence[float], measured: Sequence[float]) -> float:
+    """Spearman's rank correlation, -1..1; 0 where either does not vary. Raises FaceExprError for fewer than three pairs."""
+    if len(asked) != len(measured) or len(asked) < 3:
+        raise FaceExprError(f"Rank correlation needs at least three pairs; {len(asked)} and {len(measured)} values were given.")
+    if np.ptp(asked) == 0 or np.ptp(measured) == 0:
+        return 0.0
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(asked, measured).statistic)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the ends of its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_interval(groups: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 4000, seed: int = 0) -> Interval:
+    """Mean of the groups' means with its percentile interval, resampling whole groups (Efron's bootstrap).
+
+    A group holds the values of one subject, whose pictures are alike and so no independent draws. For a difference of two arms give
+    each subject's differences. Raises FaceExprError without values.
+    """
+    means = np.array([np.mean(group) for group in groups if len(group)], np.float64)
+    if not len(means):
+        raise FaceExprError("There are no values to take an interval of.")
+    drawn = np.random.default_rng(seed).integers(0, len(means), (resamples, len(means)))
+    low, high = np.quantile(means[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(means.mean()), float(low), float(high))

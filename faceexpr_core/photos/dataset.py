@@ -1,0 +1,97 @@
+"""A folder of photos with captions: in .txt files beside them, or in metadata.jsonl as Hugging Face's image folders have it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import FaceExprError
+from ..faces.images import SourceImage, picture_files, read_images
+
+METADATA = "metadata.jsonl"
+CAPTION_COLUMNS = ("text", "caption", "prompt")
+"""Columns taken for captions when none is named, in this order."""
+
+
+def read_dataset(folder: Path, image_column: str = "image", caption_column: str | None = None) -> list[SourceImage]:
+    """The photos of a folder, those that metadata.jsonl names if there is one (also in `train/`), with their captions.
+
+    `image_column`, `caption_column`: columns of metadata.jsonl; `image` means `file_name`, as Hugging Face calls it. A caption of
+    metadata.jsonl goes before a .txt. Raises FaceExprError for a missing folder, column or file, and for a line that cannot be read.
+    """
+    if not folder.is_dir():
+        raise FaceExprError(
+            f"There is no folder {folder}. Give a folder of photos, with captions in {METADATA} or .txt files if you have them."
+        )
+    if not picture_files(folder) and not (folder / METADATA).is_file() and (folder / "train").is_dir():
+        folder = folder / "train"
+    table = folder / METADATA
+    if not table.is_file():
+        for kind, column in (("caption", caption_column), ("image", image_column if image_column != "image" else None)):
+            if column is not None:
+                raise FaceExprError(
+                    f"The {kind} column {column!r} was given, but {folder} has no {METADATA}; add it, or leave the column out."
+                )
+        return read_images(folder)
+    rows = _rows(table)
+    names = [_file_name(row, image_column, table, number) for number, row in rows]
+    pictures = {path: source for parent in {name.parent for name in names} for path, source in _read_folder(folder, parent).items()}
+    column = caption_column or next((name for name in CAPTION_COLUMNS if any(name in row for _, row in rows)), None)
+    found = []
+    for name, (number, row) in zip(names, rows, strict=True):
+        if name not in pictures:
+            raise FaceExprError(f"{table}, line {number}, names {name}, which is no picture in {folder}. Add it, or take the line out.")
+        found.append(_with_caption(pictures[name], row, column, caption_column is not None, table, number))
+    return found
+
+
+def _rows(table: Path) -> list[tuple[int, dict[str, Any]]]:
+    rows = []
+    try:
+        lines = table.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as reason:
+        raise FaceExprError(f"{table} cannot be read ({reason}); it needs to be UTF-8 text with one JSON object a line.") from reason
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as reason:
+            raise FaceExprError(f"{table}, line {number}, is no JSON ({reason}); each line must be like {_EXAMPLE}.") from reason
+        if not isinstance(row, dict):
+            raise FaceExprError(f"{table}, line {number}, is a {type(row).__name__}; each line must be like {_EXAMPLE}.")
+        rows.append((number, row))
+    if not rows:
+        raise FaceExprError(f"{table} names no pictures; each line must be like {_EXAMPLE}.")
+    return rows
+
+
+_EXAMPLE = '{"file_name": "1.jpg", "text": "a photo of ohwx woman, smiling"}'
+
+
+def _file_name(row: dict[str, Any], column: str, table: Path, number: int) -> Path:
+    keys = ("file_name", "image") if column == "image" else (column, f"{column}_file_name")
+    name = next((row[key] for key in keys if key in row), None)
+    if not isinstance(name, str):
+        raise FaceExprError(f"{table}, line {number}, has no {keys[0]!r}; each line must be like {_EXAMPLE}.")
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise FaceExprError(f"{table}, line {number}, names {name}, which lies outside the folder; move the picture into it.")
+    return path
+
+
+def _read_folder(folder: Path, inside: Path) -> dict[Path, SourceImage]:
+    if not (folder / inside).is_dir() or not picture_files(folder / inside):
+        return {}
+    return {inside / source.name: replace(source, name=str(inside / source.name)) for source in read_images(folder / inside)}
+
+
+def _with_caption(source: SourceImage, row: dict[str, Any], column: str | None, needed: bool, table: Path, number: int) -> SourceImage:
+    caption = row.get(column) if column is not None else None
+    if caption is None and needed:
+        raise FaceExprError(f"{table}, line {number}, has no {column!r}, which was named as the caption column. Add it, or name another.")
+    if caption is not None and not isinstance(caption, str):
+        raise FaceExprError(f"{table}, line {number}: the caption is a {type(caption).__name__}; it must be text in quotes.")
+    return replace(source, caption=" ".join(caption.split()) or source.caption) if caption else source

@@ -1,0 +1,1 @@
+"""Learns a person: encoded photos in, the layers of a LoRA out."""

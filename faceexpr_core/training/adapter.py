@@ -1,0 +1,110 @@
+"""The LoRA on the U-Net: where it sits, its first weights, and how to switch it off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import FaceExprError
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+CONVOLUTIONS = ("conv1", "conv2")
+"""The 3 x 3 convolutions of the ResNet blocks."""
+
+
+def add_lora(
+    unet: UNet2DConditionModel,
+    rank: int,
+    alpha: float,
+    generator: torch.Generator,
+    blocks: Sequence[str] = (),
+    convolutions: bool = False,
+) -> dict[str, tuple[torch.nn.Parameter, torch.nn.Parameter]]:
+    """Put a trainable LoRA (Hu et al. 2106.09685) on attention projections: name of the projection -> (down [r, in], up [out, r]).
+
+    With `convolutions` also on the 3 x 3 convolutions of the ResNet blocks: down [r, in, 3, 3], up [out, r, 1, 1], as LoCon does.
+    `blocks` are parts of the U-Net such as `down.1`, `middle`, `up`; () is all. Down is drawn as in the paper's code, kaiming-uniform
+    with a = sqrt 5, from `generator`; up is 0. float32, whatever the U-Net's dtype.
+    Raises FaceExprError when one of `blocks` holds nothing to learn.
+    """
+    return put_lora(unet, lora_targets(unet, blocks, convolutions), rank, alpha, generator)
+
+
+def put_lora(
+    model: torch.nn.Module, names: Sequence[str], rank: int, alpha: float, generator: torch.Generator
+) -> dict[str, tuple[torch.nn.Parameter, torch.nn.Parameter]]:
+    """`add_lora` on the layers of any model that have these names."""
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
+
+    # peft draws its own initial weights from the global generator: give it back untouched.
+    with torch.random.fork_rng(devices=[]):
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(names)), model)
+    layers = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            down, up = module.lora_A["default"], module.lora_B["default"]
+            device = down.weight.device
+            initial = torch.empty(down.weight.shape)
+            torch.nn.init.kaiming_uniform_(initial, a=math.sqrt(5), generator=generator)
+            down.weight = torch.nn.Parameter(initial.to(device))
+            up.weight = torch.nn.Parameter(torch.zeros(up.weight.shape, device=device))
+            layers[name] = (down.weight, up.weight)
+    return layers
+
+
+@contextmanager
+def without_lora(unet: UNet2DConditionModel, layers: Iterable[str]) -> Iterator[None]:
+    """Inside, `unet` is the base model: the LoRA on these projections is switched off, and on again at the end. Nothing is copied."""
+    modules = [unet.get_submodule(name) for name in layers]
+    for module in modules:
+        module.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.enable_adapters(True)
+
+
+def lora_targets(unet: UNet2DConditionModel, blocks: Sequence[str] = (), convolutions: bool = False) -> list[str]:
+    """Names of the attention projections, and convolutions if asked, in these parts of the U-Net (() is all).
+
+    Raises FaceExprError for a part without any.
+    """
+    endings = (*TARGETS, *(f".{name}" for name in CONVOLUTIONS)) if convolutions else TARGETS
+    names = [name for name, _ in unet.named_modules() if name.endswith(endings)]
+    if not blocks:
+        return names
+    prefixes = tuple(_prefix(block) for block in blocks)
+    chosen = [name for name in names if name.startswith(prefixes)]
+    for block, prefix in zip(blocks, prefixes, strict=True):
+        if not any(name.startswith(prefix) for name in names):
+            places = sorted({_place(name) for name in names})
+            what = "nothing to learn" if convolutions else "no attention"
+            raise FaceExprError(f"blocks names {block}, where this U-Net has {what}; it has some in {', '.join(places)}.")
+    return chosen
+
+
+def _prefix(block: str) -> str:
+    kind, _, number = block.partition(".")
+    if kind == "middle":
+        return "mid_block."
+    return f"{kind}_blocks.{number}." if number else f"{kind}_blocks."
+
+
+def _place(name: str) -> str:
+    kind, number = name.split(".")[:2]
+    return "middle" if kind == "mid_block" else f"{kind.removesuffix('_blocks')}.{number}"
+
+
+def lora_parameters(unet: UNet2DConditionModel, rank: int, blocks: Sequence[str] = (), convolutions: bool = False) -> int:
+    """How many numbers a LoRA of this rank on `unet` holds, alphas included."""
+    weights = (unet.get_parameter(f"{name}.weight") for name in lora_targets(unet, blocks, convolutions))
+    return sum((weight[0].numel() + len(weight)) * rank + 1 for weight in weights)

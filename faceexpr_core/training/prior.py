@@ -1,0 +1,132 @@
+"""Pictures of the class for prior preservation: which to draw, drawn once and kept, encoded for training."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import FaceExprError
+from ..expressions import EXPRESSIONS
+from ..files import replace_file
+from .data import ImageEncoder, TextEncoder, Tokenizer, TrainingSet, digest_of, plain
+
+Draw = Callable[[str, int], NDArray[np.uint8]]
+"""Prompt, seed -> picture uint8 [H, W, 3]."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassImage:
+    """`image` uint8 [H, W, 3] and the prompt that it was drawn with, which is its caption."""
+
+    image: NDArray[np.uint8]
+    prompt: str
+
+
+def prior_prompts(prompt: str, count: int) -> list[str]:
+    """`count` prompts for the class: `prompt` with each expression of the vocabulary in turn, so that all are as frequent as can be."""
+    phrases = [expression.phrase for expression in EXPRESSIONS.values()]
+    return [f"{prompt}, {phrases[number % len(phrases)]}" for number in range(count)]
+
+
+def prior_images(
+    folder: Path,
+    prompts: Sequence[str],
+    draw: Draw,
+    settings: Mapping[str, Any],
+    on_image: Callable[[int, int], None] | None = None,
+    share: tuple[int, int] = (0, 1),
+) -> list[ClassImage]:
+    """One picture for each of `prompts`, drawn by the base model with seeds 0, 1, 2 ... and kept in a folder of `folder`.
+
+    `settings` is all that decides what `draw` gives (checkpoint, size, sampler ...), as JSON can hold it: each set of settings has its
+    folder, with PNG files and `prior.json`, and a picture that is there is never drawn again. A longer list draws only what is missing.
+    `on_image(done, of)` is told after each; what it raises ends the drawing, and the pictures so far stay. `share` (rank, of) draws only
+    each of-th picture; once all ranks have done so, a call with the default gives them all.
+    Raises FaceExprError when the folder cannot be written.
+    """
+    home = prior_folder(folder, settings)
+    rank, ranks = share
+    images = []
+    try:
+        replace_file(home / "prior.json", json.dumps(dict(settings), indent=1, sort_keys=True).encode())
+        for seed, prompt in enumerate(prompts):
+            if seed % ranks != rank:
+                continue
+            path = home / f"{seed:05}.png"
+            image = _read(path, prompt)
+            if image is None:
+                image = np.ascontiguousarray(draw(prompt, seed))  # as one that is read: an encoder's rounding depends on the layout
+                replace_file(path, png(image, prompt))
+            images.append(ClassImage(image, prompt))
+            if on_image is not None:
+                on_image(seed + 1, len(prompts))
+    except OSError as reason:
+        raise FaceExprError(
+            f"The pictures of the class could not be kept in {home} ({reason.strerror or reason}); free some space, or take prior distill."
+        ) from reason
+    return images
+
+
+def prior_folder(folder: Path, settings: Mapping[str, Any]) -> Path:
+    """Where `prior_images` keeps the pictures of these settings."""
+    return folder / digest_of(json.dumps(dict(settings), sort_keys=True).encode())
+
+
+def build_class_set(
+    images: Sequence[ClassImage], encode_text: TextEncoder, encode_images: ImageEncoder, tokenize: Tokenizer | None = None
+) -> TrainingSet:
+    """Encode the pictures of the class, all of one size, one at a time, with weights of 1 and the size ids of an uncropped picture.
+
+    `tokenize` is for text encoders that learn: the prompts' tokens are kept too.
+
+    Raises FaceExprError without pictures, when their sizes differ, or when an encoder gives values that are not finite.
+    """
+    if not images:
+        raise FaceExprError("There are no pictures of the class; give some, or take prior distill, which needs none.")
+    sizes = {one.image.shape[:2] for one in images}
+    if len(sizes) > 1:
+        raise FaceExprError(f"The pictures of the class have {len(sizes)} sizes ({sorted(sizes)[:3]} ...); give all of one size.")
+    height, width = sizes.pop()
+    latents = torch.cat([plain(encode_images(torch.from_numpy(one.image)[None].float() / 255), "latents") for one in images])
+    prompts = list(dict.fromkeys(one.prompt for one in images))
+    embeds, pooled = encode_text(prompts)
+    positions = torch.tensor([prompts.index(one.prompt) for one in images])
+    return TrainingSet(
+        latents=latents,
+        prompt_embeds=plain(embeds, "text embeddings")[positions],
+        pooled=plain(pooled, "pooled text embeddings")[positions],
+        time_ids=torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32).repeat(len(images), 1),
+        weights=torch.ones(len(images), 1, *latents.shape[-2:]),
+        source=digest_of(*(one.image.tobytes() for one in images), *(one.prompt.encode() for one in images)),
+        tokens=None if tokenize is None else tokenize(prompts)[positions],
+    )
+
+
+def _read(path: Path, prompt: str) -> NDArray[np.uint8] | None:
+    """The picture at `path` if it is there, whole and drawn with `prompt`."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGB")) if picture.info.get("prompt") == prompt else None
+    except (OSError, UnidentifiedImageError):
+        return None
+
+
+def png(image: NDArray[np.uint8], prompt: str = "") -> bytes:
+    """A picture uint8 [H, W, 3] as PNG, `prompt` noted in it."""
+    from PIL import Image, PngImagePlugin
+
+    words = PngImagePlugin.PngInfo()
+    words.add_text("prompt", prompt)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG", pnginfo=words)
+    return stream.getvalue()

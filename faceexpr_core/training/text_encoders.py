@@ -1,0 +1,105 @@
+"""SDXL's two text encoders where they learn too: tokens to embeddings with gradients, and the LoRA on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .adapter import put_lora
+from .data import digest_of
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+CHUNK = 77
+"""Tokens of one run of an encoder, start and end among them."""
+
+Layers = dict[str, tuple[torch.nn.Parameter, torch.nn.Parameter]]
+
+
+@dataclass(frozen=True, eq=False)
+class TextEncoders:
+    """CLIP-L and OpenCLIP bigG as transformers has them (or Mini's), to be used by one run alone: it moves, casts and adapts them."""
+
+    first: CLIPTextModel
+    second: CLIPTextModelWithProjection
+
+    @property
+    def parts(self) -> dict[str, torch.nn.Module]:
+        """By the names that diffusers and LoRA files have for them."""
+        return {"text_encoder": self.first, "text_encoder_2": self.second}
+
+
+def embed_tokens(encoders: TextEncoders, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """int64 [N, 2, K, 77], K chunks for each encoder -> H [N, 77 K, C] and pooled [N, P], with gradients.
+
+    H is both encoders' last layer but one, side by side; pooled is the projection of the second's end token, of the first chunk
+    (SDXL, Podell et al. 2307.01952, section 2.1; chunks as ComfyUI lays them end to end).
+    """
+    count, _, chunks, _ = tokens.shape
+    first = encoders.first(tokens[:, 0].flatten(0, 1), output_hidden_states=True)
+    second = encoders.second(tokens[:, 1].flatten(0, 1), output_hidden_states=True)
+    hidden = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+    return hidden.unflatten(0, (count, chunks)).flatten(1, 2), second.text_embeds.unflatten(0, (count, chunks))[:, 0]
+
+
+def enable_checkpointing(encoders: TextEncoders) -> None:
+    """Keep little of the forward pass and compute it again in the backward one: less memory, more time, the same numbers."""
+    for encoder in (encoders.first, encoders.second):
+        newer = getattr(encoder, "activation_checkpointing_enable", None)  # its name from transformers 5 on
+        (newer or encoder.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
+def stack_tokens(rows: Sequence[Tensor]) -> Tensor:
+    """Tokens [2, k, 77] of prompts of any lengths in one batch [N, 2, K, 77], each repeated to the common length."""
+    chunks = math.lcm(*(row.shape[1] for row in rows))
+    return torch.stack([row.repeat(1, chunks // row.shape[1], 1) for row in rows])
+
+
+def text_targets(encoder: torch.nn.Module, dead: bool) -> list[str]:
+    """Names of an encoder's attention projections; with `dead` without its last layer, whose output SDXL does not read."""
+    names = [name for name, _ in encoder.named_modules() if name.endswith(tuple(f".self_attn.{target}" for target in TARGETS))]
+    last = max(_layer(name) for name in names)
+    return [name for name in names if not dead or _layer(name) < last]
+
+
+def add_text_lora(encoders: TextEncoders, rank: int, alpha: float, generator: torch.Generator) -> Layers:
+    """Put a trainable LoRA on the attention projections, as `adapter.add_lora` does on the U-Net's, with first weights drawn alike.
+
+    Keys as LoRA files spell modules, whatever transformers calls them: `text_encoder_2.text_model.encoder.layers.3.self_attn.q_proj`.
+    """
+    layers: Layers = {}
+    for part, encoder in encoders.parts.items():
+        put = put_lora(encoder, text_targets(encoder, part == "text_encoder"), rank, alpha, generator)
+        layers |= {f"{part}.text_model.{name.removeprefix('text_model.')}": pair for name, pair in put.items()}
+    return layers
+
+
+def text_lora_parameters(encoders: TextEncoders, rank: int) -> int:
+    """How many numbers a LoRA of this rank on the encoders holds, alphas included."""
+    total = 0
+    for part, encoder in encoders.parts.items():
+        weights = (encoder.get_parameter(f"{name}.weight") for name in text_targets(encoder, part == "text_encoder"))
+        total += sum(sum(weight.shape) * rank + 1 for weight in weights)
+    return total
+
+
+def text_digest(encoders: TextEncoders) -> str:
+    """A digest of the weights' names, shapes and a sample of each weight's numbers."""
+    parts: list[bytes | Tensor] = []
+    for part, encoder in encoders.parts.items():
+        for name, weight in encoder.state_dict().items():
+            flat = weight.flatten()
+            known = name if name.startswith("text_") else f"text_model.{name}"
+            parts += [f"{part} {known} {tuple(weight.shape)}".encode(), flat[:: max(1, len(flat) // 64)]]
+    return digest_of(*parts)
+
+
+def _layer(name: str) -> int:
+    return int(name.split(".layers.")[1].split(".")[0])

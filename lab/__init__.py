@@ -1,0 +1,1 @@
+"""How Mini was made and how the method was measured; nothing that users install imports it."""
