@@ -10,9 +10,10 @@ from comfy_api.latest import io
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import REGIONS
 from ..faceexpr_core.fusion.settings import MODES, FusionSettings, site_settings
-from . import host
 from .fusion_inputs import FEATURES, strength_input, window_inputs
-from .fusion_patches import attach_fusion
+from .host.fusion import attach_fusion
+from .host.models import require_sdxl
+from .host.widgets import advanced, require_choices
 
 NODE = "Apply Attention-Focused Fusion"
 WHERE: dict[str, tuple[str, ...]] = {
@@ -45,7 +46,7 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
                     tooltip="Where the expression may act: one face of several, say. Without it, the face that was found in the twins, "
                     "or everywhere.",
                 ),
-                *host.advanced(
+                *advanced(
                     io.Combo.Input(
                         "mode",
                         options=list(MODES),
@@ -112,8 +113,8 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
         cap: float = SITES_OWN,
         matching: bool = FusionSettings.matching,
     ) -> io.NodeOutput:
-        host.require_choices(cls, mode=mode, regions=regions)
-        host.require_sdxl(model, NODE)
+        require_choices(cls, mode=mode, regions=regions)
+        require_sdxl(model, NODE)
         if mask is not None and (mask.dim() not in (2, 3) or 0 in mask.shape):
             raise FaceExprError(f"{NODE} got a mask of shape {tuple(mask.shape)}; it needs height and width.")
         settings = site_settings(features.site)

@@ -9,7 +9,9 @@ from comfy_api.latest import io
 
 from ..faceexpr_core import text
 from ..faceexpr_core.expressions import NONE, names, parse_action_units
-from . import host
+from .host.conditioning import combine_conditioning, count_tokens, encode_conditioning
+from .host.models import require_sdxl_clip
+from .host.widgets import require_choices
 
 
 class ExpressionTextEncode(io.ComfyNode):
@@ -75,13 +77,13 @@ class ExpressionTextEncode(io.ComfyNode):
     def execute(
         cls, clip: Any, prompt: str, expression: str, intensity: float, second_expression: str, second_weight: float, action_units: str = ""
     ) -> io.NodeOutput:
-        host.require_choices(cls, expression=expression, second_expression=second_expression)
-        host.require_sdxl_clip(clip, "Expression Text Encode")
+        require_choices(cls, expression=expression, second_expression=second_expression)
+        require_sdxl_clip(clip, "Expression Text Encode")
         terms = text.expression_terms(expression, intensity, second_expression, second_weight, action_units)
-        prompts = text.build_prompts(prompt, terms, partial(host.count_tokens, clip))
-        neutral = host.encode_conditioning(clip, prompts.neutral)
-        expressions = [host.encode_conditioning(clip, words) for words in prompts.expressions]
-        mixed = host.combine_conditioning(
+        prompts = text.build_prompts(prompt, terms, partial(count_tokens, clip))
+        neutral = encode_conditioning(clip, prompts.neutral)
+        expressions = [encode_conditioning(clip, words) for words in prompts.expressions]
+        mixed = combine_conditioning(
             [neutral, *expressions],
             lambda parts: text.mix(parts[0], parts[1:], prompts.weights),
             lambda parts: text.mix_pooled(parts[0], parts[1:], prompts.weights),

@@ -13,8 +13,10 @@ from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.fusion.donor_faces import moved_regions, twins_picture
 from ..faceexpr_core.fusion.donors import NEUTRALS, describe
 from ..faceexpr_core.fusion.settings import LAYERS, SITES, SKIP_LEVELS, FusionSettings, default_levels, default_site, site_settings
-from . import extraction, host
+from . import extraction
 from .fusion_inputs import FEATURES, window_inputs
+from .host.models import require_sdxl
+from .host.widgets import advanced, require_choices
 
 NODE = "Extract Expression Features"
 DEFAULT = "default"
@@ -66,7 +68,7 @@ class ExtractExpressionFeatures(io.ComfyNode):
                 ),
                 io.Image.Input("photo", optional=True, tooltip="A photo of anybody with the expression. The face is cut out of it."),
                 io.Image.Input("neutral_photo", optional=True, tooltip="The same person with a neutral face: better than drawing one."),
-                *host.advanced(
+                *advanced(
                     io.Combo.Input(
                         "photo_neutral",
                         options=list(NEUTRALS),
@@ -137,7 +139,7 @@ class ExtractExpressionFeatures(io.ComfyNode):
         tokens: str = "face",
         levels: int = AUTO,
     ) -> io.NodeOutput:
-        host.require_choices(
+        require_choices(
             cls,
             sampler_name=sampler_name,
             scheduler=scheduler,
@@ -147,7 +149,7 @@ class ExtractExpressionFeatures(io.ComfyNode):
             layers=layers,
             tokens=tokens,
         )
-        host.require_sdxl(model, NODE)
+        require_sdxl(model, NODE)
         of_photo = photo is not None
         settings = replace(site_settings(default_site(of_photo) if site == DEFAULT else site), window=(window_low, window_high))
         if layers != DEFAULT:

@@ -18,9 +18,12 @@ from ..faceexpr_core.fusion.bank import FeatureBank
 from ..faceexpr_core.fusion.donor_faces import Picture, Twins, crop_photos
 from ..faceexpr_core.fusion.recorder import Recorder
 from ..faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places
-from . import host
-from .donor_host import DonorHost, TwinGuider, picture_noise, run_session, schedule_of
-from .fusion_patches import attach_capture, places_of
+from .host.conditioning import Conditioning
+from .host.donors import DonorHost, TwinGuider, picture_noise, run_session, schedule_of
+from .host.folders import model_folders
+from .host.fusion import attach_capture, places_of
+from .host.models import model_name
+from .host.sampling import first_latent
 
 KEPT_DONORS = 2
 
@@ -33,9 +36,9 @@ class Request:
     `keep` and `levels` as in `donors.recorder_for`."""
 
     model: Any
-    expression: host.Conditioning
-    neutral: host.Conditioning
-    negative: host.Conditioning
+    expression: Conditioning
+    neutral: Conditioning
+    negative: Conditioning
     latent: dict[str, Any]
     seed: int
     steps: int
@@ -59,7 +62,7 @@ def from_text(request: Request) -> donors.Donors:
 
     def work(lent: DonorHost, recorder: Recorder, sigmas: list[float], notes: dict[str, str]) -> donors.Donors:
         if request.vae is not None:
-            return donors.text_donors(lent, recorder, lent.start, sigmas, moved=request.moved, notes=notes, folders=host.model_folders())
+            return donors.text_donors(lent, recorder, lent.start, sigmas, moved=request.moved, notes=notes, folders=model_folders())
         bank, _ = donors.own_features(lent, recorder, lent.start, sigmas, seen=False, notes=notes)
         unseen = Twins(None, lent.decode(lent.start))
         return donors.Donors(bank, unseen, "no VAE is connected, so that the expression acts everywhere")
@@ -71,7 +74,7 @@ def own_features(request: Request, picture: int) -> FeatureBank:
     """Features of the expression for one picture of the batch, without pictures (`donors.own_features`)."""
 
     def work(lent: DonorHost, recorder: Recorder, sigmas: list[float], notes: dict[str, str]) -> FeatureBank:
-        folders, seen = host.model_folders(), request.vae is not None
+        folders, seen = model_folders(), request.vae is not None
         bank, _ = donors.own_features(lent, recorder, lent.start, sigmas, seen=seen, moved=request.moved, notes=notes, folders=folders)
         return bank
 
@@ -105,8 +108,8 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
     if request.vae is None:
         raise FaceExprError("a photo was given without a VAE. Connect the VAE of the same checkpoint.")
     sigmas, recorder, model = _prepare(request)
-    side = 8 * min(host.first_latent(request.model, request.latent).shape[2:])
-    with FaceDetector(host.model_folders()) as detector:
+    side = 8 * min(first_latent(request.model, request.latent).shape[2:])
+    with FaceDetector(model_folders()) as detector:
         crops = crop_photos(_bytes(photo), None if neutral_photo is None else _bytes(neutral_photo), side, detector)
     noise = torch.randn(1, 4, side // 8, side // 8, generator=torch.Generator().manual_seed(request.seed))
     made: list[donors.Donors] = []
@@ -121,7 +124,7 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
                 neutral=neutral,
                 moved=request.moved,
                 notes=_notes(request, "photo", noise),
-                folders=host.model_folders(),
+                folders=model_folders(),
             )
         )
 
@@ -156,7 +159,7 @@ def _bytes(image: Tensor) -> Picture:
 
 def _notes(request: Request, source: str, noise: Tensor) -> dict[str, str]:
     return donors.donor_notes(
-        model=host.model_name(request.model),
+        model=model_name(request.model),
         expression=request.name,
         prompt="",
         source=source,

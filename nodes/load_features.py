@@ -8,8 +8,8 @@ from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion.recorder import load_bank
-from . import host
 from .fusion_inputs import FEATURES
+from .host.folders import features_folder, file_in
 
 SUFFIX = ".safetensors"
 NO_FILE = "none"
@@ -48,7 +48,7 @@ class LoadFeatures(io.ComfyNode):
             found = _path(file).is_file()
         except FaceExprError as error:
             return str(error)
-        return found or f"there is no file {file} in {host.features_folder()}. Save features first, or copy a file there."
+        return found or f"there is no file {file} in {features_folder()}. Save features first, or copy a file there."
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
@@ -58,9 +58,9 @@ class LoadFeatures(io.ComfyNode):
 
 
 def _files() -> list[str]:
-    folder = host.features_folder()
+    folder = features_folder()
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"*{SUFFIX}")) if folder.is_dir() else []
 
 
 def _path(file: str) -> Path:
-    return host.file_in(host.features_folder(), file, SUFFIX, "file")
+    return file_in(features_folder(), file, SUFFIX, "file")

@@ -10,7 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
-from . import host
+from .host.models import require_sdxl
 
 if TYPE_CHECKING:
     from ..faceexpr_core.lora.formats import Lora
@@ -66,7 +66,7 @@ class LoadLoRA(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..faceexpr_core.lora.formats import PEFT_WEIGHTS, load
 
-        host.require_sdxl(model, NODE)
+        require_sdxl(model, NODE)
         found = folder_paths.get_full_path("loras", lora_name)
         if found is None:
             raise FaceExprError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from . import host
+from .host.mini import load_mini
 
 
 class LoadMini(io.ComfyNode):
@@ -26,4 +26,4 @@ class LoadMini(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(*host.load_mini())
+        return io.NodeOutput(*load_mini())

@@ -11,7 +11,8 @@ from comfy_api.latest import io, ui
 
 from ..faceexpr_core import mini
 from ..faceexpr_core.errors import FaceExprError
-from . import host
+from .host.folders import input_folder, model_folders
+from .host.widgets import require_choices
 
 NO_FOLDER = "none"
 EXAMPLE = "example: a rendered person"
@@ -132,14 +133,14 @@ class LoadSubjectImages(io.ComfyNode):
         from ..faceexpr_core.faces.images import images_from_batch, read_images
         from ..faceexpr_core.photos.subject import prepare_subject
 
-        host.require_choices(cls, framing=framing)
+        require_choices(cls, framing=framing)
         directory = _resolve(folder)
         sources = [] if directory is None else read_images(directory)
         if images is not None:
             sources += images_from_batch(images)
         subject = prepare_subject(
             sources,
-            folders=host.model_folders(),
+            folders=model_folders(),
             trigger=trigger_word,
             class_word=class_word,
             resolution=resolution,
@@ -156,7 +157,7 @@ class LoadSubjectImages(io.ComfyNode):
 
 def _sub_folders() -> list[str]:
     """Folders inside the input folder, by their path from it, down to a depth of three; hidden ones are left out."""
-    root = host.input_folder()
+    root = input_folder()
     found: list[str] = []
     for folder, names, _ in os.walk(root):
         names[:] = sorted(name for name in names if not name.startswith("."))
@@ -174,7 +175,7 @@ def _resolve(folder: str) -> Path | None:
         return None
     if folder == EXAMPLE:
         return mini.subject_path()
-    root = os.path.realpath(host.input_folder())
+    root = os.path.realpath(input_folder())
     path = os.path.realpath(os.path.join(root, folder))
     try:
         inside = os.path.commonpath([root, path]) == root and path != root

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.faces import small_faces
 from ..faceexpr_core.fusion.grids import grid_mask
-from . import host
+from .host.conditioning import Conditioning
+from .host.folders import model_folders
 
 _PLACED = ("control", "control_apply_to_uncond", "area", "strength", "mask", "mask_strength", "set_area_to_bounds", "gligen")
 
@@ -30,7 +31,7 @@ def refine_faces(vae: Any, latent: dict[str, Any], below: float, draw: Callable[
     samples = latent["samples"]
     pictures = [_bytes(vae.decode(sample[None])) for sample in samples]
     height, width = pictures[0].shape[:2]
-    with FaceDetector(host.model_folders()) as detector:
+    with FaceDetector(model_folders()) as detector:
         found = [small_faces.small_faces(detector.detect(picture, every=True), height, width, below) for picture in pictures]
     refined = [
         sample if not faces else _refine(vae, sample, picture, faces, draw)
@@ -39,7 +40,7 @@ def refine_faces(vae: Any, latent: dict[str, Any], below: float, draw: Callable[
     return {**latent, "samples": torch.stack(refined)} if any(found) else latent
 
 
-def without_places(conditioning: host.Conditioning | None) -> host.Conditioning | None:
+def without_places(conditioning: Conditioning | None) -> Conditioning | None:
     """The conditioning without what belongs to places of the whole picture: ControlNet, areas, masks."""
     if conditioning is None:
         return None

@@ -12,9 +12,12 @@ from comfy_api.latest import io
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion.settings import FusionSettings, default_site, site_settings
 from ..faceexpr_core.text import expression_direction
-from . import extraction, host
+from . import extraction
 from .fusion_inputs import FEATURES, strength_input
-from .fusion_patches import attach_fusion
+from .host.fusion import attach_fusion
+from .host.models import require_sdxl
+from .host.sampling import ExpressionGuider, sample
+from .host.widgets import advanced, require_choices
 from .refine import refine_faces, without_places
 
 NODE = "FaceExpr Sampler"
@@ -98,7 +101,7 @@ class Sampler(io.ComfyNode):
                     tooltip="Draw faces again, enlarged, that are smaller than this share of the picture's shorter side, say 0.25. 0: off. "
                     "Needs 'vae'.",
                 ),
-                *host.advanced(
+                *advanced(
                     io.Float.Input(
                         "refine_denoise",
                         default=REFINE_DENOISE,
@@ -143,8 +146,8 @@ class Sampler(io.ComfyNode):
         refine_denoise: float = REFINE_DENOISE,
         fusion_text: str = NEUTRAL,
     ) -> io.NodeOutput:
-        host.require_choices(cls, sampler_name=sampler_name, scheduler=scheduler, fusion_text=fusion_text)
-        host.require_sdxl(model, NODE)
+        require_choices(cls, sampler_name=sampler_name, scheduler=scheduler, fusion_text=fusion_text)
+        require_sdxl(model, NODE)
 
         def draw(
             latent: dict[str, Any], texts: tuple[Any, Any, Any], seed: int, denoise: float, make_features: extraction.MakeFeatures
@@ -156,7 +159,7 @@ class Sampler(io.ComfyNode):
                 settings = replace(site_settings(features.site), strength=fusion_strength, layers="all")
                 fused = attach_fusion(model, features, settings)
             elif base_model is not None and fusion_strength > 0 and denoise > 0:
-                host.require_sdxl(base_model, NODE)
+                require_sdxl(base_model, NODE)
                 if neutral is None:
                     raise FaceExprError(
                         f"{NODE} got a base_model but no neutral conditioning. "
@@ -173,8 +176,8 @@ class Sampler(io.ComfyNode):
                 positive = neutral
             if neutral is not None and expression_scale != 1.0:
                 mix = partial(expression_direction, scale=expression_scale)
-                guider = host.ExpressionGuider(fused, positive, negative, neutral, cfg, mix)
-            return host.sample(
+                guider = ExpressionGuider(fused, positive, negative, neutral, cfg, mix)
+            return sample(
                 fused,
                 positive,
                 negative,

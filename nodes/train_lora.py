@@ -42,7 +42,15 @@ from ..faceexpr_core.training.settings import (
 from ..faceexpr_core.training.state import EVERY, StateFolder
 from ..faceexpr_core.training.text_encoders import text_lora_parameters
 from ..faceexpr_core.training.trainer import compute_dtype, model_digest
-from . import clip_export, host
+from .host import text_encoders
+from .host.conditioning import count_tokens, encode_conditioning
+from .host.encoding import decode_latents, encode_images, encode_text
+from .host.folders import file_in, loras_folder
+from .host.models import require_sdxl, require_sdxl_clip
+from .host.progress import Progress
+from .host.sampling import sample
+from .host.weights import export_unet
+from .host.widgets import advanced, require_choices
 
 NODE = "Train FaceExpr LoRA"
 PRESET = "preset"
@@ -117,7 +125,7 @@ class TrainLoRA(io.ComfyNode):
                     tooltip="Fixes the LoRA's first weights, the order of the photos, timesteps and noise. The same seed gives the same "
                     "LoRA, another trains anew.",
                 ),
-                *host.advanced(
+                *advanced(
                     io.Combo.Input(
                         "resume",
                         options=list(RESUME),
@@ -280,7 +288,7 @@ class TrainLoRA(io.ComfyNode):
         train_text_encoder: str = PRESET,
         **values: Any,
     ) -> io.NodeOutput:
-        host.require_choices(
+        require_choices(
             cls,
             preset=preset,
             resume=resume,
@@ -290,12 +298,12 @@ class TrainLoRA(io.ComfyNode):
             **values,
         )
         kind = prediction_of(model)
-        host.require_sdxl_clip(clip, NODE)
+        require_sdxl_clip(clip, NODE)
         given = {**values, "gradient_checkpointing": SWITCH[gradient_checkpointing], "text_encoder": SWITCH[train_text_encoder]}
         settings, background = settings_of(preset, background_weight, {**given, **kind}, more)
-        path = host.file_in(host.loras_folder(), lora_name, ".safetensors", "lora_name")
+        path = file_in(loras_folder(), lora_name, ".safetensors", "lora_name")
         home = Path(folder_paths.get_output_directory()) / OUTPUT
-        name = path.relative_to(host.loras_folder().resolve()).with_suffix("")
+        name = path.relative_to(loras_folder().resolve()).with_suffix("")
         states = StateFolder(home / "training" / name, every=state_every, resume=RESUME[resume]) if state_every else None
         hidden = getattr(cls, "hidden", None)
         run = Run(
@@ -377,10 +385,10 @@ def settings_of(preset_name: str, background_weight: float, given: dict[str, Any
 
 def prediction_of(model: Any) -> dict[str, Any]:
     """What an SDXL MODEL predicts, as TrainSettings has it. Raises FaceExprError for another kind of model."""
-    host.require_sdxl(model, NODE)
+    require_sdxl(model, NODE)
     if model.model.model_type == comfy.model_base.ModelType.V_PREDICTION:
         return {"prediction": "v_prediction", "zero_snr": bool(getattr(model.model.model_sampling, "zsnr", False))}
-    host.require_sdxl(model, NODE, epsilon=True)
+    require_sdxl(model, NODE, epsilon=True)
     return {}
 
 
@@ -389,12 +397,12 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
     settings, model = run.settings, run.model
     device = comfy.model_management.get_torch_device()
     dtype = compute_dtype(settings.precision, device)
-    progress = host.progress(settings.steps)
+    progress = Progress(settings.steps)
     progress.update(0)
     data = build_training_set(
         run.subject,
-        lambda prompts: host.encode_text(run.clip, prompts),
-        lambda images: host.encode_images(model, run.vae, images),
+        lambda prompts: encode_text(run.clip, prompts),
+        lambda images: encode_images(model, run.vae, images),
         run.background_weight,
         settings.captions,
         settings.flip,
@@ -402,10 +410,10 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
     )
     crafting = _crafting(run, data)
     words = [*_preview_prompts(run.subject), ""]
-    asked = host.encode_text(run.clip, words)
-    encoders = clip_export.export_text_encoders(run.clip, dtype, NODE) if settings.text_encoder else None
+    asked = encode_text(run.clip, words)
+    encoders = text_encoders.export_text_encoders(run.clip, dtype, NODE) if settings.text_encoder else None
     comfy.model_management.unload_all_models()
-    unet = host.export_unet(model, dtype)
+    unet = export_unet(model, dtype)
     numbers = lora_parameters(unet, settings.rank, settings.block_names, settings.convolutions)
     if encoders is not None:
         numbers += text_lora_parameters(encoders, settings.rank)
@@ -419,7 +427,7 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
         nonlocal told
         preview = None
         if run.preview_every and step.number % run.preview_every == 0:
-            now = asked if step.embed is None else step.embed(clip_export.tokenize(run.clip, words, NODE))
+            now = asked if step.embed is None else step.embed(text_encoders.tokenize(run.clip, words, NODE))
             preview = _preview(run, step, *now, size=8 * data.latents.shape[-1])
         if time.monotonic() - told > 1 or step.number == step.total:
             told = time.monotonic()
@@ -438,7 +446,7 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
 
 def _tokenizer(run: Run) -> Tokenizer | None:
     """For text encoders that learn, else None."""
-    return (lambda prompts: clip_export.tokenize(run.clip, prompts, NODE)) if run.settings.text_encoder else None
+    return (lambda prompts: text_encoders.tokenize(run.clip, prompts, NODE)) if run.settings.text_encoder else None
 
 
 def _crafting(run: Run, data: TrainingSet) -> CraftingSet | None:
@@ -448,8 +456,8 @@ def _crafting(run: Run, data: TrainingSet) -> CraftingSet | None:
     height, width = data.latents.shape[-2:]
     return build_crafting_set(
         run.subject,
-        lambda prompts: host.encode_text(run.clip, prompts),
-        lambda text: host.count_tokens(run.clip, text),
+        lambda prompts: encode_text(run.clip, prompts),
+        lambda text: count_tokens(run.clip, text),
         (height, width) if settings.crafting_mask else None,
         settings.flip,
         _tokenizer(run),
@@ -459,14 +467,14 @@ def _crafting(run: Run, data: TrainingSet) -> CraftingSet | None:
 def _class_images(run: Run, digest: str) -> TrainingSet:
     """Pictures of the class, drawn by the MODEL that came in and kept in the output folder, encoded."""
     side = run.subject.resolution
-    negative = host.encode_conditioning(run.clip, "")
+    negative = encode_conditioning(run.clip, "")
     how: dict[str, Any] = {"steps": CLASS_IMAGE_STEPS, "cfg": CLASS_IMAGE_CFG, "sampler": "euler", "scheduler": "normal"}
 
     def draw(prompt: str, seed: int) -> Any:
         run.say(f"picture {seed + 1} of {run.prior_images} of the class: {prompt}")
-        positive = host.encode_conditioning(run.clip, prompt)
+        positive = encode_conditioning(run.clip, prompt)
         empty = {"samples": torch.zeros(1, 4, side // 8, side // 8)}
-        drawn = host.sample(run.model, positive, negative, empty, seed=seed, denoise=1.0, **how)
+        drawn = sample(run.model, positive, negative, empty, seed=seed, denoise=1.0, **how)
         return _pixels(run.vae.decode(drawn["samples"]))
 
     prompt = class_prompt(run.subject)
@@ -474,8 +482,8 @@ def _class_images(run: Run, digest: str) -> TrainingSet:
     images = prior.prior_images(run.home / "class_images", prior.prior_prompts(prompt, run.prior_images), draw, made)
     return prior.build_class_set(
         images,
-        lambda prompts: host.encode_text(run.clip, prompts),
-        lambda pictures: host.encode_images(run.model, run.vae, pictures),
+        lambda prompts: encode_text(run.clip, prompts),
+        lambda pictures: encode_images(run.model, run.vae, pictures),
         _tokenizer(run),
     )
 
@@ -503,7 +511,7 @@ def _preview(run: Run, step: training.Step, prompt_embeds: torch.Tensor, pooled:
                 prediction=settings.prediction,
                 zero_snr=settings.zero_snr,
             )
-            pictures.append(_pixels(host.decode_latents(run.model, run.vae, latents)))
+            pictures.append(_pixels(decode_latents(run.model, run.vae, latents)))
     except comfy.model_management.OOM_EXCEPTION:  # a picture is not worth the run
         return None
     sheet = contact_sheet(pictures)

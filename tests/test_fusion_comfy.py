@@ -6,8 +6,10 @@ import copy
 import importlib
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pack
 import pytest
 import torch
 from skimage.data import astronaut
@@ -21,9 +23,12 @@ SMALL = (2, 4, 12, 20)  # 96 x 160 pixels
 @pytest.fixture(scope="module")
 def mini(comfy_modules):
     """ComfyUI's Mini, conditionings, the nodes, and features of every site for `SMALL` latents."""
-    names = ("host", "fusion_patches", "extraction", "expression_text_encode", "extract_expression_features")
+    names = ("extraction", "expression_text_encode", "extract_expression_features")
     more = ("apply_attention_focused_fusion", "save_features", "load_features", "sampler")
-    modules = {name: importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in (*names, *more)}
+    modules: dict[str, Any] = {name: pack.node(name) for name in (*names, *more)} | {
+        "host": pack.host(),
+        "fusion_patches": pack.node("host.fusion"),
+    }
     with torch.inference_mode():
         model, clip, vae = modules["host"].load_mini()
         positive, neutral = modules["expression_text_encode"].ExpressionTextEncode.execute(clip, PERSON, "happy", 1.0, "none", 0.5, "").args

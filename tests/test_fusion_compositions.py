@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pack
 import pytest
 import torch
 from fusion_graphs import PACKS, SAME_HOOK, Graph, deep_shrink, random_controlnet, stock, write_lora
@@ -22,8 +23,8 @@ WORDS_APART = 0.5
 @pytest.fixture(scope="module")
 def mini(comfy_modules):
     """ComfyUI's Mini, conditionings, nodes, and what the other packs need."""
-    names = ("host", "fusion_patches", "expression_text_encode", "extract_expression_features", "apply_attention_focused_fusion", "sampler")
-    modules = {name: importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in names}
+    names = ("expression_text_encode", "extract_expression_features", "apply_attention_focused_fusion", "sampler")
+    modules: dict[str, Any] = {name: pack.node(name) for name in names} | {"host": pack.host(), "fusion_patches": pack.node("host.fusion")}
     with torch.inference_mode():
         model, clip, _ = modules["host"].load_mini()
         encode = modules["expression_text_encode"].ExpressionTextEncode.execute

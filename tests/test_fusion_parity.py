@@ -7,6 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
+import pack
 import pytest
 import torch
 from skimage.data import astronaut
@@ -29,10 +30,8 @@ SITES = ("skip", "cross_attention", "cross_attention_difference")
 @pytest.fixture(scope="module")
 def hosts(comfy_modules):
     """Mini in both, the conditionings of one expression, and the nodes."""
-    host, text_encode, extract, apply, sampler = (
-        importlib.import_module(f"faceexpr_pack.nodes.{name}")
-        for name in ("host", "expression_text_encode", "extract_expression_features", "apply_attention_focused_fusion", "sampler")
-    )
+    names = ("expression_text_encode", "extract_expression_features", "apply_attention_focused_fusion", "sampler")
+    host, (text_encode, extract, apply, sampler) = pack.host(), map(pack.node, names)
     pipe = diffusers_host.load_pipeline("mini")
     with torch.inference_mode():
         model, clip, vae = host.load_mini()
@@ -102,7 +101,7 @@ def test_the_same_features_are_recorded_at_every_place_and_sigma(hosts, site: st
     recorded = [sigmas[index] for index in donors.steps_in_window(sigmas, (0.0, 0.8))]
     given, expected = Precise(site, tuple(recorded)), Precise(site, tuple(recorded))
 
-    patches, lending = (importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in ("fusion_patches", "donor_host"))
+    patches, lending = pack.node("host.fusion"), pack.node("host.donors")
     with torch.inference_mode():
         model = patches.attach_capture(hosts.model, given, site, patches.places_of(hosts.model, site))
         guider = lending.TwinGuider(model, *hosts.texts, CFG)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pack
 import pytest
 import torch
 from PIL import Image
@@ -88,7 +88,7 @@ def test_a_kohya_lora_changes_the_picture_by_its_strength(tmp_path: Path, pipe) 
 
 
 def test_a_checkpoint_saved_by_comfyui_draws_the_same_as_the_directory(tmp_path: Path, comfy_modules, pipe) -> None:
-    host = importlib.import_module("faceexpr_pack.nodes.host")
+    host = pack.host()
     checkpoint = tmp_path / "mini.safetensors"
     with torch.inference_mode():
         comfy_modules.comfy.sd.save_checkpoint(str(checkpoint), *host.load_mini())

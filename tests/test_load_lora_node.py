@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pack
 import pytest
 import torch
 from comfy_process import ComfyError, ComfyProcess, Graph
@@ -54,7 +55,7 @@ def written(lora: Lora, spelling: str, folder: Path, name: str) -> str:
 
 @pytest.fixture(scope="module")
 def comfyui(comfy_modules) -> Iterator[SimpleNamespace]:
-    host, node = (importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in ("host", "load_lora"))
+    host, node = pack.host(), pack.node("load_lora")
     errors = importlib.import_module("faceexpr_pack.faceexpr_core.errors")
     with torch.inference_mode():
         model, clip, _ = host.load_mini()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import logging
 import os
@@ -11,6 +10,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+import pack
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
@@ -100,7 +100,7 @@ def test_comfyuis_own_lora_loader_uses_every_key_and_draws_the_same(
     adapted: tuple, comfy_modules, caplog: pytest.LogCaptureFixture, dtype: torch.dtype, tolerance: float
 ) -> None:
     unet, state = adapted
-    host = importlib.import_module("faceexpr_pack.nodes.host")
+    host = pack.host()
     folder = Path(comfy_modules.folder_paths.get_folder_paths("loras")[0])
     path = save_lora(folder / f"person_{str(dtype)[6:]}.safetensors", state, {}, dtype)
     with torch.inference_mode(), caplog.at_level(logging.WARNING):

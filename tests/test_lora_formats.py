@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pack
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
@@ -244,7 +245,7 @@ def trained_by_comfyui(comfy_modules, steps: int = 2) -> dict[str, torch.Tensor]
     """What ComfyUI's own Train LoRA node gives on Mini."""
     import importlib
 
-    host = importlib.import_module("faceexpr_pack.nodes.host")
+    host = pack.host()
     train = importlib.import_module("comfy_extras.nodes_train").TrainLoraNode
     with torch.inference_mode():
         model, clip, _ = host.load_mini()

@@ -6,6 +6,7 @@ import importlib
 from functools import partial
 from types import SimpleNamespace
 
+import pack
 import pytest
 import torch
 
@@ -31,9 +32,7 @@ def pipe():
 @pytest.fixture(scope="module")
 def comfyui(comfy_modules):
     """ComfyUI's Mini with the pack's own host and nodes."""
-    host, text_encode, sampler = (
-        importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in ("host", "expression_text_encode", "sampler")
-    )
+    host, text_encode, sampler = pack.host(), pack.node("expression_text_encode"), pack.node("sampler")
     with torch.inference_mode():
         model, clip, vae = host.load_mini()
     return SimpleNamespace(

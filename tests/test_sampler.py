@@ -6,6 +6,7 @@ import importlib
 from functools import partial
 from types import SimpleNamespace
 
+import pack
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,9 +19,7 @@ PERSON = "a photo of a young man, (black hair:1.2), blue background"
 @pytest.fixture(scope="module")
 def mini(comfy_modules):
     """ComfyUI's Mini, conditionings of one prompt, and the nodes."""
-    host, text_encode, sampler = (
-        importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in ("host", "expression_text_encode", "sampler")
-    )
+    host, text_encode, sampler = pack.host(), pack.node("expression_text_encode"), pack.node("sampler")
     with torch.inference_mode():
         model, clip, _ = host.load_mini()
         positive, neutral = text_encode.ExpressionTextEncode.execute(clip, PERSON, "surprised", 1.0, "none", 0.5, "").args
@@ -212,7 +211,7 @@ def test_comfyuis_table_of_models_is_left_alone(mini) -> None:
 
 def test_progress_stops_when_the_user_cancels(mini) -> None:
     management = importlib.import_module("comfy.model_management")
-    bar = mini.host.progress(3)
+    bar = mini.host.Progress(3)
     bar.update(1)
     management.interrupt_current_processing(True)
     with pytest.raises(mini.host.Interrupted):

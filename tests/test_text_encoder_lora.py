@@ -6,7 +6,9 @@ import copy
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
+import pack
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -377,8 +379,7 @@ def test_diffusers_draws_with_the_encoders_of_the_run(
 
 @pytest.fixture(scope="module")
 def comfyui(comfy_modules):
-    names = ("host", "clip_export", "load_lora")
-    modules = {name: importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in names}
+    modules: dict[str, Any] = {"host": pack.host(), "text_encoders": pack.node("host.text_encoders"), "load_lora": pack.node("load_lora")}
     with torch.inference_mode():
         model, clip, _ = modules["host"].load_mini()
     errors = importlib.import_module("faceexpr_pack.faceexpr_core.errors")
@@ -388,8 +389,8 @@ def comfyui(comfy_modules):
 def test_comfyuis_encoders_come_out_private_and_exact(comfyui, pipe: StableDiffusionXLPipeline) -> None:
     before = {key: value.clone() for key, value in comfyui.clip.cond_stage_model.state_dict().items()}
     with torch.inference_mode():
-        encoders = comfyui.clip_export.export_text_encoders(comfyui.clip, torch.float32, "a node")
-        tokens = comfyui.clip_export.tokenize(comfyui.clip, PROMPTS, "a node")
+        encoders = comfyui.text_encoders.export_text_encoders(comfyui.clip, torch.float32, "a node")
+        tokens = comfyui.text_encoders.tokenize(comfyui.clip, PROMPTS, "a node")
         expected = comfyui.host.encode_text(comfyui.clip, PROMPTS)
     assert torch.equal(tokens, tokenize_prompts(pipe, PROMPTS))
     for given, wanted in zip(embed_tokens(encoders, tokens), expected, strict=True):
@@ -418,8 +419,8 @@ def test_comfyuis_clip_with_the_lora_reads_as_the_run_did(comfyui, trained: tupl
         for given, expected in zip(words, seen["words"], strict=True):
             assert float((given - expected).norm() / expected.norm()) < 1e-4
         # the CLIP with a LoRA comes out with it
-        again = comfyui.clip_export.export_text_encoders(clip, torch.float32, "a node")
-        tokens = comfyui.clip_export.tokenize(clip, PROMPTS, "a node")
+        again = comfyui.text_encoders.export_text_encoders(clip, torch.float32, "a node")
+        tokens = comfyui.text_encoders.tokenize(clip, PROMPTS, "a node")
         assert float((embed_tokens(again, tokens)[0] - words[0]).norm() / words[0].norm()) < 1e-4
 
 
@@ -431,12 +432,12 @@ def load_kohya(path: Path) -> tuple[dict, dict]:
 def test_what_text_encoders_that_learn_cannot_read_is_refused(comfyui) -> None:
     for prompt in ("a (happy:1.3) woman", "a ((happy)) woman"):
         with pytest.raises(comfyui.error, match="has weights such as"):
-            comfyui.clip_export.tokenize(comfyui.clip, [prompt], "a node")
-    assert comfyui.clip_export.tokenize(comfyui.clip, [r"a \(happy\) woman"], "a node").shape == (1, 2, 1, 77)
+            comfyui.text_encoders.tokenize(comfyui.clip, [prompt], "a node")
+    assert comfyui.text_encoders.tokenize(comfyui.clip, [r"a \(happy\) woman"], "a node").shape == (1, 2, 1, 77)
     skipping = comfyui.clip.clone()
     skipping.clip_layer(-3)
     with pytest.raises(comfyui.error, match="a CLIP that stops at layer -3"):
-        comfyui.clip_export.export_text_encoders(skipping, torch.float32, "a node")
+        comfyui.text_encoders.export_text_encoders(skipping, torch.float32, "a node")
 
 
 # Flags

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pack
 import pytest
 import torch
 from comfy_process import ComfyError, ComfyInterrupted, ComfyProcess, Graph, Progress, copy_subject
@@ -271,7 +272,7 @@ def test_a_warmup_longer_than_the_run_is_refused(comfy: ComfyProcess, folder: st
 
 
 def test_the_model_that_comes_in_is_left_alone_and_the_one_that_leaves_has_the_lora(comfy_modules, tmp_path: Path) -> None:
-    node, host = (importlib.import_module(f"faceexpr_pack.nodes.{name}") for name in ("train_lora", "host"))
+    node, host = pack.node("train_lora"), pack.host()
     images, subject = (importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("faces.images", "photos.subject"))
     shutil.copytree(mini.subject_path(), tmp_path / "photos")
     person = subject.prepare_subject(images.read_images(tmp_path / "photos"), subject.SubjectSettings(resolution=64))

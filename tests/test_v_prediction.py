@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pack
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -84,7 +85,7 @@ def test_training_takes_what_the_checkpoint_says_and_its_first_loss_is_the_formu
 @pytest.fixture(scope="module")
 def comfyui(comfy_modules):
     """ComfyUI's Mini, and its own sampling of velocity with zero SNR."""
-    host = importlib.import_module("faceexpr_pack.nodes.host")
+    host = pack.host()
     node = importlib.import_module("comfy_extras.nodes_model_advanced").ModelSamplingDiscrete
     with torch.inference_mode():
         model, clip, vae = host.load_mini()

@@ -190,7 +190,7 @@ def _load(task: Task) -> tuple[Any, Any, Any]:
     pack = importlib.util.module_from_spec(specification)
     sys.modules["faceexpr_pack"] = pack
     specification.loader.exec_module(pack)
-    return tuple(importlib.import_module("faceexpr_pack.nodes.host").load_mini(Path(task.model)))  # type: ignore[return-value]
+    return tuple(importlib.import_module("faceexpr_pack.nodes.host.mini").load_mini(Path(task.model)))  # type: ignore[return-value]
 
 
 def _picture(path: Path) -> Any:

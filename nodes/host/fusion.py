@@ -14,15 +14,15 @@ import comfy.patcher_extension
 import torch
 from torch import Tensor
 
-from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.fusion import operator as fusion
-from ..faceexpr_core.fusion.attention import context_difference
-from ..faceexpr_core.fusion.bank import Context, FeatureBank, fused_places
-from ..faceexpr_core.fusion.donors import same_place
-from ..faceexpr_core.fusion.grids import Grid, grid_mask, grid_regions
-from ..faceexpr_core.fusion.operator import Donor, Target
-from ..faceexpr_core.fusion.recorder import Recorder
-from ..faceexpr_core.fusion.settings import FusionSettings, guidance_weight, step_weight, window_range
+from ...faceexpr_core.errors import FaceExprError
+from ...faceexpr_core.fusion import operator as fusion
+from ...faceexpr_core.fusion.attention import context_difference
+from ...faceexpr_core.fusion.bank import Context, FeatureBank, fused_places
+from ...faceexpr_core.fusion.donors import same_place
+from ...faceexpr_core.fusion.grids import Grid, grid_mask, grid_regions
+from ...faceexpr_core.fusion.operator import Donor, Target
+from ...faceexpr_core.fusion.recorder import Recorder
+from ...faceexpr_core.fusion.settings import FusionSettings, guidance_weight, step_weight, window_range
 
 RUN, RECORD, KEPT = "faceexpr_run", "faceexpr_record", "faceexpr_kept"
 CONDITIONAL = 0

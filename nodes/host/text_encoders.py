@@ -9,9 +9,10 @@ import comfy.clip_model
 import torch
 from torch import Tensor
 
-from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.training.text_encoders import CHUNK, TextEncoders, stack_tokens
-from . import host
+from ...faceexpr_core.errors import FaceExprError
+from ...faceexpr_core.training.text_encoders import CHUNK, TextEncoders, stack_tokens
+from .models import require_sdxl_clip
+from .weights import load_to_read, read_weight
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,14 +29,14 @@ def export_text_encoders(clip: Any, dtype: torch.dtype, node: str) -> TextEncode
     """
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    host.require_sdxl_clip(clip, node)
+    require_sdxl_clip(clip, node)
     if clip.layer_idx not in (None, SDXL_LAYER):
         raise FaceExprError(
             f"{node} got a CLIP that stops at layer {clip.layer_idx}; text encoders that learn are read at SDXL's own, {SDXL_LAYER}. "
             "Take CLIP Set Last Layer out, or switch train_text_encoder off."
         )
     with torch.inference_mode():
-        host.load_to_read(clip.patcher)
+        load_to_read(clip.patcher)
         first = _export(CLIPTextModel, clip, "clip_l", dtype)
         second = _export(CLIPTextModelWithProjection, clip, "clip_g", dtype)
     return TextEncoders(first, second)
@@ -68,7 +69,7 @@ def _export(kind: Any, clip: Any, name: str, dtype: torch.dtype) -> PreTrainedMo
         for key in model.state_dict():
             # transformers 5 dropped this prefix in the model without projection
             known = key if key.startswith(("text_model.", "text_projection.")) else f"text_model.{key}"
-            weights[key] = host.read_weight(clip.patcher, f"{name}.transformer.{known}").detach().clone().to(dtype)
+            weights[key] = read_weight(clip.patcher, f"{name}.transformer.{known}").detach().clone().to(dtype)
         model.load_state_dict(weights, strict=True, assign=True)
         for module in model.modules():
             if "position_ids" in dict(module.named_buffers(recurse=False)):  # no weight, so that it is on the meta device still

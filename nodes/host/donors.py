@@ -14,10 +14,12 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ..faceexpr_core.fusion.donor_faces import Picture
-from ..faceexpr_core.fusion.donors import Which
-from . import host
-from .fusion_patches import RECORD, Record
+from ...faceexpr_core.fusion.donor_faces import Picture
+from ...faceexpr_core.fusion.donors import Which
+from .conditioning import Conditioning
+from .encoding import decode_latents, encode_images
+from .fusion import RECORD, Record
+from .sampling import first_latent
 
 Work = Callable[["DonorHost"], Any]
 
@@ -25,9 +27,7 @@ Work = Callable[["DonorHost"], Any]
 class TwinGuider(comfy.samplers.CFGGuider):
     """Classifier-free guidance by the neutral or by the expression's conditioning, whichever `which` says."""
 
-    def __init__(
-        self, model: Any, expression: host.Conditioning, neutral: host.Conditioning, negative: host.Conditioning, cfg: float
-    ) -> None:
+    def __init__(self, model: Any, expression: Conditioning, neutral: Conditioning, negative: Conditioning, cfg: float) -> None:
         super().__init__(model)
         # ComfyUI gives the ControlNet of `positive` to every other conditioning that has none
         self.inner_set_conds({"positive": expression, "negative": negative, "neutral": neutral})
@@ -68,14 +68,14 @@ class DonorHost:
     def encode(self, picture: Picture) -> Tensor:
         pixels = torch.from_numpy(picture.copy()).float()[None] / 255
         self._vae_loaded = True
-        return host.encode_images(self.guider.model_patcher, self._vae, pixels).to(self.start)
+        return encode_images(self.guider.model_patcher, self._vae, pixels).to(self.start)
 
     def decode(self, latent: Tensor) -> Picture:
         """The picture [8h, 8w, 3]; grey where there is no VAE."""
         if self._vae is None:
             return torch.full((8 * latent.shape[2], 8 * latent.shape[3], 3), 127, dtype=torch.uint8).numpy()
         self._vae_loaded = True
-        picture = host.decode_latents(self.guider.model_patcher, self._vae, latent)[0]
+        picture = decode_latents(self.guider.model_patcher, self._vae, latent)[0]
         return (picture.float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
     def _evaluate(self, x: Tensor, sigma: float, which: Which, record: int | None, alone: bool) -> Tensor:
@@ -129,7 +129,7 @@ def run_session(
     guider: TwinGuider, latent: dict[str, Any], picture: int, noise: Tensor, sigmas: Tensor, vae: Any, total: int, work: Work
 ) -> None:
     """Do `work` inside a sampling session of `guider` on one latent of the batch; `total` evaluations are shown as progress."""
-    samples = host.first_latent(guider.model_patcher, latent)[picture : picture + 1]
+    samples = first_latent(guider.model_patcher, latent)[picture : picture + 1]
     mask = latent.get("noise_mask")
     callback = latent_preview.prepare_callback(guider.model_patcher, total)
     session = _Session(work, vae, total)
@@ -149,5 +149,5 @@ def schedule_of(model: Any, steps: int, sampler: str, scheduler: str, denoise: f
 
 def picture_noise(model: Any, latent: dict[str, Any], seed: int, picture: int) -> Tensor:
     """The noise [1, 4, h, w] that KSampler gives one latent of the batch."""
-    samples = host.first_latent(model, latent)
+    samples = first_latent(model, latent)
     return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))[picture : picture + 1]

@@ -1,0 +1,43 @@
+"""ComfyUI's folders that the pack reads and writes."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import folder_paths
+
+from ...faceexpr_core.errors import FaceExprError
+
+
+def model_folders() -> list[Path]:
+    """Where the pack's own model files (MediaPipe, YuNet, SFace) may lie: `faceexpr` of extra_model_paths.yaml, then models/faceexpr."""
+    registered, _ = folder_paths.folder_names_and_paths.get("faceexpr", ([], set()))
+    return [Path(folder) for folder in (*registered, Path(folder_paths.models_dir) / "faceexpr")]
+
+
+def loras_folder() -> Path:
+    """The first of ComfyUI's loras folders; LoRA files are saved there."""
+    return Path(folder_paths.get_folder_paths("loras")[0])
+
+
+def input_folder() -> Path:
+    return Path(folder_paths.get_input_directory())
+
+
+def features_folder() -> Path:
+    """Where expression features are saved and looked for."""
+    return Path(folder_paths.models_dir) / "faceexpr_features"
+
+
+def file_in(folder: Path, name: str, suffix: str, argument: str) -> Path:
+    """The file in `folder` that `name`, with or without its suffix, means. Raises FaceExprError for no file name, or one that leads out."""
+    root = folder.resolve()
+    cleaned = name.strip().removesuffix(suffix).replace("\\", "/")
+    if not Path(cleaned).name or re.search(r'[<>:"|?*\x00-\x1f]', cleaned) or cleaned.endswith(("/", ".")):
+        raise FaceExprError(f"{argument} {name!r} is no file name; give one such as smiles/wide.")
+    path = Path(os.path.realpath(root / f"{cleaned}{suffix}"))
+    if not path.is_relative_to(root):
+        raise FaceExprError(f"{argument} {name!r} leads out of {root}; give a name inside it, such as smiles/wide.")
+    return path

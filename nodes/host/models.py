@@ -1,0 +1,51 @@
+"""Which model a MODEL or CLIP is, and the refusal of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_base
+import comfy.sdxl_clip
+
+from ...faceexpr_core.errors import FaceExprError
+
+
+def is_sdxl(model: Any) -> bool:
+    """True for a MODEL with the SDXL base U-Net (refiner, inpainting and pix2pix variants are not)."""
+    inner = getattr(model, "model", None)
+    if not isinstance(inner, comfy.model_base.SDXL):
+        return False
+    return inner.model_config.unet_config.get("in_channels") == 4
+
+
+def require_sdxl(model: Any, node: str, *, epsilon: bool = False) -> None:
+    """Raise FaceExprError unless `model` is an SDXL MODEL; with `epsilon` (training), also unless it predicts noise."""
+    if model is None:
+        raise FaceExprError(f"{node} got no MODEL. Connect the MODEL output of an SDXL checkpoint loader or of FaceExpr Mini.")
+    if not is_sdxl(model):
+        given = model_name(model)
+        raise FaceExprError(
+            f"{node} got a MODEL of type {given}; it needs an SDXL base model. "
+            "Load an SDXL checkpoint (or FaceExpr Mini) and connect its MODEL."
+        )
+    kind = model.model.model_type
+    if epsilon and kind != comfy.model_base.ModelType.EPS:
+        raise FaceExprError(
+            f"{node} got an SDXL MODEL that predicts {kind.name.lower()}; it needs one that predicts noise (epsilon), as SDXL base does."
+        )
+
+
+def require_sdxl_clip(clip: Any, node: str) -> None:
+    """Raise FaceExprError unless `clip` holds SDXL's two text encoders."""
+    encoder = getattr(clip, "cond_stage_model", None)
+    if not isinstance(encoder, comfy.sdxl_clip.SDXLClipModel):
+        given = "nothing" if encoder is None else f"a CLIP of type {type(encoder).__name__}"
+        raise FaceExprError(
+            f"{node} got {given}; it needs SDXL's two text encoders. "
+            "Connect the CLIP output of an SDXL checkpoint loader or of FaceExpr Mini."
+        )
+
+
+def model_name(model: Any) -> str:
+    config = getattr(getattr(model, "model", None), "model_config", None)
+    return type(model).__name__ if config is None else type(config).__name__

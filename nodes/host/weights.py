@@ -1,0 +1,95 @@
+"""Weights out of a MODEL or CLIP, fit for autograd."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ...faceexpr_core.errors import FaceExprError
+from .models import require_sdxl
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+
+def export_unet(model: Any, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+    """A private diffusers copy of an SDXL MODEL's U-Net, its LoRAs and other weight patches applied.
+
+    On CPU, in eval mode, without gradients; made outside inference mode, so that autograd may run through it. The MODEL is not changed.
+    """
+    from diffusers import UNet2DConditionModel
+
+    require_sdxl(model, "The export of weights")
+    config = model.model.model_config.unet_config
+    with torch.inference_mode(False), torch.device("meta"):
+        unet = UNet2DConditionModel(**diffusers_unet_config(config))
+    names = comfy.utils.unet_to_diffusers(config)
+    weights = {}
+    with torch.inference_mode():
+        load_to_read(model)
+        for name in unet.state_dict():
+            value = read_weight(model, f"diffusion_model.{names[name]}")
+            with torch.inference_mode(False):
+                weights[name] = value.detach().clone().to(dtype)
+    with torch.inference_mode(False):
+        unet.load_state_dict(weights, strict=True, assign=True)
+        return unet.eval().requires_grad_(False)
+
+
+def load_to_read(patcher: Any) -> None:
+    """Have ComfyUI load a patcher's module, so that `read_weight` can follow."""
+    # where ComfyUI may have dynamic VRAM, it refuses to patch ahead
+    comfy.model_management.load_models_gpu([patcher], force_patch_weights=not hasattr(patcher, "is_dynamic"))
+
+
+def read_weight(patcher: Any, name: str) -> Tensor:
+    """A loaded patcher's weight on the CPU by its name in the module: LoRAs and other patches applied, no longer quantised."""
+    _, _, convert = comfy.model_patcher.get_key_weight(patcher.model, name)
+    with torch.inference_mode():
+        if name in patcher.patches and name not in patcher.backup:
+            weight = patcher.patch_weight_to_device(name, device_to=patcher.load_device, return_weight=True)
+        else:
+            weight = comfy.utils.get_attr(patcher.model, name)
+        return (weight if convert is None else convert(weight, inplace=False)).to("cpu")
+
+
+def diffusers_unet_config(config: dict[str, Any]) -> dict[str, Any]:
+    """diffusers' `UNet2DConditionModel` arguments for ComfyUI's arguments of an SDXL U-Net.
+
+    Raises FaceExprError for pruned variants (SSD-1B, Vega).
+    """
+    levels = len(config["channel_mult"])
+    blocks = config["num_res_blocks"][0]
+    depths = config["transformer_depth"][::blocks]
+    uniform = (
+        config["num_res_blocks"] == [blocks] * levels
+        and config["transformer_depth"] == [depth for depth in depths for _ in range(blocks)]
+        and config["transformer_depth_output"] == [depth for depth in depths for _ in range(blocks + 1)]
+        and config["transformer_depth_middle"] == depths[-1]
+    )
+    if not uniform:
+        raise FaceExprError(
+            f"this MODEL is a pruned SDXL (transformer depths {config['transformer_depth']} and {config['transformer_depth_output']}); "
+            "a complete SDXL base checkpoint is needed."
+        )
+    widths = [config["model_channels"] * factor for factor in config["channel_mult"]]
+    return {
+        "in_channels": config["in_channels"],
+        "out_channels": config["out_channels"],
+        "block_out_channels": widths,
+        "down_block_types": ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
+        "up_block_types": ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)],
+        "layers_per_block": blocks,
+        "transformer_layers_per_block": [max(depth, 1) for depth in depths],
+        "attention_head_dim": [width // config["num_head_channels"] for width in widths],
+        "cross_attention_dim": config["context_dim"],
+        "use_linear_projection": config["use_linear_in_transformer"],
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": config["adm_in_channels"],
+    }
