@@ -72,11 +72,11 @@ def models_path() -> Path:
     return Path(chosen).expanduser().resolve() if chosen else PRIVATE_HOME / "models" / "faceexpr"
 
 
-def make_home(home: Path) -> Path:
-    """Prepare a base directory for ComfyUI (models, input, output, ...) in which this pack is the only custom node."""
+def make_home(home: Path, pack: Path = REPOSITORY) -> Path:
+    """Prepare a base directory for ComfyUI (models, input, output, ...) in which the pack in the folder `pack` is the only custom node."""
     for name in ("custom_nodes", "models/loras", "input", "output", "temp", "user"):
         (home / name).mkdir(parents=True, exist_ok=True)
-    links = [(home / "custom_nodes" / "faceexpr", REPOSITORY), (home / "models" / "faceexpr", models_path())]
+    links = [(home / "custom_nodes" / "faceexpr", pack), (home / "models" / "faceexpr", models_path())]
     for link, target in links:
         if link != target and not (link.is_symlink() and link.resolve() == target):
             link.unlink(missing_ok=True)
@@ -245,13 +245,13 @@ class ComfyProcess:
 
 
 @contextlib.contextmanager
-def comfyui(home: Path, extra: Sequence[str] = ("--cpu",)) -> Iterator[ComfyProcess]:
+def comfyui(home: Path, extra: Sequence[str] = ("--cpu",), pack: Path = REPOSITORY) -> Iterator[ComfyProcess]:
     """Start ComfyUI on a free port with `home` as its base directory, and end it at the end of the block.
 
-    `extra` are further options of ComfyUI's command line. What it prints goes to `home/comfyui.log`. It does not see COMFYUI_PATH and
-    FACEEXPR_MODELS, so that the pack finds its files as it does for a user who has set neither.
+    `extra` are further options of ComfyUI's command line, `pack` is the folder of the nodes. What it prints goes to `home/comfyui.log`.
+    It does not see COMFYUI_PATH and FACEEXPR_MODELS, so that the pack finds its files as it does for a user who has set neither.
     """
-    make_home(home)
+    make_home(home, pack)
     port = free_port()
     log_path = home / "comfyui.log"
     environment = {name: value for name, value in os.environ.items() if name not in ("COMFYUI_PATH", "FACEEXPR_MODELS")}
