@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from faceexpr_core.diffusers_host import donors as diffusers_donors
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion, places_of, record, transformer_blocks
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.detector import FaceDetector
@@ -32,12 +32,12 @@ RUN = diffusers_donors.Run(SEED, cfg=CFG, width=SIDE, height=SIDE, sigmas=SIGMAS
 
 @pytest.fixture(scope="module")
 def pipe():
-    return diffusers_host.load_pipeline("mini")
+    return pipeline.load_pipeline("mini")
 
 
 @cache
 def _prompt(pipe, expression: str) -> ExpressionPrompt:
-    return build_prompts(PERSON, expression_terms(expression), partial(diffusers_host.count_tokens, pipe))
+    return build_prompts(PERSON, expression_terms(expression), partial(encoding.count_tokens, pipe))
 
 
 @cache
@@ -64,7 +64,7 @@ def _plain(pipe, width: int = SIDE, height: int = SIDE) -> torch.Tensor:
 def draw(pipe, *fusions: Fusion, width: int = SIDE, height: int = SIDE, **options) -> torch.Tensor:
     """A picture of the neutral prompt with fusions."""
     options = {"seed": SEED, "cfg": CFG, "sigmas": torch.tensor(SIGMAS), **options}
-    return diffusers_host.generate(pipe, _prompt(pipe, "neutral"), width=width, height=height, fusion=list(fusions), **options)
+    return sampling.generate(pipe, _prompt(pipe, "neutral"), width=width, height=height, fusion=list(fusions), **options)
 
 
 def moved(given: torch.Tensor, expected: torch.Tensor) -> float:
@@ -79,11 +79,11 @@ def latents(rows: int = 2, height: int = 8, width: int = 8) -> torch.Tensor:
 def evaluate(pipe, x: torch.Tensor, sigma: float = INSIDE, expression: str = "neutral") -> torch.Tensor:
     """One call of the U-Net: an unconditional row, then conditional ones."""
     texts = [
-        diffusers_host.encode_prompts(pipe, [""]),
-        *[diffusers_host.encode_prompts(pipe, [_prompt(pipe, expression).expressions[0]])] * (len(x) - 1),
+        encoding.encode_prompts(pipe, [""]),
+        *[encoding.encode_prompts(pipe, [_prompt(pipe, expression).expressions[0]])] * (len(x) - 1),
     ]
     hidden, pooled = (torch.cat(parts) for parts in zip(*texts, strict=True))
-    return diffusers_host.predict_epsilon(pipe, x, sigma, hidden, pooled)
+    return sampling.predict_epsilon(pipe, x, sigma, hidden, pooled)
 
 
 def rows_at(sigma: float, count: int = 1, cfg: float = 5.0, schedule: tuple[float, ...] = ()) -> Rows:
@@ -129,7 +129,7 @@ def features_of(pipe, site: str, x: torch.Tensor, *fusions, sigma: float = INSID
 def test_places_are_named_as_comfyui_numbers_its_blocks() -> None:
     from diffusers import UNet2DConditionModel
 
-    sdxl = UNet2DConditionModel.load_config(diffusers_host.SDXL_CONFIGS / "unet")
+    sdxl = UNet2DConditionModel.load_config(pipeline.SDXL_CONFIGS / "unet")
     small = {"block_out_channels": [32, 32, 32], "attention_head_dim": [2, 2, 2], "transformer_layers_per_block": [1, 2, 3]}
     unet = UNet2DConditionModel.from_config({**sdxl, **small, "cross_attention_dim": 32})
     assert places_of(unet, "skip") == tuple(f"input.{number}" for number in range(9))
@@ -232,7 +232,7 @@ def test_a_bank_with_settings_is_fused_where_its_mask_lies(pipe) -> None:
     mask = torch.zeros(SIDE, SIDE)
     mask[:, : SIDE // 2] = 1
     bank = dataclasses.replace(_bank(pipe, "cross_attention"), mask=mask)
-    given = diffusers_host.generate(
+    given = sampling.generate(
         pipe,
         _prompt(pipe, "neutral"),
         seed=SEED,
@@ -246,7 +246,7 @@ def test_a_bank_with_settings_is_fused_where_its_mask_lies(pipe) -> None:
     assert not torch.equal(given, draw(pipe, Fusion(bank, settings)))
     other = {**bank.notes, "seed": "99"}
     elsewhere = dataclasses.replace(bank, notes=other)
-    assert [one.mask for one in diffusers_host.fusions_of(elsewhere, settings, SEED, 1, SIDE, SIDE)] == [None]
+    assert [one.mask for one in sampling.fusions_of(elsewhere, settings, SEED, 1, SIDE, SIDE)] == [None]
 
 
 @pytest.mark.parametrize("site", ["cross_attention", "cross_attention_difference"])
@@ -312,7 +312,7 @@ def test_saved_and_loaded_features_give_the_same_picture(pipe, site: str, tmp_pa
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_gives_nearly_the_same_features_and_change(pipe, dtype: torch.dtype) -> None:
-    half = diffusers_host.load_pipeline("mini", dtype)
+    half = pipeline.load_pipeline("mini", dtype)
     settings = settings_of("cross_attention")
     run = dataclasses.replace(RUN, sigmas=(4.0, 1.0, 0.0))
     bank, exact = (
@@ -350,13 +350,13 @@ def test_without_a_neutral_twin_the_style_is_carried(pipe) -> None:
 def test_the_difference_of_contexts_is_what_the_other_words_would_attend_to(pipe) -> None:
     bank = _bank(pipe, "cross_attention_difference")
     words = _prompt(pipe, "surprised")
-    hidden = torch.cat([diffusers_host.encode_prompts(pipe, [text])[0] for text in (words.neutral, words.neutral, words.expressions[0])])
-    pooled = diffusers_host.encode_prompts(pipe, [words.neutral])[1].repeat(3, 1)
+    hidden = torch.cat([encoding.encode_prompts(pipe, [text])[0] for text in (words.neutral, words.neutral, words.expressions[0])])
+    pooled = encoding.encode_prompts(pipe, [words.neutral])[1].repeat(3, 1)
     seen: list[torch.Tensor] = []
     with apply_fusion(pipe.unet, bank, settings_of("cross_attention_difference", cap=100.0), Rows((1,), sigma=INSIDE)):
         attention = transformer_blocks(pipe.unet)["input.4.0"].attn2
         handle = attention.register_forward_hook(lambda _module, _inputs, output: seen.append(output.clone()))
-        diffusers_host.predict_epsilon(pipe, latents(3), INSIDE, hidden, pooled)
+        sampling.predict_epsilon(pipe, latents(3), INSIDE, hidden, pooled)
         handle.remove()
     neutral, fused, expression = seen[0]
     assert (expression - neutral).norm() > 0
@@ -419,11 +419,11 @@ def test_each_picture_of_a_batch_gets_a_donor_of_its_own_noise(pipe) -> None:
 def test_a_quick_look_finds_the_face_where_the_finished_twin_has_it(pipe, model_folder: Path) -> None:
     """On 16 pictures and three masks each the overlap is 0.97 in the mean and 0.87 at the least."""
     words, overlaps = _prompt(pipe, "surprised"), []
-    levels = diffusers_host.normal_schedule(pipe, 20).tolist()
+    levels = sampling.normal_schedule(pipe, 20).tolist()
     host = diffusers_donors.PipelineHost(pipe, words, Recorder("cross_attention_difference"), cfg=5.0)
     with FaceDetector([model_folder]) as detector, torch.no_grad():
         for seed in (0, 1):
-            start = diffusers_host.first_latents(seed, 1, 128, 128, levels[0])
+            start = sampling.first_latents(seed, 1, 128, 128, levels[0])
             looks = (donors.neutral_look(host, start, levels, steps) for steps in (20, donors.LOOK_STEPS))
             masks = [locate(host.decode(look), ("mouth", "eyes"), detector=detector).mask for look in looks]
             finished, rough = (mask >= 0.5 for mask in masks if mask is not None)
@@ -446,7 +446,7 @@ def test_the_samplers_own_donors_cost_a_third_of_a_picture_at_the_default_site(p
 def test_donors_are_the_base_models_and_the_lora_is_back_afterwards() -> None:
     from peft import LoraConfig
 
-    pipe = diffusers_host.load_pipeline("mini")
+    pipe = pipeline.load_pipeline("mini")
     base = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings_of("cross_attention"), RUN).bank
     torch.manual_seed(0)
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_v"], init_lora_weights="gaussian"))

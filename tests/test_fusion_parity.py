@@ -13,7 +13,7 @@ import torch
 from skimage.data import astronaut
 
 from faceexpr_core.diffusers_host import donors as diffusers_donors
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.fusion import donors
 from faceexpr_core.fusion.donor_faces import crop_photos, moved_regions
@@ -32,12 +32,12 @@ def hosts(comfy_modules):
     """Mini in both, the conditionings of one expression, and the nodes."""
     names = ("expression_text_encode", "extract_expression_features", "apply_attention_focused_fusion", "sampler")
     host, (text_encode, extract, apply, sampler) = pack.host(), map(pack.node, names)
-    pipe = diffusers_host.load_pipeline("mini")
+    pipe = pipeline.load_pipeline("mini")
     with torch.inference_mode():
         model, clip, vae = host.load_mini()
         positive, neutral = text_encode.ExpressionTextEncode.execute(clip, PERSON, "surprised", 1.0, "none", 0.5, "").args
         negative = host.encode_conditioning(clip, "")
-    prompt = build_prompts(PERSON, expression_terms("surprised", 1.0), partial(diffusers_host.count_tokens, pipe))
+    prompt = build_prompts(PERSON, expression_terms("surprised", 1.0), partial(encoding.count_tokens, pipe))
     return SimpleNamespace(
         pipe=pipe,
         prompt=prompt,
@@ -109,7 +109,7 @@ def test_the_same_features_are_recorded_at_every_place_and_sigma(hosts, site: st
         levels = torch.tensor(sigmas)
         lending.run_session(guider, latent(size), 0, noise, levels, None, 10, lambda lent: run_twins(lent, site, lent.start, sigmas))
 
-    start = diffusers_host.first_latents(SEED, 1, size[1], size[0], sigmas[0])
+    start = sampling.first_latents(SEED, 1, size[1], size[0], sigmas[0])
     with torch.no_grad():
         run_twins(diffusers_donors.PipelineHost(hosts.pipe, hosts.prompt, expected, "all", "", CFG), site, start, sigmas)
 
@@ -134,8 +134,8 @@ def test_the_same_fused_picture_is_drawn(hosts, site: str, shape: str) -> None:
         pictures, unfused = hosts.vae.decode(samples) * 255, hosts.vae.decode(plain) * 255
 
     bank = in_diffusers(hosts, site, size, keep="face")
-    prompt = build_prompts(hosts.prompt.neutral, (), partial(diffusers_host.count_tokens, hosts.pipe))
-    drawn = diffusers_host.generate(
+    prompt = build_prompts(hosts.prompt.neutral, (), partial(encoding.count_tokens, hosts.pipe))
+    drawn = sampling.generate(
         hosts.pipe,
         prompt,
         seed=SEED,

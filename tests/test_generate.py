@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from faceexpr_core import mini
 from faceexpr_core.commands.generate import METADATA_KEY, add_generate_command, save_picture
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding, pipeline
 from faceexpr_core.errors import FaceExprError
 
 PROMPT = "a photo of an old woman, {expression}, grey hair"
@@ -24,7 +24,7 @@ PROMPT = "a photo of an old woman, {expression}, grey hair"
 
 @pytest.fixture(scope="module")
 def pipe():
-    return diffusers_host.load_pipeline("mini")
+    return pipeline.load_pipeline("mini")
 
 
 def generate(folder: Path, *more: str, model: str = "mini") -> list[Path]:
@@ -92,13 +92,13 @@ def test_a_checkpoint_saved_by_comfyui_draws_the_same_as_the_directory(tmp_path:
     checkpoint = tmp_path / "mini.safetensors"
     with torch.inference_mode():
         comfy_modules.comfy.sd.save_checkpoint(str(checkpoint), *host.load_mini())
-    single = diffusers_host.load_pipeline(checkpoint)
+    single = pipeline.load_pipeline(checkpoint)
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
         given, expected = getattr(single, part).state_dict(), getattr(pipe, part).state_dict()
         assert given.keys() == expected.keys()
         worst = max((given[name].float() - expected[name].float()).abs().max() for name in expected if "position_ids" not in name)
         assert worst < 1e-3, part
-    hidden, expected_hidden = (diffusers_host.encode_prompts(each, [PROMPT])[0] for each in (single, pipe))
+    hidden, expected_hidden = (encoding.encode_prompts(each, [PROMPT])[0] for each in (single, pipe))
     assert torch.allclose(hidden, expected_hidden, atol=1e-4)
 
 
@@ -137,18 +137,18 @@ def test_a_lora_for_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_models_that_are_not_sdxl_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FaceExprError, match="there is no model"):
-        diffusers_host.load_pipeline(tmp_path / "absent")
+        pipeline.load_pipeline(tmp_path / "absent")
     with pytest.raises(FaceExprError, match=r"no model_index\.json"):
-        diffusers_host.load_pipeline(tmp_path)
+        pipeline.load_pipeline(tmp_path)
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     with pytest.raises(FaceExprError, match="holds a StableDiffusionPipeline; an SDXL"):
-        diffusers_host.load_pipeline(tmp_path)
+        pipeline.load_pipeline(tmp_path)
     save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(320, 4, 3, 3)}, tmp_path / "sd15.safetensors")
     with pytest.raises(FaceExprError, match="not an SDXL base checkpoint"):
-        diffusers_host.load_pipeline(tmp_path / "sd15.safetensors")
+        pipeline.load_pipeline(tmp_path / "sd15.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(FaceExprError, match="not a whole"):
-        diffusers_host.load_pipeline(tmp_path / "broken.safetensors")
+        pipeline.load_pipeline(tmp_path / "broken.safetensors")
 
 
 def test_a_model_that_predicts_neither_noise_nor_velocity_is_refused(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_model_that_predicts_neither_noise_nor_velocity_is_refused(tmp_path: P
     config = copy / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace('"epsilon"', '"sample"'))
     with pytest.raises(FaceExprError, match="predicts sample"):
-        diffusers_host.load_pipeline(copy)
+        pipeline.load_pipeline(copy)
 
 
 def test_a_picture_that_cannot_be_written_leaves_nothing_behind() -> None:
@@ -171,9 +171,9 @@ def test_sdxls_configurations_describe_sdxl() -> None:
     from transformers import CLIPTextConfig
 
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(diffusers_host.SDXL_CONFIGS / "unet"))
-        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(diffusers_host.SDXL_CONFIGS / "vae"))
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(pipeline.SDXL_CONFIGS / "unet"))
+        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(pipeline.SDXL_CONFIGS / "vae"))
     assert sum(weight.numel() for weight in unet.parameters()) == 2_567_463_684
     assert sum(weight.numel() for weight in vae.parameters()) == 83_653_863
-    widths = [CLIPTextConfig.from_pretrained(diffusers_host.SDXL_CONFIGS / name).hidden_size for name in ("text_encoder", "text_encoder_2")]
+    widths = [CLIPTextConfig.from_pretrained(pipeline.SDXL_CONFIGS / name).hidden_size for name in ("text_encoder", "text_encoder_2")]
     assert sum(widths) == unet.config.cross_attention_dim

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from faceexpr_core import mini, text
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.measure.expression import CLASSES, ExpressionMeter
 from faceexpr_core.measure.identity import IdentityMeter
 
@@ -27,7 +27,7 @@ EXPRESSIONS_RIGHT = 0.75
 
 @pytest.fixture(scope="module")
 def pipe() -> object:
-    return diffusers_host.load_pipeline("mini")
+    return pipeline.load_pipeline("mini")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def meter(model_folder: Path) -> Iterator[ExpressionMeter]:
 def test_the_vae_keeps_faces_it_never_saw(pipe, meter: ExpressionMeter, model_folder: Path) -> None:
     sheet = np.asarray(Image.open(Path(__file__).parent / "data" / "rendered_faces.jpg"))
     renders = np.stack([sheet[y : y + 128, x : x + 128] for y in range(0, sheet.shape[0], 128) for x in range(0, 512, 128)])
-    decoded = diffusers_host.decode_latents(pipe, diffusers_host.encode_images(pipe, torch.from_numpy(renders))).numpy()
+    decoded = encoding.decode_latents(pipe, encoding.encode_images(pipe, torch.from_numpy(renders))).numpy()
     with IdentityMeter([model_folder], meter.detector) as identity:
         pairs = zip(renders, decoded, strict=True)
         similarities = [identity.similarity(after, identity.reference([before])) or 0.0 for before, after in pairs]
@@ -47,12 +47,12 @@ def test_the_vae_keeps_faces_it_never_saw(pipe, meter: ExpressionMeter, model_fo
 
 
 def test_captions_give_faces_with_the_expression_asked(pipe, meter: ExpressionMeter) -> None:
-    count = partial(diffusers_host.count_tokens, pipe)
+    count = partial(encoding.count_tokens, pipe)
     faces, right = [], []
     for seed, caption in enumerate(CAPTIONS):
         built = [text.build_prompts(caption, text.expression_terms(name), count) for name in ("neutral", *CLASSES)]
         side = mini.RESOLUTION
-        drawn = [diffusers_host.generate(pipe, one, seed=seed, cfg=4.0, width=side, height=side)[0].numpy() for one in built]
+        drawn = [sampling.generate(pipe, one, seed=seed, cfg=4.0, width=side, height=side)[0].numpy() for one in built]
         neutral, *others = (meter.face(picture) for picture in drawn)
         faces += [neutral is not None, *(face is not None for face in others)]
         right += [meter.measure(face, neutral).hits(asked) for asked, face in zip(CLASSES, others, strict=True)]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from faceexpr_core import mini
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.text import build_prompts, expression_terms
 
 PROMPTS = (
@@ -26,7 +26,7 @@ SIZE = mini.RESOLUTION
 
 @pytest.fixture(scope="module")
 def pipe():
-    return diffusers_host.load_pipeline("mini")
+    return pipeline.load_pipeline("mini")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def relative(given: torch.Tensor, expected: torch.Tensor) -> float:
 def test_text_embeddings_agree(comfyui, pipe, prompt: str) -> None:
     literal = prompt.replace("(", "\\(")  # ComfyUI reads brackets as weights unless escaped
     hidden, pooled = comfyui.host.encode_text(comfyui.clip, [literal])
-    expected_hidden, expected_pooled = diffusers_host.encode_prompts(pipe, [prompt.replace("\\)", ")")])
+    expected_hidden, expected_pooled = encoding.encode_prompts(pipe, [prompt.replace("\\)", ")")])
     assert hidden.shape == expected_hidden.shape
     assert relative(hidden, expected_hidden) < 1e-5
     assert relative(pooled, expected_pooled) < 1e-5
@@ -57,22 +57,22 @@ def test_text_embeddings_agree(comfyui, pipe, prompt: str) -> None:
 def test_texts_of_different_lengths_are_stacked_alike(comfyui, pipe) -> None:
     texts = [PERSON, PROMPTS[3]]
     hidden, _ = comfyui.host.encode_text(comfyui.clip, texts)
-    expected, _ = diffusers_host.encode_prompts(pipe, texts)
+    expected, _ = encoding.encode_prompts(pipe, texts)
     assert hidden.shape == expected.shape
     assert relative(hidden, expected) < 1e-5
 
 
 def test_token_counts_agree(comfyui, pipe) -> None:
     for prompt in (PERSON, "it's 50% {expression}!", PROMPTS[3], ""):
-        (expected,) = diffusers_host.count_tokens(pipe, prompt)
+        (expected,) = encoding.count_tokens(pipe, prompt)
         assert comfyui.host.count_tokens(comfyui.clip, prompt) == (expected, expected)
 
 
 @pytest.mark.parametrize("sigma", [14.0, 4.0, 1.0, 0.2, 0.04])
 def test_the_u_net_predicts_the_same_noise(comfyui, pipe, sigma: float) -> None:
-    hidden, pooled = diffusers_host.encode_prompts(pipe, [PERSON])
+    hidden, pooled = encoding.encode_prompts(pipe, [PERSON])
     x = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(0)) * (sigma**2 + 1) ** 0.5
-    expected = diffusers_host.predict_epsilon(pipe, x, sigma, hidden, pooled)
+    expected = sampling.predict_epsilon(pipe, x, sigma, hidden, pooled)
     base = comfyui.model.model
     with torch.inference_mode():
         ids = base.encode_adm(pooled_output=pooled, height=16 * 8, width=24 * 8)
@@ -85,19 +85,19 @@ def test_the_schedule_is_comfyuis(comfyui, pipe) -> None:
     sampling = comfyui.model.get_model_object("model_sampling")
     for steps in (1, 2, 7, 20, 50):
         expected = samplers.calculate_sigmas(sampling, "normal", steps)
-        assert torch.allclose(diffusers_host.normal_schedule(pipe, steps), expected, rtol=1e-5)
+        assert torch.allclose(sampling.normal_schedule(pipe, steps), expected, rtol=1e-5)
 
 
 def test_pictures_become_the_same_latents_and_back(comfyui, pipe) -> None:
     images = torch.rand(2, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
     latents = comfyui.host.encode_images(comfyui.model, comfyui.vae, images)
-    assert relative(latents, diffusers_host.encode_images(pipe, images)) < 1e-4
+    assert relative(latents, encoding.encode_images(pipe, images)) < 1e-4
     assert not latents.is_inference()
     as_bytes = (images * 255).round().to(torch.uint8)
-    assert relative(diffusers_host.encode_images(pipe, as_bytes), latents) < 0.01
+    assert relative(encoding.encode_images(pipe, as_bytes), latents) < 0.01
 
     decoded = comfyui.host.decode_latents(comfyui.model, comfyui.vae, latents)
-    expected = diffusers_host.decode_latents(pipe, latents).float() / 255
+    expected = encoding.decode_latents(pipe, latents).float() / 255
     assert (decoded - expected).abs().max() < 1.5 / 255
 
 
@@ -116,8 +116,8 @@ def test_the_same_noise_gives_the_same_picture(comfyui, pipe, expression: str, i
 
     samplers = importlib.import_module("comfy.samplers")
     sigmas = samplers.calculate_sigmas(comfyui.model.get_model_object("model_sampling"), "normal", steps)
-    prompt = build_prompts(PERSON, expression_terms(expression, intensity), partial(diffusers_host.count_tokens, pipe))
-    drawn = diffusers_host.generate(
+    prompt = build_prompts(PERSON, expression_terms(expression, intensity), partial(encoding.count_tokens, pipe))
+    drawn = sampling.generate(
         pipe, prompt, seed=seed, count=2, steps=steps, cfg=cfg, width=SIZE, height=SIZE, expression_scale=scale, sigmas=sigmas
     )
     difference = (pictures * 255 - drawn.float()).abs().mean(dim=(1, 2, 3))
@@ -186,7 +186,7 @@ def test_gradients_flow_through_the_exported_u_net_inside_a_node(comfyui) -> Non
 def test_a_full_sdxl_u_net_is_described_as_diffusers_describes_it(comfyui) -> None:
     detection = importlib.import_module("comfy.model_detection")
     diffusers = pytest.importorskip("diffusers")
-    expected = diffusers.UNet2DConditionModel.load_config(diffusers_host.SDXL_CONFIGS / "unet")
+    expected = diffusers.UNet2DConditionModel.load_config(pipeline.SDXL_CONFIGS / "unet")
     comfy_config = comfyui.host.comfy_unet_config({**expected})
     known = next(
         config for config in _diffusers_unets(detection) if config["context_dim"] == 2048 and config["transformer_depth"][-1] == 10

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from faceexpr_core import mini, text
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding, pipeline
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import ACTION_UNITS, NONE, names
 from faceexpr_core.text import Term, build_prompts, expression_terms, mix, mix_pooled
@@ -19,12 +19,12 @@ SCENE = "a photo of sks woman, curly hair, wearing a suit, standing near a skysc
 
 @pytest.fixture(scope="module")
 def pipe():
-    return diffusers_host.load_pipeline("mini")
+    return pipeline.load_pipeline("mini")
 
 
 @pytest.fixture(scope="module")
 def count(pipe):
-    return partial(diffusers_host.count_tokens, pipe)
+    return partial(encoding.count_tokens, pipe)
 
 
 def token(*values: float) -> torch.Tensor:
@@ -173,9 +173,7 @@ def test_a_slot_inside_a_word_is_refused_when_no_neutral_fits() -> None:
 
 def test_with_the_phrase_last_the_tokens_before_it_are_the_same_for_every_expression(pipe, count) -> None:
     before = count(f"{SCENE},")[0] + 1  # and the start token
-    hidden, _ = diffusers_host.encode_prompts(
-        pipe, [text.insert(SCENE, f"{name} expression") for name in ("neutral", "happy", "sad", "angry")]
-    )
+    hidden, _ = encoding.encode_prompts(pipe, [text.insert(SCENE, f"{name} expression") for name in ("neutral", "happy", "sad", "angry")])
     assert before < 60
     for other in hidden[1:]:
         assert torch.allclose(other[:before], hidden[0, :before], atol=1e-6)
@@ -185,7 +183,7 @@ def test_with_the_phrase_last_the_tokens_before_it_are_the_same_for_every_expres
 def test_prompts_longer_than_77_tokens_are_mixed_chunk_by_chunk(pipe, count) -> None:
     prompt = f"{SCENE}, " * 4
     prompts = build_prompts(prompt, expression_terms("fearful", 0.5), count)
-    hidden, _ = diffusers_host.encode_prompts(pipe, [prompts.neutral, *prompts.expressions])
+    hidden, _ = encoding.encode_prompts(pipe, [prompts.neutral, *prompts.expressions])
     assert hidden.shape[1] == 77 * 2
     mixed = mix(hidden[:1], [hidden[1:]], prompts.weights)
     assert torch.allclose(mixed[0], hidden.mean(0), atol=1e-5)
@@ -193,7 +191,7 @@ def test_prompts_longer_than_77_tokens_are_mixed_chunk_by_chunk(pipe, count) -> 
 
 
 def test_short_prompts_are_repeated_to_the_length_of_the_longest(pipe) -> None:
-    hidden, pooled = diffusers_host.encode_prompts(pipe, ["a man", "a man " * 50])
+    hidden, pooled = encoding.encode_prompts(pipe, ["a man", "a man " * 50])
     assert hidden.shape[:2] == (2, 154)
     assert torch.equal(hidden[0, :77], hidden[0, 77:])
     assert pooled.shape == (2, pipe.text_encoder_2.config.projection_dim)

@@ -19,7 +19,8 @@ from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.dreambooth_flags import build_parser, job_of
 from faceexpr_core.commands.generate import load_loras
 from faceexpr_core.commands.train import settings_of
-from faceexpr_core.diffusers_host.pipeline import encode_prompts, load_pipeline, tokenize_prompts
+from faceexpr_core.diffusers_host.encoding import encode_prompts, tokenize_prompts
+from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.files import save_lora, save_result, training_metadata
 from faceexpr_core.lora.formats import decode, describe, encode, load

@@ -19,7 +19,8 @@ from faceexpr_core.commands.dreambooth_flags import job_of as paper_job_of
 from faceexpr_core.commands.generate import open_pipeline
 from faceexpr_core.commands.train import job_of
 from faceexpr_core.commands.train_job import prepare, run_job
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding, pipeline
+from faceexpr_core.diffusers_host import sampling as diffusers_sampling
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training.adapter import add_lora
 from faceexpr_core.training.data import build_training_set
@@ -40,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipe(folder: Path) -> StableDiffusionXLPipeline:
-    return diffusers_host.load_pipeline(folder)
+    return pipeline.load_pipeline(folder)
 
 
 def rescaled_levels() -> torch.Tensor:
@@ -61,12 +62,12 @@ def test_training_takes_what_the_checkpoint_says_and_its_first_loss_is_the_formu
 
     data = build_training_set(
         prepare(job),
-        lambda prompts: diffusers_host.encode_prompts(pipe, prompts),
-        lambda images: diffusers_host.encode_images(pipe, images),
+        lambda prompts: encoding.encode_prompts(pipe, prompts),
+        lambda images: encoding.encode_images(pipe, images),
         1.0,
     )
     generator = torch.Generator().manual_seed(SEED)
-    unet = diffusers_host.load_pipeline(folder).unet
+    unet = pipeline.load_pipeline(folder).unet
     add_lora(unet, 2, 2.0, generator)
     batch = torch.randperm(len(data), generator=generator)[:2]
     t = torch.randint(1000, (2,), generator=generator)
@@ -99,14 +100,14 @@ def test_the_schedule_is_comfyuis(comfyui, pipe) -> None:
     for steps in (2, 7, 20):
         expected = samplers.calculate_sigmas(sampling, "normal", steps)
         assert expected[0] > 4000
-        assert torch.allclose(diffusers_host.normal_schedule(pipe, steps), expected, rtol=2e-3)
+        assert torch.allclose(diffusers_sampling.normal_schedule(pipe, steps), expected, rtol=2e-3)
 
 
 @pytest.mark.parametrize("sigma", [4518.0, 14.0, 1.0, 0.04])
 def test_the_u_net_predicts_the_same_noise(comfyui, pipe, sigma: float) -> None:
-    hidden, pooled = diffusers_host.encode_prompts(pipe, ["a photo of a woman"])
+    hidden, pooled = encoding.encode_prompts(pipe, ["a photo of a woman"])
     x = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(0)) * (sigma**2 + 1) ** 0.5
-    given = diffusers_host.predict_epsilon(pipe, x, sigma, hidden, pooled)
+    given = diffusers_sampling.predict_epsilon(pipe, x, sigma, hidden, pooled)
     base, sampling = comfyui.model.model, comfyui.model.get_model_object("model_sampling")
     base.model_sampling, plain = sampling, base.model_sampling
     try:
@@ -126,7 +127,7 @@ def test_a_single_file_says_so_by_its_empty_tensors(comfyui, tmp_path: Path) -> 
     weights = load_file(tmp_path / "plain.safetensors")
     for marks, expected in ((("v_pred",), ("v_prediction", False)), (("v_pred", "ztsnr"), ("v_prediction", True))):
         save_file({**weights, **{mark: torch.zeros(0) for mark in marks}}, tmp_path / "marked.safetensors")
-        found = diffusers_host.prediction_of(diffusers_host.load_pipeline(tmp_path / "marked.safetensors"))
+        found = pipeline.prediction_of(pipeline.load_pipeline(tmp_path / "marked.safetensors"))
         assert (found["prediction"], found["zero_snr"]) == expected
 
 
@@ -134,7 +135,7 @@ def test_the_flag_has_the_last_word_on_every_command_line(folder: Path) -> None:
     draw = ["generate", f"--model={folder}", "--output_dir=out"]
     assert open_pipeline(_parser().parse_args(draw)).scheduler.config.prediction_type == "v_prediction"
     overridden = open_pipeline(_parser().parse_args([*draw, "--prediction_type=epsilon"]))
-    assert diffusers_host.prediction_of(overridden) == {"prediction": "epsilon", "zero_snr": False}
+    assert pipeline.prediction_of(overridden) == {"prediction": "epsilon", "zero_snr": False}
     flag = "--prediction_type=v_prediction"
     words = ["--pretrained_model_name_or_path=mini", f"--instance_data_dir={mini.subject_path()}", "--instance_prompt=a photo of ohwx man"]
     house = ["train", "--model=mini", f"--photos={mini.subject_path()}", "--output=anna"]

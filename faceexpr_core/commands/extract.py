@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     from PIL import Image
 
     from .. import text
-    from ..diffusers_host import pipeline as diffusers_host
+    from ..diffusers_host import encoding, sampling
     from ..diffusers_host.donors import Run, draw_photo_donors, draw_text_donors
     from ..fusion import donors
     from ..fusion.recorder import save_bank
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise FaceExprError(f"--levels {arguments.levels}: at least 1 is needed.")
     if arguments.neutral_photo is not None and arguments.photo is None:
         raise FaceExprError("--neutral_photo was given without --photo. Give the photo with the expression too.")
-    diffusers_host.check_size(arguments.width or 8, arguments.height or 8)
+    sampling.check_size(arguments.width or 8, arguments.height or 8)
     terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
     site = arguments.site or (None if arguments.mode == "paper" else default_site(arguments.photo is not None))
     settings = fusion_settings(site, arguments.mode, layers=arguments.layers, window=arguments.window)
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.negative,
         _schedule(arguments.sigmas),
     )
-    prompt = text.build_prompts(arguments.prompt, terms, partial(diffusers_host.count_tokens, pipe))
+    prompt = text.build_prompts(arguments.prompt, terms, partial(encoding.count_tokens, pipe))
     draw = partial(
         draw_text_donors if photo is None else draw_photo_donors,
         pipe,

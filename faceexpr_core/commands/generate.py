@@ -127,11 +127,11 @@ def open_pipeline(arguments: argparse.Namespace) -> StableDiffusionXLPipeline:
     """The model of the arguments, in their precision and on their device."""
     import torch
 
-    from ..diffusers_host import pipeline as diffusers_host
+    from ..diffusers_host import devices, pipeline
 
-    device = diffusers_host.chosen_device(arguments.device or "")
+    device = devices.chosen_device(arguments.device or "")
     dtype = getattr(torch, arguments.dtype or ("float32" if device.type == "cpu" else "float16"))
-    return diffusers_host.load_pipeline(arguments.model, dtype, device, arguments.prediction_type)
+    return pipeline.load_pipeline(arguments.model, dtype, device, arguments.prediction_type)
 
 
 def fusion_settings(
@@ -152,7 +152,7 @@ def run(arguments: argparse.Namespace) -> None:
     from PIL import Image
 
     from .. import text
-    from ..diffusers_host import pipeline as diffusers_host
+    from ..diffusers_host import encoding, sampling
     from ..diffusers_host.donors import Run, own_donors
     from ..fusion.recorder import load_bank
 
@@ -161,7 +161,7 @@ def run(arguments: argparse.Namespace) -> None:
     for file in arguments.lora:
         if not file.is_file():
             raise FaceExprError(f"there is no LoRA file {file}. Give the path of a .safetensors file.")
-    diffusers_host.check_size(arguments.width or 8, arguments.height or 8)
+    sampling.check_size(arguments.width or 8, arguments.height or 8)
     terms = {expression: terms_of(arguments, expression) for expression in arguments.expression}
     bank = None if arguments.features is None else load_bank(arguments.features)
     settings = fusion_settings(
@@ -178,17 +178,17 @@ def run(arguments: argparse.Namespace) -> None:
     notes: list[str] = []
 
     for expression, parts in terms.items():
-        prompt = text.build_prompts(arguments.prompt, parts, partial(diffusers_host.count_tokens, pipe))
+        prompt = text.build_prompts(arguments.prompt, parts, partial(encoding.count_tokens, pipe))
         fusions: list[Fusion] = []
         if bank is not None:
-            fusions = diffusers_host.fusions_of(bank, settings, arguments.seed, arguments.count, width, height)
+            fusions = sampling.fusions_of(bank, settings, arguments.seed, arguments.count, width, height)
         elif arguments.fusion_strength and (moved := moved_by(arguments, expression)):
-            donor = text.build_prompts(arguments.donor_prompt or arguments.prompt, parts, partial(diffusers_host.count_tokens, pipe))
+            donor = text.build_prompts(arguments.donor_prompt or arguments.prompt, parts, partial(encoding.count_tokens, pipe))
             run_of = Run(arguments.seed, arguments.steps, arguments.cfg, width, height, arguments.negative)
             fusions, reports = own_donors(pipe, donor, settings, run_of, arguments.count, moved=moved)
             notes += reports
         fused = fusions and settings.strength > 0 and arguments.expression_scale in (None, 1.0)
-        pictures = diffusers_host.generate(
+        pictures = sampling.generate(
             pipe,
             prompt.at_rest() if fused and arguments.fusion_text == NEUTRAL_TEXT else prompt,
             negative=arguments.negative,

@@ -113,7 +113,7 @@ def _train(
     """Also the job as it was done, its settings fit to the checkpoint."""
     import torch
 
-    from ..diffusers_host import pipeline as diffusers_host
+    from ..diffusers_host import encoding, pipeline
     from ..lora.files import SAVE_DTYPES, base_model_hash, require_space
     from ..training.adapter import lora_parameters
     from ..training.data import build_training_set
@@ -125,8 +125,8 @@ def _train(
     dtype = compute_dtype(job.settings.precision, device)
     # bfloat16 is too coarse for embeddings and latents that are computed once and used for the whole run
     half = torch.float32 if dtype == torch.float32 else torch.float16
-    pipe = diffusers_host.load_pipeline(job.model, half, prediction=job.prediction)
-    settings = replace(job.settings, **diffusers_host.prediction_of(pipe))
+    pipe = pipeline.load_pipeline(job.model, half, prediction=job.prediction)
+    settings = replace(job.settings, **pipeline.prediction_of(pipe))
     job = replace(job, settings=settings)
     if job.vae:
         pipe.register_modules(vae=load_vae(job.vae, pipe.vae.dtype))
@@ -140,8 +140,8 @@ def _train(
     pipe.text_encoder.to(device)
     pipe.text_encoder_2.to(device)
     pipe.vae.to(device)
-    encode_text, encode_images = partial(diffusers_host.encode_prompts, pipe), partial(diffusers_host.encode_images, pipe)
-    tokenize = partial(diffusers_host.tokenize_prompts, pipe) if settings.text_encoder else None
+    encode_text, encode_images = partial(encoding.encode_prompts, pipe), partial(encoding.encode_images, pipe)
+    tokenize = partial(encoding.tokenize_prompts, pipe) if settings.text_encoder else None
     data = build_training_set(subject, encode_text, encode_images, job.background_weight, settings.captions, settings.flip, tokenize)
     class_images = _class_set(job, subject, pipe, device, told) if settings.prior == "images" else None
     crafting = None
@@ -149,7 +149,7 @@ def _train(
         from ..training.crafting import build_crafting_set
 
         size = (data.latents.shape[-2], data.latents.shape[-1]) if settings.crafting_mask else None
-        count_tokens = partial(diffusers_host.count_tokens, pipe)
+        count_tokens = partial(encoding.count_tokens, pipe)
         crafting = build_crafting_set(subject, encode_text, count_tokens, size, settings.flip, tokenize)
     watchers: list[Callable[[Step], None]] = []
     if main and job.previews.every:
@@ -200,7 +200,7 @@ def load_vae(path: str, dtype: torch.dtype) -> AutoencoderKL:
 def _class_set(
     job: TrainJob, subject: Subject, pipe: StableDiffusionXLPipeline, device: torch.device, told: Callable[[str], None]
 ) -> TrainingSet:
-    from ..diffusers_host import pipeline as diffusers_host
+    from ..diffusers_host import encoding
     from ..training.data import class_prompt
     from ..training.prior import build_class_set, prior_images, prior_prompts
     from ..training.trainer import model_digest
@@ -220,8 +220,8 @@ def _class_set(
             _wait()
         told(f"pictures of the class: {wanted.count} of {prompt!r}, kept in {wanted.folder}")
         pictures = prior_images(wanted.folder, prompts, draw, made)
-    tokenize = partial(diffusers_host.tokenize_prompts, pipe) if job.settings.text_encoder else None
-    return build_class_set(pictures, partial(diffusers_host.encode_prompts, pipe), partial(diffusers_host.encode_images, pipe), tokenize)
+    tokenize = partial(encoding.tokenize_prompts, pipe) if job.settings.text_encoder else None
+    return build_class_set(pictures, partial(encoding.encode_prompts, pipe), partial(encoding.encode_images, pipe), tokenize)
 
 
 def _own_pictures(wanted: ClassPictures, prompt: str, resolution: int) -> list[ClassImage]:
@@ -246,11 +246,11 @@ def _own_pictures(wanted: ClassPictures, prompt: str, resolution: int) -> list[C
 
 
 def _draw(pipe: StableDiffusionXLPipeline, side: int, prompt: str, seed: int) -> NDArray[np.uint8]:
-    from ..diffusers_host import pipeline as diffusers_host
+    from ..diffusers_host import sampling
     from ..text import ExpressionPrompt
 
     words = ExpressionPrompt(prompt, (prompt,), (1.0,))
-    picture = diffusers_host.generate(pipe, words, seed=seed, steps=PRIOR_STEPS, cfg=PRIOR_CFG, width=side, height=side)[0]
+    picture = sampling.generate(pipe, words, seed=seed, steps=PRIOR_STEPS, cfg=PRIOR_CFG, width=side, height=side)[0]
     return picture.numpy()
 
 
@@ -259,14 +259,14 @@ def _previewer(job: TrainJob, subject: Subject, pipe: StableDiffusionXLPipeline)
 
     from PIL import Image
 
-    from ..diffusers_host import pipeline as diffusers_host
+    from ..diffusers_host import encoding
     from ..files import write_new
     from ..photos.subject import caption_for
     from ..training.preview import PREVIEW_EXPRESSIONS, contact_sheet, preview_latents
 
     prompts = job.previews.prompts or tuple(caption_for(name, subject.trigger, subject.class_word) for name in PREVIEW_EXPRESSIONS)
-    rows = [diffusers_host.encode_prompts(pipe, [prompt, ""]) for prompt in prompts]
-    tokens = [diffusers_host.tokenize_prompts(pipe, [prompt, ""]) for prompt in prompts]
+    rows = [encoding.encode_prompts(pipe, [prompt, ""]) for prompt in prompts]
+    tokens = [encoding.tokenize_prompts(pipe, [prompt, ""]) for prompt in prompts]
     side, settings = subject.resolution, job.settings
 
     def draw(step: Step) -> None:
@@ -278,7 +278,7 @@ def _previewer(job: TrainJob, subject: Subject, pipe: StableDiffusionXLPipeline)
             latents = preview_latents(
                 step.unet, embeds, pooled, side, side, seed=chosen, prediction=settings.prediction, zero_snr=settings.zero_snr
             )
-            pictures.append(diffusers_host.decode_latents(pipe, latents)[0].numpy())
+            pictures.append(encoding.decode_latents(pipe, latents)[0].numpy())
         stream = io.BytesIO()
         Image.fromarray(contact_sheet(pictures)).save(stream, "PNG")
         try:
@@ -315,7 +315,7 @@ def _save(job: TrainJob, result: TrainResult, subject: Subject, base_hash: str) 
 @contextmanager
 def _processes(asked: str) -> Iterator[tuple[torch.device, bool]]:
     """This process's device, and whether it is the one that writes; torch.distributed is set up if accelerate started several."""
-    from ..diffusers_host.pipeline import chosen_device
+    from ..diffusers_host.devices import chosen_device
 
     if world_size() == 1:
         yield chosen_device(asked), True

@@ -18,7 +18,7 @@ from ..fusion.donors import Donors, Which, donor_notes, own_features, photo_dono
 from ..fusion.grids import Grid
 from ..fusion.recorder import Recorder
 from ..fusion.settings import FusionSettings, select_places
-from . import pipeline as diffusers_host
+from . import encoding, sampling
 from .fusion import Fusion, contexts, places_of, record
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Run:
     sigmas: tuple[float, ...] = ()
 
     def schedule(self, pipe: StableDiffusionXLPipeline) -> tuple[float, ...]:
-        return self.sigmas or tuple(diffusers_host.normal_schedule(pipe, self.steps).tolist())
+        return self.sigmas or tuple(sampling.normal_schedule(pipe, self.steps).tolist())
 
 
 class PipelineHost:
@@ -74,9 +74,9 @@ class PipelineHost:
         cfg: float = 5.0,
         on_call: Callable[[], None] | None = None,
     ) -> None:
-        neutral, expression = diffusers_host.embed_expression(pipe, prompt)
+        neutral, expression = encoding.embed_expression(pipe, prompt)
         self._texts: dict[Which, tuple[Tensor, Tensor]] = {"n": neutral, "e": expression}
-        self._negative = diffusers_host.encode_prompts(pipe, [negative])
+        self._negative = encoding.encode_prompts(pipe, [negative])
         self._pipe, self._recorder, self._cfg, self._on_call = pipe, recorder, cfg, on_call
         self._places = select_places(recorder.site, layers, places_of(pipe.unet, recorder.site))
 
@@ -95,20 +95,20 @@ class PipelineHost:
                 self._recorder.add(place, None, f"{which}:v", values)
 
     def encode(self, picture: Picture) -> Tensor:
-        return diffusers_host.encode_images(self._pipe, torch.tensor(picture)[None])
+        return encoding.encode_images(self._pipe, torch.tensor(picture)[None])
 
     def decode(self, latent: Tensor) -> Picture:
-        return diffusers_host.decode_latents(self._pipe, latent)[0].numpy()
+        return encoding.decode_latents(self._pipe, latent)[0].numpy()
 
     def _evaluate(self, x: Tensor, sigma: float, texts: Sequence[tuple[Tensor, Tensor]], which: Which, index: int | None) -> Tensor:
         """The noise predicted for each text; features of the last one's row are recorded."""
         hidden, pooled = zip(*texts, strict=True)
         predict = partial(
-            diffusers_host.predict_epsilon,
+            sampling.predict_epsilon,
             self._pipe,
             x.repeat(len(texts), 1, 1, 1),
             sigma,
-            diffusers_host.stack_texts(hidden),
+            encoding.stack_texts(hidden),
             torch.cat(pooled),
         )
         if self._on_call is not None:
@@ -142,7 +142,7 @@ def draw_text_donors(
     `model` and `expression` are names to note in the bank; `keep` and `levels` as in `donors.recorder_for`.
     """
     sigmas = run.schedule(pipe)
-    start = diffusers_host.first_latents(run.seed, 1, run.width, run.height, sigmas[0])
+    start = sampling.first_latents(run.seed, 1, run.width, run.height, sigmas[0])
     recorder = recorder_for(settings, sigmas, keep, levels)
     with without_loras(pipe), torch.no_grad():
         host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)
@@ -207,7 +207,7 @@ def own_donors(
     sigmas = run.schedule(pipe)
     notes = _notes(prompt, run, source="text", width=run.width, height=run.height, model="", expression="")
     fusions, reports = [], []
-    for picture, start in enumerate(diffusers_host.first_latents(run.seed, count, run.width, run.height, sigmas[0]).split(1)):
+    for picture, start in enumerate(sampling.first_latents(run.seed, count, run.width, run.height, sigmas[0]).split(1)):
         recorder = recorder_for(settings, sigmas)
         with without_loras(pipe), torch.no_grad():
             host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)

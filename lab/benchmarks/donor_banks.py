@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceexpr_core import text
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding
 from faceexpr_core.diffusers_host.donors import Run, draw_photo_donors, draw_text_donors
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.fusion.bank import FeatureBank
@@ -95,7 +95,7 @@ def wanted_by(arm: Arm, one: Person, noise: int, expression: str) -> Wanted | No
 def expression_prompt(model: str, prompt: str, class_word: str, expression: str, intensity: float = 1.0) -> text.ExpressionPrompt:
     """The prompt (with `{class}`) for an expression of the vocabulary."""
     words = prompt.replace("{class}", class_word)
-    return text.build_prompts(words, text.expression_terms(expression, intensity), partial(diffusers_host.count_tokens, pipeline(model)))
+    return text.build_prompts(words, text.expression_terms(expression, intensity), partial(encoding.count_tokens, pipeline(model)))
 
 
 def _draw(kept: Kept, wanted: Wanted) -> Donors:

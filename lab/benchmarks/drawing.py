@@ -1,4 +1,4 @@
-"""Several prompts in one batch, each with features of its own: what `diffusers_host.generate` draws, in half the time on a CPU."""
+"""Several prompts in one batch, each with features of its own: what `sampling.generate` draws, in half the time on a CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from faceexpr_core import text
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding, sampling
 from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion
 
 from .store import Picture
@@ -40,14 +40,14 @@ def draw(
 ) -> list[Picture]:
     """A picture of each prompt from the noise of one seed, uint8 [side, side, 3]; `fusions` one for each, `scale` the epsilon mode's."""
     count = len(prompts)
-    embedded = [diffusers_host.embed_expression(pipe, prompt) for prompt in prompts]
-    kinds = [[diffusers_host.encode_prompts(pipe, [""])] * count]
+    embedded = [encoding.embed_expression(pipe, prompt) for prompt in prompts]
+    kinds = [[encoding.encode_prompts(pipe, [""])] * count]
     kinds += [[pair[kind] for pair in embedded] for kind in ((1,) if scale is None else (0, 1))]
     hidden, pooled = zip(*(one for kind in kinds for one in kind), strict=True)
-    stacked, pooled_rows = diffusers_host.stack_texts(hidden), torch.cat(pooled)
+    stacked, pooled_rows = encoding.stack_texts(hidden), torch.cat(pooled)
 
-    sigmas = diffusers_host.normal_schedule(pipe, how.steps).tolist()
-    x = diffusers_host.first_latents(seed, 1, how.side, how.side, sigmas[0]).repeat(count, 1, 1, 1)
+    sigmas = sampling.normal_schedule(pipe, how.steps).tolist()
+    x = sampling.first_latents(seed, 1, how.side, how.side, sigmas[0]).repeat(count, 1, 1, 1)
     first = (len(kinds) - 1) * count
     rows = Rows(tuple(range(first, first + count)), tuple(range(count)), how.cfg, tuple(sigmas))
     with ExitStack() as stack:
@@ -57,10 +57,10 @@ def draw(
                 stack.enter_context(fused)
         for sigma, following in pairwise(sigmas):
             rows.sigma = sigma
-            predicted = diffusers_host.predict_epsilon(pipe, x.repeat(len(kinds), 1, 1, 1), sigma, stacked, pooled_rows).chunk(len(kinds))
+            predicted = sampling.predict_epsilon(pipe, x.repeat(len(kinds), 1, 1, 1), sigma, stacked, pooled_rows).chunk(len(kinds))
             if scale is None:
                 noise = predicted[0] + how.cfg * (predicted[1] - predicted[0])
             else:
                 noise = text.epsilon_mix(predicted[0], predicted[1], predicted[2], how.cfg, scale)
             x = x + noise * (following - sigma)
-    return list(diffusers_host.decode_latents(pipe, x).numpy())
+    return list(encoding.decode_latents(pipe, x).numpy())

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from faceexpr_core import text
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.diffusers_host.donors import Run, draw_text_donors, own_donors
 from faceexpr_core.diffusers_host.fusion import contexts, places_of, record
 from faceexpr_core.errors import FaceExprError
@@ -105,9 +105,7 @@ def ways_of(
 
 
 def _generate(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, run: Run, fusion: Any = None) -> Tensor:
-    return diffusers_host.generate(
-        pipe, prompt, seed=run.seed, steps=run.steps, cfg=run.cfg, width=run.width, height=run.height, fusion=fusion
-    )
+    return sampling.generate(pipe, prompt, seed=run.seed, steps=run.steps, cfg=run.cfg, width=run.width, height=run.height, fusion=fusion)
 
 
 def _keep(settings: FusionSettings) -> str:
@@ -130,7 +128,7 @@ def sdxl_places(site: str, side: int = SDXL_SIDE) -> dict[str, Place]:
     """The places of SDXL's own U-Net for pictures of `side` pixels, by running it without numbers (meta device)."""
     from diffusers import UNet2DConditionModel
 
-    config = json.loads((diffusers_host.SDXL_CONFIGS / "unet" / "config.json").read_text())
+    config = json.loads((pipeline.SDXL_CONFIGS / "unet" / "config.json").read_text())
     found: dict[str, Place] = {}
 
     def add(place: str, features: Tensor, grid: Grid) -> None:
@@ -168,7 +166,7 @@ def _numbers(place: Place, mask: Tensor | None) -> int:
 
 def masks(pipe: StableDiffusionXLPipeline, run: Run) -> list[Tensor]:
     """Where each expression acts on a portrait that the model draws. Raises FaceExprError where it draws no face."""
-    prompt = text.build_prompts("a photo of a woman", text.expression_terms("neutral"), partial(diffusers_host.count_tokens, pipe))
+    prompt = text.build_prompts("a photo of a woman", text.expression_terms("neutral"), partial(encoding.count_tokens, pipe))
     face = meters().expression.face(_generate(pipe, prompt, run)[0].numpy())
     if face is None:
         raise FaceExprError(f"the model drew no face with seed {run.seed}; choose another --seed.")
@@ -182,13 +180,13 @@ def masks(pipe: StableDiffusionXLPipeline, run: Run) -> list[Tensor]:
 def table(arguments: argparse.Namespace) -> str:
     """Markdown: times and sizes of every arm."""
     dtype = torch.float32 if arguments.device == "cpu" else torch.float16
-    pipe = diffusers_host.load_pipeline(arguments.model, dtype, arguments.device)
+    pipe = pipeline.load_pipeline(arguments.model, dtype, arguments.device)
     if arguments.lora is not None:
         from faceexpr_core.commands.generate import load_loras
 
         load_loras(pipe, [arguments.lora], 1.0)
     run = Run(seed=arguments.seed, steps=arguments.steps, cfg=arguments.cfg, width=arguments.side, height=arguments.side)
-    count = partial(diffusers_host.count_tokens, pipe)
+    count = partial(encoding.count_tokens, pipe)
     prompt = text.build_prompts("a photo of a woman", text.expression_terms(arguments.expression), count)
     arms = {arm.name: arm.fusion for arm in parse_arms(arguments.arms) if arm.fusion is not None}
     lines = ["| arm | plain, s | strength 0 | cached | made | U-Net rows: cached | made |", "|---|---|---|---|---|---|---|"]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceexpr_core import mini
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.measure.identity import IdentityMeter
@@ -123,7 +123,7 @@ def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str)
 
     def draw(prompt: str, seed: int) -> Picture:
         words = text.ExpressionPrompt(prompt, (prompt,), (1.0,))
-        drawn = diffusers_host.generate(pipe, words, seed=seed, steps=PRIOR_STEPS, cfg=PRIOR_CFG, width=side, height=side)
+        drawn = sampling.generate(pipe, words, seed=seed, steps=PRIOR_STEPS, cfg=PRIOR_CFG, width=side, height=side)
         picture: Picture = drawn[0].numpy()
         return picture
 
@@ -161,18 +161,18 @@ def learn(
         return path
     chosen = SubjectSettings(class_word=one.gender, resolution=mini.RESOLUTION, framing="whole picture")
     subject = prepare_subject(read_images(one.folder), chosen)
-    encode_text, encode_images = partial(diffusers_host.encode_prompts, pipe), partial(diffusers_host.encode_images, pipe)
+    encode_text, encode_images = partial(encoding.encode_prompts, pipe), partial(encoding.encode_images, pipe)
     encoders = tokenize = None
     if settings.text_encoder:
         encoders = TextEncoders(copy.deepcopy(pipe.text_encoder), copy.deepcopy(pipe.text_encoder_2))
-        tokenize = partial(diffusers_host.tokenize_prompts, pipe)
+        tokenize = partial(encoding.tokenize_prompts, pipe)
     data = build_training_set(subject, encode_text, encode_images, background_weight, settings.captions, settings.flip, tokenize)
     class_images = crafting = None
     if settings.prior == "images":
         class_images = build_class_set(class_pictures(work, pipe, one.gender), encode_text, encode_images, tokenize)
     if settings.prior == "distill" or settings.crafting_weight:
         size = (data.latents.shape[-2], data.latents.shape[-1]) if settings.crafting_mask else None
-        count_tokens = partial(diffusers_host.count_tokens, pipe)
+        count_tokens = partial(encoding.count_tokens, pipe)
         crafting = build_crafting_set(subject, encode_text, count_tokens, size, settings.flip, tokenize)
     states = StateFolder(work / "states" / path.stem, every=100)
     unet = copy.deepcopy(pipe.unet)
@@ -243,7 +243,7 @@ class Preparation:
     settings: TrainSettings
 
     def __call__(self, seed: int) -> str:
-        pipe = diffusers_host.load_pipeline(self.model)
+        pipe = pipeline.load_pipeline(self.model)
         one = person(self.work, seed)
         return f"{seed}: a {one.gender}, {learn(self.work, pipe, one, self.settings, base_hash(pipe)).name}"
 

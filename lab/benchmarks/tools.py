@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import pipeline as diffusers_pipeline
 from faceexpr_core.measure.expression import ExpressionMeter
 from faceexpr_core.measure.identity import IdentityMeter
 
@@ -24,7 +24,7 @@ def pipeline(model: str) -> StableDiffusionXLPipeline:
     from diffusers.utils import logging
 
     logging.set_verbosity_error()  # a LoRA of the U-Net alone is no reason for a warning
-    return diffusers_host.load_pipeline(model)
+    return diffusers_pipeline.load_pipeline(model)
 
 
 @cache

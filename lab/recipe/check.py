@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from faceexpr_core import mini, text
-from faceexpr_core.diffusers_host import pipeline as diffusers_host
+from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.faces.images import read_images
 from faceexpr_core.measure.expression import CLASSES, ExpressionMeter
 from faceexpr_core.measure.identity import IdentityMeter, normalised
@@ -51,7 +51,7 @@ def check_vae(pipe: StableDiffusionXLPipeline, people: int, **_: Any) -> tuple[d
     with IdentityMeter() as identity:
         for seed in range(FIRST, FIRST + people):
             renders = np.stack([picture.image for picture in expression_sheet(seed)])
-            decoded = diffusers_host.decode_latents(pipe, diffusers_host.encode_images(pipe, torch.from_numpy(renders))).numpy()
+            decoded = encoding.decode_latents(pipe, encoding.encode_images(pipe, torch.from_numpy(renders))).numpy()
             rows += [list(renders), list(decoded)]
             for before, after in zip(renders, decoded, strict=True):
                 vectors = identity.embed(before), identity.embed(after)
@@ -117,10 +117,10 @@ def check_lora(
 
 def _expressions(pipe: StableDiffusionXLPipeline, prompt: str, seed: int, cfg: float, steps: int) -> tuple[Pictures, list[Pictures]]:
     """The neutral picture and one for each of CLASSES, from the same noise."""
-    count: Callable[[str], tuple[int, ...]] = partial(diffusers_host.count_tokens, pipe)
+    count: Callable[[str], tuple[int, ...]] = partial(encoding.count_tokens, pipe)
     built = [text.build_prompts(prompt, text.expression_terms(name), count) for name in ("neutral", *CLASSES)]
     side = mini.RESOLUTION
-    drawn = [diffusers_host.generate(pipe, one, seed=seed, cfg=cfg, steps=steps, width=side, height=side)[0].numpy() for one in built]
+    drawn = [sampling.generate(pipe, one, seed=seed, cfg=cfg, steps=steps, width=side, height=side)[0].numpy() for one in built]
     return drawn[0], drawn[1:]
 
 
@@ -133,7 +133,7 @@ def _learn(pipe: StableDiffusionXLPipeline, photos: Sequence[Pictures], class_wo
         for number, photo in enumerate(photos):
             Image.fromarray(photo).save(Path(folder) / f"{number}.png")
         subject = prepare_subject(read_images(folder), settings)
-    data = build_training_set(subject, partial(diffusers_host.encode_prompts, pipe), partial(diffusers_host.encode_images, pipe), 0.3)
+    data = build_training_set(subject, partial(encoding.encode_prompts, pipe), partial(encoding.encode_images, pipe), 0.3)
     unet = copy.deepcopy(pipe.unet)
     result = train_lora(unet, data, training)
     unet.eval()
@@ -166,7 +166,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = replace(QUICK_START, steps=arguments.lora_steps, convolutions=not arguments.attention_only)
     check, people = CHECKS[arguments.what]
-    pipe = diffusers_host.load_pipeline(arguments.model)
+    pipe = pipeline.load_pipeline(arguments.model)
     figures, rows = check(pipe, people=arguments.people or people, cfg=arguments.cfg, steps=arguments.steps, settings=settings)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     report = json.dumps(figures, indent=1, default=float)

@@ -1,0 +1,147 @@
+"""Drawing as ComfyUI does it (size ids, noise levels, noise), so that both hosts draw the same picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .. import text
+from ..errors import FaceExprError
+from ..fusion.bank import FeatureBank
+from ..fusion.donors import same_place
+from ..fusion.settings import FusionSettings
+from .encoding import decode_latents, embed_expression, encode_prompts, stack_texts
+from .fusion import Fusion, Rows, apply_fusion
+from .pipeline import prediction_of
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+
+ZERO_SNR = 4.8973451890853435e-08
+"""What ComfyUI takes for abar = 0, where sigma has no end."""
+
+
+def model_sigmas(pipe: StableDiffusionXLPipeline) -> Tensor:
+    """Noise level of each training step, float32 [1000], rising: sigma = sqrt((1 - abar) / abar), the last of zero SNR as in ComfyUI."""
+    kept = (1 - pipe.scheduler.betas.double()).cumprod(0)  # in single precision the lowest levels are off by 1e-4
+    kept[-1].clamp_(min=ZERO_SNR)
+    return ((1 - kept) / kept).sqrt().float()
+
+
+def normal_schedule(pipe: StableDiffusionXLPipeline, steps: int) -> Tensor:
+    """ComfyUI's `normal` schedule: sigmas float32 [steps + 1], falling to 0, evenly spaced in the training step, log-linear between."""
+    logs = model_sigmas(pipe).log()
+    positions = torch.linspace(len(logs) - 1, 0, steps)
+    low, high = positions.floor().long(), positions.ceil().long()
+    return torch.cat([torch.lerp(logs[low], logs[high], positions.frac()).exp(), torch.zeros(1)])
+
+
+@torch.no_grad()
+def predict_epsilon(pipe: StableDiffusionXLPipeline, x: Tensor, sigma: float, hidden: Tensor, pooled: Tensor) -> Tensor:
+    """The U-Net's noise for x = z + sigma eps, float32 [B, 4, h, w]; hidden [B, T, C], pooled [B, P].
+
+    A model of velocity says v = (eps - sigma z) / s with s = sqrt(sigma^2 + 1); eps = v / s + sigma x / s^2.
+    Size ids are those ComfyUI uses when none are given: the picture's own size as original and target size, no crop.
+    """
+    unet = pipe.unet
+    step = (model_sigmas(pipe).log() - math.log(sigma)).abs().argmin()
+    height, width = 8 * x.shape[2], 8 * x.shape[3]
+    sizes = torch.tensor([[height, width, 0, 0, height, width]]).repeat(len(x), 1)
+    added = {"text_embeds": pooled.to(unet.device, unet.dtype), "time_ids": sizes.to(unet.device, unet.dtype)}
+    scale = math.sqrt(sigma**2 + 1)
+    scaled = (x / scale).to(unet.device, unet.dtype)
+    predicted = unet(scaled, step.to(unet.device), hidden.to(unet.device, unet.dtype), added_cond_kwargs=added).sample.float()
+    if prediction_of(pipe)["prediction"] == "v_prediction":
+        return predicted / scale + x.to(predicted.device) * (sigma / scale**2)
+    return predicted
+
+
+def generate(
+    pipe: StableDiffusionXLPipeline,
+    prompt: text.ExpressionPrompt,
+    *,
+    negative: str = "",
+    seed: int = 0,
+    count: int = 1,
+    steps: int = 20,
+    cfg: float = 5.0,
+    width: int = 1024,
+    height: int = 1024,
+    expression_scale: float | None = None,
+    sigmas: Tensor | None = None,
+    fusion: tuple[FeatureBank, FusionSettings] | list[Fusion] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Tensor:
+    """Draw `count` pictures, uint8 [count, height, width, 3], with Euler on ComfyUI's `normal` schedule (or on `sigmas`).
+
+    `expression_scale` a: the epsilon mode, eps = eps_u + w (eps_n - eps_u) + w a (eps_e - eps_n), instead of plain guidance.
+    `fusion`: expression features to fuse into the expression's rows (method section 4): a bank with settings, whose mask and regions
+    are used where they hold for this picture (`fusions_of`), or any number of `Fusion`s.
+    `on_step(done, all)` is called after every step, `on_note` with what fusion has to tell. Raises FaceExprError unless width and height
+    are multiples of 8.
+    """
+    check_size(width, height)
+    conditional = embed_expression(pipe, prompt)[0 if expression_scale is not None else 1 :]
+    hidden, pooled = zip(encode_prompts(pipe, [negative]), *conditional, strict=True)
+    rows = len(hidden)
+    stacked, pooled_rows = stack_texts(hidden).repeat_interleave(count, 0), torch.cat(pooled).repeat_interleave(count, 0)
+
+    schedule = normal_schedule(pipe, steps) if sigmas is None else sigmas
+    x = first_latents(seed, count, width, height, float(schedule[0])).to(stacked.device)
+    expressive = tuple(range((rows - 1) * count, rows * count))
+    call = Rows(expressive, tuple(range(count)), cfg, tuple(schedule.tolist()))
+    if isinstance(fusion, tuple):
+        bank, settings = fusion
+        fusion = fusions_of(bank, settings, seed, count, width, height)
+    with ExitStack() as stack:
+        told = [
+            stack.enter_context(
+                apply_fusion(pipe.unet, one.bank, one.settings, call, mask=one.mask, regions=one.regions, picture=one.picture)
+            )
+            for one in fusion or ()
+        ]
+        for done, (sigma, following) in enumerate(zip(schedule.tolist(), schedule[1:].tolist(), strict=False), start=1):
+            call.sigma = sigma
+            predictions = predict_epsilon(pipe, x.repeat(rows, 1, 1, 1), sigma, stacked, pooled_rows).chunk(rows)
+            x = x + _guide(predictions, cfg, expression_scale) * (following - sigma)
+            if on_step is not None:
+                on_step(done, len(schedule) - 1)
+    if on_note is not None:
+        for note in sorted(set[str]().union(*told)):
+            on_note(note)
+    return decode_latents(pipe, x)
+
+
+def first_latents(seed: int, count: int, width: int, height: int, sigma: float) -> Tensor:
+    """What `generate` starts from: noise of the first sigma, float32 [count, 4, height / 8, width / 8] on the CPU, as ComfyUI makes it."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 4, height // 8, width // 8, generator=generator) * math.sqrt(1 + sigma**2)
+
+
+def fusions_of(bank: FeatureBank, settings: FusionSettings, seed: int, count: int, width: int, height: int) -> list[Fusion]:
+    """A bank for `count` pictures. Its mask and regions hold for the first of them when the bank is of the same noise and size
+    (`donors.same_place`); the others are matched everywhere."""
+    placed = Fusion(bank, settings, bank.mask, bank.regions, 0)
+    if not same_place(bank, seed, width, height):
+        return [Fusion(bank, settings)]
+    return [placed, *(Fusion(bank, settings, picture=picture) for picture in range(1, count))]
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise FaceExprError unless both are multiples of 8."""
+    if width % 8 or height % 8 or min(width, height) < 8:
+        raise FaceExprError(f"a picture of {width} x {height} pixels cannot be drawn; width and height must be multiples of 8.")
+
+
+def _guide(predictions: Sequence[Tensor], cfg: float, expression_scale: float | None) -> Tensor:
+    if expression_scale is None:
+        unconditional, expression = predictions
+        return unconditional + cfg * (expression - unconditional)
+    unconditional, neutral, expression = predictions
+    return text.epsilon_mix(unconditional, neutral, expression, cfg, expression_scale)
