@@ -143,7 +143,7 @@ def test_an_unknown_region_lists_the_known_ones(face: Face) -> None:
 
 def test_nothing_is_written_to_the_console_and_the_process_ends_well(model_folder: Path) -> None:
     script = (
-        "import sys; from skimage import data; from faceexpr_core.faces import FaceDetector\n"
+        "import sys; from skimage import data; from faceexpr_core.faces.detector import FaceDetector\n"
         "detector = FaceDetector([sys.argv[1]])\n"
         "print(len(detector.detect(data.astronaut())))\n"
         "detector.close(); detector.close()\n"
@@ -164,7 +164,7 @@ def test_what_others_write_to_stderr_is_passed_on(capfd: pytest.CaptureFixture[s
 
 
 def test_importing_the_module_loads_neither_mediapipe_nor_opencv() -> None:
-    script = "import sys, faceexpr_core.subject; print(sorted({'cv2', 'mediapipe', 'torch', 'PIL', 'scipy'} & set(sys.modules)))"
+    script = "import sys, faceexpr_core.photos.subject; print(sorted({'cv2', 'mediapipe', 'torch', 'PIL', 'scipy'} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     assert ended.stdout.strip() == "[]"
     assert faces.REGIONS[-1] == "face"
