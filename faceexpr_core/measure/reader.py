@@ -1,0 +1,180 @@
+"""Which of seven expressions a face shows, by a small network that learned on photographs.
+
+The second judge beside the blendshapes (`evaluate`), whose prototypes were fitted on renders. Network and weights are those of
+`@vladmandic/face-api` 1.7.15, after Vincent Mühler's face-api.js (MIT, `reader.LICENSE.txt`): 0.3 MB, shipped here. It does not know
+contempt, which it reads as happy, nor how strong an expression is; faces turned far to the side are read poorly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..faces import native
+from ..faces.detector import Face
+
+READER_CLASSES = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
+"""The seven expressions, in the order of the network's outputs."""
+
+SIDE = 112
+"""Pixels along the square that the network sees."""
+
+MARGIN = 1.1
+"""The square's side over the longer side of the face's landmarks."""
+
+_MEAN_RGB = (122.782, 117.001, 104.298)
+_WIDTHS = (3, 32, 64, 128, 256)
+_WEIGHTS = Path(__file__).parent / "reader.safetensors"
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the network says of one face: `probabilities` of READER_CLASSES, in their order; they add up to 1."""
+
+    probabilities: tuple[float, ...]
+
+    @property
+    def expression(self) -> str:
+        """The likeliest of READER_CLASSES."""
+        return max(READER_CLASSES, key=self.of)
+
+    @property
+    def confidence(self) -> float:
+        """The likeliest one's probability, 1/7..1."""
+        return max(self.probabilities)
+
+    def of(self, expression: str) -> float:
+        """Probability of one of READER_CLASSES, 0..1."""
+        return self.probabilities[READER_CLASSES.index(expression)]
+
+
+def judge_faces(pictures: Sequence[NDArray[np.uint8]], faces: Sequence[Face]) -> list[Judgement]:
+    """A judgement for each picture's face: `pictures` uint8 [H, W, 3] RGB of any size, `faces` as found in them, one each.
+
+    Runs on the CPU in float32, a few milliseconds a face.
+    """
+    return judge([face_square(picture, face) for picture, face in zip(pictures, faces, strict=True)])
+
+
+def judge(squares: Sequence[NDArray[np.uint8]]) -> list[Judgement]:
+    """A judgement for each square of `face_square`, uint8 [112, 112, 3] RGB."""
+    found: list[Judgement] = []
+    for start in range(0, len(squares), _BATCH):
+        pixels = torch.from_numpy(np.stack(squares[start : start + _BATCH])).permute(0, 3, 1, 2).float()
+        with torch.inference_mode():
+            rows = network()(pixels).double().tolist()
+        found += [Judgement(tuple(row)) for row in rows]
+    return found
+
+
+def face_square(picture: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
+    """The upright square around a face as the network wants it, uint8 [112, 112, 3]; beyond the picture its edge is repeated.
+
+    The square is turned with the head, so that the eyes lie level.
+    """
+    cv2: Any = native.opencv()
+    eyes = face.five_points()[:2].astype(np.float64)
+    across = eyes[1] - eyes[0]
+    turn = np.array([[across[0], across[1]], [-across[1], across[0]]]) / max(1e-6, float(np.hypot(*across)))
+    turned = face.landmarks[:, :2] @ turn.T
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    side = MARGIN * float((high - low).max())
+    scale = SIDE / side
+    if scale < 1:  # warpAffine reads single pixels: shrink first, by whole averages
+        shrunk = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+        scales = np.array([shrunk[0] / picture.shape[1], shrunk[1] / picture.shape[0]])
+        picture = np.asarray(cv2.resize(picture, shrunk, interpolation=cv2.INTER_AREA), np.uint8)
+    else:
+        scales = np.ones(2)
+    # Pixel centres lie at whole numbers in OpenCV, at halves in the landmarks.
+    linear = scale * turn / scales
+    middle = scale * (low + high) / 2
+    shift = SIDE / 2 - middle - 0.5 + linear @ np.array([0.5, 0.5])
+    matrix = np.concatenate([linear, shift[:, None]], axis=1)
+    way = cv2.INTER_LINEAR if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.warpAffine(picture, matrix, (SIDE, SIDE), flags=way, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+class _Separable(nn.Module):
+    """3 x 3 on each channel, then 1 x 1 across them, padded as TensorFlow's "same" pads."""
+
+    def __init__(self, ins: int, outs: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.depthwise = nn.Conv2d(ins, ins, 3, stride, groups=ins, bias=False)
+        self.pointwise = nn.Conv2d(ins, outs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.pointwise(self.depthwise(_padded(x, self.stride)))
+        return out
+
+
+class _Plain(nn.Conv2d):
+    """3 x 3 with stride 2, padded as TensorFlow's "same" pads."""
+
+    def __init__(self, ins: int, outs: int) -> None:
+        super().__init__(ins, outs, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(_padded(x, 2))
+
+
+class _DenseBlock(nn.Module):
+    """Four convolutions; each after the second reads the rectified sum of all before it, and the sum of all four leaves."""
+
+    def __init__(self, ins: int, outs: int, first: bool) -> None:
+        super().__init__()
+        self.reduce = _Plain(ins, outs) if first else _Separable(ins, outs, 2)
+        self.others = nn.ModuleList(_Separable(outs, outs, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = F.relu(self.reduce(x))
+        for convolution in self.others:
+            total = total + convolution(F.relu(total))  # the first term is not negative: relu leaves it as it is
+        return F.relu(total)
+
+
+class ReaderNetwork(nn.Module):
+    """RGB [N, 3, 112, 112] in 0..255 -> probabilities [N, 7]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(_DenseBlock(ins, outs, ins == 3) for ins, outs in pairwise(_WIDTHS)))
+        self.classify = nn.Linear(_WIDTHS[-1], len(READER_CLASSES))
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        x: Tensor = self.blocks((rgb - rgb.new_tensor(_MEAN_RGB)[:, None, None]) / 255)
+        scores: Tensor = self.classify(x.mean(dim=(2, 3)))
+        return scores.softmax(dim=1)
+
+
+@cache
+def network() -> ReaderNetwork:
+    """The network with the weights that ship with the package, made once."""
+    from safetensors.torch import load_file
+
+    stored = load_file(_WEIGHTS)
+    weights = {}
+    for name, values in stored.items():
+        if not name.endswith(".scale"):
+            scale = stored.get(f"{name}.scale")
+            weights[name] = values if scale is None else values.float() * scale[0] + scale[1]
+    made = ReaderNetwork()
+    made.load_state_dict(weights)
+    return made.eval().requires_grad_(False)
+
+
+def _padded(x: Tensor, stride: int) -> Tensor:
+    """TensorFlow's "same" for a 3 x 3 window over an even size: one pixel all round, or for stride 2 right and below only."""
+    return F.pad(x, (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1))
