@@ -27,12 +27,8 @@ SHA256 = {
 }
 OUTPUT = Path(__file__).parents[2] / "faceexpr_core" / "measure" / "reader.safetensors"
 
-_METADATA = {
-    "source": "npm @vladmandic/face-api 1.7.15, model/face_expression_model.bin",
-    "source_sha256": SHA256["face_expression_model.bin"],
-    "licence": "MIT (reader.LICENSE.txt)",
-    "made_by": "python -m lab.recipe.convert_reader",
-}
+# One entry, since safetensors writes several in any order and the file would differ from run to run.
+_METADATA = {"source": f"npm @vladmandic/face-api 1.7.15, face_expression_model.bin, sha256 {SHA256['face_expression_model.bin']}, MIT"}
 _TORCH_AXES = {"filters": (3, 2, 0, 1), "depthwise_filter": (2, 3, 0, 1), "pointwise_filter": (3, 2, 0, 1), "weights": (1, 0), "bias": (0,)}
 _TORCH_NAME = {
     "filters": "weight",
