@@ -1,6 +1,6 @@
 # make demo     learn a person from six photos and draw eight expressions: output/demo/sheet.png
 # make comfyui  ComfyUI's web page with these nodes and their workflows
-# make test     lint, types, tests
+# make test     lint, types, tests (as root on Debian it installs Chromium for the tests of the page; elsewhere see tests/browser.py)
 #
 # COMFYUI_PATH=/path/to/ComfyUI uses your ComfyUI instead of fetching one; nothing is written into it.
 
@@ -11,7 +11,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo comfyui test lint types tests venv comfyui-files clean
+PAGE_BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
+
+.PHONY: demo comfyui test lint types tests browser venv comfyui-files clean
 
 demo: comfyui-files
 	$(BIN)/python scripts/demo.py
@@ -29,8 +31,15 @@ types: comfyui-files
 		-p faceexpr.faceexpr_core -p faceexpr.nodes
 	MYPYPATH=scripts:tests $(BIN)/mypy --explicit-package-bases scripts tests lab
 
-tests: comfyui-files
+tests: comfyui-files browser
 	$(BIN)/pytest
+
+# Where it cannot, the tests of the page say so: they are skipped, or fail where CI is set.
+browser:
+	@if [ -z "$${CHROMIUM:-}" ] && ! command -v $(PAGE_BROWSERS) > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		echo "Installing Chromium for the tests of the page"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } > /dev/null || true; \
+	fi
 
 venv: $(INSTALLED)
 

@@ -1,4 +1,4 @@
-"""The workflows in ComfyUI's own page: a real Chromium opens it and loads them. Skipped on a machine without Chromium."""
+"""The workflows in ComfyUI's own page: a real Chromium opens it and loads them. Skipped without Chromium, unless CI is set: then it fails."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from chromium import NAMES, Page, chromium, find_chromium
+from browser import comfyui_page, require_chromium
 from comfy_process import ComfyProcess
+from playwright.sync_api import Page
 from workflow_api import WORKFLOWS
 
 TITLE_HEIGHT = 30
-START = "globalThis.app?.vueAppReady && app.graph?.nodes.length > 0 && 'FaceExprSampler' in LiteGraph.registered_node_types"
 LOAD = """async workflow => {
     await app.loadGraphData(workflow)
     const nodes = app.graph.nodes
@@ -35,15 +35,9 @@ LOAD = """async workflow => {
 
 
 @pytest.fixture(scope="module")
-def page(comfy: ComfyProcess) -> Iterator[Page]:
-    if find_chromium() is None:
-        pytest.skip(f"no Chromium on this machine: none of {', '.join(NAMES)} is on PATH and CHROMIUM is not set")
-    # without it the page's first visit opens the template browser over the graph
-    comfy.post("/settings", {"Comfy.TutorialCompleted": True})
-    with chromium() as page:
-        page.open(comfy.url)
-        page.wait_for(START, timeout=120)
-        yield page
+def opened(comfy: ComfyProcess) -> Iterator[tuple[Page, list[str]]]:
+    with comfyui_page(comfy) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module", params=sorted(path.name for path in WORKFLOWS.glob("*.json")))
@@ -57,8 +51,8 @@ def workflow(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def shown(page: Page, workflow: dict[str, Any]) -> dict[str, Any]:
-    return dict(page.call(LOAD, workflow))
+def shown(opened: tuple[Page, list[str]], workflow: dict[str, Any]) -> dict[str, Any]:
+    return dict(opened[0].evaluate(LOAD, workflow))
 
 
 def test_the_page_knows_every_node(shown: dict[str, Any], workflow: dict[str, Any]) -> None:
@@ -88,5 +82,16 @@ def test_nodes_keep_their_size_and_do_not_overlap(shown: dict[str, Any], workflo
         assert apart, (one, other)
 
 
-def test_the_page_reports_no_error(page: Page, shown: dict[str, Any]) -> None:
-    assert page.errors() == []
+def test_the_page_reports_no_error(opened: tuple[Page, list[str]], shown: dict[str, Any]) -> None:
+    assert opened[1] == []
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_without_a_browser_these_tests_are_skipped_but_where_ci_is_set_they_fail(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="make browser"):
+        require_chromium()
