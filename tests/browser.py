@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from comfy_process import ComfyProcess
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 OPTIONS = (
@@ -24,7 +24,7 @@ OPTIONS = (
 # WebGL on the processor: there is no graphics card to count on
 SOFTWARE_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 NO_WEBGL = ("--disable-gpu", "--disable-3d-apis")
-WINDOW = {"width": 1600, "height": 1000}
+WINDOW: ViewportSize = {"width": 1600, "height": 1000}
 READY = "globalThis.app?.vueAppReady && app.graph?.nodes.length > 0 && 'FaceExprSampler' in LiteGraph.registered_node_types"
 
 

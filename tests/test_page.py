@@ -1,4 +1,4 @@
-"""The workflows in ComfyUI's own page: a real Chromium opens it and loads them. Skipped without Chromium, unless CI is set: then it fails."""
+"""The workflows in ComfyUI's own page: a real Chromium opens it and loads them."""
 
 from __future__ import annotations
 
