@@ -117,7 +117,7 @@ def action_unit(code: str) -> ActionUnit:
     if match is None or int(match[2]) not in ACTION_UNITS:
         known = ", ".join(map(str, ACTION_UNITS))
         raise FaceExprError(
-            f"'{code.strip()}' is not an action unit of the vocabulary. Write numbers such as AU1+AU2 or R12, out of: {known}."
+            f"'{code.strip()}' is not an action unit of the vocabulary. Write numbers such as AU1+AU2, R12 or AU12:0.6, out of: {known}."
         )
     unit, side = ACTION_UNITS[int(match[2])], match[1].upper()
     if not side:
@@ -131,12 +131,33 @@ def action_unit(code: str) -> ActionUnit:
 
 
 def parse_action_units(text: str) -> tuple[ActionUnit, ...]:
-    """Action units written as `AU1+AU2`, `1, 2` or `R12 + R14`; each once, in the order given; () for blank text.
+    """The units of `parse_unit_strengths`, without their strengths."""
+    return tuple(unit for unit, _ in parse_unit_strengths(text))
 
-    Raises FaceExprError for anything else.
+
+def parse_unit_strengths(text: str) -> tuple[tuple[ActionUnit, float], ...]:
+    """Action units written as `AU1+AU2`, `1, 2`, `R12 + R14` or, with a strength above 0 and up to 1, `AU6:0.5+AU12`; () for blank text.
+
+    Each once, in the order given; a unit without a strength has 1. Raises FaceExprError for anything else, and for a unit at two strengths.
     """
-    codes = [code for code in re.split(r"[+,;]", text) if code.strip()]
-    return tuple({unit.code: unit for unit in map(action_unit, codes)}.values())
+    found: dict[str, tuple[ActionUnit, float]] = {}
+    for part in re.split(r"[+,;]", text):
+        if part.strip():
+            code, _, number = part.partition(":")
+            unit, strength = action_unit(code), _strength(part, number) if ":" in part else 1.0
+            if found.setdefault(unit.code, (unit, strength))[1] != strength:
+                raise FaceExprError(f"action unit {unit.code} is asked for twice in '{text.strip()}', at two strengths. Name it once.")
+    return tuple(found.values())
+
+
+def _strength(part: str, number: str) -> float:
+    try:
+        strength = float(number)
+    except ValueError:
+        strength = 0.0
+    if not 0 < strength <= 1:
+        raise FaceExprError(f"'{part.strip()}' has no strength above 0 and up to 1 after the colon. Write it as in AU12:0.6.")
+    return strength
 
 
 def action_unit_phrase(units: tuple[ActionUnit, ...]) -> str:
@@ -203,3 +224,13 @@ def blend_of(name: str) -> tuple[tuple[Expression, float], ...]:
         if wanted in (expression.name, expression.word):
             return ((expression, 1.0),)
     raise FaceExprError(f"'{name}' is not an expression of the vocabulary. Choose one of: {', '.join(names())}.")
+
+
+def blendshapes_of(name: str) -> dict[str, float]:
+    """The weight of each blendshape at full strength of a name that `blend_of` knows, from 0 up to 1 for a basic expression; the parts of a
+    compound add up, as their conditionings do (the rule is ours)."""
+    weights: dict[str, float] = {}
+    for part, share in blend_of(name):
+        for shape, weight in part.blendshapes.items():
+            weights[shape] = weights.get(shape, 0.0) + share * weight
+    return weights

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import FaceExprError
-from .expressions import EXPRESSIONS, NONE, action_unit_phrase, blend_of, parse_action_units
+from .expressions import EXPRESSIONS, NONE, ActionUnit, action_unit_phrase, blend_of, parse_unit_strengths
 
 SLOT = "{expression}"
 """Where the phrase goes in a prompt; without one it goes to the end."""
@@ -57,8 +57,9 @@ def expression_terms(
 ) -> tuple[Term, ...]:
     """What is asked for, as phrases with weights.
 
-    `expression` and `second` are names of the vocabulary or `none`, `action_units` a text such as `AU1+AU2`. The intensity (0..1.5)
-    weighs the first expression and the action units, `second_weight` (0..1.5) the second expression. Parts that change nothing
+    `expression` and `second` are names of the vocabulary or `none`, `action_units` a text such as `AU1+AU2` or `AU6:0.5+AU12`; units of
+    one strength are said in one phrase. The intensity (0..1.5) weighs the first expression and the action units, these times their own
+    strength; `second_weight` (0..1.5) weighs the second expression. Parts that change nothing
     (weight 0, or neutral) are left out, unless nothing else remains; () means that the prompt stays as it is.
     Raises FaceExprError for unknown names and for weights out of range.
     """
@@ -66,8 +67,10 @@ def expression_terms(
         if not 0 <= weight <= MAX_WEIGHT:
             raise FaceExprError(f"the {what} is {weight:g}; it must lie between 0 and {MAX_WEIGHT:g}.")
     terms = [] if expression == NONE else [Term(part.phrase, intensity * share) for part, share in blend_of(expression)]
-    if units := parse_action_units(action_units):
-        terms.append(Term(action_unit_phrase(units), intensity))
+    together: dict[float, tuple[ActionUnit, ...]] = {}
+    for unit, strength in parse_unit_strengths(action_units):
+        together[strength] = (*together.get(strength, ()), unit)
+    terms += [Term(action_unit_phrase(units), intensity * strength) for strength, units in together.items()]
     if second != NONE:
         terms += [Term(part.phrase, second_weight * share) for part, share in blend_of(second)]
     effective = [term for term in terms if term.weight > 0 and term.phrase != EXPRESSIONS["neutral"].phrase]

@@ -56,7 +56,7 @@ class ExpressionTextEncode(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="Single facial movements by FACS number, such as AU1+AU2 or R12 (the person's right side only). "
-                    "They share the intensity.",
+                    "A strength may follow, as in AU6:0.5+AU12. They share the intensity.",
                 ),
             ],
             outputs=[

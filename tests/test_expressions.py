@@ -6,7 +6,16 @@ import pytest
 
 from faceexpr_core import expressions
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.expressions import ACTION_UNITS, COMPOUNDS, EXPRESSIONS, action_unit, blend_of, parse_action_units
+from faceexpr_core.expressions import (
+    ACTION_UNITS,
+    COMPOUNDS,
+    EXPRESSIONS,
+    action_unit,
+    blend_of,
+    blendshapes_of,
+    parse_action_units,
+    parse_unit_strengths,
+)
 from lab.mannequins import units as world_units
 
 
@@ -106,3 +115,28 @@ def test_every_compound_blends_two_different_basic_expressions() -> None:
         assert 1.0 <= sum(weight for _, weight in parts) <= 1.5
     assert not set(COMPOUNDS) & set(EXPRESSIONS)
     assert len(expressions.names()) == 25
+
+
+def test_an_action_unit_may_carry_a_strength() -> None:
+    assert [(unit.code, strength) for unit, strength in parse_unit_strengths("AU6:0.5, 12; R14 : .25")] == [
+        ("6", 0.5),
+        ("12", 1.0),
+        ("R14", 0.25),
+    ]
+
+
+@pytest.mark.parametrize("text", ["AU12:", "AU12:strong", "AU12:0", "AU12:1.01", "AU12:nan", "AU12:-1"])
+def test_a_strength_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(FaceExprError, match="after the colon"):
+        parse_unit_strengths(text)
+
+
+def test_one_unit_at_two_strengths_is_refused() -> None:
+    with pytest.raises(FaceExprError, match="twice"):
+        parse_unit_strengths("AU12:0.5+AU12")
+
+
+def test_the_parts_of_a_compound_add_up() -> None:
+    assert blendshapes_of("surprised") == EXPRESSIONS["surprised"].blendshapes
+    assert blendshapes_of("awed")["browInnerUp"] == pytest.approx(0.8 + 0.4)
+    assert blendshapes_of("awed")["mouthStretchLeft"] == pytest.approx(0.4)

@@ -150,6 +150,14 @@ def test_every_phrase_has_a_neutral_of_the_same_length(count, prompt: str) -> No
             assert prompts.expressions == (text.insert(prompt, terms[0].phrase),)
 
 
+def test_action_units_of_one_strength_are_said_together_and_share_the_intensity() -> None:
+    assert expression_terms("happy", 0.8, action_units="AU1:0.5 + AU2:0.5 + R12") == (
+        Term("happy expression", 0.8),
+        Term("raised inner brows and raised outer brows", 0.4),
+        Term("lip corners pulled up on the right side", 0.8),
+    )
+
+
 def test_arbitrary_phrases_have_a_neutral_of_the_same_length(count) -> None:
     draw = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyzäéß'!,.-0123456789"

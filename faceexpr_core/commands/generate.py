@@ -93,7 +93,7 @@ def add_expression_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--intensity", type=float, default=1.0, help="0 neutral, 1 what the words give, up to 1.5 exaggerated")
     parser.add_argument("--second_expression", default=NONE, help="an expression to blend in")
     parser.add_argument("--second_weight", type=float, default=0.5, help="how strongly, 0 to 1.5")
-    parser.add_argument("--action_units", default="", help="FACS action units, such as AU1+AU2 or R12; they share the intensity")
+    parser.add_argument("--action_units", default="", help="FACS action units, such as AU1+AU2, R12 or AU6:0.5; they share the intensity")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
