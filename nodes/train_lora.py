@@ -18,14 +18,18 @@ from comfy_api.latest import io, ui
 
 from ..faceexpr_core.files import replace_file
 from ..faceexpr_core.lora import files as lora
+from ..faceexpr_core.lora import kohya
 from ..faceexpr_core.training import prior
-from ..faceexpr_core.training import run as training
+from ..faceexpr_core.training import result as training
 from ..faceexpr_core.training.adapter import lora_parameters
 from ..faceexpr_core.training.crafting import CraftingSet, build_crafting_set
 from ..faceexpr_core.training.data import Tokenizer, TrainingSet, build_training_set, class_prompt
+from ..faceexpr_core.training.fingerprint import model_digest
 from ..faceexpr_core.training.loss_plot import loss_picture
+from ..faceexpr_core.training.precision import compute_dtype
 from ..faceexpr_core.training.preview import PREVIEW_EXPRESSIONS, contact_sheet, preview_latents
 from ..faceexpr_core.training.progress import progress_text
+from ..faceexpr_core.training.run import train_lora
 from ..faceexpr_core.training.settings import (
     FILE_PRECISIONS,
     PRECISIONS,
@@ -41,7 +45,6 @@ from ..faceexpr_core.training.settings import (
 )
 from ..faceexpr_core.training.state import EVERY, StateFolder
 from ..faceexpr_core.training.text_encoders import text_lora_parameters
-from ..faceexpr_core.training.trainer import compute_dtype, model_digest
 from .host import text_encoders
 from .host.conditioning import count_tokens, encode_conditioning
 from .host.encoding import decode_latents, encode_images, encode_text
@@ -321,7 +324,7 @@ class TrainLoRA(io.ComfyNode):
         )
         result, base_hash = train(run, path, file_precision, states)
         outside = (Path(folder_paths.get_output_directory()), Path(folder_paths.get_temp_directory()))
-        saved = lora.save_result(
+        saved = kohya.save_result(
             path,
             result,
             settings,
@@ -420,7 +423,7 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
     lora.require_space(path.parent, numbers * lora.SAVE_DTYPES[file_precision].itemsize)
     class_images = _class_images(run, model_digest(unet)) if settings.prior == "images" else None
     comfy.model_management.unload_all_models()
-    base_hash = lora.base_model_hash(unet)
+    base_hash = kohya.base_model_hash(unet)
     told = 0.0
 
     def on_step(step: training.Step) -> None:
@@ -435,7 +438,7 @@ def train(run: Run, path: Path, file_precision: str, states: StateFolder | None)
         progress.update(step.number, preview)
 
     try:
-        result = training.train_lora(
+        result = train_lora(
             unet, data, settings, on_step, device, class_images=class_images, crafting=crafting, states=states, encoders=encoders
         )
         return result, base_hash

@@ -35,8 +35,8 @@ def lora(mini: SimpleNamespace, graph: Graph) -> Graph:
 
 def write_lora(home: Any) -> str:
     """A LoRA of random weights in ComfyUI's folder of LoRAs; returns its name."""
-    adapter, files, mini = (
-        importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("training.adapter", "lora.files", "mini")
+    adapter, files, kohya, mini = (
+        importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("training.adapter", "lora.files", "lora.kohya", "mini")
     )
     from diffusers import UNet2DConditionModel
 
@@ -45,7 +45,7 @@ def write_lora(home: Any) -> str:
         unet = UNet2DConditionModel.from_pretrained(mini.path(), subfolder="unet")
         layers = adapter.add_lora(unet, 4, 4.0, generator)
         weights = {name: (down.detach(), 0.05 * torch.randn(up.shape, generator=generator)) for name, (down, up) in layers.items()}
-        files.save_lora(home / "models" / "loras" / LORA, files.to_kohya(weights, 4.0), {}, None)
+        files.save_lora(home / "models" / "loras" / LORA, kohya.to_kohya(weights, 4.0), {}, None)
     return LORA
 
 

@@ -22,6 +22,7 @@ from diffusers import UNet2DConditionModel
 
 from faceexpr_core import mini
 from faceexpr_core.lora.files import save_lora
+from faceexpr_core.lora.kohya import to_kohya
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
 from faceexpr_core.training.run import train_lora
@@ -46,7 +47,7 @@ def train(folder: Path, name: str) -> None:
     unet = UNet2DConditionModel.from_pretrained(mini.path() / "unet", torch_dtype=torch.float32)
     result = train_lora(unet, photos, SETTINGS, crafting=pairs, states=states)
     told = {"losses": json.dumps(result.losses), "curves": json.dumps(result.curves)}
-    save_lora(folder / f"{name}.safetensors", result.lora, told, torch.float32)
+    save_lora(folder / f"{name}.safetensors", to_kohya(result.layers, result.alpha), told, torch.float32)
 
 
 def forked(work: Callable[[], None]) -> int:

@@ -17,10 +17,12 @@ from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.lora.files import base_model_hash, read_lora, require_space, save_lora, save_result, to_kohya, training_metadata
+from faceexpr_core.lora.files import read_lora, require_space, save_lora
+from faceexpr_core.lora.formats import decode
+from faceexpr_core.lora.kohya import base_model_hash, save_result, to_kohya, training_metadata
 from faceexpr_core.photos.subject import Subject
 from faceexpr_core.training.adapter import add_lora, lora_parameters
-from faceexpr_core.training.run import TrainResult
+from faceexpr_core.training.result import TrainResult
 from faceexpr_core.training.settings import TrainSettings
 
 RANK, ALPHA = 4, 2.0
@@ -55,7 +57,9 @@ def relative(given: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def result(state: dict[str, torch.Tensor], stopped_by: BaseException | None = None) -> TrainResult:
-    return TrainResult(state, (0.5, 0.25), 2, stopped_by)
+    layers = decode(state, {}, {}).layers
+    alpha = next(iter(layers.values())).alpha
+    return TrainResult({name: (layer.down, layer.up) for name, layer in layers.items()}, alpha, (0.5, 0.25), 2, stopped_by)
 
 
 SUBJECT = Subject(photos=(), trigger="ohwx", class_word="woman", resolution=128, report="")

@@ -19,8 +19,9 @@ from faceexpr_core import mini
 from faceexpr_core.commands.cli import main
 from faceexpr_core.commands.lora import save_adapter
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.lora.describe import describe
 from faceexpr_core.lora.files import read_lora, save_lora
-from faceexpr_core.lora.formats import FORMATS, Layer, Lora, decode, describe, encode, load
+from faceexpr_core.lora.formats import FORMATS, Layer, Lora, decode, encode, load
 from faceexpr_core.lora.names import comfyui_module, from_stability, kohya_module, module_of, to_stability
 
 Q = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import toy_unet
+from toys import lora_of, toy_unet
 
 from faceexpr_core.training.run import train_lora
 from faceexpr_core.training.settings import TrainSettings
@@ -90,8 +90,8 @@ def test_a_training_on_it_gives_the_cpus_losses_and_lora() -> None:
         assert card.ledger.peak > 0 and any("trainer.py" in line for _, line in card.ledger.waits)
     assert there.losses == pytest.approx(on_cpu.losses, rel=1e-4)
     assert half.losses == pytest.approx(on_cpu.losses, rel=0.03) and half.losses != there.losses
-    assert all(torch.allclose(there.lora[key], value, atol=1e-5) for key, value in on_cpu.lora.items())
-    assert {value.device.type for value in there.lora.values()} == {"cpu"}
+    assert all(torch.allclose(lora_of(there)[key], value, atol=1e-5) for key, value in lora_of(on_cpu).items())
+    assert {side.device.type for pair in there.layers.values() for side in pair} == {"cpu"}
 
 
 def test_without_a_compiler_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

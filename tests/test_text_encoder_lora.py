@@ -12,7 +12,7 @@ import pack
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from toys import toy_unet
+from toys import lora_of, toy_unet
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from faceexpr_core.commands.cli import _parser
@@ -22,15 +22,18 @@ from faceexpr_core.commands.train import settings_of
 from faceexpr_core.diffusers_host.encoding import encode_prompts, tokenize_prompts
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.lora.files import save_lora, save_result, training_metadata
-from faceexpr_core.lora.formats import decode, describe, encode, load
+from faceexpr_core.lora.describe import describe
+from faceexpr_core.lora.files import save_lora
+from faceexpr_core.lora.formats import decode, encode, load
+from faceexpr_core.lora.kohya import save_result, training_metadata
 from faceexpr_core.mini import subject_path
 from faceexpr_core.photos.subject import Subject
 from faceexpr_core.training.adapter import without_lora
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
 from faceexpr_core.training.losses import crafting_loss, weighted_epsilon_loss
-from faceexpr_core.training.run import Step, TrainResult, train_lora
+from faceexpr_core.training.result import Step, TrainResult
+from faceexpr_core.training.run import train_lora
 from faceexpr_core.training.settings import TrainSettings, preset_settings
 from faceexpr_core.training.state import StateFolder
 from faceexpr_core.training.text_encoders import TextEncoders, add_text_lora, embed_tokens, stack_tokens, text_lora_parameters
@@ -138,22 +141,28 @@ def gradient_and_slope(trainer: Trainer, loss, constant_side=None) -> tuple[floa
 @pytest.mark.parametrize("part", ["identity", "prior images", "prior distill"])
 def test_gradients_of_the_text_encoders_agree_with_finite_differences(part: str) -> None:
     trainer = toy_trainer(changed(prior="images" if part == "prior images" else "distill"))
-    loss = trainer._identity_batch() if part == "identity" else trainer._prior_batch()
-    gradient, slope = gradient_and_slope(trainer, loss)
+    parts, draws = trainer.parts, trainer.draws
+    batch, loss = (draws.identity(), parts.identity) if part == "identity" else (draws.prior(), parts.prior)
+    gradient, slope = gradient_and_slope(trainer, lambda: loss(batch))
     assert gradient > 1e-3 and slope == pytest.approx(gradient, rel=0.02)
 
 
 def test_the_gradient_of_crafting_goes_through_the_persons_expression_alone() -> None:
     trainer = toy_trainer()
-    pairs, generator = trainer.crafting, copy.deepcopy(trainer.generators["crafting"].get_state())
-    assert pairs is not None and pairs.person_tokens is not None and trainer.encoders is not None
-    person_tokens, encoders = pairs.person_tokens, trainer.encoders
-    batch = trainer._crafting_batch()
+    parts, generator = trainer.parts, copy.deepcopy(trainer.draws.generators["crafting"].get_state())
+    pairs, encoders = parts.crafting, parts.encoders
+    assert pairs is not None and pairs.person_tokens is not None and encoders is not None
+    person_tokens = pairs.person_tokens
+    batch = trainer.draws.crafting()
+
+    def of_batch() -> torch.Tensor:
+        return parts.expression(batch)[0].mean()
+
     draws = torch.Generator()
     draws.set_state(generator)
-    photos = trainer.data.select(torch.randint(3, (2,), generator=draws).tolist())
+    photos = parts.data.select(torch.randint(3, (2,), generator=draws))
     e, t = torch.randint(2, (2,), generator=draws), torch.randint(300, 701, (2,), generator=draws)
-    noisy = trainer.schedule.add_noise(photos.latents, torch.randn(2, 4, 8, 8, generator=draws), t)
+    noisy = parts.schedule.add_noise(photos.latents, torch.randn(2, 4, 8, 8, generator=draws), t)
 
     def predict(words: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         added = {"text_embeds": words[1], "time_ids": photos.time_ids}
@@ -168,8 +177,8 @@ def test_the_gradient_of_crafting_goes_through_the_persons_expression_alone() ->
         change = predict(embed_tokens(encoders, person_tokens[e, 1])) - neutral
         return crafting_loss(change, base[1] - base[0])[0].mean()
 
-    assert float(batch()[0].mean().detach()) == pytest.approx(float(loss().detach()), rel=1e-5)
-    gradient, slope = gradient_and_slope(trainer, lambda: batch()[0].mean(), loss)
+    assert float(of_batch().detach()) == pytest.approx(float(loss().detach()), rel=1e-5)
+    gradient, slope = gradient_and_slope(trainer, of_batch, loss)
     assert gradient > 1e-3 and slope == pytest.approx(gradient, rel=0.02)
 
 
@@ -217,9 +226,9 @@ def test_without_it_nothing_changes(tmp_path: Path) -> None:
         assert state is not None and not [name for name in (*state.run, *state.tensors) if "text" in name]
         runs.append((result, state))
     (first, state), (second, again) = runs
-    assert first.losses == second.losses and all(torch.equal(first.lora[key], second.lora[key]) for key in first.lora)
+    assert first.losses == second.losses and all(torch.equal(lora_of(first)[key], lora_of(second)[key]) for key in lora_of(first))
     assert state.run == again.run and state.tensors.keys() == again.tensors.keys()
-    assert all(key.startswith("lora_unet_") for key in first.lora)
+    assert all(key.startswith("lora_unet_") for key in lora_of(first))
     assert before.keys() == encoders.second.state_dict().keys()  # no adapter
     assert not [key for key, value in told(first, off).items() if "text_encoder" in key or "text_encoder" in value]
     # the noise and the U-Net's first weights are the same with it: at the start the LoRA changes nothing
@@ -236,7 +245,7 @@ def test_the_encoders_learn_at_their_own_rate_and_the_file_says_so() -> None:
         used = changed(**{**settings.__dict__, "text_encoder_learning_rate": given})
         result = toy_run(used)
         for part, expected in (("_te1_", rate), ("_te2_", rate), ("_unet_", 1e-3)):  # Adam's first step is as long as the learning rate
-            ups = [value.abs().max() for key, value in result.lora.items() if part in key and key.endswith("lora_up.weight")]
+            ups = [value.abs().max() for key, value in lora_of(result).items() if part in key and key.endswith("lora_up.weight")]
             assert float(max(ups)) == pytest.approx(expected, rel=0.02)
         metadata = told(result, used)
         assert metadata["ss_text_encoder_lr"] == f"{rate:g}" and metadata["faceexpr.text_encoder"] == "true"
@@ -245,10 +254,10 @@ def test_the_encoders_learn_at_their_own_rate_and_the_file_says_so() -> None:
 
 def test_checkpointing_gives_the_same_and_half_precision_nearly(tmp_path: Path) -> None:
     plain, kept = toy_run(changed(steps=2)), toy_run(changed(steps=2, gradient_checkpointing=True))
-    assert kept.losses == plain.losses and all(torch.equal(kept.lora[key], plain.lora[key]) for key in plain.lora)
+    assert kept.losses == plain.losses and all(torch.equal(lora_of(kept)[key], lora_of(plain)[key]) for key in lora_of(plain))
     half = toy_run(changed(steps=2, precision="bf16"))
     assert half.losses == pytest.approx(plain.losses, rel=0.05) and half.losses != plain.losses
-    assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in half.lora.values())
+    assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in lora_of(half).values())
 
 
 def test_a_run_stopped_at_every_step_ends_as_one_never_stopped(tmp_path: Path) -> None:
@@ -257,7 +266,7 @@ def test_a_run_stopped_at_every_step_ends_as_one_never_stopped(tmp_path: Path) -
         assert toy_run(states=states, stop_at=step).steps == step
     result = toy_run(states=states)
     assert result.steps == 6 and result.losses == whole.losses
-    assert all(torch.equal(result.lora[key], whole.lora[key]) for key in whole.lora)
+    assert all(torch.equal(lora_of(result)[key], lora_of(whole)[key]) for key in lora_of(whole))
     other = toy_encoders()
     with torch.no_grad():
         next(other.second.parameters()).add_(1)
@@ -333,7 +342,7 @@ def trained(pipe: StableDiffusionXLPipeline, tmp_path_factory: pytest.TempPathFa
 
 def test_the_encoders_alone_lower_the_loss_and_every_projection_moves(trained: tuple[Path, TrainResult, dict]) -> None:
     _, result, seen = trained
-    ups = {key: value for key, value in result.lora.items() if "_te" in key and key.endswith("lora_up.weight")}
+    ups = {key: value for key, value in lora_of(result).items() if "_te" in key and key.endswith("lora_up.weight")}
     assert len(ups) == 4 * (2 + 3)
     assert min(float(value.abs().max()) for value in ups.values()) > 1e-3
     assert sum(result.losses[-8:]) < 0.97 * sum(seen["still"].losses[-8:])
@@ -415,7 +424,7 @@ def test_comfyuis_clip_with_the_lora_reads_as_the_run_did(comfyui, trained: tupl
             assert "CLIP: 20 layers at strength 1" in report and "NOT USED" not in report
         else:
             model, clip = comfyui.nodes.LoraLoader().load_lora(comfyui.model, comfyui.clip, name, 1.0, 1.0)
-        assert len(model.patches) + len(clip.patcher.patches) == len(result.lora) // 3
+        assert len(model.patches) + len(clip.patcher.patches) == len(lora_of(result)) // 3
         words = comfyui.host.encode_text(clip, PROMPTS)
         for given, expected in zip(words, seen["words"], strict=True):
             assert float((given - expected).norm() / expected.norm()) < 1e-4

@@ -18,7 +18,7 @@ from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.train import job_of
 from faceexpr_core.commands.train_job import _tracker
 from faceexpr_core.lora.files import read_lora
-from faceexpr_core.training.run import Step
+from faceexpr_core.training.result import Step
 
 
 def words(tmp_path: Path, *more: str) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from toys import lora_of
 
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
@@ -19,7 +20,8 @@ from faceexpr_core.training.data import TrainingSet
 from faceexpr_core.training.loss_plot import loss_picture
 from faceexpr_core.training.preview import contact_sheet, preview_latents
 from faceexpr_core.training.progress import duration, progress_text
-from faceexpr_core.training.run import Step, train_lora
+from faceexpr_core.training.result import Step
+from faceexpr_core.training.run import train_lora
 from faceexpr_core.training.settings import PRESETS, TrainSettings, parse_settings, preset_settings
 
 FEW = TrainSettings(rank=4, steps=3, batch_size=1, accumulation=1, learning_rate=1e-3, ema=0, seed=7)
@@ -103,8 +105,8 @@ def test_losses_and_lora_equal_a_short_independent_loop(
         assert step_loss == pytest.approx(expected, rel=1e-5)
     for name, (down, up) in layers.items():
         key = "lora_unet_" + name.replace(".", "_")
-        assert torch.allclose(result.lora[f"{key}.lora_down.weight"], down, atol=1e-5)
-        assert torch.allclose(result.lora[f"{key}.lora_up.weight"], up, atol=1e-5)
+        assert torch.allclose(lora_of(result)[f"{key}.lora_down.weight"], down, atol=1e-5)
+        assert torch.allclose(lora_of(result)[f"{key}.lora_up.weight"], up, atol=1e-5)
 
 
 def pairs(person_is_class: bool = False, same_phrase: bool = False) -> CraftingSet:
@@ -176,7 +178,7 @@ def test_what_the_settings_need_and_lack_is_told_before_the_first_step(
 
 
 def test_only_the_blocks_asked_for_learn(unet: UNet2DConditionModel) -> None:
-    lora = train_lora(unet, photos(), few(steps=1, blocks="middle, up.0")).lora
+    lora = lora_of(train_lora(unet, photos(), few(steps=1, blocks="middle, up.0")))
     assert {key.split("attentions")[0] for key in lora} == {"lora_unet_mid_block_", "lora_unet_up_blocks_0_"}
 
 
@@ -231,8 +233,8 @@ def test_a_sheet_holds_its_pictures_in_order() -> None:
 def test_every_attention_projection_learns_and_nothing_else(shipped: UNet2DConditionModel, unet: UNet2DConditionModel) -> None:
     result = train_lora(unet, photos(), few(steps=2))
     projections = [name for name, _ in shipped.named_modules() if name.endswith(("to_q", "to_k", "to_v", "to_out.0"))]
-    assert len(result.lora) == 3 * len(projections)
-    moved = [key for key, value in result.lora.items() if key.endswith("lora_up.weight") and value.abs().sum() > 0]
+    assert len(lora_of(result)) == 3 * len(projections)
+    moved = [key for key, value in lora_of(result).items() if key.endswith("lora_up.weight") and value.abs().sum() > 0]
     assert len(moved) == len(projections)
     frozen = {name.replace(".base_layer", ""): value for name, value in unet.state_dict().items() if "lora_" not in name}
     assert same(frozen, shipped.state_dict())
@@ -255,7 +257,7 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone(shipped: UNet2D
     again = train_lora(copy.deepcopy(shipped), photos(), FEW)
     other = train_lora(copy.deepcopy(shipped), photos(), few(seed=8))
     assert again.losses == first.losses
-    assert same(again.lora, first.lora)
+    assert same(lora_of(again), lora_of(first))
     assert other.losses[0] != first.losses[0]
 
 
@@ -271,7 +273,7 @@ def test_an_exception_of_the_host_hands_back_what_was_learned(shipped: UNet2DCon
     stopped = train_lora(copy.deepcopy(shipped), data, few(steps=5), cancel)
     assert isinstance(stopped.stopped_by, Cancelled)
     assert (stopped.interrupted, stopped.steps, len(stopped.losses)) == (True, 2, 2)
-    assert same(stopped.lora, train_lora(copy.deepcopy(shipped), data, few(steps=2)).lora)
+    assert same(lora_of(stopped), lora_of(train_lora(copy.deepcopy(shipped), data, few(steps=2))))
 
 
 def test_a_loss_that_is_not_a_number_stops_with_the_last_good_weights(shipped: UNet2DConditionModel) -> None:
@@ -286,7 +288,7 @@ def test_a_loss_that_is_not_a_number_stops_with_the_last_good_weights(shipped: U
     assert isinstance(result.stopped_by, FaceExprError)
     assert "step 4 of 6" in str(result.stopped_by) and "learning rate" in str(result.stopped_by)
     assert (result.steps, len(result.losses)) == (2, 3)
-    assert same(result.lora, train_lora(copy.deepcopy(shipped), data, few(steps=2)).lora)
+    assert same(lora_of(result), lora_of(train_lora(copy.deepcopy(shipped), data, few(steps=2))))
 
 
 def test_a_loss_that_is_never_a_number_is_raised(unet: UNet2DConditionModel) -> None:
@@ -308,9 +310,9 @@ def test_the_moving_average_is_what_is_handed_back(unet: UNet2DConditionModel) -
     for number, weight in enumerate(seen[1:], start=1):
         decay = min(0.3, (1 + number) / (10 + number))
         average = decay * average + (1 - decay) * weight
-    key = next(key for key in result.lora if key.endswith("lora_up.weight"))
-    assert torch.allclose(result.lora[key], average, atol=1e-7)
-    assert not torch.allclose(result.lora[key], seen[-1], atol=1e-7)
+    key = next(key for key in lora_of(result) if key.endswith("lora_up.weight"))
+    assert torch.allclose(lora_of(result)[key], average, atol=1e-7)
+    assert not torch.allclose(lora_of(result)[key], seen[-1], atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +341,7 @@ def test_half_precision_stays_near_full_precision_and_the_lora_stays_float32(shi
     full = train_lora(copy.deepcopy(shipped), data, few(steps=2))
     half = train_lora(copy.deepcopy(shipped), data, few(steps=2, precision="bf16"))
     assert half.losses == pytest.approx(full.losses, rel=0.05)
-    assert {value.dtype for value in half.lora.values()} == {torch.float32}
+    assert {value.dtype for value in lora_of(half).values()} == {torch.float32}
 
 
 def test_tensors_made_in_inference_mode_can_be_trained_on(shipped: UNet2DConditionModel) -> None:

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import toy_unet
+from toys import lora_of, toy_unet
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.files import replace_file
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
-from faceexpr_core.training.run import Step, TrainResult, train_lora
+from faceexpr_core.training.result import Step, TrainResult
+from faceexpr_core.training.run import train_lora
 from faceexpr_core.training.settings import TrainSettings
 from faceexpr_core.training.state import RunState, StateFolder, read_state, write_state
 
@@ -73,8 +74,8 @@ def never_stopped() -> TrainResult:
 def assert_same(result: TrainResult, expected: TrainResult) -> None:
     assert result.stopped_by is None and result.steps == expected.steps
     assert result.losses == expected.losses
-    assert result.lora.keys() == expected.lora.keys()
-    assert all(torch.equal(result.lora[key], value) for key, value in expected.lora.items())
+    assert lora_of(result).keys() == lora_of(expected).keys()
+    assert all(torch.equal(lora_of(result)[key], value) for key, value in lora_of(expected).items())
 
 
 @pytest.mark.parametrize("every", [1, 5])
@@ -193,7 +194,7 @@ def test_a_loss_that_explodes_stops_the_run(tmp_path: Path) -> None:
 
     result = train_lora(toy_unet(), PHOTOS, EVERYTHING, explode, crafting=PAIRS, states=StateFolder(tmp_path, every=1))
     assert isinstance(result.stopped_by, FaceExprError) and "diverged: at step 7" in str(result.stopped_by)
-    assert result.steps == 5 and all(torch.isfinite(value).all() for value in result.lora.values())
+    assert result.steps == 5 and all(torch.isfinite(value).all() for value in lora_of(result).values())
 
 
 def test_a_full_disk_does_not_end_the_run(tmp_path: Path, never_stopped: TrainResult, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,9 +1,12 @@
-"""A U-Net small enough for finite differences, with SDXL's kinds of blocks."""
+"""A U-Net small enough for finite differences, with SDXL's kinds of blocks; and the LoRA of a run as its file has it."""
 
 from __future__ import annotations
 
 import torch
 from diffusers import UNet2DConditionModel
+
+from faceexpr_core.lora.kohya import to_kohya
+from faceexpr_core.training.result import TrainResult
 
 
 def toy_unet() -> UNet2DConditionModel:
@@ -23,3 +26,8 @@ def toy_unet() -> UNet2DConditionModel:
             addition_time_embed_dim=4,
             projection_class_embeddings_input_dim=6 + 6 * 4,
         )
+
+
+def lora_of(result: TrainResult) -> dict[str, torch.Tensor]:
+    """kohya's keys, float32 on the CPU."""
+    return to_kohya(result.layers, result.alpha)

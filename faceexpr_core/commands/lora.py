@@ -45,7 +45,8 @@ def add_lora_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Print the report on a file. Returns 0; raises FaceExprError when it cannot be read."""
-    from ..lora.formats import describe, load
+    from ..lora.describe import describe
+    from ..lora.formats import load
 
     print(describe(load(arguments.file)))
     return 0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..photos.subject import Subject, SubjectSettings
     from ..training.data import TrainingSet
     from ..training.prior import ClassImage
-    from ..training.run import Step, TrainResult
+    from ..training.result import Step, TrainResult
     from ..training.state import StateFolder
 
 TRACKERS = ("none", "all", "tensorboard", "wandb", "comet_ml")
@@ -114,13 +114,14 @@ def _train(
     import torch
 
     from ..diffusers_host import encoding, pipeline
-    from ..lora.files import SAVE_DTYPES, base_model_hash, require_space
+    from ..lora.files import SAVE_DTYPES, require_space
+    from ..lora.kohya import base_model_hash
     from ..training.adapter import lora_parameters
     from ..training.data import build_training_set
+    from ..training.precision import compute_dtype
     from ..training.progress import forget_freed
     from ..training.run import train_lora
     from ..training.text_encoders import TextEncoders, text_lora_parameters
-    from ..training.trainer import compute_dtype
 
     dtype = compute_dtype(job.settings.precision, device)
     # bfloat16 is too coarse for embeddings and latents that are computed once and used for the whole run
@@ -202,8 +203,8 @@ def _class_set(
 ) -> TrainingSet:
     from ..diffusers_host import encoding
     from ..training.data import class_prompt
+    from ..training.fingerprint import model_digest
     from ..training.prior import build_class_set, prior_images, prior_prompts
-    from ..training.trainer import model_digest
 
     wanted = job.class_pictures
     prompt = wanted.prompt or class_prompt(subject)
@@ -290,7 +291,7 @@ def _previewer(job: TrainJob, subject: Subject, pipe: StableDiffusionXLPipeline)
 
 
 def _save(job: TrainJob, result: TrainResult, subject: Subject, base_hash: str) -> None:
-    from ..lora.files import save_result
+    from ..lora.kohya import save_result
 
     for path in (job.output, *job.copies):
         saved = save_result(

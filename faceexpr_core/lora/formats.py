@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
+from .files import read_lora
 from .names import PARTS, TEXT_WIDTHS, comfyui_module, kernel_of, kohya_module, module_of
 
 FORMATS = ("kohya", "diffusers", "peft", "comfyui")
@@ -103,8 +104,6 @@ class Encoded:
 
 def load(path: Path) -> Lora:
     """Read a LoRA file, or the folder of a PEFT adapter. Raises FaceExprError when it is missing, not whole, or has a broken config."""
-    from .files import read_lora
-
     if path.is_dir():
         return _load_adapter_folder(path)
     state, metadata = read_lora(path)
@@ -184,7 +183,7 @@ def encode(lora: Lora, spelling: str) -> Encoded:
     Raises FaceExprError when nothing is left.
     """
     metadata = {key: value for key, value in lora.metadata.items() if key != ADAPTER_METADATA}
-    lost = [f"{len(lora.unknown)} keys that name no module of Stable Diffusion ({_some(lora.unknown)})"] if lora.unknown else []
+    lost = [f"{len(lora.unknown)} keys that name no module of Stable Diffusion ({some_keys(lora.unknown)})"] if lora.unknown else []
     layers = dict(lora.layers)
     if spelling in ("diffusers", "peft") and lora.others:
         endings = Counter(ending for extra in lora.others.values() for ending in extra)
@@ -222,35 +221,6 @@ def adapter_files(encoded: Encoded) -> dict[str, tuple[dict[str, Tensor], dict[s
         )
         for part, config in encoded.configs.items()
     }
-
-
-def describe(lora: Lora) -> str:
-    """A report for people: format, rank, alpha, number type, layers and size of the change by block, what is unknown, metadata."""
-    ranks, alphas = Counter(layer.rank for layer in lora.layers.values()), Counter(layer.alpha for layer in lora.layers.values())
-    kinds = Counter(str(layer.down.dtype).removeprefix("torch.") for layer in lora.layers.values())
-    lines = [
-        f"format    {lora.spelling or 'none that is known'}",
-        f"made for  {lora.family()}",
-        f"layers    {len(lora.layers)}, {_counted(kinds)}",
-        f"rank      {_counted(ranks)}",
-        f"alpha     {_counted(alphas)}",
-        *(f"note      {note}" for note in lora.notes),
-    ]
-    if lora.layers:
-        lines += ["", f"{'block':<40}{'layers':>8}{'norm':>12}"]
-        blocks: dict[str, list[float]] = {}
-        for name, layer in lora.layers.items():
-            blocks.setdefault(_block(name), []).append(layer.norm())
-        lines += [f"{block:<40}{len(norms):>8}{math.hypot(*norms):>12.4g}" for block, norms in sorted(blocks.items())]
-        lines.append(f"{'all':<40}{len(lora.layers):>8}{math.hypot(*(norm for norms in blocks.values() for norm in norms)):>12.4g}")
-    if lora.others:
-        endings = Counter(ending for extra in lora.others.values() for ending in extra)
-        lines += ["", f"besides   {', '.join(f'{count} x {ending}' for ending, count in endings.items())}"]
-    if lora.unknown:
-        lines += ["", f"unknown   {len(lora.unknown)} keys: {_some(lora.unknown)}"]
-    if lora.metadata:
-        lines += ["", "metadata", *(f"  {key}: {_short(value)}" for key, value in sorted(lora.metadata.items()))]
-    return "\n".join(lines)
 
 
 def _read_key(key: str, text_part: str) -> tuple[str, str, str] | None:
@@ -338,33 +308,11 @@ def _read_json(text: str | bytes, where: str) -> dict[str, Any]:
     return read
 
 
-def _block(module: str) -> str:
-    part, *path = module.split(".")
-    if path[0] in ("down_blocks", "up_blocks"):
-        path = path[:4]
-    elif path[0] == "mid_block":
-        path = path[:3]
-    elif "layers" in path:
-        path = path[: path.index("layers") + 2]
-    return ".".join((part, *path))
-
-
 def _plain(value: float) -> float | int:
     return int(value) if value.is_integer() else value
 
 
-def _counted(counts: Counter[Any]) -> str:
-    if len(counts) == 1:
-        return f"{next(iter(counts)):g}" if not isinstance(next(iter(counts)), str) else next(iter(counts))
-    shown = ", ".join(f"{value} ({count} layers)" for value, count in counts.most_common(6))
-    return shown + (f" and {len(counts) - 6} more" if len(counts) > 6 else "") if counts else "-"
-
-
-def _some(keys: Iterable[str], count: int = 3) -> str:
+def some_keys(keys: Iterable[str], count: int = 3) -> str:
+    """The first of them, for a message."""
     names = list(keys)
     return ", ".join(names[:count]) + (" ..." if len(names) > count else "")
-
-
-def _short(text: str, length: int = 160) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[:length]}... ({len(line)} characters)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -64,9 +64,8 @@ class TrainingSet:
             None if self.empty_tokens is None else change(self.empty_tokens),
         )
 
-    def select(self, photos: Sequence[int]) -> TrainingSet:
-        """The pictures at these positions, in this order, repeats allowed."""
-        index = torch.tensor(photos, device=self.latents.device)
+    def select(self, index: Tensor) -> TrainingSet:
+        """The pictures at these positions (int64 [B], on the set's device), in this order, repeats allowed."""
         return replace(
             self,
             latents=self.latents[index],

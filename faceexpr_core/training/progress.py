@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from .run import Step
+    from .result import Step
 
 
 def progress_text(step: Step) -> str:

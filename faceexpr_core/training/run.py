@@ -3,71 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from ..errors import FaceExprError
 from .crafting import CraftingSet
 from .data import TrainingSet
 from .progress import memory_in_use
+from .result import Step, TrainResult
+from .resume import go_on_from, state_of
 from .settings import TrainSettings
 from .state import StateFolder
 from .text_encoders import TextEncoders
-from .trainer import Diverged, Trainer
+from .trainer import Trainer
+from .update import Diverged
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
-
-
-@dataclass(frozen=True)
-class Step:
-    """What `on_step` is told after each optimiser step; `number` counts from 1, `unet` carries the LoRA as it is now.
-
-    `loss` is what was minimised, `losses` its parts without their weights (NaN for one that this step did not take). `taken` steps
-    took `seconds` since the run was started or resumed; `memory` is the peak in bytes, 0 where not known. `embed` is `Trainer.embed`:
-    tokens to embeddings as they are now, None where the text encoders do not learn.
-    """
-
-    number: int
-    total: int
-    loss: float
-    learning_rate: float
-    unet: UNet2DConditionModel
-    losses: Mapping[str, float] = field(default_factory=dict)
-    taken: int = 1
-    seconds: float = 0.0
-    memory: int = 0
-    embed: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
-
-    @property
-    def remaining(self) -> float:
-        """Seconds to the end at the pace so far."""
-        return (self.total - self.number) * self.seconds / self.taken
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """`lora`: kohya keys, float32 on the CPU, after `steps` optimiser steps. `losses`: one value a step taken, resumed ones included.
-
-    `curves` are the parts of the loss (`identity`, `prior`, `crafting`), without their weights, NaN where a step did not take them.
-    `stopped_by` is what ended the run early (the host's interrupt, a loss that is not a number, memory): save the LoRA first, then
-    raise it. None after a full run. `notes` say in words what was done otherwise than asked.
-    """
-
-    lora: dict[str, Tensor]
-    losses: tuple[float, ...]
-    steps: int
-    stopped_by: BaseException | None = None
-    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def interrupted(self) -> bool:
-        return self.stopped_by is not None
 
 
 def train_lora(
@@ -108,7 +62,7 @@ def train_lora(
         )
         earlier = None if states is None else states.to_resume(trainer.run)
         if earlier is not None:
-            trainer.load(earlier)
+            go_on_from(trainer, earlier)
         if states is not None and trainer.rank != 0:
             states = None
         elif states is not None and earlier is None:
@@ -120,11 +74,11 @@ def train_lora(
                 losses = trainer.step()
                 done = trainer.steps_done
                 if states is not None and (done % states.every == 0 or done == settings.steps) and trainer.healthy:
-                    states.write(trainer.state())
+                    states.write(state_of(trainer))
                 if on_step is not None:
                     seconds, memory = time.monotonic() - started, memory_in_use(trainer.device)
                     total = trainer.totals[-1]
-                    embed = None if trainer.encoders is None else trainer.embed
+                    embed = trainer.embed if trainer.text_layers else None
                     on_step(Step(done, settings.steps, total, trainer.learning_rate, unet, losses, done - first, seconds, memory, embed))
         except BaseException as reason:
             stopped_by = _out_of_memory(reason, settings) if isinstance(reason, torch.cuda.OutOfMemoryError) else reason
@@ -132,13 +86,14 @@ def train_lora(
                 if isinstance(reason, Diverged):
                     states.drop_after(trainer.steps_done)
                 elif trainer.rewind() and trainer.steps_done > first:
-                    states.write(trainer.state())
+                    states.write(state_of(trainer))
             if trainer.steps_done == 0:
                 if stopped_by is reason:
                     raise
                 raise stopped_by from reason
         return TrainResult(
-            trainer.lora(),
+            trainer.lora_layers(),
+            settings.effective_alpha,
             tuple(trainer.totals),
             trainer.steps_done,
             stopped_by,

@@ -116,8 +116,8 @@ def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str)
     """What the base model draws of the class for L_prior, as the command line draws it; once for all subjects of the class."""
     from faceexpr_core import text
     from faceexpr_core.commands.train_job import PRIOR_CFG, PRIOR_STEPS
+    from faceexpr_core.training.fingerprint import model_digest
     from faceexpr_core.training.prior import prior_images, prior_prompts
-    from faceexpr_core.training.trainer import model_digest
 
     side = mini.RESOLUTION
 
@@ -147,7 +147,7 @@ def learn(
     import copy
 
     from faceexpr_core.faces.images import read_images
-    from faceexpr_core.lora.files import save_result
+    from faceexpr_core.lora.kohya import save_result
     from faceexpr_core.photos.subject import SubjectSettings, prepare_subject
     from faceexpr_core.training.crafting import build_crafting_set
     from faceexpr_core.training.data import build_training_set
@@ -202,7 +202,7 @@ def personalised(pipe: StableDiffusionXLPipeline, lora: Path) -> StableDiffusion
 
 def base_hash(pipe: StableDiffusionXLPipeline) -> str:
     """Sixteen digits for the U-Net's weights."""
-    from faceexpr_core.lora.files import base_model_hash
+    from faceexpr_core.lora.kohya import base_model_hash
 
     return base_model_hash(pipe.unet)[:16]
 

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from faceexpr_core.training.precision import compute_dtype
 from faceexpr_core.training.settings import PRESETS, TrainSettings, parse_settings, preset, preset_settings
-from faceexpr_core.training.trainer import Trainer, compute_dtype
+from faceexpr_core.training.trainer import Trainer
 from lab.pretended import CachingAllocator, Ledger, PretendedCard, module_names
 
 from .sets import sdxl_encoders, sdxl_unet, sets_for
@@ -50,8 +51,8 @@ def simulated(name: str, side: int, changes: dict[str, Any]) -> dict[str, Any]:
         plain = CachingAllocator()
         plain.run(ledger.trace)
         needed = _smallest(ledger.trace, plain)
-        dtype = str(trainer.dtype).removeprefix("torch.")
-        trained = sum(weight.numel() for weight in trainer.parameters)
+        dtype = str(trainer.parts.dtype).removeprefix("torch.")
+        trained = sum(weight.numel() for weight in trainer.update.parameters)
         notes = list(trainer.notes)
     first, second = steps
     times = wanted.accumulation / batches
@@ -99,24 +100,24 @@ def name_parts(trainer: Trainer, ledger: Ledger) -> None:
     """Label what lies on the card for the whole run."""
     ledger.label((weight for weight in trainer.unet.parameters() if not weight.requires_grad), "U-Net")
     ledger.label(trainer.unet.buffers(), "U-Net")
-    ledger.label(trainer.parameters, "LoRA")
-    if trainer.encoders is not None:
-        for encoder in trainer.encoders.parts.values():
+    ledger.label(trainer.update.parameters, "LoRA")
+    if trainer.parts.encoders is not None:
+        for encoder in trainer.parts.encoders.parts.values():
             ledger.label([*encoder.parameters(), *encoder.buffers()], "text encoders")
-    if trainer.average is not None:
-        ledger.label(getattr(trainer.average, "shadow_params", ()), "EMA")
-    ledger.label(getattr(trainer, "last_good", ()), "last good")
+    if trainer.update.average is not None:
+        ledger.label(trainer.update.average.shadow_params, "EMA")
+    ledger.label(trainer.update.last_good, "last good")
     for attribute, name in NAMED.items():
-        part = getattr(trainer, attribute, None)
+        part = getattr(trainer.parts, attribute)
         if part is not None:
             ledger.label((value for value in vars(part).values() if isinstance(value, Tensor)), name)
-    for weight in trainer.parameters:
+    for weight in trainer.update.parameters:
         weight.register_post_accumulate_grad_hook(_label_gradient(ledger))
 
     def stepped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         ledger.label(_tensors(optimizer.state), "optimiser")
 
-    trainer.optimizer.register_step_post_hook(stepped)
+    trainer.update.optimizer.register_step_post_hook(stepped)
 
 
 def _label_gradient(ledger: Ledger) -> Callable[[Tensor], None]:

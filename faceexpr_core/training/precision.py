@@ -1,0 +1,21 @@
+"""In what numbers a run computes."""
+
+from __future__ import annotations
+
+import torch
+
+
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype of the U-Net's matrix products; the LoRA itself always stays float32. fp16 means float32 on the CPU."""
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if precision == "fp16" and device.type == "cpu":
+        return torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def precision_note(precision: str, device: torch.device) -> str | None:
+    """Says in words why it is not the one asked for; None if it is."""
+    return "fp16 is for GPUs; the CPU computes in float32." if precision == "fp16" and device.type == "cpu" else None

@@ -1,0 +1,110 @@
+"""What a step does with its gradients: clipping, optimiser, learning rate, moving average; and the last weights that gave a good loss."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import FaceExprError
+from .optimizers import build_optimizer
+from .settings import TrainSettings
+
+
+class Diverged(FaceExprError):
+    """The loss is no longer a number, or far above where it began."""
+
+
+class Update:
+    """The weights that learn (`learning` of the U-Net, `reading` of the text encoders) and all that moves them.
+
+    `changing` is True while the weights change: what is broken off then cannot be done again.
+    """
+
+    def __init__(
+        self,
+        learning: Sequence[torch.nn.Parameter],
+        reading: Sequence[torch.nn.Parameter],
+        settings: TrainSettings,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        from diffusers.optimization import get_scheduler
+        from diffusers.training_utils import EMAModel
+
+        self.settings = settings
+        self.parameters = [*learning, *reading]
+        self.optimizer, self.note = build_optimizer(learning, settings, device)
+        if reading:
+            rate = settings.text_encoder_learning_rate or settings.learning_rate
+            self.optimizer.add_param_group({"params": list(reading), "lr": rate, "weight_decay": settings.text_encoder_weight_decay})
+        self.rates = get_scheduler(
+            "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+            self.optimizer,
+            num_warmup_steps=settings.warmup,
+            num_training_steps=settings.steps,
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        self.average = EMAModel(self.parameters, decay=settings.ema, foreach=True) if settings.ema else None
+        self.last_good = [weight.detach().clone() for weight in self.deliverable]
+        self.changing = False
+
+    @property
+    def deliverable(self) -> list[Tensor]:
+        """The weights that leave the run: the moving average, or the trained ones without it."""
+        return self.average.shadow_params if self.average is not None else list(self.parameters)
+
+    def clipped_norm(self) -> Tensor:
+        """The norm of the gradients, which are unscaled and clipped: a scalar."""
+        self.scaler.unscale_(self.optimizer)
+        return torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm or math.inf)
+
+    def step(self) -> None:
+        """Move the weights. float16 overflows now and then: its scaler skips such a step and goes on."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.rates.step()
+        self.forget_gradients()
+        if self.average is not None:
+            self.average.step(self.parameters)
+
+    def forget_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def keep_as_good(self) -> None:
+        with torch.no_grad():
+            torch._foreach_copy_(self.last_good, self.deliverable)
+
+    def back_to_good(self) -> None:
+        with torch.no_grad():
+            torch._foreach_copy_(self.deliverable, self.last_good)
+
+
+def add_up(parameters: Sequence[torch.nn.Parameter], values: Sequence[Tensor]) -> None:
+    """Add up the gradients and these scalars over the processes of torch.distributed, in place."""
+    gradients = [weight.grad for weight in parameters if weight.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients] + [value[None] for value in values])
+    torch.distributed.all_reduce(flat)
+    *pieces, rest = flat.split([gradient.numel() for gradient in gradients] + [len(values)])
+    for gradient, piece in zip(gradients, pieces, strict=True):
+        gradient.copy_(piece.view_as(gradient))
+    for value, piece in zip(values, rest, strict=True):
+        value.copy_(piece)
+
+
+def processes() -> tuple[int, int]:
+    """This process's rank and the number of processes."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def excess(losses: Sequence[float], window: int = 10) -> float:
+    """The mean of the last losses in multiples of what is still well: 0.5 (predicting nothing gives about 1), or 1.5 times the first."""
+    if not losses:
+        return 0.0
+    return statistics.fmean(losses[-window:]) / max(0.5, 1.5 * statistics.median(losses[:window]))
