@@ -20,7 +20,6 @@ from faceexpr_core.measure.expression import (
     ExpressionMeter,
     intensity_of,
     measured_as,
-    name_expressions,
     prototypes,
     read_change,
 )
@@ -99,22 +98,6 @@ def test_intensity_of_the_asked_expression_is_near_one_for_full_renders(found: l
 def test_a_picture_without_a_face_reads_as_none(detector: FaceDetector, people: list[dict[str, Picture]]) -> None:
     reading = ExpressionMeter(detector=detector).measure(np.zeros((128, 128, 3), np.uint8), people[0]["neutral"])
     assert reading.expression is None and not reading.hits("happy")
-
-
-def test_photos_are_named_without_a_known_neutral_one(found: list[dict[str, Face]]) -> None:
-    named = []
-    for person in found:
-        names = name_expressions([person[column].blendshapes for column in COLUMNS])
-        named += [
-            name == column if column == "neutral" else name == measured_as(column) for name, column in zip(names, COLUMNS, strict=True)
-        ]
-    assert sum(named) >= 0.75 * len(named)
-
-
-def test_six_copies_of_a_smile_are_no_resting_face(detector: FaceDetector) -> None:
-    smile = detector.detect(data.astronaut())[0].blendshapes
-    assert name_expressions([smile] * 6) == ["happy"] * 6
-    assert name_expressions([smile]) == ["happy"]
 
 
 def test_identity_tells_people_apart_whatever_they_express(

@@ -6,7 +6,9 @@ The photograph is skimage's astronaut (512 x 512, one smiling face of about 105 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.faces.images import SourceImage, images_from_batch, read_images, read_rgb
 from faceexpr_core.photos.subject import Subject, caption_for, prepare_subject
+from faceexpr_core.photos.subject_files import read_subject, write_subject
 
 Picture = NDArray[np.uint8]
 Save = Callable[[Path, Image.Image], None]
@@ -164,7 +167,7 @@ def test_the_whole_picture_is_the_largest_square_with_the_face(photo: Picture, d
 
 
 def test_captions_name_the_photos_own_expression(people: list[list[Picture]], detector: FaceDetector) -> None:
-    neutral, happy, sad = people[0][0], people[0][1], people[0][2]
+    neutral, happy, sad = people[1][0], people[1][1], people[1][2]
     subject = prepare_subject(sources(neutral, happy, sad), detector=detector, resolution=128, class_word="man")
     assert [photo.caption for photo in subject.photos] == [
         "a photo of ohwx man, neutral expression",
@@ -172,6 +175,31 @@ def test_captions_name_the_photos_own_expression(people: list[list[Picture]], de
         "a photo of ohwx man, sad expression",
     ]
     assert caption_for("contempt", "", "woman") == "a photo of woman, contemptuous expression"
+    assert caption_for(None, "ohwx", "woman") == "a photo of ohwx woman"
+
+
+def test_the_report_says_how_sure_the_expression_is_and_how_strong(people: list[list[Picture]], detector: FaceDetector) -> None:
+    subject = prepare_subject(sources(*people[1][:3]), detector=detector, resolution=128)
+    resting, _, sad = subject.report.splitlines()[1:]
+    assert re.search(r"px, neutral \(9\d % sure\), caption", resting)
+    assert re.search(r'px, sad \(9\d % sure, strength 1\.\d\), caption "a photo of ohwx person, sad expression"', sad)
+
+
+def test_a_photo_on_which_the_judges_disagree_is_captioned_without_an_expression(
+    people: list[list[Picture]], detector: FaceDetector
+) -> None:
+    """The third person's angry face: the blendshapes are sure of it, the classifier calls it neutral."""
+    subject = prepare_subject(sources(*people[2]), detector=detector, resolution=128, trigger="ohwx", class_word="man")
+    angry = subject.photos[3]
+    assert angry.expression is None and angry.caption == "a photo of ohwx man"
+    assert re.search(r"expression unclear \(most likely angry, 9\d %, neutral by the photo classifier\)", subject.report.splitlines()[4])
+
+
+def test_an_unclear_expression_comes_through_the_subjects_file(people: list[list[Picture]], detector: FaceDetector, tmp_path: Path) -> None:
+    subject = prepare_subject(sources(*people[2][:4]), detector=detector, resolution=64)
+    unclear = replace(subject, photos=tuple(replace(photo, expression=None) for photo in subject.photos))
+    write_subject(tmp_path / "subject.npz", unclear)
+    assert [photo.expression for photo in read_subject(tmp_path / "subject.npz").photos] == [None] * 4
 
 
 def test_a_text_file_replaces_the_caption_and_its_lack_of_the_trigger_is_told(photo: Picture, detector: FaceDetector) -> None:
@@ -282,7 +310,9 @@ def test_the_node_prepares_a_folder_and_a_batch_together(comfy: ComfyProcess, fo
     report = shown["1"]["text"][0]
     assert report.startswith("2 of 3 pictures kept, 256 x 256")
     assert "skipped  broken.jpg: is damaged or no picture" in report
-    assert "kept     image 1: face 10" in report and report.count('happy, caption "a photo of ohwx woman, happy expression"') == 2
+    assert "kept     image 1: face 10" in report
+    smiles = r'happy \(\d\d % sure, strength \d\.\d\), caption "a photo of ohwx woman, happy expression"'
+    assert len(re.findall(smiles, report)) == 2
     for node, least, most in (("2", 40, 200), ("4", 20, 120)):
         assert len(shown[node]["images"]) == 2
         for saved in shown[node]["images"]:

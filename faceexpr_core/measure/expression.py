@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaceExprError
+from ..expressions import blend_of
 from ..faces.detector import Face, FaceDetector
 from .fitted import stored
 
@@ -24,12 +25,6 @@ CLASSES = ("happy", "sad", "angry", "surprised", "fearful", "disgusted", "contem
 
 NEUTRAL_BELOW = 0.4
 """A change weaker than this share of a usual full expression counts as neutral (chosen on tuning renders)."""
-
-RESTING_PENALTY = 0.06
-"""Weight of a resting face's distance from the average one in `resting_face` (chosen on tuning renders)."""
-
-CLEAR_EXPRESSION = 0.7
-"""A photo whose change from the average resting face has a higher cosine than this to a prototype is no resting face."""
 
 _SAME_AS = {"shocked": "surprised", "contemptuous": "contempt"}
 
@@ -103,11 +98,21 @@ def blendshape_vector(blendshapes: Mapping[str, float], fitted: Prototypes | Non
     return np.array([blendshapes[name] for name in fitted.blendshapes], np.float64) / fitted.scale
 
 
+def along_prototypes(changes: NDArray[np.float64], fitted: Prototypes | None = None) -> NDArray[np.float64]:
+    """[n, 7]: length of each scaled change [n, K] along each prototype, in the order of CLASSES; contempt counts on either side."""
+    fitted = fitted or prototypes()
+    directions = fitted.vectors / np.linalg.norm(fitted.vectors, axis=1, keepdims=True)
+    along = changes @ directions.T
+    contempt = CLASSES.index("contempt")
+    along[:, contempt] = np.maximum(along[:, contempt], changes[:, fitted.mirror] @ directions[contempt])
+    return np.asarray(along)
+
+
 def read_change(change: NDArray[np.float64], fitted: Prototypes | None = None) -> ExpressionReading:
     """Nearest prototype by cosine of a scaled change [K]; contempt, which is one-sided, counts on either side."""
     fitted = fitted or prototypes()
     moved = float(np.linalg.norm(change))
-    along, lengths = _along(change[None], fitted)[0], np.linalg.norm(fitted.vectors, axis=1)
+    along, lengths = along_prototypes(change[None], fitted)[0], np.linalg.norm(fitted.vectors, axis=1)
     cosines = along / max(moved, 1e-9)
     nearest = int(cosines.argmax())
     return ExpressionReading(
@@ -118,42 +123,24 @@ def read_change(change: NDArray[np.float64], fitted: Prototypes | None = None) -
     )
 
 
+def nearest_of(change: NDArray[np.float64], names: Sequence[str]) -> str:
+    """The one of `names` (any of the vocabulary, compounds too) whose prototype has the highest cosine to a scaled change [K].
+
+    A compound's prototype is the weighted sum of its parts' (ours); one-sided ones count on either side. Raises FaceExprError for a name
+    that the vocabulary lacks.
+    """
+    fitted = prototypes()
+    wanted = np.stack([_prototype_of(name, fitted) for name in names])
+    cosines = np.maximum(wanted @ change, wanted[:, fitted.mirror] @ change) / np.linalg.norm(wanted, axis=1)
+    return names[int(cosines.argmax())]
+
+
 def intensity_of(face: Face, neutral: Face, expression: str) -> float:
     """How far `face` moved from `neutral` along the expression asked, 1 = a usual full expression (for rank correlation with intensity)."""
     fitted = prototypes()
     index = CLASSES.index(measured_as(expression))
     change = blendshape_vector(face.blendshapes) - blendshape_vector(neutral.blendshapes)
-    return float(_along(change[None], fitted)[0, index] / np.linalg.norm(fitted.vectors[index]))
-
-
-def resting_face(blendshapes: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
-    """A person's resting face [K] (scaled) guessed from n photos with unknown expressions (ours).
-
-    Candidates r are the average person's resting face r0 and each photo that is no clear expression against r0; the one with the least
-    `sum_i min_c |x_i - r - a_c p_c|^2 + n RESTING_PENALTY |r - r0|^2` (a_c >= 0) explains the photos as expressions best.
-    On renders of 60 reporting identities, naming four photos each: 81 % right with a neutral one among them, 72 % without.
-    """
-    fitted = prototypes()
-    photos = np.stack([blendshape_vector(shapes) for shapes in blendshapes])
-    average = fitted.resting / fitted.scale
-
-    def may_rest(photo: NDArray[np.float64]) -> bool:
-        reading = read_change(photo - average)
-        return reading.is_neutral() or max(reading.scores.values()) <= CLEAR_EXPRESSION
-
-    def cost(resting: NDArray[np.float64]) -> float:
-        changes = photos - resting
-        explained = np.clip(_along(changes, fitted).max(axis=1), 0, None) ** 2
-        return float((changes**2).sum() - explained.sum() + len(photos) * RESTING_PENALTY * ((resting - average) ** 2).sum())
-
-    return min([average, *filter(may_rest, photos)], key=cost)
-
-
-def name_expressions(blendshapes: Sequence[Mapping[str, float]]) -> list[str]:
-    """Name each photo's expression (`neutral` or one of CLASSES) from one person's absolute blendshapes, without a known neutral photo."""
-    resting = resting_face(blendshapes)
-    readings = [read_change(blendshape_vector(shapes) - resting) for shapes in blendshapes]
-    return ["neutral" if reading.is_neutral() else str(reading.expression) for reading in readings]
+    return float(along_prototypes(change[None], fitted)[0, index] / np.linalg.norm(fitted.vectors[index]))
 
 
 class ExpressionMeter:
@@ -185,13 +172,9 @@ class ExpressionMeter:
         return read_change(blendshape_vector(face.blendshapes) - blendshape_vector(rest.blendshapes))
 
 
-def _along(changes: NDArray[np.float64], fitted: Prototypes) -> NDArray[np.float64]:
-    """[n, 7]: length of each scaled change [n, K] along each prototype."""
-    directions = fitted.vectors / np.linalg.norm(fitted.vectors, axis=1, keepdims=True)
-    along = changes @ directions.T
-    contempt = CLASSES.index("contempt")
-    along[:, contempt] = np.maximum(along[:, contempt], changes[:, fitted.mirror] @ directions[contempt])
-    return np.asarray(along)
+def _prototype_of(name: str, fitted: Prototypes) -> NDArray[np.float64]:
+    parts = [weight * fitted.vectors[CLASSES.index(measured_as(part.name))] for part, weight in blend_of(name)]
+    return np.asarray(np.sum(parts, axis=0))
 
 
 def _other_side(blendshape: str) -> str:

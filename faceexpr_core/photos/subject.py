@@ -14,7 +14,9 @@ from ..errors import FaceExprError
 from ..expressions import EXPRESSIONS
 from ..faces.detector import Face, FaceDetector, face_mask, square_around
 from ..faces.images import SourceImage, crop_resized, likeness
-from ..measure.expression import blendshape_vector, name_expressions
+from ..measure.expression import blendshape_vector
+from ..measure.reader import judge_faces
+from ..measure.reading import Reading, read_album
 
 Framing = Literal["face crop", "whole picture"]
 FRAMINGS: tuple[Framing, ...] = ("face crop", "whole picture")
@@ -54,7 +56,7 @@ class SubjectSettings:
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """One prepared photo: `image` uint8 [R, R, 3], `face` in its pixels, `expression` as measured, and SDXL's size ids.
+    """One prepared photo: `image` uint8 [R, R, 3], `face` in its pixels, `expression` as read (None: too unsure to name), SDXL's size ids.
 
     `original_size` (height, width) of the source picture; `crop_top_left` (top, left) of the cut in the source picture resized to the
     photo's scale; `target_size` (R, R). `drawn_mask` is `mask` where it was drawn before.
@@ -64,7 +66,7 @@ class Photo:
     image: NDArray[np.uint8]
     face: Face
     caption: str
-    expression: str
+    expression: str | None
     original_size: tuple[int, int]
     crop_top_left: tuple[int, int]
     target_size: tuple[int, int]
@@ -132,14 +134,13 @@ def prepare_subject(
         reasons = "\n".join(lines[number] for number in sorted(lines))
         raise FaceExprError(f"None of the {len(images)} pictures can be used:\n{reasons}\nGive photos that show one face clearly.")
 
-    names = name_expressions([one.face.blendshapes for one in found.values()])
     photos = []
-    for (number, one), expression in zip(found.items(), names, strict=True):
-        photo = _cut(one, expression, settings)
+    for (number, one), reading in zip(found.items(), _readings(list(found.values())), strict=True):
+        photo = _cut(one, reading.expression, settings)
         photos.append(photo)
         notes = [*one.notes, *_caption_notes(one.source, settings)]
         lines[number] = (
-            f'kept     {photo.name}: face {one.face.size:.0f} px, {expression}, caption "{photo.caption}"'
+            f'kept     {photo.name}: face {one.face.size:.0f} px, {_in_words(reading)}, caption "{photo.caption}"'
             f"{' (as given)' if one.source.caption else ''}{''.join(f'; {note}' for note in notes)}"
         )
     side = settings.resolution
@@ -148,10 +149,10 @@ def prepare_subject(
     return Subject(tuple(photos), settings.trigger.strip(), settings.class_word.strip(), side, report)
 
 
-def caption_for(expression: str, trigger: str, class_word: str) -> str:
-    """`a photo of <trigger> <class word>, <expression's phrase>`; an empty trigger or class word is left out."""
+def caption_for(expression: str | None, trigger: str, class_word: str) -> str:
+    """`a photo of <trigger> <class word>, <expression's phrase>`; an empty trigger or class word is left out, and so is no expression."""
     who = " ".join(word for word in (trigger.strip(), class_word.strip()) if word)
-    return f"a photo of {who}, {EXPRESSIONS[expression].phrase}"
+    return f"a photo of {who}" if expression is None else f"a photo of {who}, {EXPRESSIONS[expression].phrase}"
 
 
 def _check(settings: SubjectSettings) -> None:
@@ -211,7 +212,23 @@ def _near_duplicates(a: _Found, b: _Found) -> bool:
     return likeness(a.close_up, b.close_up) > DUPLICATE_LIKENESS and float(np.linalg.norm(change)) < DUPLICATE_CHANGE
 
 
-def _cut(one: _Found, expression: str, settings: SubjectSettings) -> Photo:
+def _readings(found: Sequence[_Found]) -> list[Reading]:
+    """What each photo of the person shows."""
+    faces = [one.face for one in found]
+    return read_album([face.blendshapes for face in faces], judge_faces([one.rgb for one in found], faces))
+
+
+def _in_words(reading: Reading) -> str:
+    """`happy (99 % sure, strength 1.2)`, as the report says it."""
+    sure = f"{min(99, round(100 * reading.sure))} %"
+    if reading.expression is None:
+        disputed = f", {reading.classified} by the photo classifier" if reading.classified != reading.likeliest else ""
+        return f"expression unclear (most likely {reading.likeliest}, {sure}{disputed})"
+    strength = "" if reading.expression == "neutral" else f", strength {reading.intensity:.1f}"
+    return f"{reading.expression} ({sure} sure{strength})"
+
+
+def _cut(one: _Found, expression: str | None, settings: SubjectSettings) -> Photo:
     height, width = one.rgb.shape[:2]
     wanted = min(height, width) if settings.framing == "whole picture" else one.face.size * (1 + 2 * settings.padding)
     left, top, side = square_around(one.face, wanted, height, width)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,12 +36,15 @@ class Shown(NamedTuple):
     action_units: tuple[int, ...] = ()
 
 
-def draw(head: Head, shown: Shown, rng: np.random.Generator, size: int = 128) -> Picture:
-    """One picture in a random scene."""
+def draw(
+    head: Head, shown: Shown, rng: np.random.Generator, size: int = 128, resting: Mapping[str, float] = MappingProxyType({})
+) -> Picture:
+    """One picture in a random scene; `resting` are facial units that the person shows at rest already, added to all that is shown."""
     from .render import BACKGROUNDS, Scene, render
 
     full = combined(*(ACTION_UNITS[unit] for unit in shown.action_units)) if shown.expression is None else EXPRESSIONS[shown.expression]
     weights = {unit: round(w * float(rng.uniform(*WEIGHT_JITTER)), 4) for unit, w in scaled(full, shown.intensity).items()}
+    weights |= {unit: weights.get(unit, 0.0) + weight for unit, weight in resting.items()}
     background = str(rng.choice(list(BACKGROUNDS)))
     azimuth = float(rng.uniform(-50, 50))
     scene = Scene(

@@ -1,0 +1,60 @@
+"""FACS action units read out of blendshapes.
+
+The mapping from units to blendshapes is the vocabulary's (`expressions.ACTION_UNITS`, ours). MediaPipe hardly ever moves `cheekSquint`
+and `noseSneer`, so that AU6 and AU9 are not seen on most faces; AU10 and AU25 share `mouthUpperUp`, AU26 and AU27 the jaw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ..expressions import ACTION_UNITS, ActionUnit, action_unit
+
+MOVED = 0.25
+"""Strength from which a unit counts as moved."""
+
+_JAW_WIDE = 0.6
+
+
+def unit_strength(unit: ActionUnit, blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> float:
+    """How strongly a unit moved from the resting face, 0..1: the least-squares weight w >= 0 of `resting + w unit.blendshapes` over that
+    unit's blendshapes; 1 is its full strength. Both faces are MediaPipe's blendshapes, 0..1."""
+    change = sum(weight * (blendshapes[name] - resting[name]) for name, weight in unit.blendshapes.items())
+    return min(1.0, max(0.0, change / sum(weight**2 for weight in unit.blendshapes.values())))
+
+
+def moved_units(blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> tuple[str, ...]:
+    """FACS codes of the units that moved, strongest first: `12`, or `L12` / `R12` (the person's own side) where one side did alone.
+
+    A wink (AU46) is AU43 on one side; of AU26 and AU27 only the one that fits the jaw is named.
+    """
+    wide = unit_strength(ACTION_UNITS[27], blendshapes, resting) >= _JAW_WIDE
+    strengths: dict[str, float] = {}
+    for number in ACTION_UNITS.keys() - {46, 26 if wide else 27}:
+        code = _one_side(number, blendshapes, resting) or str(number)
+        strengths[code] = unit_strength(action_unit(code), blendshapes, resting)
+    return tuple(sorted((code for code, value in strengths.items() if value >= MOVED), key=lambda code: -strengths[code]))
+
+
+def unit_errors(
+    asked: Iterable[ActionUnit], intensity: float, blendshapes: Mapping[str, float], resting: Mapping[str, float]
+) -> dict[str, float]:
+    """Absolute error of each unit of the vocabulary by its FACS number, 0..1, 0 best: |asked - read|, where a unit that is not asked
+    should not move.
+
+    The mean over pictures is the AU-wise error (mean absolute error of AU intensities, as in the FERA challenges: Valstar et al., FG 2015,
+    which also give correlations). Weak where MediaPipe is blind (AU6, AU9), and units that share blendshapes are charged twice.
+    """
+    wanted = {unit.number for unit in asked}
+    return {
+        str(number): abs((intensity if number in wanted else 0.0) - unit_strength(unit, blendshapes, resting))
+        for number, unit in ACTION_UNITS.items()
+    }
+
+
+def _one_side(number: int, blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> str:
+    """`L12` where the left side of AU12 moved at least twice as far as the right and visibly further, `R12` for the right, else ""."""
+    left, right = (unit_strength(action_unit(f"{side}{number}"), blendshapes, resting) for side in "LR")
+    if abs(left - right) < max(MOVED, max(left, right) / 2):
+        return ""
+    return f"{'L' if left > right else 'R'}{number}"
