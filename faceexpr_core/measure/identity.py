@@ -88,7 +88,12 @@ class IdentityMeter:
 
 
 def normalised(similarity: float | None) -> float:
-    """Similarity on the scale where another person is 0 and another photo of the same person is 1; 0 where no face was found."""
+    """Likeness: SFace's cosine on the scale where another person is 0 and another photo of the same person is 1; 0 without a face.
+
+    May fall below 0 and exceed 1. Ours, fitted on renders (`identity_scale`), whose people are more alike than real ones: of photographs
+    OpenCV calls a cosine above 0.363 the same person (Zhong et al., "SFace", TIP 2021, by OpenCV's threshold for LFW). Weak: a strong
+    expression, a side face or glasses lower it for the same person.
+    """
     if similarity is None:
         return 0.0
     scale = identity_scale()

@@ -1,4 +1,4 @@
-"""Rank correlation and intervals over people."""
+"""Correlations, and intervals over people."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from ..errors import FaceExprError
 
 def spearman(asked: Sequence[float], measured: Sequence[float]) -> float:
     """Spearman's rank correlation, -1..1; 0 where either does not vary. Raises FaceExprError for fewer than three pairs."""
-    if len(asked) != len(measured) or len(asked) < 3:
-        raise FaceExprError(f"Rank correlation needs at least three pairs; {len(asked)} and {len(measured)} values were given.")
-    if np.ptp(asked) == 0 or np.ptp(measured) == 0:
+    if not _varies(asked, measured):
         return 0.0
     from scipy.stats import spearmanr
 
     return float(spearmanr(asked, measured).statistic)
+
+
+def pearson(asked: Sequence[float], measured: Sequence[float]) -> float:
+    """Pearson's correlation, -1..1; 0 where either does not vary. Raises FaceExprError for fewer than three pairs."""
+    return float(np.corrcoef(asked, measured)[0, 1]) if _varies(asked, measured) else 0.0
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,9 @@ def bootstrap_interval(groups: Sequence[Sequence[float]], level: float = 0.95, r
     drawn = np.random.default_rng(seed).integers(0, len(means), (resamples, len(means)))
     low, high = np.quantile(means[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(means.mean()), float(low), float(high))
+
+
+def _varies(asked: Sequence[float], measured: Sequence[float]) -> bool:
+    if len(asked) != len(measured) or len(asked) < 3:
+        raise FaceExprError(f"Correlation needs at least three pairs; {len(asked)} and {len(measured)} values were given.")
+    return bool(np.ptp(asked) > 0 and np.ptp(measured) > 0)
