@@ -18,11 +18,12 @@ from ..faceexpr_core.fusion.bank import FeatureBank
 from ..faceexpr_core.fusion.donor_faces import Picture, Twins, crop_photos
 from ..faceexpr_core.fusion.recorder import Recorder
 from ..faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places
+from .host.capture import attach_capture
 from .host.conditioning import Conditioning
 from .host.donors import DonorHost, TwinGuider, picture_noise, run_session, schedule_of
 from .host.folders import model_folders
-from .host.fusion import attach_capture, places_of
 from .host.models import model_name
+from .host.run import places_of
 from .host.sampling import first_latent
 
 KEPT_DONORS = 2

@@ -27,7 +27,8 @@ def mini(comfy_modules):
     more = ("apply_attention_focused_fusion", "save_features", "load_features", "sampler")
     modules: dict[str, Any] = {name: pack.node(name) for name in (*names, *more)} | {
         "host": pack.host(),
-        "fusion_patches": pack.node("host.fusion"),
+        "run": pack.node("host.run"),
+        "call": importlib.import_module("faceexpr_pack.faceexpr_core.fusion.injection").Call,
     }
     with torch.inference_mode():
         model, clip, vae = modules["host"].load_mini()
@@ -137,7 +138,6 @@ def guider_run(mini, model, sigma: float) -> None:
 
 
 def test_outside_the_window_the_very_object_is_returned(mini, banks) -> None:
-    patches = mini.fusion_patches
     for site in ("skip", "cross_attention"):
         bank = banks[site]
         model = mini.apply(mini.model, bank, 1.0).args[0]
@@ -151,8 +151,8 @@ def test_outside_the_window_the_very_object_is_returned(mini, banks) -> None:
         kind, number = place.split(".")[:2]
         block = ("output", 8 - int(number)) if site == "skip" else (kind, int(number))
         for sigma, changed in ((bank.sigmas[1], True), (9.0, False), (1.23 * bank.sigmas[1], False)):
-            run = patches.Run(sigma, CFG, bank.sigmas, {}, SEED, (1, 1), {})
-            to = {"block": block, "cond_or_uncond": [1, 0], patches.RUN: run}
+            run = mini.run.Run(mini.call(sigma, CFG, bank.sigmas, {}), {}, SEED, (1, 1))
+            to = {"block": block, "cond_or_uncond": [1, 0], mini.run.RUN: run}
             extra = {**to, "block_index": 0, "n_heads": 2, "activations_shape": [2, channels, height, width]}
             given = patch(x, x, to)[1] if site == "skip" else patch(x, extra)
             assert (given is x) == (not changed)
@@ -200,8 +200,8 @@ def test_a_mask_holds_the_change_to_its_tokens(mini, banks, site: str) -> None:
     left[:, :, :80] = 1
     patches = mini.apply(mini.model, banks[site], 1.0, mask=left).args[0].model_options["transformer_options"]["patches"]
     sigma = banks["cross_attention"].sigmas[0]
-    run = mini.fusion_patches.Run(sigma, CFG, (sigma, 0.0), {}, SEED, (160, 96), {})
-    extra = {"block": ("output", 3), "block_index": 0, "n_heads": 2, "cond_or_uncond": [1, 0], mini.fusion_patches.RUN: run}
+    run = mini.run.Run(mini.call(sigma, CFG, (sigma, 0.0), {}), {}, SEED, (160, 96))
+    extra = {"block": ("output", 3), "block_index": 0, "n_heads": 2, "cond_or_uncond": [1, 0], mini.run.RUN: run}
     extra["activations_shape"] = [2, 128, 6, 10]
     x, tokens = torch.randn(2, 2, 60, 128, generator=torch.Generator().manual_seed(2))
     for patch in patches.get("attn2_patch", ()):

@@ -101,9 +101,9 @@ def test_the_same_features_are_recorded_at_every_place_and_sigma(hosts, site: st
     recorded = [sigmas[index] for index in donors.steps_in_window(sigmas, (0.0, 0.8))]
     given, expected = Precise(site, tuple(recorded)), Precise(site, tuple(recorded))
 
-    patches, lending = pack.node("host.fusion"), pack.node("host.donors")
+    capture, run, lending = (pack.node(f"host.{name}") for name in ("capture", "run", "donors"))
     with torch.inference_mode():
-        model = patches.attach_capture(hosts.model, given, site, patches.places_of(hosts.model, site))
+        model = capture.attach_capture(hosts.model, given, site, run.places_of(hosts.model, site))
         guider = lending.TwinGuider(model, *hosts.texts, CFG)
         noise = lending.picture_noise(model, latent(size), SEED, 0)
         levels = torch.tensor(sigmas)

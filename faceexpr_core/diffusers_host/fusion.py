@@ -1,4 +1,4 @@
-"""Features out of diffusers' U-Net and into it, by hooks on its modules: what nodes/fusion_patches.py does in ComfyUI.
+"""Features out of diffusers' U-Net and into it, by hooks on its modules: what nodes/host/fusion.py does in ComfyUI.
 
 Hooks leave the U-Net's own code and attention processors as they are, add up when several fusions are applied, and are gone afterwards.
 """
@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..fusion import operator as fusion
-from ..fusion.attention import context_difference
 from ..fusion.bank import FeatureBank, fused_places
-from ..fusion.grids import Grid, grid_regions
-from ..fusion.operator import Donor, Target
-from ..fusion.settings import CONTEXT_SITE, FusionSettings, guidance_weight, step_weight, window_range
+from ..fusion.grids import Grid
+from ..fusion.injection import Attention, Call, Injection, Part
+from ..fusion.settings import CONTEXT_SITE, FusionSettings
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -201,84 +199,34 @@ def apply_fusion(
     hooked. Raises FaceExprError where bank, settings and U-Net do not belong together.
     """
     places = fused_places(bank, settings, places_of(unet, bank.site))
-    injection = _Injection(unet, bank, settings, rows, mask, regions, picture)
+    told: set[str] = set()
     if settings.strength == 0:
-        yield injection.told
+        yield told
         return
-    act = injection.add_context if bank.site == CONTEXT_SITE else injection.fuse
-    with _hooks(unet, bank.site, places, act):
-        yield injection.told
+    injection = Injection(bank, settings, places, told.add)
+    blocks, kept = transformer_blocks(unet), dict[Any, Any]()
+
+    def call() -> tuple[Call, list[Part]]:
+        parts = [Part(rows_alike, mask, regions) for rows_alike in _slices(rows.of(picture))]
+        return Call(rows.sigma, rows.cfg, rows.schedule, kept), parts
+
+    def fuse(place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
+        return injection.fuse(place, x, grid, *call())
+
+    def add_context(place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
+        attention = blocks[place].attn2
+        return injection.add_context(place, x, grid, *call(), inputs, Attention(attention.to_q, attention.to_out[0], attention.heads))
+
+    with _hooks(unet, bank.site, places, add_context if bank.site == CONTEXT_SITE else fuse):
+        yield told
 
 
-@dataclass(eq=False)
-class _Injection:
-    """One fusion; its methods are `Act`s that return the very tensor where nothing is to change."""
-
-    unet: UNet2DConditionModel
-    bank: FeatureBank
-    settings: FusionSettings
-    rows: Rows
-    mask: Tensor | None
-    regions: Tensor | None
-    picture: int | None
-    told: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._range = window_range(self.settings.window)
-        self._blocks = transformer_blocks(self.unet)
-        self._targets: dict[Grid, Target] = {}
-
-    def fuse(self, place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
-        weight = self._weight(place)
-        donor = self._donor(place) if weight else None
-        if donor is None:
-            return x
-        moved = donor.to(x.device)
-        return self._change(x, lambda part, _: fusion.fuse(part, moved, self._target(grid), self.settings, weight, self.mask))
-
-    def add_context(self, place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
-        """Another text's cross-attention on the target's own queries."""
-        weight = self._weight(place)
-        context = self.bank.context(place) if weight else None
-        if context is None or context.equal:
-            return x
-        attention = self._blocks[place].attn2
-        keys_e, values_e, keys_n, values_n = (part.to(x.device) for part in context)
-
-        def change(part: Tensor, rows: list[int]) -> Tensor:
-            difference = context_difference(attention.to_q(inputs[rows]), keys_e, values_e, keys_n, values_n, attention.heads)
-            projected = attention.to_out[0](difference) - attention.to_out[0](torch.zeros_like(difference[:1, :1]))
-            return fusion.add_change(part, projected, self._target(grid), self.settings, weight, self.mask)
-
-        return self._change(x, change)
-
-    def _change(self, x: Tensor, change: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
-        """`change` on the conditional rows; `x` itself if that gives them back."""
-        rows = self.rows.of(self.picture)
-        part = x[rows]
-        changed = change(part, rows)
-        if changed is part:
-            return x
-        whole = x.clone()
-        whole[rows] = changed
-        return whole
-
-    def _weight(self, place: str) -> float:
-        """lambda_eff w(sigma)."""
-        if not self.rows.of(self.picture):
-            return 0.0
-        weight, told = step_weight(self.rows.sigma, self.rows.schedule, *self._range)
-        if told:
-            self.told.add(told)
-        return guidance_weight(self.settings.strength_at(place), self.rows.cfg) * weight
-
-    def _donor(self, place: str) -> Donor | None:
-        donor = self.bank.donor(place, self.rows.sigma)
-        if donor is None:
-            self.told.add(f"the features have nothing for sigma {self.rows.sigma:.3g}; nothing is changed there")
-        return donor
-
-    def _target(self, grid: Grid) -> Target:
-        if grid not in self._targets:
-            self._targets[grid] = Target(grid, None if self.regions is None else grid_regions(self.regions, grid))
-        return self._targets[grid]
+def _slices(rows: Iterable[int]) -> list[slice]:
+    """Rows in order, those that follow each other together: a list of numbers would have to be copied to the device."""
+    found: list[slice] = []
+    for row in rows:
+        if found and found[-1].stop == row:
+            found[-1] = slice(found[-1].start, row + 1)
+        else:
+            found.append(slice(row, row + 1))
+    return found

@@ -83,7 +83,7 @@ class FeatureBank:
     def donor(self, place: str, sigma: float) -> Donor | None:
         """What was recorded at a place for the nearest sigma in log, or None when that is too far away (over 5 %, or beyond a sparse bank's
         spacing) or nothing was recorded."""
-        index = self._nearest(sigma)
+        index = self.level(sigma)
         expression = None if index is None else self.tokens.get(f"{place}@{index}:e")
         neutral = self.tokens.get(f"{place}@{index}:n")
         if expression is None or (neutral is None and self.mode == "twin"):
@@ -106,7 +106,8 @@ class FeatureBank:
         parts = [*self.tokens.values(), *self.kept.values(), self.mask, self.regions]
         return sum(part.nbytes for part in parts if part is not None)
 
-    def _nearest(self, sigma: float) -> int | None:
+    def level(self, sigma: float) -> int | None:
+        """Index of the noise level that serves a sigma: the nearest in log, or None when that is too far away (see `donor`)."""
         if sigma <= 0 or not self.sigmas:
             return None
         distances = [abs(math.log(sigma / known)) for known in self.sigmas]

@@ -100,9 +100,10 @@ def published(x: Tensor, donor: Tensor) -> Tensor:
             f"the donor has {donor.shape[1]} tokens and the target {x.shape[1]}; the mode paper adds them one to one. "
             "Extract the features at the size of the picture and keep all tokens, or choose the mode twin."
         )
-    identity = x.float()
-    expression = donor.float().expand_as(identity)
-    return F.scaled_dot_product_attention(expression, identity, identity) + F.scaled_dot_product_attention(identity, expression, expression)
+    identity = x.float()[:, None]  # of four dimensions: of three, no kernel spares the matrix of all pairs
+    expression = donor.float()[:, None].expand_as(identity)
+    attend = F.scaled_dot_product_attention
+    return (attend(expression, identity, identity) + attend(identity, expression, expression))[:, 0]
 
 
 def _logits(queries: Tensor, keys: Tensor, tau: float, beta: float, regions_x: Tensor | None, regions_d: Tensor | None) -> Tensor:

@@ -16,6 +16,7 @@ These formulas are ours. The paper's printed one is `published`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -47,11 +48,12 @@ class Donor(NamedTuple):
     centre: Tensor | None = None
     distinct: bool = False
 
-    def to(self, device: torch.device | str) -> Donor:
-        """The same on a device."""
-        moved = (None if part is None else part.to(device) for part in (self.neutral, self.regions, self.indices, self.centre))
-        neutral, regions, indices, centre = moved
-        return Donor(neutral, self.expression.to(device), self.grid, regions, indices, centre, self.distinct)
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Donor:
+        """The same with every tensor moved."""
+        neutral, regions, indices, centre = (
+            None if part is None else move(part) for part in (self.neutral, self.regions, self.indices, self.centre)
+        )
+        return Donor(neutral, move(self.expression), self.grid, regions, indices, centre, self.distinct)
 
 
 class Target(NamedTuple):
@@ -73,7 +75,7 @@ def fuse(x: Tensor, donor: Donor, target: Target, settings: FusionSettings, weig
     if weight == 0 or _twins_are_equal(donor):
         return x
     tokens = _tokens(x).float()
-    donor = _check_fit(tokens, donor, target).to(x.device)
+    donor = _check_fit(tokens, donor, target).moved(lambda part: part.to(x.device))
     place = _target_mask(tokens, target, settings, mask)
     if settings.mode == "paper":
         change = adain(published(tokens, donor.expression) / 2, tokens, place) - tokens
@@ -137,7 +139,10 @@ def _target_mask(tokens: Tensor, target: Target, settings: FusionSettings, mask:
 
 
 def _within(regions: Tensor, settings: FusionSettings) -> Tensor:
-    return torch.isin(regions, torch.tensor(region_ids(settings.regions), device=regions.device)).float()
+    inside = torch.zeros_like(regions, dtype=torch.bool)
+    for number in region_ids(settings.regions):  # a list of them would have to be copied to the device
+        inside |= regions == number
+    return inside.float()
 
 
 def _check_fit(tokens: Tensor, donor: Donor, target: Target) -> Donor:

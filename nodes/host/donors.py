@@ -18,7 +18,7 @@ from ...faceexpr_core.fusion.donor_faces import Picture
 from ...faceexpr_core.fusion.donors import Which
 from .conditioning import Conditioning
 from .encoding import decode_latents, encode_images
-from .fusion import RECORD, Record
+from .run import RECORD, Record
 from .sampling import first_latent
 
 Work = Callable[["DonorHost"], Any]
