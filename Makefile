@@ -1,6 +1,7 @@
 # make demo     learn a person from six photos and draw eight expressions: output/demo/sheet.png
 # make comfyui  ComfyUI's web page with these nodes and their workflows
 # make test     lint, types, tests (as root on Debian it installs Chromium for the tests of the page; elsewhere see tests/browser.py)
+# make page     the bundle of the expression editor, web/js, from page/ (needs npm)
 #
 # COMFYUI_PATH=/path/to/ComfyUI uses your ComfyUI instead of fetching one; nothing is written into it.
 
@@ -13,7 +14,7 @@ INSTALLED := .venv/.installed
 
 PAGE_BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 
-.PHONY: demo comfyui test lint types tests browser venv comfyui-files clean
+.PHONY: demo comfyui test lint types tests browser page venv comfyui-files clean
 
 demo: comfyui-files
 	$(BIN)/python scripts/demo.py
@@ -40,6 +41,9 @@ browser:
 		echo "Installing Chromium for the tests of the page"; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } > /dev/null || true; \
 	fi
+
+page:
+	cd page && npm ci --silent && npm run --silent build
 
 venv: $(INSTALLED)
 

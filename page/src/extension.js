@@ -1,0 +1,101 @@
+/** Puts the expression editor on every FaceExpr node that asks for an expression. */
+
+import { app } from '../../../scripts/app.js';
+import { element } from './dom.js';
+import { loadHead } from './head.js';
+import { SETTING } from './presets.js';
+import style from './style.css';
+import { Values } from './values.js';
+import { makeEditor } from './widget.js';
+
+const WIDGET = 'expression_editor';
+const OPEN = 'faceexpr_editor'; // the node's property: whether its editor is open
+const HEIGHTS = { closed: 30, wide: 372, narrow: 640 };
+const WIDE = 520; // pixels; below, the panels stand under the head
+const ROOM = 580; // width of a new node
+
+function asksForAnExpression(node) {
+    const name = node.constructor.comfyClass ?? node.comfyClass ?? '';
+    const has = (wanted) => node.widgets?.some((widget) => widget.name === wanted);
+    return name.startsWith('FaceExpr') && has('expression') && has('intensity');
+}
+
+function addEditor(node) {
+    const values = new Values(node);
+    const body = element('div', {});
+    const toggle = element('button', { class: 'fx-toggle', onclick: () => open(node.properties[OPEN] !== true) });
+    const root = element('div', { class: 'fx-editor', role: 'group', 'aria-label': 'expression editor' }, toggle, body);
+    let editor = null;
+    node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
+
+    const height = () => (node.properties[OPEN] !== true ? HEIGHTS.closed : node.size[0] - 20 >= WIDE ? HEIGHTS.wide : HEIGHTS.narrow);
+    const widget = node.addDOMWidget(WIDGET, 'FACEEXPR_EDITOR', root, {
+        serialize: false,
+        hideOnZoom: false,
+        margin: 6,
+        getMinHeight: height,
+        getMaxHeight: height,
+    });
+    widget.serialize = false;
+
+    async function fill() {
+        if (editor) return;
+        body.textContent = 'The head is loading.';
+        try {
+            const loaded = await loadHead();
+            editor ??= makeEditor(values, loaded);
+            widget.editor = editor;
+            body.replaceChildren(editor.root);
+        } catch (error) {
+            body.textContent = `The editor could not be loaded (${error.message}). The widgets above work without it.`;
+        }
+    }
+
+    function show() {
+        const opened = node.properties[OPEN] === true;
+        toggle.textContent = opened ? '▾ Set it on a face' : '▸ Set it on a face';
+        toggle.setAttribute('aria-expanded', opened);
+        body.hidden = !opened;
+        if (opened) fill();
+    }
+
+    function open(opened) {
+        const before = height();
+        node.properties[OPEN] = opened;
+        if (opened) node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
+        node.setSize([node.size[0], Math.max(node.size[1] + height() - before, node.computeSize()[1])]);
+        show();
+        node.setDirtyCanvas(true, true);
+    }
+
+    chain(node, 'onConfigure', (file) => {
+        node.properties[OPEN] = file.properties?.[OPEN] === true;
+        values.loaded();
+        show();
+    });
+    chain(node, 'onConnectionsChange', () => values.changedOutside());
+    // A node just added has its editor open; a node of a file has it as the file says, and so keeps its size where the file is older.
+    node.properties[OPEN] = true;
+    node.setSize([node.size[0], node.computeSize()[1]]);
+    queueMicrotask(show);
+}
+
+function chain(target, name, after) {
+    const before = target[name];
+    target[name] = function (...given) {
+        const answer = before?.apply(this, given);
+        after(...given);
+        return answer;
+    };
+}
+
+app.registerExtension({
+    name: 'FaceExpr.ExpressionEditor',
+    settings: [{ id: SETTING, name: 'FaceExpr: expressions of your own', type: 'hidden', defaultValue: [] }],
+    setup() {
+        document.head.append(element('style', {}, style));
+    },
+    nodeCreated(node) {
+        if (asksForAnExpression(node)) addEditor(node);
+    },
+});

@@ -1,0 +1,48 @@
+/** Single action units: sliders grouped by region, left and right apart where the vocabulary has it. */
+
+import { element, slider } from './dom.js';
+import { formatUnits, hasBothSides, isSided, parseUnits, strengthOf, withStrength } from './vocabulary.js';
+
+const SIDES = { '': '', L: ', left', R: ', right' };
+
+export function makeUnits(values, table) {
+    const rows = [];
+    const seen = new Set();
+    const groups = Object.entries(table.regions).map(([region, numbers]) => {
+        const own = numbers.filter((number) => !seen.has(number));
+        own.forEach((number) => seen.add(number));
+        return element('fieldset', {}, element('legend', {}, region), ...own.flatMap((number) => rowsOf(number)));
+    });
+    const apart = element('input', { type: 'checkbox', onchange: () => show(values.read()) });
+
+    function rowsOf(number) {
+        const sides = !isSided(number, table) ? [''] : hasBothSides(number) ? ['', 'L', 'R'] : ['L', 'R'];
+        return sides.map((side) => {
+            const made = slider({
+                label: `${number} ${table.action_units[number].phrase}${SIDES[side]}`,
+                max: 1,
+                move: (strength) => {
+                    const units = parseUnits(values.read().action_units, table) ?? new Map();
+                    values.set({ action_units: formatUnits(withStrength(units, number, side, strength)) });
+                },
+                done: () => values.rest(),
+            });
+            rows.push({ ...made, number, side, alone: sides.length < 3 });
+            return made.root;
+        });
+    }
+
+    const show = (now) => {
+        const units = parseUnits(now.action_units, table) ?? new Map();
+        const disabled = values.isLinked('action_units');
+        for (const row of rows) {
+            const uneven = strengthOf(units, row.number, 'L') !== strengthOf(units, row.number, 'R');
+            row.root.hidden = !row.alone && (row.side === '') === (apart.checked || uneven);
+            row.set(strengthOf(units, row.number, row.side), disabled);
+        }
+    };
+    return {
+        root: element('div', { class: 'fx-units' }, element('label', {}, apart, ' left and right apart (the person’s own)'), ...groups),
+        show,
+    };
+}

@@ -1,0 +1,120 @@
+/** The node's own widgets as one flat record, with undo. Nothing else holds what is asked for. */
+
+import { app } from '../../../scripts/app.js';
+
+const DEFAULTS = { expression: 'none', intensity: 1, second_expression: 'none', second_weight: 0.5, action_units: '' };
+const NAMES = Object.keys(DEFAULTS);
+const STEPS_KEPT = 100;
+
+export class Values {
+    constructor(node) {
+        this.node = node;
+        this.listeners = [];
+        this.undone = [];
+        this.done = [];
+        this.resting = this.read();
+        this.writing = false;
+        this.moving = false;
+        for (const widget of this.widgets()) {
+            const before = widget.callback;
+            const values = this;
+            widget.callback = function (...told) {
+                const answer = before?.apply(this, told);
+                if (!values.writing) values.changedOutside();
+                return answer;
+            };
+        }
+    }
+
+    widgets() {
+        return (this.node.widgets ?? []).filter((widget) => NAMES.includes(widget.name));
+    }
+
+    has(name) {
+        return this.widgets().some((widget) => widget.name === name);
+    }
+
+    /** Whether the value comes from another node by a link; what the widget holds is unused then. */
+    isLinked(name) {
+        return (this.node.inputs ?? []).some((input) => input.widget?.name === name && input.link != null);
+    }
+
+    read() {
+        const given = Object.fromEntries(this.widgets().map((widget) => [widget.name, widget.value]));
+        return { ...DEFAULTS, ...given, action_units: given.action_units ?? '' };
+    }
+
+    /** Change some of the values; `rest()` makes what changed since the last one a step that can be undone. */
+    set(changes) {
+        this.moving = true;
+        this.write(changes);
+    }
+
+    change(changes) {
+        this.set(changes);
+        this.rest();
+    }
+
+    rest() {
+        const now = this.read();
+        this.moving = false;
+        if (JSON.stringify(now) !== JSON.stringify(this.resting)) {
+            this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
+            this.undone = [];
+            this.resting = now;
+            app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+        }
+        this.tell();
+    }
+
+    undo() {
+        this.step('done', 'undone');
+    }
+
+    redo() {
+        this.step('undone', 'done');
+    }
+
+    step(from, to) {
+        const target = this[from].pop();
+        if (!target) return;
+        this[to].push(this.resting);
+        this.resting = target;
+        this.write(target);
+    }
+
+    /** Somebody used the widgets themselves, loaded a graph, or made a link. */
+    changedOutside() {
+        if (!this.moving) this.rest();
+    }
+
+    /** Start anew from what a file holds: there is nothing to undo yet. */
+    loaded() {
+        [this.done, this.undone] = [[], []];
+        this.resting = this.read();
+        this.tell();
+    }
+
+    onChange(listener) {
+        this.listeners.push(listener);
+    }
+
+    tell() {
+        for (const listener of this.listeners) listener(this.read());
+    }
+
+    write(changes) {
+        this.writing = true;
+        try {
+            for (const widget of this.widgets()) {
+                if (!(widget.name in changes) || this.isLinked(widget.name) || widget.value === changes[widget.name]) continue;
+                widget.value = changes[widget.name];
+                widget.callback?.(widget.value, app.canvas, this.node);
+            }
+        } finally {
+            this.writing = false;
+        }
+        this.node.setDirtyCanvas?.(true, true);
+        this.tell();
+    }
+}

@@ -1,0 +1,94 @@
+/** The editor as one element: the head, what it shows in words, strengths, and panels. */
+
+import { element, rove, slider } from './dom.js';
+import { drawFaces, makeFaces } from './faces.js';
+import { makePad } from './pad.js';
+import { makePresets } from './presets.js';
+import { makeStage } from './stage.js';
+import { makeUnits } from './units.js';
+import { blendshapesOf, describe } from './vocabulary.js';
+
+export function makeEditor(values, { table, head, why }) {
+    const oneSided = element('button', { 'aria-pressed': 'false', title: 'pull one side only (or hold Shift)', onclick: toggleSides }, 'One side');
+    const undo = element('button', { title: 'undo (Ctrl+Z)', 'aria-label': 'undo', onclick: () => values.undo() }, '↶');
+    const redo = element('button', { title: 'redo (Ctrl+Shift+Z)', 'aria-label': 'redo', onclick: () => values.redo() }, '↷');
+    const rest = element('button', { title: 'a neutral face', onclick: () => values.change(NEUTRAL) }, 'Neutral');
+    const stage = makeStage(values, table, head, () => oneSided.getAttribute('aria-pressed') === 'true');
+    const words = element('p', { class: 'fx-words', role: 'status', 'aria-live': 'polite' });
+    const strengths = ['intensity', 'second_weight'].filter((name) => values.has(name)).map((name) => {
+        const move = (value) => values.set({ [name]: value });
+        return { name, ...slider({ label: name.replace('_', ' '), max: table.max_weight, move, done: () => values.rest() }) };
+    });
+    const panels = [['Faces', makeFaces(values, table)]];
+    if (values.has('second_expression')) panels.push(['Feeling', makePad(values)]);
+    if (values.has('action_units')) panels.push(['Muscles', makeUnits(values, table)]);
+    panels.push(['Mine', makePresets(values, table)]);
+    const tools = values.has('action_units') ? [oneSided, rest] : [rest];
+
+    const left = element(
+        'div',
+        { class: 'fx-left' },
+        head ? stage.root : element('p', { class: 'fx-missing', role: 'alert' }, why),
+        element('div', { class: 'fx-tools', role: 'toolbar', 'aria-label': 'expression editor' }, undo, redo, ...tools),
+        words,
+        ...strengths.map((strength) => strength.root),
+    );
+    const root = element('div', { class: 'fx-body' }, left, tabs(panels));
+
+    function toggleSides() {
+        oneSided.setAttribute('aria-pressed', oneSided.getAttribute('aria-pressed') !== 'true');
+    }
+
+    function show(now) {
+        for (const { name, set } of strengths) set(now[name], values.isLinked(name));
+        for (const [, panel] of panels) panel.show(now);
+        undo.disabled = !values.done.length;
+        redo.disabled = !values.undone.length;
+        words.textContent = describe(now, table);
+        stage.canvas.setAttribute('aria-label', `face: ${words.textContent}`);
+        stage.redraw();
+    }
+
+    root.addEventListener('keydown', (event) => {
+        const typing = event.target.type === 'text';
+        const key = event.key.toLowerCase();
+        if ((event.ctrlKey || event.metaKey) && !typing && (key === 'z' || key === 'y')) {
+            event.preventDefault();
+            event.stopPropagation();
+            if (key === 'y' || event.shiftKey) values.redo();
+            else values.undo();
+        } else if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); // the page would move or delete the node
+    });
+    // nor is it to move the node while something in here is pulled
+    for (const kind of ['pointerdown', 'pointermove', 'pointerup', 'mousedown', 'dblclick']) root.addEventListener(kind, (event) => event.stopPropagation());
+
+    values.onChange(show);
+    show(values.read());
+    if (head) drawFaces(head, table, panels[0][1].picture);
+    return { root, blendshapes: () => blendshapesOf(values.read(), table) };
+}
+
+const NEUTRAL = { expression: 'neutral', intensity: 1, second_expression: 'none', action_units: '' };
+
+function tabs(panels) {
+    const list = element('div', { class: 'fx-tabs', role: 'tablist' });
+    const root = element('div', { class: 'fx-right' }, list);
+    const open = (name) => {
+        for (const tab of list.children) {
+            const chosen = tab.dataset.name === name;
+            tab.setAttribute('aria-selected', chosen);
+            tab.tabIndex = chosen ? 0 : -1;
+            tab.panel.hidden = !chosen;
+        }
+    };
+    for (const [name, { root: content }] of panels) {
+        const tab = element('button', { role: 'tab', 'data-name': name, onclick: () => open(name) }, name);
+        tab.panel = element('div', { class: 'fx-panel', role: 'tabpanel', 'aria-label': name }, content);
+        tab.panel.addEventListener('wheel', (event) => event.stopPropagation());
+        list.append(tab);
+        root.append(tab.panel);
+    }
+    rove(list, '[role=tab]', (tab) => open(tab.dataset.name));
+    open(panels[0][0]);
+    return root;
+}
