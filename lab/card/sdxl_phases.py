@@ -83,7 +83,7 @@ def write_folder(place: Place, taken: Taken) -> str:
 
 def loader_and_photos(place: Place, taken: Taken) -> str:
     outputs = in_comfyui(place, taken, sdxl_graphs.prepared(place.base.name, subject(place), place.side))
-    return f"loaded, {len(outputs['photos']['images'])} photos prepared, a picture drawn in two steps: {look(place, outputs)}"
+    return f"loaded, {photos_prepared(place)} photos prepared, a picture drawn in two steps: {look(place, outputs)}"
 
 
 def train(preset: str, place: Place, taken: Taken) -> str:
@@ -230,6 +230,27 @@ PHASES: Mapping[str, Phase] = {
 }
 
 
+NEEDED_ON_A_CPU: Mapping[str, float] = {
+    "write": 2,
+    "write diffusers": 3,
+    "train paper": 12,
+    "train low-vram": 12,
+    "train default": 14,
+    "fp8 weights": 12,
+    "v-prediction": 12,
+    "train, file": 13,
+    "train, diffusers": 13,
+    "generate, file": 9,
+    "generate, diffusers": 9,
+}
+"""GiB that must be free before a phase starts, 7 for the others; a card does with SPARE."""
+OTHERS, SPARE = 7.0, 4.0
+
+
+def needed(place: Place, name: str) -> float:
+    return NEEDED_ON_A_CPU.get(name, OTHERS) if place.device == "cpu" else SPARE
+
+
 # How they are run
 
 
@@ -300,6 +321,10 @@ def look(place: Place, outputs: dict[str, Any]) -> str:
     if picture.std() < 0.5:
         raise AssertionError(f"the picture is flat: mean {picture.mean():.1f}, spread {picture.std():.2f}")
     return f"{picture.shape[1]} x {picture.shape[0]}, spread {picture.std():.0f}"
+
+
+def photos_prepared(place: Place) -> int:
+    return len(list(Path(place.home / "input" / "faceexpr_subject").glob("*.png")))
 
 
 def newest_lora(place: Place) -> Path:

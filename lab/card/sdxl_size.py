@@ -22,7 +22,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
-from .sdxl_phases import PHASES, Place  # noqa: E402
+from .sdxl_phases import PHASES, Place, needed  # noqa: E402
 from .watched import Taken, available  # noqa: E402
 
 FOLDER = REPOSITORY / "build" / "sdxl_size"
@@ -65,13 +65,16 @@ def table(done: dict[str, Done]) -> str:
     return "\n".join([*lines, *([f"\nNot run: {', '.join(missing)}."] if missing else [])]) + "\n"
 
 
-def run(place: Place, names: list[str], memory: float) -> dict[str, Done]:
-    """Run phases in turn; each starts when the machine has so many GiB to give. Returns all that was done so far."""
+def run(place: Place, names: list[str]) -> dict[str, Done]:
+    """Run phases in turn; each starts when the machine has the memory to give. Returns all that was done so far."""
     done = read(place.folder)
     for name in names:
-        while available() < memory * GIB:
-            print(f"{name}: {available() / GIB:.1f} of {memory} GiB are free; waiting", flush=True)
-            time.sleep(60)
+        told = 0.0
+        while available() < needed(place, name) * GIB:
+            if time.monotonic() - told > 600:
+                told = time.monotonic()
+                print(f"{name}: {available() / GIB:.1f} of {needed(place, name)} GiB are free; waiting", flush=True)
+            time.sleep(5)
         print(f"{name} ...", flush=True)
         taken = Taken()
         try:
@@ -92,7 +95,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="for checkpoints, ComfyUI's home and progress.json")
     parser.add_argument("--only", nargs="+", choices=tuple(PHASES), help="these phases, done or not")
     parser.add_argument("--side", type=int, default=0, help="pixels (default: 1024 on a card, 256 on a CPU)")
-    parser.add_argument("--memory", type=float, default=0, help="GiB that must be free before a phase starts (default: 12 on a CPU)")
     parser.add_argument("--report", action="store_true", help="print the table of what was done, and run nothing")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +102,7 @@ def main() -> None:
         place = Place.here(arguments.folder.resolve(), arguments.side)
         done = read(place.folder)
         names = arguments.only or [name for name in PHASES if name not in done or done[name].failed]
-        run(place, names, arguments.memory or (12.0 if place.device == "cpu" else 4.0))
+        run(place, names)
     done = read(arguments.folder)
     print(table(done))
     (arguments.folder / "report.md").write_text(table(done))

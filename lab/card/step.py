@@ -1,9 +1,10 @@
-"""Training steps of the real Trainer at SDXL's true size on a pretended card: what they take, by part.
+"""A training step of the real Trainer at SDXL's true size on a pretended card: what it takes, by part.
 
     python -m lab.card.step --preset low-vram --side 1024
     python -m lab.card.step --preset default --set gradient_checkpointing=off --output row.json
 
-Two steps (the second takes L_ec where the preset does, and has the optimiser's moments), 2 to 5 minutes on one core, about 1.5 GB.
+One step with every part of the loss is run; a second one, which has the optimiser's moments from the start, is made from its trace.
+One to three minutes of one free core, about 1 GB.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,55 +37,124 @@ FINE = 64 * MIB
 NAMED = {"data": "training set", "class_images": "training set", "crafting": "training set"}
 
 
+@dataclass
+class Calls:
+    """The U-Net's calls in a step: with gradient, and without, with what the latter took."""
+
+    learning: int = 0
+    looking: int = 0
+    flops: int = 0
+    launches: int = 0
+
+    def split(self, total: float, looked: float, batches: int, crafts: bool) -> tuple[float, float]:
+        """Of `total`, what one batch takes of L_id and the prior, and what L_ec takes: three calls without gradient and one with."""
+        if not crafts:
+            return total / batches, 0.0
+        once = looked / self.looking
+        crafting = 3 * once + (total - looked) / self.learning
+        return (total - crafting) / batches, crafting
+
+
 def simulated(name: str, side: int, changes: dict[str, Any]) -> dict[str, Any]:
     """One row of the table (see `lab.card.table`): preset `name` with photos of `side` pixels and `changes` of its settings."""
     wanted = preset_settings(name, **changes)
     # peaks do not depend on how many batches add up, but that a second one finds gradients there; FLOPs are scaled below
     batches = 1 if wanted.prior != "off" else min(2, wanted.accumulation)
-    settings = preset_settings(name, **{**changes, "accumulation": batches, "crafting_every": 2, "crafting_ramp": 0.0})
+    settings = preset_settings(name, **{**changes, "accumulation": batches, "crafting_every": 1, "crafting_ramp": 0.0})
     started = time.monotonic()
     with PretendedCard("shapes", item=0.1, trace=True) as card:
-        trainer = build(settings, side, card)
-        ledger = card.ledger
+        trainer, ledger = build(settings, side, card), card.ledger
         name_parts(trainer, ledger)
-        steps = [_one_step(trainer, ledger) for _ in range(2)]
+        calls = _count_calls(trainer.unet, ledger)
         assert ledger.trace is not None
+        built = len(ledger.trace)
+        ledger.forget_work()
+        ledger.reset_peak()
+        flops = ledger.flops
+        with ledger.during("step"), module_names(ledger, {"unet": trainer.unet}):
+            trainer.step()
+        trace = twice(ledger.trace, built)
+        parts = ledger.at_peak()
+        parts["optimiser"] = ledger.by_label().get("optimiser", 0)
+        parts["activations"] = parts.pop("other", 0)
+        flops, launches = ledger.flops - flops, sum(ledger.launches.values())
+        allocated = peak_of(trace)
         plain = CachingAllocator()
-        plain.run(ledger.trace)
-        needed = _smallest(ledger.trace, plain)
+        plain.run(trace)
+        needed = _smallest(trace, plain)
         dtype = str(trainer.parts.dtype).removeprefix("torch.")
         trained = sum(weight.numel() for weight in trainer.update.parameters)
-        notes = list(trainer.notes)
-    first, second = steps
-    times = wanted.accumulation / batches
-    crafting = (second["tflop"] - first["tflop"]) * -(-wanted.accumulation // 3) / -(-batches // 3)
-    usual = first["tflop"] * times
-    every = wanted.crafting_every if wanted.crafting_weight else 0
+    crafts, thirds = settings.crafting_weight > 0, -(-wanted.accumulation // 3)
+    usual, crafting = calls.split(flops, calls.flops, batches, crafts)
+    usual, crafting = usual * wanted.accumulation, crafting * thirds
+    kernels, more = calls.split(launches, calls.launches, batches, crafts)
     return {
         "preset": name,
         "side": side,
-        "checkpointing": _checkpointing(wanted),
+        "checkpointing": settings.gradient_checkpointing is not False,  # None is on where there is a card
         "base": getattr(wanted, "base", "full"),
         "optimizer": wanted.optimizer,
         "ema": bool(wanted.ema),
         "changes": changes,
         "dtype": dtype,
         "trained": trained,
-        "allocated": max(step["peak"] for step in steps),
+        "allocated": allocated,
         "reserved": plain.reserved_peak,
         "needed": needed,
         "fits": {str(size): needed + REST <= size * GIB for size in CARDS},
-        "parts": second["parts"],
-        "peak_at": second["peak_at"],
-        "tflop": {"step": usual, "crafting": crafting, "mean": usual + (crafting / every if every else 0.0)},
-        "launches": round(first["launches"] * times),
-        "waits": second["waits"],
-        "copied": second["copied"],
-        "largest": second["largest"],
-        "waits_at": second["waits_at"],
-        "notes": notes,
+        "parts": parts,
+        "peak_at": ledger.at_peak_of,
+        "tflop": {
+            "step": usual / 1e12,
+            "crafting": crafting / 1e12,
+            "mean": (usual + (crafting / wanted.crafting_every if crafts else 0.0)) / 1e12,
+        },
+        "launches": {"step": round(kernels * wanted.accumulation), "crafting": round(more * thirds)},
+        "waits_at": [[*key, count] for key, count in ledger.waits.most_common(12)],
+        "largest": [list(row) for row in ledger.largest_at_peak(6)],
         "seconds_here": round(time.monotonic() - started, 1),
     }
+
+
+def twice(trace: list[tuple[int, int]], start: int) -> list[tuple[int, int]]:
+    """The trace with its part from `start` on, a step, done once more; what the step left behind is there from then on."""
+    step = trace[start:]
+    born = {number for number, size in step if size >= 0}
+    passing = born & {number for number, size in step if size < 0}
+    offset = 1 + max((number for number, _ in trace), default=0)
+    return [*trace, *((number + offset, size) for number, size in step if number in passing)]
+
+
+def peak_of(trace: list[tuple[int, int]]) -> int:
+    sizes: dict[int, int] = {}
+    now = peak = 0
+    for number, size in trace:
+        if size < 0:
+            now -= sizes.pop(number, 0)
+        else:
+            sizes[number] = size
+            now += size
+            peak = max(peak, now)
+    return peak
+
+
+def _count_calls(unet: torch.nn.Module, ledger: Ledger) -> Calls:
+    calls, before = Calls(), [0, 0]
+
+    def enter(*_: Any) -> None:
+        before[:] = [ledger.flops, sum(ledger.launches.values())]
+
+    def leave(*_: Any) -> None:
+        if torch.is_grad_enabled():
+            calls.learning += 1
+            return
+        calls.looking += 1
+        calls.flops += ledger.flops - before[0]
+        calls.launches += sum(ledger.launches.values()) - before[1]
+
+    unet.register_forward_pre_hook(enter)
+    unet.register_forward_hook(leave)
+    return calls
 
 
 def build(settings: TrainSettings, side: int, card: PretendedCard) -> Trainer:
@@ -133,28 +204,6 @@ def _tensors(branch: Any) -> list[Tensor]:
     return [leaf for value in branch.values() for leaf in _tensors(value)] if hasattr(branch, "values") else []
 
 
-def _one_step(trainer: Trainer, ledger: Ledger) -> dict[str, Any]:
-    ledger.forget_work()
-    ledger.reset_peak()
-    flops = ledger.flops
-    roots: dict[str, torch.nn.Module] = {"unet": trainer.unet}
-    with ledger.during("step"), module_names(ledger, roots):
-        trainer.step()
-    parts = ledger.at_peak()
-    parts["activations"] = parts.pop("other", 0)
-    return {
-        "peak": ledger.peak,
-        "parts": parts,
-        "peak_at": ledger.at_peak_of,
-        "tflop": (ledger.flops - flops) / 1e12,
-        "launches": sum(ledger.launches.values()),
-        "waits": sum(ledger.waits.values()),
-        "waits_at": [[*key, count] for key, count in ledger.waits.most_common(12)],
-        "copied": sum(ledger.copied.values()),
-        "largest": [list(row) for row in ledger.largest_at_peak(6)],
-    }
-
-
 def _smallest(trace: list[tuple[int, int]], plain: CachingAllocator) -> int:
     """The fewest bytes, to 64 MiB, with which the trace runs to its end (the allocator gives back what it does not use)."""
     low, high = plain.allocated_peak, plain.reserved_peak
@@ -164,14 +213,10 @@ def _smallest(trace: list[tuple[int, int]], plain: CachingAllocator) -> int:
     return high
 
 
-def _checkpointing(settings: TrainSettings) -> bool:
-    return settings.gradient_checkpointing is not False  # None is on where there is a card
-
-
 def told(row: dict[str, Any]) -> str:
     parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in sorted(row["parts"].items(), key=lambda one: -one[1]))
     sizes = f"tensors {row['allocated'] / GIB:.2f} GiB, reserved {row['reserved'] / GIB:.2f}, runs within {row['needed'] / GIB:.2f}"
-    work = f"{row['tflop']['mean']:.1f} TFLOP and {row['launches']} launches a step, {row['waits']} waits in the last"
+    work = f"{row['tflop']['mean']:.1f} TFLOP and {row['launches']['step']} launches a step"
     how = "on" if row["checkpointing"] else "off"
     return f"{row['preset']} {row['side']} px, checkpointing {how}, base {row['base']}, {row['optimizer']}: {sizes} ({parts}); {work}"
 

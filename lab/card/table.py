@@ -17,15 +17,16 @@ FORMAT of faceexpr_core/training/card_table.json (all sizes in bytes, nothing ro
     preset, side (pixels of the photos), checkpointing, base (full, nf4, int8), optimizer, ema (bool)   what was simulated: the key
     changes     settings that differ from the preset's, as `parse_settings` reads them
     dtype       of the U-Net's matrix products; `trained`: how many numbers learn
-    allocated   the peak of tensors in two steps
+    allocated   the peak of tensors from the second step on
     reserved    what PyTorch's caching allocator would hold on a card without limit
     needed      the fewest bytes with which that allocator gets through: a card fits if needed + rest <= its memory
     parts       what there was at the peak: U-Net, text encoders, LoRA, gradients, optimiser, EMA, "last good", "training set", and
                 activations, which is all the rest. They add up to about `allocated`.
     tflop       step (without L_ec), crafting (what a step with L_ec has more), mean (over the run, its ramp not counted)
-    launches    kernels of a step without L_ec;  waits, copied: the host's waits in a step with it, and bytes that went with them
+    launches    kernels: step (without L_ec), crafting
 Other settings than a row's: EMA off is `parts["EMA"]` less (and "last good" stays); a rank r in place of the preset's scales LoRA,
-gradients, optimiser, EMA and last good by r / rank; activations grow with batch_size * side^2.
+gradients, optimiser, EMA and last good by r / rank; activations grow with batch_size * side^2, so that a side between two rows lies
+on the straight line between them over side^2.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ SHIPPED = REPOSITORY / "faceexpr_core" / "training" / "card_table.json"
 KEPT = REPOSITORY / "build" / "card_table"
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "bitsandbytes")
 SIDES = (512, 768, 1024)
-DROPPED = ("largest", "waits_at", "notes", "seconds_here", "peak_at", "fits")
+DROPPED = ("largest", "waits_at", "seconds_here", "peak_at", "fits")
 """Of a simulated row, what the product does not need."""
 
 
@@ -79,7 +80,7 @@ def simulate(preset: str, side: int, changes: str) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def drawing(sides: list[int]) -> dict[str, Any]:
+def drawing(sides: tuple[int, ...]) -> dict[str, Any]:
     """Weights and drawing, from their file if it is there."""
     path = KEPT / f"drawing_{'_'.join(map(str, sides))}.json"
     if not path.is_file():
@@ -108,7 +109,7 @@ def main() -> None:
         except RuntimeError as reason:
             failed.append(str(reason))
             print(f"failed: {reason}", file=sys.stderr, flush=True)
-        write(arguments.output, drawing(arguments.sides))
+        write(arguments.output, drawing(SIDES))
     if failed:
         sys.exit(f"{len(failed)} rows failed.")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -13,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EVERY = 0.25
+LAST = 600 << 20
+"""With so little left on the machine the watched process is ended, before the system ends another."""
 
 
 @dataclass
@@ -34,6 +38,10 @@ def watched(process: int) -> Iterator[Taken]:
     def look() -> None:
         while True:
             taken.host = max(taken.host, sum(_anonymous(one) for one in (process, *_children(process))))
+            if available() < LAST and process != os.getpid():
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+                return
             if has_card:
                 taken.card = max(taken.card, _on_card())
             if done.wait(EVERY):
