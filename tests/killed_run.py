@@ -25,7 +25,7 @@ from faceexpr_core.lora.files import save_lora
 from faceexpr_core.lora.kohya import to_kohya
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
-from faceexpr_core.training.run import train_lora
+from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.settings import TrainSettings
 from faceexpr_core.training.state import StateFolder, read_state
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from toys import lora_of, toy_unet
 
-from faceexpr_core.training.run import train_lora
+from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.settings import TrainSettings
 from lab.card.sets import sets_for, widths
 from lab.pretended import CachingAllocator, DeviceMix, PretendedCard, engine

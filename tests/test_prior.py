@@ -122,10 +122,10 @@ def test_two_class_words_keep_their_own_pictures(tmp_path: Path) -> None:
     assert len(painter.drawn) == 6
 
 
-def test_ranks_share_the_drawing(tmp_path: Path) -> None:
+def test_processes_share_the_drawing(tmp_path: Path) -> None:
     painters = [Painter(), Painter()]
     for rank, painter in enumerate(painters):
-        prior_images(tmp_path, ["a"] * 5, painter, SETTINGS, share=(rank, 2))
+        prior_images(tmp_path, ["a"] * 5, painter, SETTINGS, seeds=range(rank, 9, 2))
     assert [[seed for _, seed in painter.drawn] for painter in painters] == [[0, 2, 4], [1, 3]]
     assert len(prior_images(tmp_path, ["a"] * 5, painters[0], SETTINGS)) == 5 and len(painters[0].drawn) == 3
 

@@ -31,9 +31,9 @@ from faceexpr_core.photos.subject import Subject
 from faceexpr_core.training.adapter import without_lora
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
+from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.losses import crafting_loss, weighted_epsilon_loss
 from faceexpr_core.training.result import Step, TrainResult
-from faceexpr_core.training.run import train_lora
 from faceexpr_core.training.settings import TrainSettings, preset_settings
 from faceexpr_core.training.state import StateFolder
 from faceexpr_core.training.text_encoders import TextEncoders, add_text_lora, embed_tokens, stack_tokens, text_lora_parameters

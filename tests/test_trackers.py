@@ -16,7 +16,7 @@ from faceexpr_core import mini
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.train import job_of
-from faceexpr_core.commands.train_job import _tracker
+from faceexpr_core.commands.watch import tracker
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training.result import Step
 
@@ -55,7 +55,7 @@ def test_a_run_writes_its_losses_and_rate_at_their_steps(tmp_path: Path, report_
 def test_a_run_that_goes_on_appends(tmp_path: Path) -> None:
     job = replace(job_of(_parser().parse_args(words(tmp_path))), report_to="tensorboard")
     for steps in ((1, 2), (3, 4)):
-        with _tracker(job, True) as log:
+        with tracker(job.report_to, job.log_folder, job.settings) as log:
             for number in steps:
                 log(Step(number, 4, 0.5 * number, 1e-3, toy_unet(), {"identity": 0.25 * number, "prior": float("nan")}))
     found = written(job.log_folder)

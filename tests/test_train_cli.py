@@ -20,8 +20,9 @@ from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.dreambooth_flags import WITHOUT_COUNTERPART, WITHOUT_EFFECT, build_parser, job_of, local_model, person_of
 from faceexpr_core.commands.dreambooth_flags import main as paper
 from faceexpr_core.commands.train import job_of as house_job_of
-from faceexpr_core.commands.train_job import TrainJob, load_vae, prepare, run_job
+from faceexpr_core.commands.train_job import TrainJob, prepare, run_job
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
+from faceexpr_core.diffusers_host.training import load_vae
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.lora.formats import load

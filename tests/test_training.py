@@ -17,11 +17,11 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.training.adapter import add_lora
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
+from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.loss_plot import loss_picture
 from faceexpr_core.training.preview import contact_sheet, preview_latents
 from faceexpr_core.training.progress import duration, progress_text
 from faceexpr_core.training.result import Step
-from faceexpr_core.training.run import train_lora
 from faceexpr_core.training.settings import PRESETS, TrainSettings, parse_settings, preset_settings
 
 FEW = TrainSettings(rank=4, steps=3, batch_size=1, accumulation=1, learning_rate=1e-3, ema=0, seed=7)

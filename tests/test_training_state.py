@@ -17,8 +17,8 @@ from faceexpr_core.files import replace_file
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
+from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.result import Step, TrainResult
-from faceexpr_core.training.run import train_lora
 from faceexpr_core.training.settings import TrainSettings
 from faceexpr_core.training.state import RunState, StateFolder, read_state, write_state
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FaceExprError
 from ..training.settings import PREDICTIONS, SCHEDULES, BadSetting, TrainSettings
 from ..training.state import StateFolder
-from .train_job import TRACKERS, ClassPictures, Previews, TrainJob, world_size
+from .train_job import TrainJob, world_size
+from .watch import TRACKERS
 
 if TYPE_CHECKING:
     from ..faces.images import SourceImage
@@ -190,6 +191,9 @@ def _add_like(add: Any, name: str, default: Any) -> None:
 
 def job_of(arguments: argparse.Namespace) -> TrainJob:
     """What the flags ask for; says on stderr which have no effect. Raises FaceExprError for flags that cannot be, naming the fix."""
+    from ..training.previews import Previews
+    from ..training.run import ClassPictures
+
     _check(arguments)
     images = _images(arguments)
     folder: Path = arguments.output_dir

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ def read_sources(path: Path) -> list[SourceImage]:
     return [SourceImage(rgb=arrays.get(f"rgb.{number}"), **one) for number, one in enumerate(words)]
 
 
-def write_subject(path: Path, subject: Subject) -> None:
+def write_subject(path: Path | BinaryIO, subject: Subject) -> None:
     """A subject to `path` (.npz), the masks of its faces with it."""
     arrays: dict[str, NDArray[Any]] = {}
     photos = []
@@ -39,7 +39,7 @@ def write_subject(path: Path, subject: Subject) -> None:
     _write(path, {"subject": whole, "photos": photos}, arrays)
 
 
-def read_subject(path: Path) -> Subject:
+def read_subject(path: Path | BinaryIO) -> Subject:
     """What `write_subject` wrote."""
     words, arrays = _read(path)
     photos = []
@@ -53,10 +53,10 @@ def read_subject(path: Path) -> Subject:
 _SIZES = ("original_size", "crop_top_left", "target_size")
 
 
-def _write(path: Path, words: Any, arrays: Mapping[str, Any]) -> None:
+def _write(path: Path | BinaryIO, words: Any, arrays: Mapping[str, Any]) -> None:
     np.savez(path, words=np.array(json.dumps(words)), **arrays)
 
 
-def _read(path: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
+def _read(path: Path | BinaryIO) -> tuple[Any, dict[str, NDArray[Any]]]:
     with np.load(path, allow_pickle=False) as file:
         return json.loads(str(file["words"])), {name: file[name] for name in file.files if name != "words"}

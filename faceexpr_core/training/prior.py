@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,23 +42,22 @@ def prior_images(
     draw: Draw,
     settings: Mapping[str, Any],
     on_image: Callable[[int, int], None] | None = None,
-    share: tuple[int, int] = (0, 1),
+    seeds: Collection[int] | None = None,
 ) -> list[ClassImage]:
     """One picture for each of `prompts`, drawn by the base model with seeds 0, 1, 2 ... and kept in a folder of `folder`.
 
     `settings` is all that decides what `draw` gives (checkpoint, size, sampler ...), as JSON can hold it: each set of settings has its
     folder, with PNG files and `prior.json`, and a picture that is there is never drawn again. A longer list draws only what is missing.
-    `on_image(done, of)` is told after each; what it raises ends the drawing, and the pictures so far stay. `share` (rank, of) draws only
-    each of-th picture; once all ranks have done so, a call with the default gives them all.
+    `on_image(done, of)` is told after each; what it raises ends the drawing, and the pictures so far stay. `seeds` draws and gives only
+    the pictures of these numbers, as far as there are prompts for them.
     Raises FaceExprError when the folder cannot be written.
     """
     home = prior_folder(folder, settings)
-    rank, ranks = share
     images = []
     try:
         replace_file(home / "prior.json", json.dumps(dict(settings), indent=1, sort_keys=True).encode())
         for seed, prompt in enumerate(prompts):
-            if seed % ranks != rank:
+            if seeds is not None and seed not in seeds:
                 continue
             path = home / f"{seed:05}.png"
             image = _read(path, prompt)
@@ -78,6 +77,12 @@ def prior_images(
 def prior_folder(folder: Path, settings: Mapping[str, Any]) -> Path:
     """Where `prior_images` keeps the pictures of these settings."""
     return folder / digest_of(json.dumps(dict(settings), sort_keys=True).encode())
+
+
+def missing_images(folder: Path, prompts: Sequence[str], settings: Mapping[str, Any]) -> int:
+    """How many of the pictures `prior_images` has still to draw."""
+    home = prior_folder(folder, settings)
+    return sum(_read(home / f"{seed:05}.png", prompt) is None for seed, prompt in enumerate(prompts))
 
 
 def build_class_set(
@@ -126,7 +131,8 @@ def png(image: NDArray[np.uint8], prompt: str = "") -> bytes:
     from PIL import Image, PngImagePlugin
 
     words = PngImagePlugin.PngInfo()
-    words.add_text("prompt", prompt)
+    if prompt:
+        words.add_text("prompt", prompt)
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG", pnginfo=words)
     return stream.getvalue()

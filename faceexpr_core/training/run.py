@@ -1,110 +1,179 @@
-"""The training loop: a private U-Net and encoded photos in, a LoRA out."""
+"""A whole run, from a subject to the saved LoRA, in any host: encode, draw the class, make sure there is room, train, save.
+
+What both doors, ComfyUI's node and the command line, do stands here; a host lends the base model (`host.Host`).
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from ..errors import FaceExprError
-from .crafting import CraftingSet
-from .data import TrainingSet
-from .progress import memory_in_use
+from .adapter import lora_parameters
+from .crafting import CraftingSet, build_crafting_set
+from .data import TrainingSet, build_training_set, class_prompt
+from .fingerprint import model_digest
+from .host import Host, Watcher
+from .loop import train_lora
+from .memory import enough_memory
+from .precision import compute_dtype
+from .previews import Previews, Words, encode_words, sheet_after
+from .prior import ClassImage, build_class_set, missing_images, prior_folder, prior_images, prior_prompts
+from .processes import rank, together
+from .progress import forget_freed
 from .result import Step, TrainResult
-from .resume import go_on_from, state_of
-from .settings import TrainSettings
+from .settings import PRIOR_IMAGES, TrainSettings
 from .state import StateFolder
-from .text_encoders import TextEncoders
-from .trainer import Trainer
-from .update import Diverged
+from .text_encoders import TextEncoders, text_lora_parameters
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
+    from ..photos.subject import Subject
+    from .host import Picture
 
-def train_lora(
-    unet: UNet2DConditionModel,
-    data: TrainingSet,
-    settings: TrainSettings,
-    on_step: Callable[[Step], None] | None = None,
-    device: torch.device | str | None = None,
-    *,
-    class_images: TrainingSet | None = None,
-    crafting: CraftingSet | None = None,
-    states: StateFolder | None = None,
-    encoders: TextEncoders | None = None,
-) -> TrainResult:
-    """Learn a LoRA on the attention projections (to_q, to_k, to_v, to_out) of the transformers that `settings.blocks` names.
+Save = Callable[[TrainResult], Sequence[Path]]
+Reserve = Callable[["UNet2DConditionModel", int, "Job"], Save]
+"""The private U-Net before it is changed, how many numbers the LoRA will hold and the job with its final settings -> what saves the LoRA
+and says where; raises FaceExprError without room for it."""
 
-    Minimises L = L_id + lambda_pr L_prior + lambda_ec L_ec (see `losses`): L_id over photos in shuffled epochs, L_prior over
-    `class_images` likewise (prior images) or with the class's prompts of `crafting` (prior distill), L_ec with the pairs of `crafting`;
-    t ~ U{0..999} of SDXL's scaled-linear schedule, U{300..700} for L_ec. eps_0 comes from the same U-Net with the LoRA switched off.
-    All randomness comes from CPU generators with `settings.seed`, one for each part of the loss, so that the losses do not depend on
-    the host, and L_id sees the same noise whatever else is on.
 
-    With `states` the run's state is written there as it goes, at the end, and when something stops it, and an earlier run of the same
-    settings is gone on with: the LoRA is then the same, to the bit on one machine, as without the stop. Call `states.clear()` once the
-    LoRA is saved. Where torch.distributed is set up (by accelerate), the processes share the batches of each step, and the first writes.
+@dataclass(frozen=True)
+class ClassPictures:
+    """Pictures of the class for prior preservation: `given`, or where these are none, `count` that the base model draws into `folder`.
 
-    With `settings.text_encoder` the attention projections of `encoders` learn too, and every prompt is encoded anew in each step, from
-    the tokens that the sets then must hold; eps_0 keeps the base's embeddings. `encoders` are left alone otherwise.
-
-    `unet` must be a copy that nobody else uses: it is moved to `device` (default: where it is), cast, and keeps the adapter.
-    Whatever stops the run after the first step, an exception of `on_step` included, is handed back in `TrainResult.stopped_by`
-    beside the LoRA learned so far; before that it is raised. Raises FaceExprError when `data` does not fit `unet` or lacks what
-    the settings need, and when an earlier run's settings differ.
+    `prompt` is what they show, "" for `a photo of a <class word>`; with `spread` over the expressions of the vocabulary.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        trainer = Trainer(
-            unet, data, settings, torch.device(device) if device is not None else unet.device, class_images, crafting, encoders
-        )
-        earlier = None if states is None else states.to_resume(trainer.run)
-        if earlier is not None:
-            go_on_from(trainer, earlier)
-        if states is not None and trainer.rank != 0:
-            states = None
-        elif states is not None and earlier is None:
-            states.clear()
-        first, started = trainer.steps_done, time.monotonic()
-        stopped_by: BaseException | None = None
-        try:
-            while trainer.steps_done < settings.steps:
-                losses = trainer.step()
-                done = trainer.steps_done
-                if states is not None and (done % states.every == 0 or done == settings.steps) and trainer.healthy:
-                    states.write(state_of(trainer))
-                if on_step is not None:
-                    seconds, memory = time.monotonic() - started, memory_in_use(trainer.device)
-                    total = trainer.totals[-1]
-                    embed = trainer.embed if trainer.text_layers else None
-                    on_step(Step(done, settings.steps, total, trainer.learning_rate, unet, losses, done - first, seconds, memory, embed))
-        except BaseException as reason:
-            stopped_by = _out_of_memory(reason, settings) if isinstance(reason, torch.cuda.OutOfMemoryError) else reason
-            if states is not None:
-                if isinstance(reason, Diverged):
-                    states.drop_after(trainer.steps_done)
-                elif trainer.rewind() and trainer.steps_done > first:
-                    states.write(state_of(trainer))
-            if trainer.steps_done == 0:
-                if stopped_by is reason:
-                    raise
-                raise stopped_by from reason
-        return TrainResult(
-            trainer.lora_layers(),
-            settings.effective_alpha,
-            tuple(trainer.totals),
-            trainer.steps_done,
-            stopped_by,
-            {name: tuple(values) for name, values in trainer.curves.items()},
-            trainer.notes,
-        )
+
+    folder: Path
+    count: int = PRIOR_IMAGES
+    prompt: str = ""
+    spread: bool = True
+    given: tuple[ClassImage, ...] = field(default=(), repr=False)
 
 
-def _out_of_memory(reason: BaseException, settings: TrainSettings) -> FaceExprError:
-    return FaceExprError(
-        f"The device ran out of memory while training (batch size {settings.batch_size}, rank {settings.rank}): {reason}. "
-        "Take batch size 1 with more accumulation, switch gradient checkpointing on, lower the rank, "
-        "or load the photos at a smaller resolution."
+@dataclass(frozen=True)
+class Job:
+    """What is to be learned. `again` says how the user goes on with a run that was stopped, "" for no word."""
+
+    subject: Subject
+    settings: TrainSettings
+    background_weight: float
+    class_pictures: ClassPictures
+    previews: Previews
+    states: StateFolder | None = None
+    again: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """`paths` are where the LoRA lies, () in all processes but the first. `result.stopped_by` is to be raised, where there is one."""
+
+    result: TrainResult
+    settings: TrainSettings
+    paths: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """All that the first step needs."""
+
+    unet: UNet2DConditionModel
+    encoders: TextEncoders | None
+    data: TrainingSet
+    class_images: TrainingSet | None
+    crafting: CraftingSet | None
+    words: Words | None
+    save: Save | None
+
+
+def run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
+    """Learn `job.subject` and save the LoRA; a run that was stopped is saved too, its state stays, and the next one goes on from there.
+
+    Previews that fail, for memory or anything else, are left out. Of several processes (see `processes`) the first watches and saves.
+    Raises FaceExprError for what cannot be done, memory that is short included; what a host raises before the first step ends the run.
+    """
+    job = replace(job, settings=replace(job.settings, **host.prediction()))
+    settings, first = job.settings, rank()[0] == 0
+    with together("preparing the training"), enough_memory("preparing the training"):
+        ready = _prepare(host, watcher, job, reserve)
+        host.release(decode=ready.words is not None)
+        forget_freed(host.device)
+
+    def on_step(step: Step) -> None:
+        if first:
+            watcher.step(step, sheet_after(step, host, watcher, job.previews, settings, ready.words))
+
+    result = train_lora(
+        ready.unet,
+        ready.data,
+        settings,
+        on_step,
+        host.device,
+        class_images=ready.class_images,
+        crafting=ready.crafting,
+        states=job.states,
+        encoders=ready.encoders,
+        on_note=watcher.say if first else None,
     )
+    if ready.save is None:
+        return Finished(result, settings)
+    paths = tuple(ready.save(result))
+    if result.stopped_by is None:
+        if job.states is not None:
+            job.states.clear()
+    else:
+        again = f"; {job.again}" if job.again and job.states is not None else ""
+        watcher.say(f"stopped after {result.steps} of {settings.steps} steps; the LoRA so far is saved as {paths[0]}{again}")
+    return Finished(result, settings, paths)
+
+
+def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready:
+    subject, settings, first = job.subject, job.settings, rank()[0] == 0
+    tokenize = host.tokenize if settings.text_encoder else None
+    data = build_training_set(
+        subject, host.encode_text, host.encode_images, job.background_weight, settings.captions, settings.flip, tokenize
+    )
+    crafting = None
+    if settings.prior == "distill" or settings.crafting_weight:
+        size = (data.latents.shape[-2], data.latents.shape[-1]) if settings.crafting_mask else None
+        crafting = build_crafting_set(subject, host.encode_text, host.count_tokens, size, settings.flip, tokenize)
+    words = encode_words(host, job.previews, subject, tokenize) if job.previews.every and first else None
+    dtype = compute_dtype(settings.precision, host.device)
+    encoders = host.text_encoders(dtype) if settings.text_encoder else None
+    unet = host.unet(dtype)
+    numbers = lora_parameters(unet, settings.rank, settings.block_names, settings.convolutions)
+    if encoders is not None:
+        numbers += text_lora_parameters(encoders, settings.rank)
+    save = reserve(unet, numbers, job) if first else None
+    class_images = None
+    if settings.prior == "images":
+        pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, unet)
+        class_images = build_class_set(pictures, host.encode_text, host.encode_images, tokenize)
+    return _Ready(unet, encoders, data, class_images, crafting, words, save)
+
+
+def _class_pictures(host: Host, watcher: Watcher, job: Job, unet: UNet2DConditionModel) -> list[ClassImage]:
+    """The pictures of the class, those that are not there yet drawn now, shared out among the processes."""
+    wanted, side = job.class_pictures, job.subject.resolution
+    prompt = wanted.prompt or class_prompt(job.subject)
+    prompts = prior_prompts(prompt, wanted.count) if wanted.spread else [prompt] * wanted.count
+    made = {"model": model_digest(unet), "prompt": prompt, **host.recipe(side), **({} if wanted.spread else {"spread": False})}
+    own, ranks = rank()
+    missing = missing_images(wanted.folder, prompts, made)
+    if missing and own == 0:
+        there = f" ({wanted.count - missing} of {wanted.count} are there)" if missing < wanted.count else ""
+        watcher.say(f"drawing {missing} pictures of the class, {prompt!r}, into {prior_folder(wanted.folder, made)}{there}")
+
+    def draw(words: str, seed: int) -> Picture:
+        if own == 0:
+            watcher.drawing(seed + 1, wanted.count, words)
+        return host.draw(words, seed, side)
+
+    if ranks > 1:
+        for start in range(0, wanted.count, ranks):  # so that one that fails is not waited for until all others are through
+            with together("drawing the pictures of the class"):
+                prior_images(wanted.folder, prompts, draw, made, seeds=(start + own,))
+    with enough_memory("drawing the pictures of the class"):
+        return prior_images(wanted.folder, prompts, draw, made)

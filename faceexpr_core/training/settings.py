@@ -21,6 +21,36 @@ BACKGROUND_WEIGHT = 0.3
 PRIOR_IMAGES = 64
 """How many pictures of the class the base model draws for the prior."""
 
+RESUME = ("strict", "auto", "off")
+"""What to do with the state of an earlier run: `strict` goes on with it, and refuses when its settings are others; `auto` goes on with it,
+and starts anew when they are others; `off` starts anew."""
+EVERY, KEEP = 50, 2
+"""A state every so many steps, and so many of them kept."""
+
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "rank": (1, 1024),
+    "alpha": (0, 4096),
+    "steps": (1, 1_000_000),
+    "batch_size": (1, 256),
+    "accumulation": (1, 256),
+    "learning_rate": (1e-8, 1.0),
+    "warmup": (0, 1_000_000),
+    "min_snr_gamma": (0, 1000),
+    "max_grad_norm": (0, 1000),
+    "weight_decay": (0, 1),
+    "ema": (0, 0.99999),
+    "noise_offset": (0, 1),
+    "caption_dropout": (0, 1),
+    "prior_weight": (0, 100),
+    "crafting_weight": (0, 100),
+    "crafting_every": (1, 1000),
+    "crafting_ramp": (0, 1),
+    "text_encoder_learning_rate": (0, 1.0),
+    "text_encoder_weight_decay": (0, 1),
+    "seed": (0, 2**64 - 1),
+}
+"""Least and most of every number of TrainSettings; a warm-up is no longer than the run either."""
+
 _BLOCK = re.compile(r"(down|up)(\.\d+)?|middle")
 _OF_THE_CHECKPOINT = ("prediction", "zero_snr")
 
@@ -88,29 +118,7 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        bounds = {
-            "rank": (1, 1024),
-            "alpha": (0, 4096),
-            "steps": (1, 1_000_000),
-            "batch_size": (1, 256),
-            "accumulation": (1, 256),
-            "learning_rate": (1e-8, 1.0),
-            "warmup": (0, self.steps),
-            "min_snr_gamma": (0, 1000),
-            "max_grad_norm": (0, 1000),
-            "weight_decay": (0, 1),
-            "ema": (0, 0.99999),
-            "noise_offset": (0, 1),
-            "caption_dropout": (0, 1),
-            "prior_weight": (0, 100),
-            "crafting_weight": (0, 100),
-            "crafting_every": (1, 1000),
-            "crafting_ramp": (0, 1),
-            "text_encoder_learning_rate": (0, 1.0),
-            "text_encoder_weight_decay": (0, 1),
-            "seed": (0, 2**64 - 1),
-        }
-        for name, (low, high) in bounds.items():
+        for name, (low, high) in {**BOUNDS, "warmup": (0, self.steps)}.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadSetting(name, f"is {value}; give a value from {low} to {high}.")

@@ -14,12 +14,8 @@ from torch import Tensor
 
 from ..errors import FaceExprError
 from ..files import replace_file
+from .settings import EVERY, KEEP, RESUME
 
-RESUME = ("strict", "auto", "off")
-"""What to do with the state of an earlier run: `strict` goes on with it, and refuses when its settings are others; `auto` goes on with it,
-and starts anew when they are others; `off` starts anew."""
-EVERY = 50
-KEEP = 2
 FORMAT = "faceexpr.training_state"
 
 _NAME = re.compile(r"step(\d{8})\.safetensors")

@@ -115,7 +115,7 @@ def chosen_settings(settings: TrainSettings) -> dict[str, Any]:
 def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str) -> list[ClassImage]:
     """What the base model draws of the class for L_prior, as the command line draws it; once for all subjects of the class."""
     from faceexpr_core import text
-    from faceexpr_core.commands.train_job import PRIOR_CFG, PRIOR_STEPS
+    from faceexpr_core.diffusers_host.training import CLASS_CFG, CLASS_STEPS
     from faceexpr_core.training.fingerprint import model_digest
     from faceexpr_core.training.prior import prior_images, prior_prompts
 
@@ -123,12 +123,12 @@ def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str)
 
     def draw(prompt: str, seed: int) -> Picture:
         words = text.ExpressionPrompt(prompt, (prompt,), (1.0,))
-        drawn = sampling.generate(pipe, words, seed=seed, steps=PRIOR_STEPS, cfg=PRIOR_CFG, width=side, height=side)
+        drawn = sampling.generate(pipe, words, seed=seed, steps=CLASS_STEPS, cfg=CLASS_CFG, width=side, height=side)
         picture: Picture = drawn[0].numpy()
         return picture
 
     class_prompt = f"a photo of a {class_word}"
-    made = {"model": model_digest(pipe.unet), "prompt": class_prompt, "resolution": side, "steps": PRIOR_STEPS, "cfg": PRIOR_CFG}
+    made = {"model": model_digest(pipe.unet), "prompt": class_prompt, "resolution": side, "steps": CLASS_STEPS, "cfg": CLASS_CFG}
     return prior_images(work / "class_images", prior_prompts(class_prompt, PRIOR_IMAGES), draw, made)
 
 
@@ -151,8 +151,8 @@ def learn(
     from faceexpr_core.photos.subject import SubjectSettings, prepare_subject
     from faceexpr_core.training.crafting import build_crafting_set
     from faceexpr_core.training.data import build_training_set
+    from faceexpr_core.training.loop import train_lora
     from faceexpr_core.training.prior import build_class_set
-    from faceexpr_core.training.run import train_lora
     from faceexpr_core.training.state import StateFolder
     from faceexpr_core.training.text_encoders import TextEncoders
 

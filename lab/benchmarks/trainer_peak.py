@@ -21,7 +21,7 @@ from torch import Tensor
 from faceexpr_core.diffusers_host.pipeline import SDXL_CONFIGS
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
-from faceexpr_core.training.run import train_lora
+from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.settings import PRESETS, parse_settings, preset, preset_settings
 
 from .trainer_probe import Probe

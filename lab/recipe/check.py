@@ -30,7 +30,7 @@ from faceexpr_core.measure.expression import CLASSES, ExpressionMeter
 from faceexpr_core.measure.identity import IdentityMeter, normalised
 from faceexpr_core.photos.subject import SubjectSettings, prepare_subject
 from faceexpr_core.training.data import build_training_set
-from faceexpr_core.training.run import train_lora
+from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.settings import TrainSettings
 from lab.mannequins.captions import hair, person
 from lab.mannequins.dataset import expression_sheet, subject_photos

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...faceexpr_core.errors import FaceExprError
+from ...faceexpr_core.training.options import PRESET, SWITCH, Option
 
 
 def advanced(*widgets: Any) -> tuple[Any, ...]:
@@ -15,6 +16,33 @@ def advanced(*widgets: Any) -> tuple[Any, ...]:
         widget.optional = True
         widget.extra_dict = {**widget.extra_dict, "advanced": True}
     return widgets
+
+
+def widget_of(option: Option) -> Any:
+    """The widget of an option of the training that has one."""
+    about = option.widget
+    assert about is not None
+    low, high = (one if other is None else other for one, other in ((option.low, about.low), (option.high, about.high)))
+    if low is not None and about.unset is not None:
+        low = min(low, about.unset)
+    if option.kind == "int":
+        more = {"control_after_generate": False} if option.name == "seed" else {}
+        widget: Any = io.Int.Input(option.name, default=about.start, min=_whole(low), max=_whole(high), tooltip=option.tooltip, **more)
+    elif option.kind == "float":
+        numbers = {"default": about.start, "min": low, "max": high, "step": about.step, "round": about.round}
+        floats = {name: None if value is None else float(value) for name, value in numbers.items()}
+        widget = io.Float.Input(option.name, tooltip=option.tooltip, **floats)
+    elif option.kind == "text":
+        widget = io.String.Input(option.name, default=about.start, tooltip=option.tooltip)
+    else:
+        known = list(SWITCH) if option.kind == "switch" else list(option.labels or option.choices)
+        options = [PRESET, *known] if about.start == PRESET and PRESET not in known else known
+        widget = io.Combo.Input(option.name, options=options, default=about.start, tooltip=option.tooltip)
+    return advanced(widget)[0] if about.advanced else widget
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
 
 
 def require_choices(node: type[io.ComfyNode], **given: Any) -> None:

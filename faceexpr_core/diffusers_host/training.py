@@ -1,0 +1,104 @@
+"""diffusers as a `training.host.Host`: a pipeline that a training run takes apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import FaceExprError
+from ..text import ExpressionPrompt
+from ..training.precision import compute_dtype
+from ..training.text_encoders import TextEncoders
+from . import encoding, pipeline, sampling
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+
+    from ..training.host import Picture
+
+CLASS_STEPS, CLASS_CFG = 20, 5.0
+"""How the base model draws the pictures of the class."""
+
+
+class DiffusersHost:
+    """`Host` over a pipeline that nobody else uses."""
+
+    interrupts: tuple[type[BaseException], ...] = ()
+
+    def __init__(self, pipe: StableDiffusionXLPipeline, device: torch.device) -> None:
+        self.pipe, self.device = pipe, device
+        for part in (pipe.text_encoder, pipe.text_encoder_2, pipe.vae):
+            part.to(device)
+
+    def prediction(self) -> dict[str, Any]:
+        return pipeline.prediction_of(self.pipe)
+
+    def encode_text(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        return encoding.encode_prompts(self.pipe, prompts)
+
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
+        return encoding.tokenize_prompts(self.pipe, prompts)
+
+    def count_tokens(self, text: str) -> tuple[int, ...]:
+        return encoding.count_tokens(self.pipe, text)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return encoding.encode_images(self.pipe, images)
+
+    def decode(self, latents: Tensor) -> Picture:
+        return encoding.decode_latents(self.pipe, latents)[0].numpy()
+
+    def text_encoders(self, dtype: torch.dtype) -> TextEncoders:
+        return TextEncoders(self.pipe.text_encoder, self.pipe.text_encoder_2)
+
+    def unet(self, dtype: torch.dtype) -> UNet2DConditionModel:
+        return self.pipe.unet
+
+    def draw(self, prompt: str, seed: int, side: int) -> Picture:
+        self.pipe.unet.to(self.device)
+        words = ExpressionPrompt(prompt, (prompt,), (1.0,))
+        drawn = sampling.generate(self.pipe, words, seed=seed, steps=CLASS_STEPS, cfg=CLASS_CFG, width=side, height=side)
+        return drawn[0].numpy()
+
+    def recipe(self, side: int) -> dict[str, Any]:
+        return {"spread": True, "resolution": side, "steps": CLASS_STEPS, "cfg": CLASS_CFG}
+
+    def release(self, decode: bool) -> None:
+        self.pipe.register_modules(text_encoder=None, text_encoder_2=None, unet=None)
+        if not decode:
+            self.pipe.register_modules(vae=None, tokenizer=None, tokenizer_2=None)
+
+
+def open_host(model: str, vae: str, precision: str, device: torch.device, prediction: str = "") -> DiffusersHost:
+    """The host of a run: `model` as `load_pipeline` takes it, with another VAE where `vae` is not "" (`load_vae`).
+
+    Raises FaceExprError where either cannot be loaded.
+    """
+    # bfloat16 is too coarse for embeddings and latents that are computed once and used for the whole run
+    half = torch.float32 if compute_dtype(precision, device) == torch.float32 else torch.float16
+    pipe = pipeline.load_pipeline(model, half, prediction=prediction)
+    if vae:
+        pipe.register_modules(vae=load_vae(vae, pipe.vae.dtype))
+    return DiffusersHost(pipe, device)
+
+
+def load_vae(path: str, dtype: torch.dtype) -> AutoencoderKL:
+    """A VAE from a folder (its own, or the pipeline's that holds it), or a .safetensors file. Raises FaceExprError where there is none."""
+    from diffusers import AutoencoderKL
+
+    location = Path(path)
+    try:
+        if location.is_file():
+            return AutoencoderKL.from_single_file(str(location), torch_dtype=dtype, local_files_only=True)
+        folder = location / "vae" if (location / "vae").is_dir() else location
+        if (folder / "config.json").is_file():
+            return AutoencoderKL.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as reason:
+        raise FaceExprError(
+            f"{path} cannot be read as a VAE ({reason}); give the folder or the .safetensors file of one for SDXL."
+        ) from reason
+    raise FaceExprError(f"There is no VAE at {path}; give a folder with its config.json, or a .safetensors file.")

@@ -1,0 +1,56 @@
+"""What both doors do with a run's LoRA: before the training make sure that its file has room, after it save the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .files import SAVE_DTYPES, require_space
+from .kohya import base_model_hash, save_result
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+    from ..training.result import TrainResult
+    from ..training.run import Job, Save
+
+
+def reserve(
+    unet: UNet2DConditionModel,
+    numbers: int,
+    job: Job,
+    *,
+    paths: Sequence[Path],
+    precision: str,
+    preset: str,
+    fallbacks: tuple[Path, ...],
+    on_saved: Callable[[Path], object] = lambda path: None,
+) -> Save:
+    """`training.run.Reserve` once all but the first three is given: what saves the LoRA at each of `paths` and tells `on_saved`.
+
+    `unet` is as it was loaded, for the base model's hash. Raises FaceExprError where a folder cannot take a LoRA of `numbers`.
+    """
+    for path in paths:
+        require_space(path.parent, numbers * SAVE_DTYPES[precision].itemsize)
+    base_hash = base_model_hash(unet)
+
+    def save(result: TrainResult) -> Sequence[Path]:
+        saved = []
+        for path in paths:
+            written = save_result(
+                path,
+                result,
+                job.settings,
+                job.subject,
+                background_weight=job.background_weight,
+                precision=precision,
+                fallbacks=fallbacks,
+                preset=preset,
+                base_hash=base_hash,
+            )
+            on_saved(written)
+            saved.append(written)
+        return saved
+
+    return save

@@ -1,0 +1,117 @@
+"""The training loop: a private U-Net and encoded photos in, a LoRA out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import FaceExprError
+from .crafting import CraftingSet
+from .data import TrainingSet
+from .memory import enough_memory, is_out_of_memory
+from .progress import memory_in_use
+from .result import Step, TrainResult
+from .resume import go_on_from, state_of
+from .settings import TrainSettings
+from .state import StateFolder
+from .text_encoders import TextEncoders
+from .trainer import Trainer
+from .update import Diverged
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+
+def train_lora(
+    unet: UNet2DConditionModel,
+    data: TrainingSet,
+    settings: TrainSettings,
+    on_step: Callable[[Step], None] | None = None,
+    device: torch.device | str | None = None,
+    *,
+    class_images: TrainingSet | None = None,
+    crafting: CraftingSet | None = None,
+    states: StateFolder | None = None,
+    encoders: TextEncoders | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> TrainResult:
+    """Learn a LoRA on the attention projections (to_q, to_k, to_v, to_out) of the transformers that `settings.blocks` names.
+
+    Minimises L = L_id + lambda_pr L_prior + lambda_ec L_ec (see `losses`): L_id over photos in shuffled epochs, L_prior over
+    `class_images` likewise (prior images) or with the class's prompts of `crafting` (prior distill), L_ec with the pairs of `crafting`;
+    t ~ U{0..999} of SDXL's scaled-linear schedule, U{300..700} for L_ec. eps_0 comes from the same U-Net with the LoRA switched off.
+    All randomness comes from CPU generators with `settings.seed`, one for each part of the loss, so that the losses do not depend on
+    the host, and L_id sees the same noise whatever else is on.
+
+    With `states` the run's state is written there as it goes, at the end, and when something stops it, and an earlier run of the same
+    settings is gone on with: the LoRA is then the same, to the bit on one machine, as without the stop. Call `states.clear()` once the
+    LoRA is saved. Where torch.distributed is set up (by accelerate), the processes share the batches of each step, and the first writes.
+
+    With `settings.text_encoder` the attention projections of `encoders` learn too, and every prompt is encoded anew in each step, from
+    the tokens that the sets then must hold; eps_0 keeps the base's embeddings. `encoders` are left alone otherwise.
+
+    `unet` must be a copy that nobody else uses: it is moved to `device` (default: where it is), cast, and keeps the adapter.
+    Whatever stops the run after the first step, an exception of `on_step` included, is handed back in `TrainResult.stopped_by`
+    beside the LoRA learned so far; before that it is raised. `on_note` is told before the first step what will be done otherwise than
+    asked. Raises FaceExprError when `data` does not fit `unet` or lacks what the settings need, when an earlier run's settings differ,
+    and when memory is short.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        with enough_memory("setting up the training"):
+            trainer = Trainer(
+                unet, data, settings, torch.device(device) if device is not None else unet.device, class_images, crafting, encoders
+            )
+        if on_note is not None:
+            for note in trainer.notes:
+                on_note(note)
+        earlier = None if states is None else states.to_resume(trainer.run)
+        if earlier is not None:
+            go_on_from(trainer, earlier)
+        if states is not None and trainer.rank != 0:
+            states = None
+        elif states is not None and earlier is None:
+            states.clear()
+        first, started = trainer.steps_done, time.monotonic()
+        stopped_by: BaseException | None = None
+        try:
+            while trainer.steps_done < settings.steps:
+                losses = trainer.step()
+                done = trainer.steps_done
+                if states is not None and (done % states.every == 0 or done == settings.steps) and trainer.healthy:
+                    states.write(state_of(trainer))
+                if on_step is not None:
+                    seconds, memory = time.monotonic() - started, memory_in_use(trainer.device)
+                    total = trainer.totals[-1]
+                    embed = trainer.embed if trainer.text_layers else None
+                    on_step(Step(done, settings.steps, total, trainer.learning_rate, unet, losses, done - first, seconds, memory, embed))
+        except BaseException as reason:
+            stopped_by = _out_of_memory(reason, settings) if is_out_of_memory(reason) else reason
+            if states is not None:
+                if isinstance(reason, Diverged):
+                    states.drop_after(trainer.steps_done)
+                elif trainer.rewind() and trainer.steps_done > first:
+                    states.write(state_of(trainer))
+            if trainer.steps_done == 0:
+                if stopped_by is reason:
+                    raise
+                raise stopped_by from reason
+        return TrainResult(
+            trainer.lora_layers(),
+            settings.effective_alpha,
+            tuple(trainer.totals),
+            trainer.steps_done,
+            stopped_by,
+            {name: tuple(values) for name, values in trainer.curves.items()},
+            trainer.notes,
+        )
+
+
+def _out_of_memory(reason: BaseException, settings: TrainSettings) -> FaceExprError:
+    return FaceExprError(
+        f"The device ran out of memory while training (batch size {settings.batch_size}, rank {settings.rank}): {reason}. "
+        "Take batch size 1 with more accumulation, switch gradient checkpointing on, lower the rank, "
+        "or load the photos at a smaller resolution."
+    )

@@ -1,0 +1,127 @@
+"""ComfyUI as a `training.host.Host`, and its page as the `Watcher`: the base model's parts out of MODEL, CLIP and VAE."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_base
+import comfy.model_management
+import torch
+from torch import Tensor
+
+from ...faceexpr_core.training.progress import progress_text
+from .conditioning import count_tokens, encode_conditioning
+from .encoding import decode_latents, encode_images, encode_text
+from .models import require_sdxl, require_sdxl_clip
+from .progress import Interrupted, Progress
+from .sampling import sample
+from .text_encoders import export_text_encoders, tokenize
+from .weights import export_unet
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+    from ...faceexpr_core.training.host import Picture
+    from ...faceexpr_core.training.result import Step
+    from ...faceexpr_core.training.text_encoders import TextEncoders
+
+CLASS_PICTURES: dict[str, Any] = {"steps": 20, "cfg": 5.0, "sampler": "euler", "scheduler": "normal"}
+"""How the MODEL draws the pictures of the class."""
+
+
+class TrainingHost:
+    """`Host` over what is connected to the node `node`. Raises FaceExprError for a MODEL or CLIP that is not SDXL's."""
+
+    interrupts: tuple[type[BaseException], ...] = (Interrupted,)
+
+    def __init__(self, model: Any, clip: Any, vae: Any, node: str) -> None:
+        self.model, self.clip, self.vae, self.node = model, clip, vae, node
+        self._prediction = _prediction_of(model, node)
+        require_sdxl_clip(clip, node)
+        self.device: torch.device = comfy.model_management.get_torch_device()
+
+    def prediction(self) -> dict[str, Any]:
+        return self._prediction
+
+    def encode_text(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        return encode_text(self.clip, prompts)
+
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
+        return tokenize(self.clip, prompts, self.node)
+
+    def count_tokens(self, text: str) -> tuple[int, ...]:
+        return count_tokens(self.clip, text)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return encode_images(self.model, self.vae, images)
+
+    def decode(self, latents: Tensor) -> Picture:
+        return _picture(decode_latents(self.model, self.vae, latents))
+
+    def text_encoders(self, dtype: torch.dtype) -> TextEncoders:
+        return export_text_encoders(self.clip, dtype, self.node)
+
+    def unet(self, dtype: torch.dtype) -> UNet2DConditionModel:
+        comfy.model_management.unload_all_models()
+        return export_unet(self.model, dtype)
+
+    def draw(self, prompt: str, seed: int, side: int) -> Picture:
+        empty = {"samples": torch.zeros(1, 4, side // 8, side // 8)}
+        positive, negative = encode_conditioning(self.clip, prompt), encode_conditioning(self.clip, "")
+        drawn = sample(self.model, positive, negative, empty, seed=seed, denoise=1.0, **CLASS_PICTURES)
+        return _picture(self.vae.decode(drawn["samples"]))
+
+    def recipe(self, side: int) -> dict[str, Any]:
+        return {"side": side, "host": "comfyui", **CLASS_PICTURES}
+
+    def release(self, decode: bool) -> None:
+        comfy.model_management.unload_all_models()
+
+
+class Page:
+    """`Watcher` on ComfyUI's page: the node's progress bar, its text, previews, the cancel button; and a line in the log."""
+
+    def __init__(self, steps: int, node: str, node_id: str | None) -> None:
+        self._node, self._node_id = node, node_id
+        self._progress = Progress(steps)
+        self._progress.update(0)
+        self._told = 0.0
+
+    def say(self, text: str) -> None:
+        logging.info("%s: %s", self._node, text)
+        self._show(text)
+
+    def drawing(self, number: int, of: int, prompt: str) -> None:
+        self._show(f"picture {number} of {of} of the class: {prompt}")
+
+    def step(self, step: Step, sheet: Picture | None) -> None:
+        from PIL import Image
+
+        if time.monotonic() - self._told > 1 or step.number == step.total:
+            self._told = time.monotonic()
+            self._show(progress_text(step))
+        self._progress.update(step.number, None if sheet is None else Image.fromarray(sheet))
+
+    def _show(self, text: str) -> None:
+        """`text` on the node, where there is a page."""
+        server = getattr(sys.modules.get("server"), "PromptServer", None)
+        instance = getattr(server, "instance", None)
+        if instance is not None and self._node_id is not None:
+            instance.send_progress_text(text, self._node_id)
+
+
+def _prediction_of(model: Any, node: str) -> dict[str, Any]:
+    """What an SDXL MODEL predicts, as TrainSettings has it. Raises FaceExprError for another kind of model."""
+    require_sdxl(model, node)
+    if model.model.model_type == comfy.model_base.ModelType.V_PREDICTION:
+        return {"prediction": "v_prediction", "zero_snr": bool(getattr(model.model.model_sampling, "zsnr", False))}
+    require_sdxl(model, node, epsilon=True)
+    return {}
+
+
+def _picture(images: Tensor) -> Picture:
+    return (images[0].clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()

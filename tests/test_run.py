@@ -1,0 +1,207 @@
+"""A whole run, in both hosts alike: what it survives, what it says before the first step, what several processes do together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pack
+import pytest
+import torch
+from PIL import Image
+
+from faceexpr_core import mini
+from faceexpr_core.commands.cli import main as faceexpr
+from faceexpr_core.diffusers_host import encoding, pipeline, sampling
+from faceexpr_core.lora.files import read_lora
+from faceexpr_core.training import trainer
+
+ROOT = Path(__file__).resolve().parent.parent
+MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1024.00 MiB.\nGPU 0 has a total capacity of 7.78 GiB")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(mini.subject_path() / "photo_1.png", folder)
+    return folder
+
+
+def words(photos: Path, *more: str) -> list[str]:
+    named = ["train", "--model=mini", f"--photos={photos}", f"--output={photos.parent / 'anna'}", "--device=cpu", "--class_word=woman"]
+    return [*named, "--preset=paper", "--precision=fp32", "--resolution=64", "--rank=2", "--accumulation=1", *more]
+
+
+def raising(reason: BaseException) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise reason
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (MEMORY, "the device has no memory for it (CUDA out of memory. Tried to allocate 1024.00 MiB.)"),
+        (ValueError("a broken decoder"), "a broken decoder."),
+    ],
+)
+def test_a_preview_that_fails_is_left_out_and_the_run_goes_on(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reason: Exception, told: str
+) -> None:
+    plain, calls = encoding.decode_latents, []
+
+    def once(*given: Any) -> torch.Tensor:
+        calls.append(given)
+        if len(calls) == 1:
+            raise reason
+        return plain(*given)
+
+    monkeypatch.setattr(encoding, "decode_latents", once)
+    assert faceexpr(words(photos, "--steps=2", "--preview_every=1")) == 0
+    assert f"the preview of step 1 is left out: {told}\n" in capsys.readouterr().err
+    assert read_lora(photos.parent / "anna.safetensors")[1]["faceexpr.steps"] == "2"
+    assert [path.name for path in (photos.parent / "anna_previews").iterdir()] == ["step000002.png"]
+
+
+def test_a_preview_that_fails_in_the_node_is_left_out_too(comfy_modules: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    node, host = pack.node("train_lora"), pack.host()
+    subject = subject_of(comfy_modules)
+    with torch.inference_mode():
+        model, clip, vae = host.load_mini()
+        monkeypatch.setattr(pack.node("host.training"), "decode_latents", raising(ValueError("a broken decoder")))
+        wishes = {"preset": "paper", "steps": 2, "accumulation": 1, "preview_every": 1, "lora_name": "no_preview", "seed": 1}
+        result = node.TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=subject, **wishes).result
+    assert read_lora(Path(result[1]))[1]["faceexpr.steps"] == "2"
+
+
+def subject_of(comfy_modules: Any) -> Any:
+    import importlib
+
+    core = comfy_modules.core.__name__
+    images, subject = (importlib.import_module(f"{core}.{name}") for name in ("faces.images", "photos.subject"))
+    sources = images.read_images(mini.subject_path())[:1]
+    return subject.prepare_subject(sources, subject.SubjectSettings(resolution=64, class_word="woman"))
+
+
+def test_cancelling_while_a_preview_is_drawn_stops_the_run(comfy_modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, host = pack.node("train_lora"), pack.host()
+    subject = subject_of(comfy_modules)
+    interrupted = pack.node("host.progress").Interrupted
+    with torch.inference_mode():
+        model, clip, vae = host.load_mini()
+        monkeypatch.setattr(pack.node("host.training"), "decode_latents", raising(interrupted()))
+        wishes = {"preset": "paper", "steps": 2, "accumulation": 1, "preview_every": 1, "lora_name": "cancelled_preview", "seed": 1}
+        with pytest.raises(interrupted):
+            node.TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=subject, **wishes)
+    folder = Path(comfy_modules.folder_paths.get_folder_paths("loras")[0])
+    assert [path.name for path in folder.glob("cancelled_preview*")] == ["cancelled_preview_interrupted_step1.safetensors"]
+
+
+def test_pictures_of_the_class_are_announced_and_counted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prior = ["--steps=1", "--prior=images", "--prior_images=3"]
+    assert faceexpr(words(photos, *prior)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    (announced,) = [number for number, line in enumerate(lines) if line.startswith("drawing 3 pictures of the class, 'a photo of a woman'")]
+    pictures = [line.partition(":")[0] for line in lines[announced + 1 :] if line.startswith("picture")]
+    assert pictures == [f"picture {number} of 3 of the class" for number in (1, 2, 3)]
+    (kept,) = (photos.parent / "class_images").iterdir()
+    assert lines[announced].endswith(f"into {kept}") and len(list(kept.glob("*.png"))) == 3
+
+    assert faceexpr([*words(photos, *prior), "--prior_images=4"]) == 0
+    told = capsys.readouterr().err
+    assert "drawing 1 pictures of the class" in told and "(3 of 4 are there)" in told and told.count("picture 4 of 4") == 1
+    assert faceexpr([*words(photos, *prior), "--prior_images=4"]) == 0
+    assert "of the class" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "doing"),
+    [
+        (pipeline, "load_pipeline", "loading the model"),
+        (encoding, "encode_images", "preparing the training"),
+        (sampling, "generate", "drawing the pictures of the class"),
+        (trainer, "add_lora", "setting up the training"),
+    ],
+)
+def test_memory_that_is_short_before_the_first_step_is_told_in_a_sentence(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: Any, name: str, doing: str
+) -> None:
+    monkeypatch.setattr(module, name, raising(MEMORY))
+    assert faceexpr(words(photos, "--steps=1", "--prior=images", "--prior_images=1")) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(
+        f"faceexpr: The device ran out of memory while {doing}: CUDA out of memory. Tried to allocate 1024.00 MiB. Take "
+    )
+    assert not list(photos.parent.glob("*.safetensors"))
+
+
+def test_a_tracker_that_fails_costs_the_run_nothing(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import accelerate
+
+    monkeypatch.setattr(accelerate.Accelerator, "log", raising(OSError("no space left")))
+    monkeypatch.setattr(accelerate.Accelerator, "end_training", raising(OSError("no space left")))
+    assert faceexpr(words(photos, "--steps=3", "--report_to=tensorboard")) == 0
+    assert capsys.readouterr().err.count("tensorboard takes no more of this run's numbers (no space left); the training goes on") == 1
+    assert read_lora(photos.parent / "anna.safetensors")[1]["faceexpr.steps"] == "3"
+
+
+def test_both_doors_keep_a_preview_as_the_same_kind_of_file(photos: Path) -> None:
+    assert faceexpr(words(photos, "--steps=1", "--preview_every=1")) == 0
+    with Image.open(photos.parent / "anna_previews" / "step000001.png") as sheet:
+        assert sheet.size == (128, 128) and "prompt" not in sheet.info
+
+
+TWO = """
+import os, sys
+from pathlib import Path
+from faceexpr_core.diffusers_host.training import DiffusersHost
+from faceexpr_core.photos import subject_process
+from faceexpr_core.train import main
+
+rank, plain, prepare = os.environ["RANK"], getattr(DiffusersHost, sys.argv[2]), subject_process.prepare_apart
+
+def fail(self, *given, **more):
+    if rank == sys.argv[1]:
+        raise RuntimeError("the card fell off the bus")
+    return plain(self, *given, **more)
+
+def prepared(*given):
+    Path(f"prepared_{rank}").touch()
+    return prepare(*given)
+
+setattr(DiffusersHost, sys.argv[2], fail)
+subject_process.prepare_apart = prepared
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize("failing", [("1", "draw"), ("0", "encode_images")])
+def test_what_one_process_cannot_do_ends_all_of_them_with_the_reason(photos: Path, failing: tuple[str, str]) -> None:
+    folder = photos.parent
+    (folder / "two.py").write_text(TWO)
+    named = {"pretrained_model_name_or_path": "mini", "instance_data_dir": photos, "output_dir": folder / "out", "seed": 0}
+    named |= {"instance_prompt": "a photo of ohwx woman", "resolution": 64, "max_train_steps": 1, "train_batch_size": 1, "device": "cpu"}
+    prior = {"class_data_dir": folder / "class", "class_prompt": "a photo of a woman", "num_class_images": 4, "report_to": "none"}
+    flags = [*(f"--{name}={value}" for name, value in {**named, **prior}.items()), "--with_prior_preservation"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    started = time.monotonic()
+    command = [*launch, str(folder / "two.py"), *failing, *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
+    assert ended.returncode != 0 and time.monotonic() - started < 200
+    # the launcher ends what is left when the first process has ended, so that one of them may not come to speak
+    doing = "drawing the pictures of the class" if failing[1] == "draw" else "preparing the training"
+    other = f"faceexpr: Process {int(failing[0]) + 1} of 2 could not go on while {doing}: the card fell off the bus"
+    assert other in ended.stderr or "RuntimeError: the card fell off the bus" in ended.stderr
+    assert [path.name for path in folder.glob("prepared_*")] == ["prepared_0"]
+    assert not list((folder / "out").rglob("*.safetensors"))
