@@ -36,7 +36,7 @@ def train_lora(
     crafting: CraftingSet | None = None,
     states: StateFolder | None = None,
     encoders: TextEncoders | None = None,
-    on_note: Callable[[str], None] | None = None,
+    on_start: Callable[[tuple[str, ...]], None] | None = None,
 ) -> TrainResult:
     """Learn a LoRA on the attention projections (to_q, to_k, to_v, to_out) of the transformers that `settings.blocks` names.
 
@@ -55,18 +55,15 @@ def train_lora(
 
     `unet` must be a copy that nobody else uses: it is moved to `device` (default: where it is), cast, and keeps the adapter.
     Whatever stops the run after the first step, an exception of `on_step` included, is handed back in `TrainResult.stopped_by`
-    beside the LoRA learned so far; before that it is raised. `on_note` is told before the first step what will be done otherwise than
-    asked. Raises FaceExprError when `data` does not fit `unet` or lacks what the settings need, when an earlier run's settings differ,
-    and when memory is short.
+    beside the LoRA learned so far; before that it is raised. `on_start` is told before the first step what will be done otherwise than
+    asked, in words (`TrainResult.notes`). Raises FaceExprError when `data` does not fit `unet` or lacks what the settings need, when an
+    earlier run's settings differ, and when memory is short.
     """
     with torch.inference_mode(False), torch.enable_grad():
         with enough_memory("setting up the training"):
             trainer = Trainer(
                 unet, data, settings, torch.device(device) if device is not None else unet.device, class_images, crafting, encoders
             )
-        if on_note is not None:
-            for note in trainer.notes:
-                on_note(note)
         earlier = None if states is None else states.to_resume(trainer.run)
         if earlier is not None:
             go_on_from(trainer, earlier)
@@ -74,6 +71,8 @@ def train_lora(
             states = None
         elif states is not None and earlier is None:
             states.clear()
+        if on_start is not None:
+            on_start(trainer.notes)
         first, started = trainer.steps_done, time.monotonic()
         stopped_by: BaseException | None = None
         try:

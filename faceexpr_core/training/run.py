@@ -101,6 +101,10 @@ def run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
         host.release(decode=ready.words is not None)
         forget_freed(host.device)
 
+    def on_start(notes: tuple[str, ...]) -> None:
+        for note in notes if first else ():
+            watcher.say(note)
+
     def on_step(step: Step) -> None:
         if first:
             watcher.step(step, sheet_after(step, host, watcher, job.previews, settings, ready.words))
@@ -115,7 +119,7 @@ def run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
         crafting=ready.crafting,
         states=job.states,
         encoders=ready.encoders,
-        on_note=watcher.say if first else None,
+        on_start=on_start,
     )
     if ready.save is None:
         return Finished(result, settings)
