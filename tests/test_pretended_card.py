@@ -43,6 +43,7 @@ def test_tensors_of_two_devices_do_not_meet(kind: str) -> None:
         with pytest.raises(DeviceMix, match="at least two devices"):
             there + torch.ones(3)
         assert (there + torch.tensor(2.0)).device.type == "cuda"  # a number may
+        assert torch.empty_like(torch.ones(3), device="cuda").device.type == "cuda"  # nothing is read of it but its shape
         assert card.ledger.current > 0
 
 

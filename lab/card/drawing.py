@@ -2,8 +2,8 @@
 
     python -m lab.card.drawing --sides 512 768 1024
 
-One picture with guidance as `faceexpr generate`, class pictures and previews draw it (two rows through the U-Net), and the VAE, with and
-without tiling.
+One picture with guidance as `faceexpr generate`, class pictures and previews draw it (two rows through the U-Net), and the VAE, whole
+and in tiles of 512 pixels.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .sets import POOLED, WORDS, made_on, sdxl_config, sdxl_encoders, sdxl_unet
 
 GIB = 1 << 30
 HALF = torch.float16
+TILE = 512
 
 
 def weights() -> dict[str, int]:
@@ -57,6 +58,7 @@ def _vae_calls(ledger: Ledger, side: int, dtype: torch.dtype, tiled: bool) -> di
     vae = _vae(dtype)
     if tiled:
         vae.enable_tiling()
+        vae.tile_sample_min_size, vae.tile_latent_min_size = TILE, TILE // 8  # diffusers takes 1024, which is the whole picture
     with made_on("cuda", dtype):
         latents, pixels = torch.zeros(1, 4, side // 8, side // 8), torch.zeros(1, 3, side, side)
     return {

@@ -38,7 +38,7 @@ def photos(folder: str, side: int) -> Graph:
 def prepared(checkpoint: str, folder: str, side: int) -> Graph:
     """The loader, an empty prompt, and the photos."""
     shown = {"words": node("CLIPTextEncode", clip=["load", 1], text=PROMPT), **_picture(["load", 0], ["words", 0], ["words", 0], side)}
-    return {**loaded(checkpoint), **photos(folder, side), **shown, "report": node("PreviewAny", source=["photos", 2])}
+    return {**loaded(checkpoint), **photos(folder, side), **shown, "report": node("PreviewAny", source=["photos", 3])}
 
 
 def trained(checkpoint: str, folder: str, side: int, preset: str, name: str, **changes: Any) -> Graph:

@@ -83,7 +83,8 @@ def write_folder(place: Place, taken: Taken) -> str:
 
 def loader_and_photos(place: Place, taken: Taken) -> str:
     outputs = in_comfyui(place, taken, sdxl_graphs.prepared(place.base.name, subject(place), place.side))
-    return f"loaded, {photos_prepared(place)} photos prepared, a picture drawn in two steps: {look(place, outputs)}"
+    report = str(outputs["report"]["text"][0]).splitlines()
+    return f"photos: {report[0]}; a picture drawn in two steps: {look(place, outputs)}"
 
 
 def train(preset: str, place: Place, taken: Taken) -> str:
@@ -321,10 +322,6 @@ def look(place: Place, outputs: dict[str, Any]) -> str:
     if picture.std() < 0.5:
         raise AssertionError(f"the picture is flat: mean {picture.mean():.1f}, spread {picture.std():.2f}")
     return f"{picture.shape[1]} x {picture.shape[0]}, spread {picture.std():.0f}"
-
-
-def photos_prepared(place: Place) -> int:
-    return len(list(Path(place.home / "input" / "faceexpr_subject").glob("*.png")))
 
 
 def newest_lora(place: Place) -> Path:

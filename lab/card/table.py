@@ -12,7 +12,7 @@ FORMAT of faceexpr_core/training/card_table.json (all sizes in bytes, nothing ro
   rest      what `needed` leaves out: CUDA's context, the kernels' workspaces, the desktop; a guess
   weights   SDXL's parts: unet, text_encoder, text_encoder_2 (float16), vae (float32)
   drawing   for each side: what a call takes over the weights, {name: {bytes, tflop}}: "unet, 1 with guidance" (a sampling step of one
-            picture), "vae decode float32", "vae decode tiled float32", "vae encode float16" ...
+            picture), "vae decode float32", "vae decode tiled float32" (tiles of 512 pixels), "vae encode float16" ...
   rows      one a simulated run:
     preset, side (pixels of the photos), checkpointing, base (full, nf4, int8), optimizer, ema (bool)   what was simulated: the key
     changes     settings that differ from the preset's, as `parse_settings` reads them

@@ -27,7 +27,7 @@ class NoCompiler(RuntimeError):
 
 @functools.cache
 def pretend() -> None:
-    """Have the engine find one CUDA device. For the whole process, and before its first backward pass, which counts devices for good.
+    """Have the engine find one CUDA device: for the whole process, and before its first backward pass, on whatever device.
 
     Raises NoCompiler.
     """

@@ -29,7 +29,7 @@ def require_one_device(func: Any, args: Any, tensors: list[Tensor], ledger: Ledg
     if name in INDEXING:
         _check_indexing(name, args, ledger)
         return
-    mixed = any(leaf.device.type == "cpu" and leaf.dim() for leaf in tensors)
+    mixed = {leaf.device.type for leaf in tensors if leaf.device.type == "cuda" or leaf.dim()} == {"cuda", "cpu"}
     if mixed and not name.startswith(("aten::_foreach", "aten::_fused", "aten::_amp")):
         shapes = ", ".join(f"{tuple(leaf.shape)} {leaf.dtype} {leaf.device}" for leaf in tensors)
         told = "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
