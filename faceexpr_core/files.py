@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_new(path: Path, content: bytes) -> Path:
     """Write a file at `path`, or beside it as `name_00001_.ext` when the name is taken; return where it lies. Raises OSError."""
-    with _written(path, content) as temporary:
+    with _written(path, [content]) as temporary:
         return _publish(temporary, path)
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader finds the old file or the new one, whole, whenever the power goes. Raises OSError."""
-    with _written(path, content) as temporary:
+    replace_streamed(path, [content])
+
+
+def replace_streamed(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """`replace_file` for content that comes in pieces, so that all of it is never in memory. Raises OSError, and what `pieces` raises."""
+    with _written(path, pieces) as temporary:
         os.replace(temporary, path)
         _sync_folder(path.parent)
 
 
 @contextmanager
-def _written(path: Path, content: bytes) -> Iterator[Path]:
+def _written(path: Path, pieces: Iterable[bytes | memoryview]) -> Iterator[Path]:
     """The content on the disk under a name of its own beside `path`, which is gone at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}.part")
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         yield temporary

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import random
+import shutil
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toys import lora_of, toy_unet
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.files import replace_file
 from faceexpr_core.lora.files import read_lora
+from faceexpr_core.training import optimizers, resume, trainer
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
 from faceexpr_core.training.loop import train_lora
+from faceexpr_core.training.optimizers import NO_CUDA
 from faceexpr_core.training.result import Step, TrainResult
 from faceexpr_core.training.settings import TrainSettings
 from faceexpr_core.training.state import RunState, StateFolder, read_state, write_state
@@ -215,3 +224,177 @@ def test_a_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
 def test_impossible_wishes_are_refused(tmp_path: Path, changes: dict) -> None:
     with pytest.raises(FaceExprError):
         StateFolder(tmp_path, **changes)
+
+
+class Broken:
+    """What JSON cannot hold, as an optimiser of another library may have it."""
+
+
+@pytest.mark.parametrize("reason", [OSError(5, "Input/output error"), MemoryError(), TypeError("not JSON serializable"), Broken])
+def test_a_state_that_cannot_be_written_never_costs_the_run(
+    tmp_path: Path, never_stopped: TrainResult, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: Any
+) -> None:
+    if reason is Broken:
+        monkeypatch.setattr(resume, "split_state", lambda optimizer: ({}, {"0": {"quantised": Broken()}}))
+    else:
+        monkeypatch.setattr("faceexpr_core.training.state.write_state", raising(reason))
+    assert_same(train(StateFolder(tmp_path, every=3)), never_stopped)
+    assert caplog.text.count("could not be saved") == 3  # 3, 6, 8
+    stopped = train(StateFolder(tmp_path, every=3), stop_at=4)
+    assert stopped.steps == 4 and isinstance(stopped.stopped_by, Stop) and not StateFolder(tmp_path).files()
+
+
+def raising(reason: BaseException) -> Callable[..., None]:
+    def write(*_: object) -> None:
+        raise reason
+
+    return write
+
+
+def test_a_second_ctrl_c_while_the_state_is_written_leaves_the_lora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("faceexpr_core.training.state.write_state", raising(KeyboardInterrupt()))
+    stopped = train(StateFolder(tmp_path, every=100), stop_at=3)
+    assert stopped.steps == 3 and isinstance(stopped.stopped_by, Stop)
+
+
+def test_a_disk_that_is_full_gets_room_from_the_older_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states, room = StateFolder(tmp_path, every=1), 2
+
+    def write(path: Path, state: RunState) -> None:
+        if len(states.files()) >= room:
+            path.write_bytes(b"half")
+            path.unlink()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_state(path, state)
+
+    monkeypatch.setattr("faceexpr_core.training.state.write_state", write)
+    train(states, stop_at=5)
+    assert [read_state(file).step for file in states.files()] == [5, 4]
+
+
+def test_a_state_that_cannot_be_deleted_costs_space_alone(
+    tmp_path: Path, never_stopped: TrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".safetensors":
+            raise PermissionError(13, "Permission denied")
+        os.unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    states = StateFolder(tmp_path, every=2)
+    assert_same(train(states), never_stopped)
+    states.clear()
+    assert len(states.files()) == 4
+
+
+def test_the_disk_must_take_every_state_that_lies_there_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage, states = shutil.disk_usage(tmp_path), StateFolder(tmp_path / "not" / "there", every=2)
+    there = StateFolder(tmp_path / "measured", every=100)
+    learned = train(there, stop_at=2)
+    size = resume.state_size(sum(side.numel() for pair in learned.layers.values() for side in pair), EVERYTHING, torch.device("cpu"))
+    real = read_state(there.files()[0]).tensors
+    weights = [tensor for name, tensor in real.items() if name.split(".")[0] in ("weight", "average", "optimizer")]
+    assert size == pytest.approx(sum(tensor.nbytes for tensor in weights), rel=0.05)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=2 * size))
+    with pytest.raises(FaceExprError, match=r"states need \d+ MB \(3 of \d+ MB\), but the disk of .*there has \d+ MB free"):
+        train(states)
+    assert not states.path.exists()
+    assert train(there).steps == 8  # one is kept, one comes in its place
+
+
+def test_a_state_is_written_a_tensor_at_a_time(tmp_path: Path) -> None:
+    tensors = {f"weight.{index}": torch.randn(250_000) for index in range(40)}
+    state = RunState(1, {}, {}, tensors)
+    write_state(tmp_path / "step00000001.safetensors", state)
+    tracemalloc.start()
+    write_state(tmp_path / "step00000002.safetensors", state)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000  # of 40 MB; safetensors' `save` makes one bytes object of all
+    (read,) = [load_file(tmp_path / "step00000002.safetensors")]
+    assert all(torch.equal(read[name], value) for name, value in tensors.items())
+
+
+def test_a_state_that_lacks_something_is_told(tmp_path: Path) -> None:
+    states = StateFolder(tmp_path)
+    train(states, stop_at=3)
+    state = states.latest()
+    assert state is not None
+    tensors = {name: value for name, value in state.tensors.items() if name != "average.1"}
+    states.write(RunState(state.step, state.run, state.values, tensors))
+    with pytest.raises(FaceExprError, match=r"The state of step 3 cannot be gone on with \(KeyError: 'average.1'\)"):
+        train(states)
+
+
+def test_what_is_done_otherwise_than_asked_is_told_before_the_first_step(tmp_path: Path) -> None:
+    heard: list[object] = []
+    train_lora(toy_unet(), PHOTOS, changed(steps=1, warmup=0), heard.append, crafting=PAIRS, on_start=heard.append)
+    notes, step = heard
+    assert notes == (NO_CUDA,) and isinstance(step, Step)
+
+
+EIGHT_BIT = changed(
+    rank=64, convolutions=True, steps=50, schedule="constant", warmup=0, learning_rate=1e-3, prior="off", crafting_weight=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def in_eight_bits() -> TrainResult:
+    """50 steps with real bitsandbytes, on its CPU kernels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimizers, "EIGHT_BIT_ON", ("cpu",))
+        return train(settings=EIGHT_BIT)
+
+
+def test_eight_bit_moments_come_back_to_the_bit(tmp_path: Path, in_eight_bits: TrainResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "EIGHT_BIT_ON", ("cpu",))
+    assert (in_eight_bits.optimizer, in_eight_bits.notes) == ("bitsandbytes.optim.AdamW8bit", ())
+    states = StateFolder(tmp_path, every=7)
+    for stop in (9, 25):
+        train(states, stop_at=stop, settings=EIGHT_BIT)
+    state = states.latest()
+    assert state is not None and sum(tensor.dtype == torch.uint8 for name, tensor in state.tensors.items() if "state" in name) > 4
+    assert_same(train(states, settings=EIGHT_BIT), in_eight_bits)
+
+
+def test_eight_bit_moments_become_whole_where_bitsandbytes_is_gone(
+    tmp_path: Path, in_eight_bits: TrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states, told = StateFolder(tmp_path), list[tuple[str, ...]]()
+    monkeypatch.setattr(optimizers, "EIGHT_BIT_ON", ("cpu",))
+    train(states, stop_at=40, settings=EIGHT_BIT)
+    monkeypatch.setattr(optimizers.importlib.util, "find_spec", lambda name: None)
+    result = train_lora(toy_unet(), PHOTOS, EIGHT_BIT, crafting=PAIRS, states=states, on_start=told.append)
+    ((missing, taken_over),) = told
+    assert missing == optimizers.NOT_INSTALLED and "The run began with 8-bit AdamW and goes on with plain AdamW" in taken_over
+    assert result.optimizer == "torch.optim.AdamW" and result.losses[:40] == in_eight_bits.losses[:40]
+    assert result.losses == pytest.approx(in_eight_bits.losses, rel=0.02)
+    assert distance(result, in_eight_bits) < 0.05 * distance(in_eight_bits, None)
+
+
+def distance(one: TrainResult, other: TrainResult | None) -> float:
+    """Of what each `up` learned."""
+    ups = {name: pair[1] for name, pair in one.layers.items()}
+    return math.sqrt(sum(float((up - (0 if other is None else other.layers[name][1])).square().sum()) for name, up in ups.items()))
+
+
+def test_a_run_goes_on_with_plain_adamw_where_bitsandbytes_came_in_between(
+    tmp_path: Path, never_stopped: TrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(StateFolder(tmp_path), stop_at=5)
+    monkeypatch.setattr(optimizers, "EIGHT_BIT_ON", ("cpu",))
+    result = train(StateFolder(tmp_path))
+    assert_same(result, never_stopped)
+    assert result.notes == ("The run began with plain AdamW, before bitsandbytes was there, and goes on with it.",)
+
+
+@pytest.mark.parametrize(("began", "then"), [("bf16", "fp16"), ("fp32", "fp16"), ("fp16", "bf16")])
+def test_a_state_of_other_numbers_goes_on_and_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, began: str, then: str) -> None:
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    monkeypatch.setattr(trainer, "compute_dtype", lambda precision, device: dtypes[began])
+    whole = train()
+    train(StateFolder(tmp_path), stop_at=5)
+    monkeypatch.setattr(trainer, "compute_dtype", lambda precision, device: dtypes[then])
+    result = train(StateFolder(tmp_path))
+    assert result.steps == 8 and result.losses == pytest.approx(whole.losses, rel=0.1) and result.precision == then
+    assert f"The run was computed in {began} so far and goes on in {then}" in result.notes[-1]

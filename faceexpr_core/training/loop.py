@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,9 +13,10 @@ from ..errors import FaceExprError
 from .crafting import CraftingSet
 from .data import TrainingSet
 from .memory import enough_memory, is_out_of_memory
-from .progress import memory_in_use
+from .precision import name_of
+from .progress import memory_in_use, reset_peak
 from .result import Step, TrainResult
-from .resume import go_on_from, state_of
+from .resume import go_on_from, state_of, state_size
 from .settings import TrainSettings
 from .state import StateFolder
 from .text_encoders import TextEncoders
@@ -23,6 +25,8 @@ from .update import Diverged
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
+
+log = logging.getLogger(__name__)
 
 
 def train_lora(
@@ -48,7 +52,8 @@ def train_lora(
 
     With `states` the run's state is written there as it goes, at the end, and when something stops it, and an earlier run of the same
     settings is gone on with: the LoRA is then the same, to the bit on one machine, as without the stop. Call `states.clear()` once the
-    LoRA is saved. Where torch.distributed is set up (by accelerate), the processes share the batches of each step, and the first writes.
+    LoRA is saved. A state that cannot be written is told in the log, and costs no more than itself.
+    Where torch.distributed is set up (by accelerate), the processes share the batches of each step, and the first writes.
 
     With `settings.text_encoder` the attention projections of `encoders` learn too, and every prompt is encoded anew in each step, from
     the tokens that the sets then must hold; eps_0 keeps the base's embeddings. `encoders` are left alone otherwise.
@@ -57,20 +62,14 @@ def train_lora(
     Whatever stops the run after the first step, an exception of `on_step` included, is handed back in `TrainResult.stopped_by`
     beside the LoRA learned so far; before that it is raised. `on_start` is told before the first step what will be done otherwise than
     asked, in words (`TrainResult.notes`). Raises FaceExprError when `data` does not fit `unet` or lacks what the settings need, when an
-    earlier run's settings differ, and when memory is short.
+    earlier run's settings differ, when memory is short, and when the disk has no room for the states.
     """
     with torch.inference_mode(False), torch.enable_grad():
+        target = torch.device(device) if device is not None else unet.device
+        reset_peak(target)
         with enough_memory("setting up the training"):
-            trainer = Trainer(
-                unet, data, settings, torch.device(device) if device is not None else unet.device, class_images, crafting, encoders
-            )
-        earlier = None if states is None else states.to_resume(trainer.run)
-        if earlier is not None:
-            go_on_from(trainer, earlier)
-        if states is not None and trainer.rank != 0:
-            states = None
-        elif states is not None and earlier is None:
-            states.clear()
+            trainer = Trainer(unet, data, settings, target, class_images, crafting, encoders)
+            states = _begun(trainer, states)
         if on_start is not None:
             on_start(trainer.notes)
         first, started = trainer.steps_done, time.monotonic()
@@ -80,7 +79,7 @@ def train_lora(
                 losses = trainer.step()
                 done = trainer.steps_done
                 if states is not None and (done % states.every == 0 or done == settings.steps) and trainer.healthy:
-                    states.write(state_of(trainer))
+                    _keep(states, trainer)
                 if on_step is not None:
                     seconds, memory = time.monotonic() - started, memory_in_use(trainer.device)
                     total = trainer.totals[-1]
@@ -91,8 +90,8 @@ def train_lora(
             if states is not None:
                 if isinstance(reason, Diverged):
                     states.drop_after(trainer.steps_done)
-                elif trainer.rewind() and trainer.steps_done > first:
-                    states.write(state_of(trainer))
+                elif trainer.rewind() and trainer.steps_done > first and states.newest() != trainer.steps_done:
+                    _keep(states, trainer, whatever=True)
             if trainer.steps_done == 0:
                 if stopped_by is reason:
                     raise
@@ -105,7 +104,39 @@ def train_lora(
             stopped_by,
             {name: tuple(values) for name, values in trainer.curves.items()},
             trainer.notes,
+            trainer.update.optimizer_name,
+            name_of(trainer.parts.dtype),
         )
+
+
+def _begun(trainer: Trainer, states: StateFolder | None) -> StateFolder | None:
+    """Go on with an earlier run, or make room for this one. Returns the folder where this process writes, None where it does not."""
+    if states is None:
+        return None
+    earlier = states.to_resume(trainer.run)
+    if earlier is not None:
+        go_on_from(trainer, earlier)
+    if trainer.rank != 0:
+        return None
+    if earlier is None:
+        states.clear()
+    numbers = sum(weight.numel() for weight in trainer.update.parameters)
+    states.require_space(state_size(numbers, trainer.settings, trainer.device), trainer.settings.steps)
+    return states
+
+
+def _keep(states: StateFolder, trainer: Trainer, whatever: bool = False) -> None:
+    """Write the run's state. What prevents it (disk, memory, another library's state) is told and costs no more than this state.
+
+    With `whatever` nor does a second Ctrl-C, after the first has ended the run.
+    """
+    try:
+        states.write(state_of(trainer))
+    except BaseException as reason:
+        if not whatever and not isinstance(reason, Exception):
+            raise
+        told = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        log.warning("The state of step %d could not be saved in %s: %s", trainer.steps_done, states.path, told)
 
 
 def _out_of_memory(reason: BaseException, settings: TrainSettings) -> FaceExprError:

@@ -11,39 +11,55 @@ from torch import Tensor
 
 from .settings import TrainSettings
 
+PLAIN, EIGHT_BIT = "torch.optim.AdamW", "bitsandbytes.optim.AdamW8bit"
+EIGHT_BIT_ON = ("cuda",)
+BLOCK = 256
+"""Numbers that share a scale in bitsandbytes' 8-bit moments."""
 NO_CUDA = "8-bit AdamW needs an NVIDIA GPU; plain AdamW is used. It takes six more bytes for each number of the LoRA."
 NOT_INSTALLED = "8-bit AdamW needs the package bitsandbytes, which is not installed; plain AdamW is used."
 
 
-def build_optimizer(
-    parameters: Sequence[torch.nn.Parameter], settings: TrainSettings, device: torch.device
-) -> tuple[torch.optim.Optimizer, str | None]:
-    """AdamW (Loshchilov and Hutter 1711.05101), its moments in 8 bits (Dettmers et al. 2110.02861) where asked for and possible.
+def optimizer_for(settings: TrainSettings, device: torch.device) -> tuple[str, str | None]:
+    """PLAIN or EIGHT_BIT, and in words why it is not the one asked for (None if it is)."""
+    if settings.optimizer != "adamw8bit":
+        return PLAIN, None
+    if device.type not in EIGHT_BIT_ON:
+        return PLAIN, NO_CUDA
+    reason = _missing()
+    return (EIGHT_BIT, None) if reason is None else (PLAIN, reason)
 
-    The second value says in words why it is not the one asked for; None if it is.
+
+def build_optimizer(name: str, groups: Sequence[Mapping[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 1711.05101), with EIGHT_BIT its moments in 8 bits (Dettmers et al. 2110.02861).
+
+    `groups`: `params`, `lr` and `weight_decay` each.
     """
-    rate, decay, note = settings.learning_rate, settings.weight_decay, None
-    if settings.optimizer == "adamw8bit":
-        if device.type != "cuda":
-            note = NO_CUDA
-        elif importlib.util.find_spec("bitsandbytes") is None:
-            note = NOT_INSTALLED
-        else:
-            import bitsandbytes
+    if name == EIGHT_BIT:
+        import bitsandbytes
 
-            return bitsandbytes.optim.AdamW8bit(list(parameters), lr=rate, weight_decay=decay), None
-    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=device.type in ("cpu", "cuda")), note
+        return bitsandbytes.optim.AdamW8bit([dict(group) for group in groups])
+    return torch.optim.AdamW([dict(group) for group in groups], fused=device.type in ("cpu", "cuda"))
+
+
+def _missing() -> str | None:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return NOT_INSTALLED
+    try:
+        import bitsandbytes  # noqa: F401
+    except Exception as reason:  # whatever a library for another CUDA raises
+        return f"bitsandbytes is installed, but cannot be used ({reason}); plain AdamW is used."
+    return None
 
 
 def split_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimiser's own `state_dict()["state"]`: its tensors by path (`12.exp_avg`), and the other values as JSON can hold them.
+    """The optimiser's state: its tensors by path (`12.exp_avg`), and the other values as JSON can hold them.
 
-    Libraries nest differently (bitsandbytes 0.49.2 and newer keep their 8-bit moments in a dict of its own): whatever depth there is
-    stands in the path, so that `join_state` gives each library back what it wrote.
+    Flat, as torch has it: bitsandbytes from 0.49.2 on puts its 8-bit moments into a dict of its own, which its earlier versions do not
+    read; flat ones all do.
     """
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
-    for path, value in _leaves(optimizer.state_dict()["state"]):
+    for path, value in _leaves(torch.optim.Optimizer.state_dict(optimizer)["state"]):
         if isinstance(value, Tensor):
             tensors[".".join(path)] = value
         else:
@@ -57,6 +73,37 @@ def join_state(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> dict
     for path, value in (*_leaves(values), *((tuple(name.split(".")), tensor) for name, tensor in tensors.items())):
         _put(joined, path, value)
     return {int(number): entries for number, entries in joined.items()}
+
+
+def kind_of(state: Mapping[int, Mapping[str, Any]]) -> str:
+    """PLAIN or EIGHT_BIT: which optimiser's state this is."""
+    return EIGHT_BIT if any("state1" in _flat(entry) for entry in state.values()) else PLAIN
+
+
+def plain_state(state: Mapping[int, Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
+    """bitsandbytes' state as torch's AdamW takes it, the moments to about 1 % of the largest near them: m in `state1`, v in `state2`.
+
+    A moment in 8 bits is its byte's value in `qmap` times `absmax` of its block of 256 (Dettmers et al. 2110.02861, section 2).
+    """
+    plain = {}
+    for number, entry in state.items():
+        flat = _flat(entry)
+        moments = {name: _whole(flat, which) for which, name in ((1, "exp_avg"), (2, "exp_avg_sq"))}
+        plain[number] = {"step": torch.tensor(float(flat["step"])), **moments}
+    return plain
+
+
+def _whole(entry: Mapping[str, Any], which: int) -> Tensor:
+    packed: Tensor = entry[f"state{which}"]
+    if packed.dtype != torch.uint8:  # small ones are kept whole
+        return packed.float()
+    values = entry[f"qmap{which}"][packed.flatten().long()]
+    scales = entry[f"absmax{which}"].repeat_interleave(BLOCK)[: len(values)]
+    return (values * scales).reshape(packed.shape)
+
+
+def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {path[-1]: value for path, value in _leaves(entry)}
 
 
 def _leaves(branch: Mapping[Any, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

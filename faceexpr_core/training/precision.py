@@ -16,6 +16,11 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """fp32, bf16 or fp16."""
+    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+
+
 def precision_note(precision: str, device: torch.device) -> str | None:
     """Says in words why it is not the one asked for; None if it is."""
     return "fp16 is for GPUs; the CPU computes in float32." if precision == "fp16" and device.type == "cpu" else None

@@ -52,13 +52,19 @@ def memory_in_use(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def reset_peak(device: torch.device) -> None:
+    """Count the peak of `memory_in_use` from here on CUDA; a process has one peak."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def forget_freed(device: torch.device) -> None:
     """Give back what nothing refers to any more, and count the peak from here."""
     gc.collect()
     _trim_heap()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_peak(device)
 
 
 def _trim_heap() -> None:

@@ -49,7 +49,8 @@ class TrainResult:
 
     `curves` are the parts of the loss (`identity`, `prior`, `crafting`), without their weights, NaN where a step did not take them.
     `stopped_by` is what ended the run early (the host's interrupt, a loss that is not a number, memory): save the LoRA first, then
-    raise it. None after a full run. `notes` say in words what was done otherwise than asked.
+    raise it. None after a full run. `notes` say in words what was done otherwise than asked. `optimizer` and `precision` are those that
+    were used, as `optimizers` and `precision` name them.
     """
 
     layers: Layers
@@ -59,6 +60,8 @@ class TrainResult:
     stopped_by: BaseException | None = None
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    optimizer: str = ""
+    precision: str = ""
 
     @property
     def interrupted(self) -> bool:

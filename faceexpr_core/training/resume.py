@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..errors import FaceExprError
 from .draws import Standing
-from .optimizers import join_state, split_state
+from .optimizers import EIGHT_BIT, PLAIN, join_state, kind_of, optimizer_for, plain_state, split_state
+from .precision import name_of
+from .settings import TrainSettings
 from .state import RunState
 from .trainer import Trainer
 
@@ -25,6 +28,8 @@ def state_of(trainer: Trainer) -> RunState:
     tensors["totals"] = torch.tensor(trainer.totals, dtype=torch.float64)
     values = {
         "optimizer": others,
+        "optimizer_name": update.optimizer_name,
+        "computed_in": name_of(trainer.parts.dtype),
         "rates": [group["lr"] for group in update.optimizer.param_groups],
         "schedule": {name: value for name, value in update.rates.state_dict().items() if name != "lr_lambdas"},
         "scaler": update.scaler.state_dict(),
@@ -34,8 +39,27 @@ def state_of(trainer: Trainer) -> RunState:
     return RunState(trainer.steps_done, trainer.run, values, tensors)
 
 
+def state_size(numbers: int, settings: TrainSettings, device: torch.device) -> int:
+    """Bytes of a state of a run in which so many numbers learn, to a few per cent."""
+    moments = 8.0 if optimizer_for(settings, device)[0] == PLAIN else 2.1
+    return round(numbers * (4 + moments + (4 if settings.ema else 0)))
+
+
 def go_on_from(trainer: Trainer, state: RunState) -> None:
-    """Put `state`, which must be of a run made as this one, into a trainer that has taken no step."""
+    """Put `state`, which must be of a run made as this one, into a trainer that has taken no step.
+
+    Where this device or its libraries make the run go on otherwise than it began, that is added to the trainer's notes.
+    Raises FaceExprError for a state that lacks something.
+    """
+    try:
+        _put(trainer, state)
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as reason:
+        raise FaceExprError(
+            f"The state of step {state.step} cannot be gone on with ({type(reason).__name__}: {reason}); start anew, or delete it."
+        ) from reason
+
+
+def _put(trainer: Trainer, state: RunState) -> None:
     update = trainer.update
     with torch.no_grad():
         for index, weight in enumerate(update.parameters):
@@ -44,14 +68,8 @@ def go_on_from(trainer: Trainer, state: RunState) -> None:
             for index, weight in enumerate(update.average.shadow_params):
                 weight.copy_(state.tensors[f"average.{index}"])
             update.average.optimization_step = state.values["average_steps"]
-    moments = {key.removeprefix("optimizer."): tensor for key, tensor in state.tensors.items() if key.startswith("optimizer.")}
-    entries = join_state(moments, state.values["optimizer"])
-    groups = update.optimizer.state_dict()["param_groups"]
-    for group, rate in zip(groups, state.values["rates"], strict=True):
-        group["lr"] = rate
-    update.optimizer.load_state_dict({"state": entries, "param_groups": groups})
-    update.rates.load_state_dict({**state.values["schedule"], "lr_lambdas": update.rates.state_dict()["lr_lambdas"]})
-    update.scaler.load_state_dict(state.values["scaler"])
+    _put_optimizer(trainer, state)
+    _put_scaler(trainer, state)
     generators = {name: state.tensors[f"generator.{name}"] for name in trainer.draws.generators}
     trainer.before = Standing(generators, state.values["queues"])
     trainer.rewind()
@@ -59,3 +77,37 @@ def go_on_from(trainer: Trainer, state: RunState) -> None:
     trainer.curves = {name: state.tensors[f"curve.{name}"].tolist() for name in trainer.curves}
     trainer.steps_done = trainer.last_good_steps = state.step
     update.keep_as_good()
+
+
+def _put_optimizer(trainer: Trainer, state: RunState) -> None:
+    """The run goes on with the optimiser that it began with; moments in 8 bits become whole ones where bitsandbytes is not there."""
+    update = trainer.update
+    moments = {key.removeprefix("optimizer."): tensor for key, tensor in state.tensors.items() if key.startswith("optimizer.")}
+    entries = join_state(moments, state.values["optimizer"])
+    began = state.values.get("optimizer_name") or kind_of(entries)
+    if began == PLAIN and update.optimizer_name == EIGHT_BIT:
+        update.use(PLAIN)
+        trainer.notes += ("The run began with plain AdamW, before bitsandbytes was there, and goes on with it.",)
+    elif began == EIGHT_BIT and update.optimizer_name == PLAIN:
+        entries = plain_state(entries)
+        trainer.notes += (
+            "The run began with 8-bit AdamW and goes on with plain AdamW, its moments taken over; "
+            "the LoRA will not be the same to the last digit as with 8-bit AdamW.",
+        )
+    groups = update.optimizer.state_dict()["param_groups"]
+    for group, rate in zip(groups, state.values["rates"], strict=True):
+        group["lr"] = rate
+    update.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+    update.rates.load_state_dict({**state.values["schedule"], "lr_lambdas": update.rates.state_dict()["lr_lambdas"]})
+
+
+def _put_scaler(trainer: Trainer, state: RunState) -> None:
+    """fp16's scale. A run that began in other numbers has none: it starts as a new run's does."""
+    began, now = state.values.get("computed_in"), name_of(trainer.parts.dtype)
+    if began not in (None, now):
+        trainer.notes += (
+            f"The run was computed in {began} so far and goes on in {now}, which is what this device gives; "
+            "the LoRA will not be the same to the last digit.",
+        )
+    if state.values["scaler"]:
+        trainer.update.scaler.load_state_dict(state.values["scaler"])

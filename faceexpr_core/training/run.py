@@ -23,6 +23,7 @@ from .prior import ClassImage, build_class_set, missing_images, prior_folder, pr
 from .processes import rank, together
 from .progress import forget_freed
 from .result import Step, TrainResult
+from .resume import state_size
 from .settings import PRIOR_IMAGES, TrainSettings
 from .state import StateFolder
 from .text_encoders import TextEncoders, text_lora_parameters
@@ -151,6 +152,8 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
     if encoders is not None:
         numbers += text_lora_parameters(encoders, settings.rank)
     save = reserve(unet, numbers, job) if first else None
+    if first and job.states is not None:
+        job.states.require_space(state_size(numbers, settings, host.device), settings.steps)
     class_images = None
     if settings.prior == "images":
         pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, unet)

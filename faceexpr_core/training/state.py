@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
-from ..files import replace_file
+from ..files import replace_streamed
 from .settings import EVERY, KEEP, RESUME
 
 FORMAT = "faceexpr.training_state"
 
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 _NAME = re.compile(r"step(\d{8})\.safetensors")
 _DIGESTS = {
     "photos": "the photos, their captions or their framing are others",
@@ -41,12 +54,32 @@ class RunState:
 
 
 def write_state(path: Path, state: RunState) -> None:
-    """Write `state` as safetensors with JSON in its header; the file appears whole or not at all. Raises OSError."""
-    from safetensors.torch import save
+    """Write `state` as safetensors with JSON in its header; the file appears whole or not at all. One tensor at a time is copied.
 
-    header = {"step": state.step, "run": state.run, "values": state.values}
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}, {FORMAT: json.dumps(header)})
-    replace_file(path, content)
+    Raises OSError, and TypeError for values that JSON cannot hold.
+    """
+    replace_streamed(path, _pieces(state))
+
+
+def _pieces(state: RunState) -> Iterator[bytes | memoryview]:
+    """A file of safetensors: the header's length, the header (offsets of each tensor, and metadata), the tensors' bytes.
+
+    safetensors' own writer wants all tensors on the CPU at once: a second copy of everything that is on a card.
+    """
+    own = json.dumps({"step": state.step, "run": state.run, "values": state.values})
+    header: dict[str, Any] = {"__metadata__": {FORMAT: own}}
+    tensors = sorted(state.tensors.items(), key=lambda named: -named[1].element_size())  # each begins at a multiple of its size
+    end = 0
+    for name, tensor in tensors:
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    words = json.dumps(header).encode()
+    words += b" " * (-len(words) % 8)
+    yield len(words).to_bytes(8, "little")
+    yield words
+    for _, tensor in tensors:
+        if tensor.numel():
+            yield tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def read_state(path: Path) -> RunState:
@@ -93,6 +126,10 @@ class StateFolder:
         """The states, newest first."""
         return sorted((file for file in self.path.glob("step*.safetensors") if _NAME.fullmatch(file.name)), reverse=True)
 
+    def newest(self) -> int:
+        """The step of the newest state, 0 without one, as the files' names say."""
+        return max((int(file.stem[4:]) for file in self.files()), default=0)
+
     def latest(self) -> RunState | None:
         """The newest state that is whole."""
         for file in self.files():
@@ -119,26 +156,55 @@ class StateFolder:
         return None
 
     def write(self, state: RunState) -> None:
-        """Write `state`, then take away those that are too many. Where the disk takes no more, that is logged and the run goes on."""
+        """Write `state`, then take away those that are too many. A full disk gets room from the older states; the newest stays till then.
+
+        Raises what `write_state` does.
+        """
+        path = self.path / f"step{state.step:08}.safetensors"
         try:
-            write_state(self.path / f"step{state.step:08}.safetensors", state)
+            write_state(path, state)
         except OSError as reason:
-            log.warning("The state of step %d could not be saved in %s: %s", state.step, self.path, reason.strerror or reason)
-            return
-        for file in self.files()[self.keep :]:
-            file.unlink(missing_ok=True)
-        for left_over in self.path.glob(".step*.part"):
-            left_over.unlink(missing_ok=True)
+            older = self.files()[1:]
+            if reason.errno not in (errno.ENOSPC, errno.EDQUOT) or not older:
+                raise
+            for file in older:
+                _remove(file)
+            write_state(path, state)
+        for file in (*self.files()[self.keep :], *self.path.glob(".step*.part")):
+            _remove(file)
+
+    def require_space(self, size: int, steps: int) -> None:
+        """Make sure, before the training, that the disk takes the states of `size` bytes that a run of `steps` steps has at once.
+
+        One more than are kept, while it takes the place of the oldest. Raises FaceExprError.
+        """
+        copies = min(self.keep + 1, -(-steps // self.every) + 1)
+        there = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.is_dir())
+        free = shutil.disk_usage(there).free + sum(file.stat().st_size for file in self.files())
+        if free < copies * size:
+            needed = f"{copies * size / 2**20:.0f} MB ({copies} of {size / 2**20:.0f} MB)"
+            raise FaceExprError(
+                f"The run's states need {needed}, but the disk of {self.path} has {free / 2**20:.0f} MB free. "
+                "Free some space, keep fewer states, or lower the rank."
+            )
 
     def drop_after(self, step: int) -> None:
         """Delete the states of later steps."""
         for file in self.files():
             if int(file.stem[4:]) > step:
-                file.unlink(missing_ok=True)
+                _remove(file)
 
     def clear(self) -> None:
         """Delete every state, and the folder if nothing else lies in it. For a run that is finished and saved."""
         for file in (*self.files(), *self.path.glob(".step*.part")):
-            file.unlink(missing_ok=True)
+            _remove(file)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
+
+
+def _remove(file: Path) -> None:
+    """What cannot be deleted now costs space, not the run."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as reason:
+        log.warning("%s could not be deleted: %s", file, reason.strerror or reason)

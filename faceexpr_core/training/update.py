@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
-from .optimizers import build_optimizer
+from .optimizers import build_optimizer, optimizer_for
 from .settings import TrainSettings
 
 
@@ -32,25 +32,33 @@ class Update:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        from diffusers.optimization import get_scheduler
         from diffusers.training_utils import EMAModel
 
-        self.settings = settings
+        self.settings, self.device = settings, device
         self.parameters = [*learning, *reading]
-        self.optimizer, self.note = build_optimizer(learning, settings, device)
+        self.groups = [{"params": list(learning), "lr": settings.learning_rate, "weight_decay": settings.weight_decay}]
         if reading:
             rate = settings.text_encoder_learning_rate or settings.learning_rate
-            self.optimizer.add_param_group({"params": list(reading), "lr": rate, "weight_decay": settings.text_encoder_weight_decay})
+            self.groups.append({"params": list(reading), "lr": rate, "weight_decay": settings.text_encoder_weight_decay})
+        name, self.note = optimizer_for(settings, device)
+        self.use(name)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        self.average = EMAModel(self.parameters, decay=settings.ema, foreach=True) if settings.ema else None
+        self.last_good = [weight.detach().clone() for weight in self.deliverable]
+        self.changing = False
+
+    def use(self, name: str) -> None:
+        """Begin with the optimiser `name` (see `optimizers`), without moments, and with the learning rate of the first step."""
+        from diffusers.optimization import get_scheduler
+
+        settings = self.settings
+        self.optimizer_name, self.optimizer = name, build_optimizer(name, self.groups, self.device)
         self.rates = get_scheduler(
             "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
             self.optimizer,
             num_warmup_steps=settings.warmup,
             num_training_steps=settings.steps,
         )
-        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-        self.average = EMAModel(self.parameters, decay=settings.ema, foreach=True) if settings.ema else None
-        self.last_good = [weight.detach().clone() for weight in self.deliverable]
-        self.changing = False
 
     @property
     def deliverable(self) -> list[Tensor]:
