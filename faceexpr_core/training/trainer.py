@@ -13,15 +13,16 @@ from .adapter import add_lora
 from .checks import check_encoders, check_fit, check_parts
 from .crafting import CraftingSet
 from .data import TrainingSet
-from .draws import TIMESTEPS, Batch, Draws, crafting_batches, seeded
+from .draws import TIMESTEPS, Batch, Draws, crafting_batches, seeded, uploaded
 from .fingerprint import run_of
 from .losses import min_snr_weight
 from .parts import Parts, noise_schedule
 from .precision import compute_dtype, precision_note
+from .processes import rank
 from .result import Layers
 from .settings import TrainSettings
 from .text_encoders import TextEncoders, add_text_lora, enable_checkpointing
-from .update import Diverged, Update, add_up, excess, processes
+from .update import Diverged, Update, add_up, excess
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -46,7 +47,7 @@ class Trainer:
         check_parts(unet, data, settings, class_images, crafting)
         encoders = check_encoders(settings, encoders, data, class_images, crafting)
         self.unet, self.settings, self.device = unet, settings, device
-        self.rank, self.ranks = processes()
+        self.rank, self.ranks = rank()
         dtype = compute_dtype(settings.precision, device)
         self.run = run_of(unet, data, settings, class_images, crafting, self.ranks, encoders)
         drawn = class_images if settings.prior == "images" else None
@@ -120,19 +121,19 @@ class Trainer:
         mine = [batch for index, group in enumerate(drawn) if _turn(index, batches) % self.ranks == self.rank for batch in group]
         sums = {name: torch.zeros((), device=self.device) for name in self.curves}
         counted = torch.zeros((), device=self.device)
-        for batch in (one.map(lambda tensor: tensor.to(self.device)) for one in mine):
+        for batch in uploaded(mine, self.device):
             loss, share, used = self._loss(batch, weights[batch.part], batches)
             self.update.scaler.scale(loss).backward()
             sums[batch.part] += share
             counted += used
         if self.ranks > 1:
             add_up(self.update.parameters, [*sums.values(), counted])
-        *values, taken = torch.stack([*sums.values(), counted]).tolist()
+        *values, taken, norm = torch.stack([*sums.values(), counted, self.update.clipped_norm()]).tolist()  # one wait for all
         losses = dict(zip(sums, values, strict=True))
         total = sum(weights[name] * value for name, value in losses.items())
         if "crafting" in losses:
             losses["crafting"] = losses["crafting"] / taken if taken else math.nan
-        self._finish(total, losses, self.update.clipped_norm().item())
+        self._finish(total, losses, norm)
         return losses
 
     def lora_layers(self) -> Layers:

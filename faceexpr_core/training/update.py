@@ -44,7 +44,7 @@ class Update:
         self.use(name)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self.average = EMAModel(self.parameters, decay=settings.ema, foreach=True) if settings.ema else None
-        self.last_good = [weight.detach().clone() for weight in self.deliverable]
+        self.last_good = [_kept(weight) for weight in self.deliverable]
         self.changing = False
 
     def use(self, name: str) -> None:
@@ -84,11 +84,18 @@ class Update:
 
     def keep_as_good(self) -> None:
         with torch.no_grad():
-            torch._foreach_copy_(self.last_good, self.deliverable)
+            torch._foreach_copy_(self.last_good, self.deliverable, non_blocking=True)
 
     def back_to_good(self) -> None:
+        """The last good weights again. The host must have read a number from the device since they were kept."""
         with torch.no_grad():
             torch._foreach_copy_(self.deliverable, self.last_good)
+
+
+def _kept(weight: Tensor) -> Tensor:
+    """A copy on the host. That of weights on a card is pinned, so that copying to it makes nobody wait: the card's memory is dear."""
+    copy = torch.empty(weight.shape, dtype=weight.dtype, pin_memory=weight.device.type == "cuda")
+    return copy.copy_(weight.detach())
 
 
 def add_up(parameters: Sequence[torch.nn.Parameter], values: Sequence[Tensor]) -> None:
@@ -101,14 +108,6 @@ def add_up(parameters: Sequence[torch.nn.Parameter], values: Sequence[Tensor]) -
         gradient.copy_(piece.view_as(gradient))
     for value, piece in zip(values, rest, strict=True):
         value.copy_(piece)
-
-
-def processes() -> tuple[int, int]:
-    """This process's rank and the number of processes."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
 
 
 def excess(losses: Sequence[float], window: int = 10) -> float:

@@ -1,0 +1,71 @@
+"""What the training loop does to a card, on one that is pretended: waits, uploads, where its tensors lie."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toys import toy_unet
+
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.training.loop import train_lora
+from faceexpr_core.training.result import Step
+from faceexpr_core.training.settings import TrainSettings
+from faceexpr_core.training.trainer import Trainer
+from lab.card.sets import sets_for, widths
+from lab.pretended import PretendedCard
+
+WAITS = 4
+"""Of the host for the device in a step, bitsandbytes' own not counted."""
+
+
+def settings_for(**changes: object) -> TrainSettings:
+    common = {"rank": 2, "steps": 4, "accumulation": 2, "prior": "distill", "crafting_weight": 0.05, "optimizer": "adamw"}
+    return TrainSettings(**{**common, "caption_dropout": 0.5, "noise_offset": 0.1, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"precision": "fp16", "prior": "images"}], ids=["bf16", "fp16"])
+def test_a_step_uploads_all_its_batches_at_once_and_waits_no_more_than_stated(changes: dict) -> None:
+    unet, settings = toy_unet(), settings_for(**changes)
+    data, images, crafting = sets_for(settings, 64, *widths(unet), counts=(3, 4, 2))
+    with PretendedCard("values") as card:
+        trainer = Trainer(unet, data, settings, torch.device("cuda"), images, crafting)
+        for _ in range(settings.steps):
+            card.ledger.forget_work()
+            trainer.step()
+            assert sum(card.ledger.waits.values()) <= WAITS, card.ledger.waits
+            assert sum(card.ledger.uploads.values()) == 1, card.ledger.uploads
+        assert {weight.device.type for weight in trainer.update.last_good} == {"cpu"}
+        assert {weight.device.type for weight in trainer.update.parameters} == {"cuda"}
+
+
+def test_a_run_that_diverges_on_a_card_hands_back_the_last_good_weights() -> None:
+    unet, settings = toy_unet(), settings_for(steps=6)
+    data, _, crafting = sets_for(settings, 64, *widths(unet), counts=(3, 0, 2))
+    kept: list[torch.Tensor] = []
+
+    def poison(step: Step) -> None:
+        if step.number == 2:
+            kept.extend(tensor.cpu() for tensor in step.unet.state_dict().values())
+        if step.number == 3:
+            for name, weight in step.unet.named_parameters():
+                if "lora_B" in name:
+                    weight.data.fill_(float("nan"))
+
+    with PretendedCard("values"):
+        whole = train_lora(toy_unet(), data, settings_for(steps=6, ema=0.0), device="cuda", crafting=crafting)
+        result = train_lora(unet, data, settings_for(steps=6, ema=0.0), poison, "cuda", crafting=crafting)
+    assert isinstance(result.stopped_by, FaceExprError) and "diverged: at step 4" in str(result.stopped_by)
+    assert result.steps == 2 and result.losses[:3] == whole.losses[:3]
+    learned = {tuple(kept_one.flatten()[:4].tolist()) for kept_one in kept}
+    assert all(tuple(up.flatten()[:4].tolist()) in learned for _, up in result.layers.values())
+
+
+def test_the_memory_shown_is_that_of_the_training() -> None:
+    unet, settings = toy_unet(), settings_for(steps=1)
+    data, _, crafting = sets_for(settings, 64, *widths(unet), counts=(3, 0, 2))
+    shown: list[int] = []
+    with PretendedCard("values"):
+        before = torch.zeros(64 << 20, device="cuda")  # 256 MiB, as sampling before it leaves behind in the peak
+        del before
+        train_lora(unet, data, settings, lambda step: shown.append(step.memory), "cuda", crafting=crafting)
+    assert 0 < shown[0] < 64 << 20
