@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pack
@@ -150,6 +151,25 @@ def test_the_base_model_is_named_by_what_the_lora_fits_and_by_its_weights(pipe: 
     with torch.no_grad():
         half.conv_out.bias[0] += 1
     assert base_model_hash(half) != whole
+
+
+def test_a_field_of_the_metadata_never_costs_the_lora(adapted: tuple, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings, state = TrainSettings(rank=RANK, alpha=ALPHA), adapted[1]
+    odd = replace(SUBJECT, trigger="b\udcffb")  # a byte of a shell that is no UTF-8
+    path = save_result(tmp_path / "odd.safetensors", result(state), settings, odd, background_weight=0.3)
+    assert read_lora(path)[1]["faceexpr.trigger"] == "b?b"
+    broken = replace(SUBJECT, photos=(None,))  # type: ignore[arg-type]
+    path = save_result(tmp_path / "broken.safetensors", result(state), settings, broken, background_weight=0.3)
+    saved, metadata = read_lora(path)
+    assert saved.keys() == state.keys() and metadata["ss_network_dim"] == "4"
+    assert "broken.safetensors could not be told of its training (AttributeError" in caplog.text
+
+
+def test_the_file_tells_the_optimizer_and_the_numbers_that_were_used(adapted: tuple) -> None:
+    settings, used = TrainSettings(optimizer="adamw8bit", precision="auto"), result(adapted[1])
+    for optimizer, precision, expected in (("torch.optim.AdamW", "fp32", "no"), ("bitsandbytes.optim.AdamW8bit", "bf16", "bf16")):
+        metadata = training_metadata("a", replace(used, optimizer=optimizer, precision=precision), settings, SUBJECT, 0.3)
+        assert (metadata["ss_optimizer"], metadata["ss_mixed_precision"]) == (optimizer, expected)
 
 
 def test_v_prediction_is_told(adapted: tuple) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import math
 import os
@@ -16,20 +17,23 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from toys import lora_of, toy_unet
 
+from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.files import replace_file
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training import optimizers, resume, trainer
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
+from faceexpr_core.training.fingerprint import model_digest
 from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.optimizers import NO_CUDA
 from faceexpr_core.training.result import Step, TrainResult
 from faceexpr_core.training.settings import TrainSettings
-from faceexpr_core.training.state import RunState, StateFolder, read_state, write_state
+from faceexpr_core.training.state import RunState, StateFolder, differences, read_state, write_state
 
 EVERYTHING = TrainSettings(
     rank=2,
@@ -398,3 +402,20 @@ def test_a_state_of_other_numbers_goes_on_and_that_is_told(tmp_path: Path, monke
     result = train(StateFolder(tmp_path))
     assert result.steps == 8 and result.losses == pytest.approx(whole.losses, rel=0.1) and result.precision == then
     assert f"The run was computed in {began} so far and goes on in {then}" in result.notes[-1]
+
+
+def test_a_model_is_the_same_in_any_numbers_and_another_with_a_lora_on_it() -> None:
+    unet = UNet2DConditionModel.from_pretrained(mini.path() / "unet", torch_dtype=torch.float32)
+    digest = model_digest(unet)
+    for dtype in (torch.float16, torch.bfloat16):
+        assert model_digest(copy.deepcopy(unet).to(dtype)) == digest
+    with torch.no_grad():
+        weight = unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight
+        weight += 0.01 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    assert model_digest(unet) != digest
+
+
+def test_a_run_of_an_older_version_is_known_by_the_rest() -> None:
+    now = {"model": "signs-12", "photos": "p", "seed": 1}
+    assert differences({"model": "0123456789abcdef", "photos": "p", "seed": 1}, now) == []
+    assert differences({"model": "signs-34", "photos": "p", "seed": 1}, now) == ["the checkpoint, or the LoRAs on it, are others"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..photos.subject import Subject
     from ..training.result import TrainResult
     from ..training.settings import TrainSettings
+
+log = logging.getLogger(__name__)
 
 BASE_MODELS = {
     "SDXL": ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora"),
@@ -119,7 +122,12 @@ def training_metadata(
         "faceexpr.captions": json.dumps(captions, ensure_ascii=False),
         "faceexpr.losses": json.dumps([float(f"{loss:.6g}") for loss in result.losses]),
     }
-    return {key: value for key, value in told.items() if value}
+    return {key: _writable(value) for key, value in told.items() if value}
+
+
+def _writable(text: str) -> str:
+    """What is no Unicode (bytes of a shell or a file system in another encoding) would keep the whole file from being written."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def save_result(
@@ -140,5 +148,9 @@ def save_result(
     """
     if result.interrupted:
         path = path.with_name(f"{path.stem}_interrupted_step{result.steps}{path.suffix}")
-    metadata = training_metadata(path.stem, result, settings, subject, background_weight, preset=preset, base_hash=base_hash)
+    try:
+        metadata = training_metadata(path.stem, result, settings, subject, background_weight, preset=preset, base_hash=base_hash)
+    except Exception as reason:  # a field is not worth the run
+        log.warning("%s could not be told of its training (%s: %s); the LoRA itself is whole.", path.name, type(reason).__name__, reason)
+        metadata = {"ss_network_module": "networks.lora", "ss_network_dim": str(settings.rank)}
     return save_lora(path, to_kohya(result.layers, result.alpha), metadata, SAVE_DTYPES[precision], fallbacks)

@@ -40,6 +40,10 @@ _DIGESTS = {
     "text_encoders": "the text encoders, or the LoRAs on them, are others",
 }
 
+SIGNS = "signs-"
+SIGNED = ("model", "text_encoders")
+"""Digests that begin with SIGNS (see `fingerprint`)."""
+
 log = logging.getLogger(__name__)
 
 
@@ -99,7 +103,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What of a run's make-up changed, in words: `learning_rate was 0.0001, is 0.0002`."""
     words = []
     for name in sorted({*before, *now}):
-        if before.get(name) != now.get(name):
+        of_older_version = name in SIGNED and name in before and not str(before[name]).startswith(SIGNS)  # in a digest that is no more
+        if before.get(name) != now.get(name) and not of_older_version:
             words.append(_DIGESTS.get(name, f"{name} was {before.get(name)}, is {now.get(name)}"))
     return words
 

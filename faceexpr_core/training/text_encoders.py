@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from .adapter import put_lora
-from .data import digest_of
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -88,17 +87,6 @@ def text_lora_parameters(encoders: TextEncoders, rank: int) -> int:
         weights = (encoder.get_parameter(f"{name}.weight") for name in text_targets(encoder, part == "text_encoder"))
         total += sum(sum(weight.shape) * rank + 1 for weight in weights)
     return total
-
-
-def text_digest(encoders: TextEncoders) -> str:
-    """A digest of the weights' names, shapes and a sample of each weight's numbers."""
-    parts: list[bytes | Tensor] = []
-    for part, encoder in encoders.parts.items():
-        for name, weight in encoder.state_dict().items():
-            flat = weight.flatten()
-            known = name if name.startswith("text_") else f"text_model.{name}"
-            parts += [f"{part} {known} {tuple(weight.shape)}".encode(), flat[:: max(1, len(flat) // 64)]]
-    return digest_of(*parts)
 
 
 def _layer(name: str) -> int:
