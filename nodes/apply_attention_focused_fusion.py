@@ -10,8 +10,8 @@ from comfy_api.latest import io
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import REGIONS
 from ..faceexpr_core.fusion.settings import MODES, FusionSettings, site_settings
-from .fusion_inputs import FEATURES, strength_input, window_inputs
-from .host.fusion import attach_fusion
+from .fusion_inputs import FEATURES, moved_by, strength_input, window_inputs
+from .host.fusion import Seen, attach_fusion
 from .host.models import require_sdxl
 from .host.widgets import advanced, require_choices
 
@@ -43,8 +43,8 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where the expression may act: one face of several, say. Without it, the face that was found in the twins, "
-                    "or everywhere.",
+                    tooltip="Where the expression may act: one face of several, say; of a batch of masks each picture takes its own. "
+                    "Without it, the face: that which is seen ('vae') or was found in the twins; or everywhere.",
                 ),
                 *advanced(
                     io.Combo.Input(
@@ -93,6 +93,12 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
                         "features of the site cross_attention_difference.",
                     ),
                 ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="The checkpoint's VAE. With it the face is looked for in each picture while it is drawn, at any size and seed, "
+                    "and nothing else is changed.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The MODEL with the fusion, for any sampler.")],
         )
@@ -112,6 +118,7 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
         region_penalty: float = FusionSettings.region_penalty,
         cap: float = SITES_OWN,
         matching: bool = FusionSettings.matching,
+        vae: Any = None,
     ) -> io.NodeOutput:
         require_choices(cls, mode=mode, regions=regions)
         require_sdxl(model, NODE)
@@ -130,5 +137,6 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
             regions=WHERE[regions],
             layers="all",  # those that were recorded
         )
-        where = None if mask is None else mask.reshape(-1, *mask.shape[-2:])[0]
-        return io.NodeOutput(attach_fusion(model, features, settings, where))
+        masks = None if mask is None else mask.reshape(-1, *mask.shape[-2:])
+        seen = None if vae is None else Seen(vae, moved_by(features))
+        return io.NodeOutput(attach_fusion(model, features, settings, masks, seen))

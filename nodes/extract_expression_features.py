@@ -9,6 +9,7 @@ import comfy.samplers
 import torch
 from comfy_api.latest import io, ui
 
+from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.fusion.donor_faces import moved_regions, twins_picture
 from ..faceexpr_core.fusion.donors import NEUTRALS, describe
@@ -151,6 +152,8 @@ class ExtractExpressionFeatures(io.ComfyNode):
         )
         require_sdxl(model, NODE)
         of_photo = photo is not None
+        if neutral_photo is not None and not of_photo:
+            raise FaceExprError(f"{NODE} got a neutral_photo without a photo. Connect the photo with the expression too.")
         settings = replace(site_settings(default_site(of_photo) if site == DEFAULT else site), window=(window_low, window_high))
         if layers != DEFAULT:
             settings = replace(settings, layers=layers)

@@ -1,13 +1,13 @@
-"""Expression features made in ComfyUI, from a text's twins or from a photograph, and kept while nothing they depend on changes."""
+"""Expression features made in ComfyUI, from a text's twins or from a photograph; and what two texts are to a model, kept."""
 
 from __future__ import annotations
 
 import hashlib
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,18 +17,17 @@ from ..faceexpr_core.fusion import donors
 from ..faceexpr_core.fusion.bank import FeatureBank
 from ..faceexpr_core.fusion.donor_faces import Picture, Twins, crop_photos
 from ..faceexpr_core.fusion.recorder import Recorder
-from ..faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places
+from ..faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places, window_range, window_weight
 from .host.capture import attach_capture
 from .host.conditioning import Conditioning
-from .host.donors import DonorHost, TwinGuider, picture_noise, run_session, schedule_of
+from .host.donors import DonorHost, Recording, TwinGuider, first_noise, run_session, schedule_of
 from .host.folders import model_folders
 from .host.models import model_name
 from .host.run import places_of
 from .host.sampling import first_latent
+from .host.texts import Entry, Pair, bare, pair_texts, tagged, without_places
 
-KEPT_DONORS = 2
-
-Made = TypeVar("Made")
+KEPT_TEXTS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,57 +57,53 @@ class Request:
 def from_text(request: Request) -> donors.Donors:
     """Twins of the base model drawn from the sampler's own noise of the first picture (method section 3), shown and recorded.
 
-    Without a VAE nothing can be seen: there are no pictures, and no mask of the face.
+    Without a VAE nothing can be seen: there are no pictures, and no mask of the face. Raises FaceExprError where the texts are not said
+    at any step that is to be recorded.
     """
+    pair = _only_pair(request)
+    sigmas, recorder, recording = _prepare(request, pair)
+    noise, levels = first_noise(request.model, request.latent, request.seed), sigmas.tolist()
+    notes = _notes(request, "text", noise)
+    made: list[donors.Donors] = []
 
-    def work(lent: DonorHost, recorder: Recorder, sigmas: list[float], notes: dict[str, str]) -> donors.Donors:
+    def work(lent: DonorHost) -> None:
         if request.vae is not None:
-            return donors.text_donors(lent, recorder, lent.start, sigmas, moved=request.moved, notes=notes, folders=model_folders())
-        bank, _ = donors.own_features(lent, recorder, lent.start, sigmas, seen=False, notes=notes)
+            made.append(donors.text_donors(lent, recorder, lent.start, levels, moved=request.moved, notes=notes, folders=model_folders()))
+            return
+        bank, _ = donors.own_features(lent, recorder, lent.start, levels, notes=notes, folders=model_folders())
         unseen = Twins(None, lent.decode(lent.start))
-        return donors.Donors(bank, unseen, "no VAE is connected, so that the expression acts everywhere")
+        made.append(donors.Donors(bank, unseen, "no VAE is connected, so that the expression acts everywhere"))
 
-    return _with_words(request, 0, request.vae is not None, work)
-
-
-def own_features(request: Request, picture: int) -> FeatureBank:
-    """Features of the expression for one picture of the batch, without pictures (`donors.own_features`)."""
-
-    def work(lent: DonorHost, recorder: Recorder, sigmas: list[float], notes: dict[str, str]) -> FeatureBank:
-        folders, seen = model_folders(), request.vae is not None
-        bank, _ = donors.own_features(lent, recorder, lent.start, sigmas, seen=seen, moved=request.moved, notes=notes, folders=folders)
-        return bank
-
-    return _with_words(request, picture, False, work)
-
-
-def _with_words(
-    request: Request, picture: int, shown: bool, work: Callable[[DonorHost, Recorder, list[float], dict[str, str]], Made]
-) -> Made:
-    """What `work` makes of a host that starts from the noise of one picture of the batch; `shown` as in `_text_evaluations`."""
-    sigmas, recorder, model = _prepare(request)
-    noise = picture_noise(request.model, request.latent, request.seed, picture)
-    levels, notes = sigmas.tolist(), _notes(request, "text", noise)
-    made: list[Made] = []
-    guider = TwinGuider(model, request.expression, request.neutral, request.negative, request.cfg)
-    total = _text_evaluations(request, levels, shown)
-    run_session(
-        guider, request.latent, picture, noise, sigmas, request.vae, total, lambda lent: made.append(work(lent, recorder, levels, notes))
-    )
+    texts = tagged(request.expression, [pair]), tagged(request.neutral, [Pair(pair.neutral, pair.neutral)])
+    guider = TwinGuider(attach_capture(request.model, *recording), *texts, request.negative, request.cfg)
+    run_session(guider, request.latent, noise, sigmas, request.vae, _text_evaluations(request, levels), recording, work)
     return made[0]
 
 
 def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, neutral: str) -> donors.Donors:
     """Features of a photograph of anybody: IMAGE float [1, H, W, 3], its face cut out at the size of the picture to be drawn.
 
-    `neutral_photo`: the same person with a neutral face; `neutral`: what to do without it, one of `donors.NEUTRALS`.
-    Raises FaceExprError where a photo shows no face.
+    `neutral_photo`: the same person with a neutral face; `neutral`: what to do without it, one of `donors.NEUTRALS`. What the texts say
+    of places and times of the picture (ControlNet, areas, masks, ranges) is none of the photo's. Raises FaceExprError where a photo shows
+    no face, or several photos were given.
     """
     from ..faceexpr_core.faces.detector import FaceDetector
 
     if request.vae is None:
         raise FaceExprError("a photo was given without a VAE. Connect the VAE of the same checkpoint.")
-    sigmas, recorder, model = _prepare(request)
+    for name, given in (("photo", photo), ("neutral_photo", neutral_photo)):
+        if given is not None and len(given) != 1:
+            raise FaceExprError(
+                f"{name} holds {len(given)} pictures; features are of one. Take it out of the batch (Get Image from Batch)."
+            )
+    pair = _only_pair(request)
+    request = replace(
+        request,
+        expression=bare(request.expression[pair.expression]),
+        neutral=bare(request.neutral[pair.neutral]),
+        negative=without_places(request.negative) or [],
+    )
+    sigmas, recorder, recording = _prepare(request, Pair(0, 0))
     side = 8 * min(first_latent(request.model, request.latent).shape[2:])
     with FaceDetector(model_folders()) as detector:
         crops = crop_photos(_bytes(photo), None if neutral_photo is None else _bytes(neutral_photo), side, detector)
@@ -129,28 +124,65 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
             )
         )
 
-    guider = TwinGuider(model, request.expression, request.neutral, request.negative, request.cfg)
-    run_session(guider, {"samples": torch.zeros_like(noise)}, 0, noise, sigmas, request.vae, 2 * len(recorder.sigmas), work)
+    guider = TwinGuider(attach_capture(request.model, *recording), request.expression, request.neutral, request.negative, request.cfg)
+    latent = {"samples": torch.zeros_like(noise)}
+    run_session(guider, latent, noise, sigmas, request.vae, 2 * len(recorder.sigmas), recording, work)
     return made[0]
 
 
-def _prepare(request: Request) -> tuple[Tensor, Recorder, Any]:
-    """The schedule, a recorder for those of its steps that lie in the window, and the model that records."""
+def _only_pair(request: Request) -> Pair:
+    """The texts that differ by the expression. Raises FaceExprError where there are several."""
+    pairs = pair_texts(request.expression, request.neutral)
+    if len(pairs) > 1:
+        raise FaceExprError(
+            f"positive and neutral differ in {len(pairs)} of the texts that were combined; features are of one expression. Extract each by "
+            "a node of its own, before combining."
+        )
+    return pairs[0]
+
+
+def _prepare(request: Request, pair: Pair) -> tuple[Tensor, Recorder, Recording]:
+    """The schedule, and a recorder for those of its steps that lie in the window and at which both texts are said."""
     settings = request.settings
     sigmas = schedule_of(request.model, request.steps, request.sampler, request.scheduler, request.denoise)
     if len(sigmas) < 2:
         raise FaceExprError(f"denoise {request.denoise:g} draws no step, so that there is nothing to extract. Raise it.")
-    recorder = donors.recorder_for(settings, sigmas.tolist(), request.keep, request.levels)
-    places = select_places(settings.site, settings.layers, places_of(request.model, settings.site))
-    return sigmas, recorder, attach_capture(request.model, recorder, settings.site, places)
+    levels = sigmas.tolist()
+    if settings.site != CONTEXT_SITE:
+        texts = request.expression[pair.expression], request.neutral[pair.neutral]
+        levels = [sigma for sigma in levels if all(_said(request.model, text[1], sigma) for text in texts)]
+        if not any(sigma > 0 for sigma in levels):
+            raise FaceExprError(
+                "the text with the expression, or the neutral one, has a time range in which none of the sampler's steps lies. Widen it, "
+                "or extract at the site cross_attention_difference, which needs no step."
+            )
+        if not any(window_weight(sigma, *window_range(settings.window)) for sigma in levels) and len(levels) < len(sigmas):
+            raise FaceExprError(
+                "at the steps where fusion acts (window_low to window_high) the texts are not said, since they have a time range. Widen "
+                "the range or the window."
+            )
+    recorder = donors.recorder_for(settings, levels, request.keep, request.levels)
+    return sigmas, recorder, (recorder, select_places(settings.site, settings.layers, places_of(request.model, settings.site)))
 
 
-def _text_evaluations(request: Request, levels: list[float], shown: bool) -> int:
-    """How often the model is called for words; `shown`: for pictures of both twins, too."""
-    if request.settings.site == CONTEXT_SITE and not shown:
-        return 2 + (donors.LOOK_STEPS if request.vae is not None else 0)
+def _said(model: Any, extra: dict[str, Any], sigma: float) -> bool:
+    """Whether ComfyUI evaluates a text at a noise level, as its `get_area_and_mult` decides."""
+    sampling = model.get_model_object("model_sampling")
+    first, last = (
+        max(extra.get(f"{kind}start_percent", 0.0) for kind in ("", "clip_")),
+        min(extra.get(f"{kind}end_percent", 1.0) for kind in ("", "clip_")),
+    )
+    above = first > 0 and sigma > float(sampling.percent_to_sigma(first))
+    return not above and not (last < 1 and sigma < float(sampling.percent_to_sigma(last)))
+
+
+def _text_evaluations(request: Request, levels: list[float]) -> int:
+    """How often the model is called for words."""
+    if request.settings.site == CONTEXT_SITE and request.vae is None:
+        return 0
     last = len(levels) - 2
-    return sum(1 if sigma > donors.BRANCH_SIGMA and index < last else 2 for index, sigma in enumerate(levels[:-1]))
+    look = 0 if request.settings.site == CONTEXT_SITE else donors.LOOK_STEPS
+    return look + sum(1 if sigma > donors.BRANCH_SIGMA and index < last else 2 for index, sigma in enumerate(levels[:-1]))
 
 
 def _bytes(image: Tensor) -> Picture:
@@ -173,45 +205,51 @@ def _notes(request: Request, source: str, noise: Tensor) -> dict[str, str]:
     )
 
 
-MakeFeatures = Callable[[Request], tuple[FeatureBank, ...]]
-
-
 # Kept between runs
 
 
-_kept: deque[tuple[Hashable, tuple[FeatureBank, ...]]] = deque(maxlen=KEPT_DONORS)
+_kept: deque[tuple[Hashable, FeatureBank]] = deque(maxlen=KEPT_TEXTS)
 
 
-def batch_features(request: Request) -> tuple[FeatureBank, ...]:
-    """Features of the words for each picture of the batch."""
-    return tuple(own_features(request, picture) for picture in range(len(request.latent["samples"])))
+def kept_contexts(model: Any, expression: Entry, neutral: Entry, settings: FusionSettings) -> FeatureBank:
+    """What an expression's text is to the model instead of the neutral one (site `cross_attention_difference`): made once, and kept while
+    the model's weights and the two texts stay the same, whatever is drawn with them.
 
-
-def kept_features(request: Request) -> tuple[FeatureBank, ...]:
-    """`batch_features`, made once and kept while nothing that they depend on changes.
-
-    The last two requests' are kept, in half precision on the CPU.
+    The last KEPT_TEXTS are kept, in half precision on the CPU. No row of the model is computed.
     """
-    key = fingerprint(request)
-    for known, banks in _kept:
+    key = _weights(model), settings.layers, *(fingerprint([entry[0], entry[1].get("hooks")]) for entry in (expression, neutral))
+    for known, bank in _kept:
         if known == key:
-            return banks
-    made = batch_features(request)
-    _kept.append((key, made))
-    return made
+            return bank
+    bank = _contexts(model, bare(expression), bare(neutral), settings)
+    _kept.append((key, bank))
+    return bank
+
+
+def _contexts(model: Any, expression: Conditioning, neutral: Conditioning, settings: FusionSettings) -> FeatureBank:
+    recorder = Recorder(settings.site)
+    recording = recorder, select_places(settings.site, settings.layers, places_of(model, settings.site))
+    guider = TwinGuider(model.clone(), expression, neutral, neutral, 1.0)
+    latent = torch.zeros(1, 4, 8, 8)
+    sigmas = torch.tensor([float(model.get_model_object("model_sampling").sigma_max), 0.0])
+    run_session(guider, {"samples": latent}, latent, sigmas, None, 0, recording, lambda lent: lent.record_contexts())
+    return recorder.bank(notes={"model": model_name(model), "source": "text"})
+
+
+def _weights(model: Any) -> Hashable:
+    """Equal for MODELs whose attention makes the same of a text: the same network with the same patches of its weights."""
+    patches = model.model_options.get("transformer_options", {}).get("patches", {}).get("attn2_patch", ())
+    return weakref.ref(model.model), str(model.patches_uuid), tuple(map(fingerprint, patches))
 
 
 def fingerprint(value: Any) -> Hashable:
-    """Equal for values that give the same donor: tensors by content, plain values and containers by value, all else by identity.
+    """Equal for values that say the same: tensors by content, plain values and containers by value, all else by identity.
 
     Objects are held weakly, so that a fingerprint keeps no model alive.
     """
     if isinstance(value, Tensor):
         content = value.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         return "tensor", tuple(value.shape), str(value.dtype), hashlib.sha256(content).hexdigest()
-    if isinstance(value, Request):
-        settings = value.settings.site, value.settings.window, value.settings.layers  # the others only say how features are fused
-        return str(value.model.patches_uuid), fingerprint({**vars(value), "settings": settings})
     if isinstance(value, dict):
         return "dict", tuple((key, fingerprint(item)) for key, item in value.items())
     if isinstance(value, (list, tuple)):

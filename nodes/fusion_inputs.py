@@ -6,6 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..faceexpr_core.expressions import NONE, names
+from ..faceexpr_core.fusion.bank import FeatureBank
+from ..faceexpr_core.fusion.donor_faces import moved_regions
 from ..faceexpr_core.fusion.settings import MAX_STRENGTH, FusionSettings
 
 FEATURES = io.Custom("FACEEXPR_FEATURES")
@@ -31,3 +34,9 @@ def window_inputs(low: str, high: str) -> tuple[Any, ...]:
         io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip)
         for name, default, tooltip in zip(("window_low", "window_high"), FusionSettings.window, (low, high), strict=True)
     )
+
+
+def moved_by(features: FeatureBank) -> tuple[str, ...]:
+    """The regions of the face that the features' expression moves; () for all of it, where that is not known."""
+    name = features.notes.get("expression", NONE)
+    return moved_regions(name) if name in names() else ()

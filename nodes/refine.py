@@ -11,16 +11,16 @@ from torch import Tensor
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.faces import small_faces
 from ..faceexpr_core.fusion.grids import grid_mask
-from .host.conditioning import Conditioning
 from .host.folders import model_folders
 
-_PLACED = ("control", "control_apply_to_uncond", "area", "strength", "mask", "mask_strength", "set_area_to_bounds", "gligen")
 
-
-def refine_faces(vae: Any, latent: dict[str, Any], below: float, draw: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+def refine_faces(
+    vae: Any, latent: dict[str, Any], below: float, side: int, draw: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
     """The latents with each face whose longer side is under `below` of the picture's shorter one drawn again.
 
-    `draw` makes of the latent of an enlarged face another one. What is not part of such a face keeps its latent to the bit.
+    `draw` makes of the latent of an enlarged face another one, at `side` pixels or the picture's shorter side where that is less. What is
+    not part of such a face, and what the latent's `noise_mask` leaves alone, keeps its latent to the bit.
     """
     from ..faceexpr_core.faces.detector import FaceDetector
 
@@ -33,33 +33,58 @@ def refine_faces(vae: Any, latent: dict[str, Any], below: float, draw: Callable[
     height, width = pictures[0].shape[:2]
     with FaceDetector(model_folders()) as detector:
         found = [small_faces.small_faces(detector.detect(picture, every=True), height, width, below) for picture in pictures]
+    masks = _free(latent, height, width)
+    found = [[face for face in faces if _touched(face, mask)] for faces, mask in zip(found, masks, strict=True)]
+    side = min(side, 8 * min(samples.shape[-2:]))
     refined = [
-        sample if not faces else _refine(vae, sample, picture, faces, draw)
-        for sample, picture, faces in zip(samples, pictures, found, strict=True)
+        sample if not faces else _refine(vae, sample, picture, faces, mask, side, draw)
+        for sample, picture, faces, mask in zip(samples, pictures, found, masks, strict=True)
     ]
     return {**latent, "samples": torch.stack(refined)} if any(found) else latent
 
 
-def without_places(conditioning: Conditioning | None) -> Conditioning | None:
-    """The conditioning without what belongs to places of the whole picture: ControlNet, areas, masks."""
-    if conditioning is None:
-        return None
-    return [[entry[0], {key: value for key, value in entry[1].items() if key not in _PLACED}] for entry in conditioning]
+def _free(latent: dict[str, Any], height: int, width: int) -> list[Tensor | None]:
+    """Of each picture where it may change, float [height, width] in 0..1, None for everywhere."""
+    count, mask = len(latent["samples"]), latent.get("noise_mask")
+    if mask is None:
+        return [None] * count
+    maps = grid_mask(mask.reshape(-1, *mask.shape[-2:]), (height, width)).cpu()
+    return [maps[number % len(maps)] for number in range(count)]
 
 
-def _refine(vae: Any, sample: Tensor, picture: Any, faces: list[Any], draw: Callable[[dict[str, Any]], dict[str, Any]]) -> Tensor:
+def _touched(face: Any, free: Tensor | None) -> bool:
+    """Whether the face may be drawn again: most of it may change."""
+    if free is None:
+        return True
+    left, top, right, bottom = (max(0, round(float(edge))) for edge in face.box)
+    inside = free[top:bottom, left:right]
+    return inside.numel() > 0 and float(inside.mean()) > 0.5
+
+
+def _refine(
+    vae: Any,
+    sample: Tensor,
+    picture: Any,
+    faces: list[Any],
+    free: Tensor | None,
+    side: int,
+    draw: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Tensor:
     height, width = picture.shape[:2]
-    side = 8 * min(sample.shape[-2:])
     replaced = torch.zeros(height, width)
     for face in faces:
         cut = small_faces.cut_around(face, height, width)
         enlarged = small_faces.enlarge(picture, cut, side)
         drawn = draw({"samples": vae.encode(_image(enlarged))})
         mask = small_faces.paste_mask(face, cut, height, width)
+        if free is not None:
+            mask = mask * free.numpy()
         picture = small_faces.paste(picture, _bytes(vae.decode(drawn["samples"])), cut, mask)
         replaced = torch.maximum(replaced, torch.from_numpy(mask))
     new = vae.encode(_image(picture))[0].to(sample)
     share = grid_mask(replaced, (int(sample.shape[-2]), int(sample.shape[-1]))).to(sample)
+    if free is not None:
+        share = share * (grid_mask(free, (int(sample.shape[-2]), int(sample.shape[-1]))) > 0).to(sample)
     return torch.where(share > 0, torch.lerp(sample, new, share), sample)
 
 

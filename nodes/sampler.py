@@ -13,12 +13,13 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion.settings import FusionSettings, default_site, site_settings
 from ..faceexpr_core.text import expression_direction
 from . import extraction
-from .fusion_inputs import FEATURES, strength_input
-from .host.fusion import attach_fusion
-from .host.models import require_sdxl
+from .fusion_inputs import FEATURES, moved_by, strength_input
+from .host.fusion import Seen, attach_fusion
+from .host.models import drawn_side, require_sdxl
 from .host.sampling import ExpressionGuider, sample
+from .host.texts import at_rest, pair_texts, tagged, without_places
 from .host.widgets import advanced, require_choices
-from .refine import refine_faces, without_places
+from .refine import refine_faces
 
 NODE = "FaceExpr Sampler"
 NEUTRAL, POSITIVE = "neutral", "positive"
@@ -78,7 +79,7 @@ class Sampler(io.ComfyNode):
                     "base_model",
                     optional=True,
                     tooltip="The MODEL without the person's LoRA. It says what 'positive' changes of 'neutral', and that is fused. Costs "
-                    "about a third more. Needs 'neutral'. Not used where features are connected.",
+                    "next to nothing. Needs 'neutral'. Not used where features are connected.",
                 ),
                 strength_input(
                     "fusion_strength",
@@ -88,8 +89,7 @@ class Sampler(io.ComfyNode):
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="The checkpoint's VAE. With it base_model takes a quick look at where the face will be, and the fusion leaves "
-                    "all else alone.",
+                    tooltip="The checkpoint's VAE. With it the face is looked for while it is drawn, and the fusion leaves all else alone.",
                 ),
                 io.Float.Input(
                     "refine_below",
@@ -148,16 +148,20 @@ class Sampler(io.ComfyNode):
     ) -> io.NodeOutput:
         require_choices(cls, sampler_name=sampler_name, scheduler=scheduler, fusion_text=fusion_text)
         require_sdxl(model, NODE)
+        if expression_scale != 1.0 and neutral is None:
+            raise FaceExprError(
+                f"{NODE} got expression_scale {expression_scale:g} but no neutral conditioning, from which to scale. Connect the second "
+                "output of Expression Text Encode to 'neutral', or set it to 1."
+            )
+        seen = None if vae is None else Seen(vae, () if features is None else moved_by(features))
 
-        def draw(
-            latent: dict[str, Any], texts: tuple[Any, Any, Any], seed: int, denoise: float, make_features: extraction.MakeFeatures
-        ) -> dict[str, Any]:
+        def draw(latent: dict[str, Any], texts: tuple[Any, Any, Any], seed: int, denoise: float) -> dict[str, Any]:
             positive, negative, neutral = texts
-            fused = model
+            fused, pairs = model, [] if neutral is None else pair_texts(positive, neutral)
             if features is not None:
                 # all layers of those that were recorded
                 settings = replace(site_settings(features.site), strength=fusion_strength, layers="all")
-                fused = attach_fusion(model, features, settings)
+                fused = attach_fusion(model, features, settings, seen=seen)
             elif base_model is not None and fusion_strength > 0 and denoise > 0:
                 require_sdxl(base_model, NODE)
                 if neutral is None:
@@ -165,15 +169,15 @@ class Sampler(io.ComfyNode):
                         f"{NODE} got a base_model but no neutral conditioning. "
                         "Connect the second output of Expression Text Encode to 'neutral'."
                     )
-                settings = site_settings(default_site(photo=False))
-                run = (seed, steps, cfg, sampler_name, scheduler, denoise)
-                request = extraction.Request(base_model, positive, neutral, negative, latent, *run, settings, vae)
-                for picture, bank in enumerate(make_features(request)):
-                    fused = attach_fusion(fused, bank, replace(settings, strength=fusion_strength), picture=picture)
-            guider = None
+                settings = replace(site_settings(default_site(photo=False)), strength=fusion_strength)
+                for tag, pair in enumerate(pairs):
+                    bank = extraction.kept_contexts(base_model, positive[pair.expression], neutral[pair.neutral], settings)
+                    fused = attach_fusion(fused, bank, settings, seen=seen, tag=tag)
             fuses = fused is not model and fusion_strength > 0
-            if fuses and fusion_text == NEUTRAL and neutral is not None and expression_scale == 1.0:
-                positive = neutral
+            if fuses and neutral is not None:
+                speaks = fusion_text == POSITIVE or expression_scale != 1.0
+                positive = tagged(positive, pairs) if speaks else at_rest(positive, neutral, pairs)
+            guider = None
             if neutral is not None and expression_scale != 1.0:
                 mix = partial(expression_direction, scale=expression_scale)
                 guider = ExpressionGuider(fused, positive, negative, neutral, cfg, mix)
@@ -192,10 +196,10 @@ class Sampler(io.ComfyNode):
             )
 
         texts = positive, negative, neutral
-        drawn = draw(latent_image, texts, seed, denoise, extraction.kept_features)
+        drawn = draw(latent_image, texts, seed, denoise)
         if refine_below > 0 and refine_denoise > 0:
             bare = without_places(positive), without_places(negative), without_places(neutral)
             # another seed: features of the whole picture's noise must not take the enlarged face for that picture
-            again = partial(draw, texts=bare, seed=(seed + 1) % 2**64, denoise=refine_denoise, make_features=extraction.batch_features)
-            drawn = refine_faces(vae, drawn, refine_below, again)
+            again = partial(draw, texts=bare, seed=(seed + 1) % 2**64, denoise=refine_denoise)
+            drawn = refine_faces(vae, drawn, refine_below, drawn_side(model), again)
         return io.NodeOutput(drawn)

@@ -137,6 +137,13 @@ def guider_run(mini, model, sigma: float) -> None:
     guider.sample(noise, torch.zeros(SMALL), samplers.sampler_object("euler"), torch.tensor([sigma, 0.0]), disable_pbar=True, seed=SEED)
 
 
+def evaluation(mini, sigma: float, schedule: tuple[float, ...], size: tuple[int, int]) -> dict:
+    """What a run of a sampler tells the patches."""
+    session = mini.run.Session(None, schedule, None)
+    run = mini.run.Run(mini.call(sigma, CFG, schedule, session.kept), {}, SEED, size, session)
+    return {mini.run.RUN: run, mini.run.UNET: mini.model.model.diffusion_model}
+
+
 def test_outside_the_window_the_very_object_is_returned(mini, banks) -> None:
     for site in ("skip", "cross_attention"):
         bank = banks[site]
@@ -151,8 +158,7 @@ def test_outside_the_window_the_very_object_is_returned(mini, banks) -> None:
         kind, number = place.split(".")[:2]
         block = ("output", 8 - int(number)) if site == "skip" else (kind, int(number))
         for sigma, changed in ((bank.sigmas[1], True), (9.0, False), (1.23 * bank.sigmas[1], False)):
-            run = mini.run.Run(mini.call(sigma, CFG, bank.sigmas, {}), {}, SEED, (1, 1))
-            to = {"block": block, "cond_or_uncond": [1, 0], mini.run.RUN: run}
+            to = {"block": block, "cond_or_uncond": [1, 0], **evaluation(mini, sigma, bank.sigmas, (1, 1))}
             extra = {**to, "block_index": 0, "n_heads": 2, "activations_shape": [2, channels, height, width]}
             given = patch(x, x, to)[1] if site == "skip" else patch(x, extra)
             assert (given is x) == (not changed)
@@ -200,8 +206,8 @@ def test_a_mask_holds_the_change_to_its_tokens(mini, banks, site: str) -> None:
     left[:, :, :80] = 1
     patches = mini.apply(mini.model, banks[site], 1.0, mask=left).args[0].model_options["transformer_options"]["patches"]
     sigma = banks["cross_attention"].sigmas[0]
-    run = mini.run.Run(mini.call(sigma, CFG, (sigma, 0.0), {}), {}, SEED, (160, 96))
-    extra = {"block": ("output", 3), "block_index": 0, "n_heads": 2, "cond_or_uncond": [1, 0], mini.run.RUN: run}
+    extra = {"block": ("output", 3), "block_index": 0, "n_heads": 2, "cond_or_uncond": [1, 0]}
+    extra |= evaluation(mini, sigma, (sigma, 0.0), (160, 96))
     extra["activations_shape"] = [2, 128, 6, 10]
     x, tokens = torch.randn(2, 2, 60, 128, generator=torch.Generator().manual_seed(2))
     for patch in patches.get("attn2_patch", ()):
@@ -262,31 +268,46 @@ def test_a_photo_gives_features_with_and_without_a_neutral_twin(mini) -> None:
         features(mini, "skip", latent=latent, photo=photo)
 
 
-def test_the_samplers_own_donors_cost_two_rows_and_a_look_and_are_made_once(mini) -> None:
-    """Of 20 steps plain sampling makes 40 rows; what comes on top of them must stay under a half."""
+def rows_of(*models) -> tuple[list[int], list]:
+    """Clones of MODELs, and a list that grows with the rows of each of their evaluations."""
     rows: list[int] = []
 
     def count(executor, x, *arguments, **named):
         rows.append(len(x))
         return executor(x, *arguments, **named)
 
-    base = mini.model.clone()
-    base.add_wrapper_with_key("apply_model", "count", count)
-    latent = empty((1, 4, 16, 16))
+    clones = [model.clone() for model in models]
+    for clone in clones:
+        clone.add_wrapper_with_key("apply_model", "count", count)
+    return rows, clones
+
+
+def test_words_cost_no_row_of_the_base_model_and_their_keys_and_values_serve_any_seed_size_and_cfg(mini, monkeypatch) -> None:
+    loaded: list[int] = []
+    rows, (base,) = rows_of(mini.model)
+    session = mini.extraction.run_session
+
+    def counted(*given) -> None:
+        loaded.append(1)
+        session(*given)
+
+    monkeypatch.setattr(mini.extraction, "run_session", counted)
+    monkeypatch.setattr(mini.extraction, "_kept", type(mini.extraction._kept)(maxlen=2))
     options = {"neutral": mini.neutral, "base_model": base}
-    arguments = (mini.model, SEED, 20, CFG, "euler", "normal", mini.positive, mini.negative, latent, 1.0)
-    first = mini.draw(*arguments, **options, vae=mini.vae).args[0]["samples"]
-    assert sum(rows) == 2 + 2 * 6
-    again = mini.draw(*arguments, **options, vae=mini.vae).args[0]["samples"]
-    stronger = mini.draw(*arguments, **options, vae=mini.vae, fusion_strength=2.0).args[0]["samples"]
-    assert sum(rows) == 2 + 2 * 6
-    assert torch.equal(first, again)
-    assert change(stronger, first) > 1e-3
-    unseen = mini.draw(*arguments, **options).args[0]["samples"]
-    assert sum(rows) == 2 + 2 * 6 + 2  # without a VAE nothing is looked at
-    plain = drawn(mini, latent=latent, steps=20)
-    outside = [(given - plain).abs()[..., :2].mean() for given in (first, unseen)]
-    assert outside[0] < outside[1]
+
+    def words(seed: int = SEED, steps: int = STEPS, cfg: float = CFG, shape=SMALL, positive=mini.positive, **more):
+        arguments = (mini.model, seed, steps, cfg, "euler", "normal", positive, mini.negative, empty(shape), 1.0)
+        return mini.draw(*arguments, **options, **more).args[0]["samples"]
+
+    first = words()
+    assert (rows, len(loaded)) == ([], 1)
+    for other in ({"seed": 1}, {"steps": 2}, {"cfg": 2.0}, {"shape": (1, 4, 8, 8)}, {"fusion_strength": 2.0}):
+        words(**other)
+    assert (rows, len(loaded)) == ([], 1)
+    assert torch.equal(words(), first)
+    surprised = mini.expression_text_encode.ExpressionTextEncode.execute(mini.clip, PERSON, "surprised", 1.0, "none", 0.5, "").args[0]
+    assert change(words(positive=surprised), first) > 1e-3
+    assert (rows, len(loaded)) == ([], 2)
 
 
 def test_the_sampler_fuses_in_the_layers_that_were_recorded(mini, plain) -> None:

@@ -115,7 +115,8 @@ def features_of(pipe, site: str, x: torch.Tensor, *fusions, sigma: float = INSID
     seen: dict[str, torch.Tensor] = {}
     with ExitStack() as stack:
         for bank, settings, *more in fusions:
-            stack.enter_context(apply_fusion(pipe.unet, bank, settings, rows_at(sigma, len(x) - 1, cfg), **(more[0] if more else {})))
+            fusion = Fusion(bank, settings, **(more[0] if more else {}))
+            stack.enter_context(apply_fusion(pipe.unet, fusion, rows_at(sigma, len(x) - 1, cfg)))
         stack.enter_context(
             record(pipe.unet, site, places_of(pipe.unet, site), lambda place, tensor, grid: seen.update({place: tensor.clone()}))
         )
@@ -169,7 +170,7 @@ def test_strength_zero_and_equal_twins_change_no_bit(pipe, site: str) -> None:
 @pytest.mark.parametrize("site", SITES)
 def test_unconditional_rows_keep_every_bit_at_every_layer_and_conditional_ones_change(pipe, site: str) -> None:
     expected = outputs_of(pipe, latents(3))
-    with apply_fusion(pipe.unet, _bank(pipe, site), settings_of(site), rows_at(INSIDE, 2)):
+    with apply_fusion(pipe.unet, Fusion(_bank(pipe, site), settings_of(site)), rows_at(INSIDE, 2)):
         given = outputs_of(pipe, latents(3))
     assert given.keys() == expected.keys()
     assert len(given) > 100
@@ -183,7 +184,7 @@ def test_unconditional_rows_keep_every_bit_at_every_layer_and_conditional_ones_c
 @pytest.mark.parametrize("sigma", [14.0, 0.1])
 def test_outside_the_window_nothing_changes(pipe, site: str, sigma: float) -> None:
     expected = evaluate(pipe, latents(), sigma)
-    with apply_fusion(pipe.unet, _bank(pipe, site), settings_of(site, window=(0.3, 0.7)), rows_at(sigma)):
+    with apply_fusion(pipe.unet, Fusion(_bank(pipe, site), settings_of(site, window=(0.3, 0.7))), rows_at(sigma)):
         assert torch.equal(evaluate(pipe, latents(), sigma), expected)
 
 
@@ -192,7 +193,7 @@ def test_outside_the_window_the_very_object_goes_on(pipe) -> None:
     before, after = [], []
     first = attention.register_forward_hook(lambda _module, _inputs, output: before.append(output))
     with apply_fusion(
-        pipe.unet, _bank(pipe, "cross_attention"), settings_of("cross_attention", window=(0.3, 0.7)), (rows := rows_at(14.0))
+        pipe.unet, Fusion(_bank(pipe, "cross_attention"), settings_of("cross_attention", window=(0.3, 0.7))), (rows := rows_at(14.0))
     ):
         last = attention.register_forward_hook(lambda _module, _inputs, output: after.append(output))
         evaluate(pipe, latents(), 14.0)
@@ -353,7 +354,7 @@ def test_the_difference_of_contexts_is_what_the_other_words_would_attend_to(pipe
     hidden = torch.cat([encoding.encode_prompts(pipe, [text])[0] for text in (words.neutral, words.neutral, words.expressions[0])])
     pooled = encoding.encode_prompts(pipe, [words.neutral])[1].repeat(3, 1)
     seen: list[torch.Tensor] = []
-    with apply_fusion(pipe.unet, bank, settings_of("cross_attention_difference", cap=100.0), Rows((1,), sigma=INSIDE)):
+    with apply_fusion(pipe.unet, Fusion(bank, settings_of("cross_attention_difference", cap=100.0)), Rows((1,), sigma=INSIDE)):
         attention = transformer_blocks(pipe.unet)["input.4.0"].attn2
         handle = attention.register_forward_hook(lambda _module, _inputs, output: seen.append(output.clone()))
         sampling.predict_epsilon(pipe, latents(3), INSIDE, hidden, pooled)
@@ -431,16 +432,22 @@ def test_a_quick_look_finds_the_face_where_the_finished_twin_has_it(pipe, model_
     assert min(overlaps) > 0.8
 
 
-def test_the_samplers_own_donors_cost_a_third_of_a_picture_at_the_default_site(pipe) -> None:
+def test_words_at_the_default_site_cost_no_row_and_their_mask_is_seen_in_the_pictures_own_steps(pipe) -> None:
     rows: list[int] = []
-    run = dataclasses.replace(RUN, sigmas=(), steps=20)
+    run = dataclasses.replace(RUN, sigmas=(), steps=8, width=128, height=128)
     handle = pipe.unet.register_forward_pre_hook(lambda _, arguments: rows.append(len(arguments[0])))
     try:
-        (one,), _ = diffusers_donors.own_donors(pipe, _prompt(pipe, "surprised"), site_settings(default_site(photo=False)), run)
+        settings = site_settings(default_site(photo=False))
+        (one,), reports = diffusers_donors.own_donors(pipe, _prompt(pipe, "surprised"), settings, run, 2, moved=("mouth",))
     finally:
         handle.remove()
-    assert sum(rows) == 2 * donors.LOOK_STEPS == 0.3 * (2 * run.steps)
-    assert one.bank.sigmas == ()
+    assert (rows, reports, one.bank.sigmas, one.bank.mask, one.picture, one.moved) == ([], [], (), None, None, ("mouth",))
+    size: dict = {"width": 128, "height": 128, "count": 2, "sigmas": sampling.normal_schedule(pipe, 8)}
+    plain, held, free = (draw(pipe, *fusions, **size) for fusions in ((), (one,), (dataclasses.replace(one, moved=None),)))
+    for picture in (0, 1):
+        corner = [moved(given[picture, :24, :24], plain[picture, :24, :24]) for given in (held, free)]
+        assert corner[0] < 0.7 * corner[1]
+        assert moved(held[picture], plain[picture]) > 0
 
 
 def test_donors_are_the_base_models_and_the_lora_is_back_afterwards() -> None:

@@ -103,11 +103,13 @@ def test_the_same_features_are_recorded_at_every_place_and_sigma(hosts, site: st
 
     capture, run, lending = (pack.node(f"host.{name}") for name in ("capture", "run", "donors"))
     with torch.inference_mode():
-        model = capture.attach_capture(hosts.model, given, site, run.places_of(hosts.model, site))
-        guider = lending.TwinGuider(model, *hosts.texts, CFG)
-        noise = lending.picture_noise(model, latent(size), SEED, 0)
-        levels = torch.tensor(sigmas)
-        lending.run_session(guider, latent(size), 0, noise, levels, None, 10, lambda lent: run_twins(lent, site, lent.start, sigmas))
+        recording = given, run.places_of(hosts.model, site)
+        positive, neutral, negative = hosts.texts
+        marked = [pack.node("host.texts").bare(*text) for text in (positive, neutral)]
+        guider = lending.TwinGuider(capture.attach_capture(hosts.model, *recording), *marked, negative, CFG)
+        noise, levels = lending.first_noise(hosts.model, latent(size), SEED), torch.tensor(sigmas)
+        work = partial(run_twins, site=site, sigmas=sigmas)
+        lending.run_session(guider, latent(size), noise, levels, None, 10, recording, lambda lent: work(lent, start=lent.start))
 
     start = sampling.first_latents(SEED, 1, size[1], size[0], sigmas[0])
     with torch.no_grad():

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from .. import text
+from ..fusion.bank import FeatureBank
 from ..fusion.donor_faces import PhotoCrops, Picture
 from ..fusion.donors import Donors, Which, donor_notes, own_features, photo_donors, recorder_for, text_donors
 from ..fusion.grids import Grid
 from ..fusion.recorder import Recorder
-from ..fusion.settings import FusionSettings, select_places
+from ..fusion.settings import CONTEXT_SITE, FusionSettings, select_places
 from . import encoding, sampling
 from .fusion import Fusion, contexts, places_of, record
 
@@ -202,19 +203,27 @@ def own_donors(
     folders: Iterable[str | os.PathLike[str]] = (),
     on_call: Callable[[], None] | None = None,
 ) -> tuple[list[Fusion], list[str]]:
-    """What `generate` fuses when it is given no features: those of words, for each picture's own noise (`donors.own_features`), and
-    what there is to tell of them."""
+    """What `generate` fuses when it is given no features: those of words (`donors.own_features`), and what there is to tell of them.
+
+    At the site `cross_attention_difference` one fusion serves all pictures, and their faces are looked for in their own steps; at other
+    sites twins are drawn from each picture's own noise.
+    """
     sigmas = run.schedule(pipe)
     notes = _notes(prompt, run, source="text", width=run.width, height=run.height, model="", expression="")
-    fusions, reports = [], []
-    for picture, start in enumerate(sampling.first_latents(run.seed, count, run.width, run.height, sigmas[0]).split(1)):
+
+    def features(start: Tensor) -> tuple[FeatureBank, str]:
         recorder = recorder_for(settings, sigmas)
         with without_loras(pipe), torch.no_grad():
             host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)
-            bank, report = own_features(host, recorder, start.to(pipe.device), sigmas, moved=moved, notes=notes, folders=folders)
-        fusions.append(Fusion(bank, settings, bank.mask, bank.regions, picture))
-        reports.append(report)
-    return fusions, reports
+            return own_features(host, recorder, start.to(pipe.device), sigmas, moved=moved, notes=notes, folders=folders)
+
+    starts = sampling.first_latents(run.seed, count, run.width, run.height, sigmas[0]).split(1)
+    if settings.site == CONTEXT_SITE:
+        bank, _ = features(starts[0])
+        return [Fusion(bank, settings, moved=tuple(moved))], []
+    made = [features(start) for start in starts]
+    fusions = [Fusion(bank, settings, bank.mask, bank.regions, picture) for picture, (bank, _) in enumerate(made)]
+    return fusions, [report for _, report in made]
 
 
 def _notes(prompt: text.ExpressionPrompt, run: Run, **known: Any) -> dict[str, str]:

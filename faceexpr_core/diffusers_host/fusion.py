@@ -16,6 +16,7 @@ from torch import Tensor
 from ..fusion.bank import FeatureBank, fused_places
 from ..fusion.grids import Grid
 from ..fusion.injection import Attention, Call, Injection, Part
+from ..fusion.look import EVERYWHERE, Look, Where
 from ..fusion.settings import CONTEXT_SITE, FusionSettings
 
 if TYPE_CHECKING:
@@ -45,17 +46,30 @@ class Rows:
             return list(self.conditional)
         return [row for row, drawn in zip(self.conditional, self.pictures, strict=True) if drawn == picture]
 
+    def picture_of(self, row: int) -> int:
+        """Which picture a conditional row draws."""
+        return self.pictures[self.conditional.index(row)] if self.pictures else 0
+
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
     """Features and how to fuse them. `mask` (float [H, W] in 0..1) and `regions` (integers [H, W], see `settings.region_ids`) lie over
-    the picture to be drawn, None where they are not known; `picture` is the number of the only picture that is changed, None for all."""
+    the picture to be drawn, None where they are not known; `picture` is the number of the only picture that is changed, None for all.
+    `moved`: the regions that the expression moves, () for the whole face: the face is looked for in the picture's own steps, and `mask`
+    and `regions` are what is taken until it is seen; None: it is not looked for. `places`: `mask` and `regions` of each picture, in their
+    stead."""
 
     bank: FeatureBank
     settings: FusionSettings
     mask: Tensor | None = None
     regions: Tensor | None = None
     picture: int | None = None
+    moved: tuple[str, ...] | None = None
+    places: tuple[Where, ...] = ()
+
+    def place(self, picture: int) -> Where:
+        """Where the expression acts in a picture, as far as it is known beforehand."""
+        return self.places[picture] if self.places else Where(self.mask, self.regions)
 
 
 # Places
@@ -183,21 +197,13 @@ def contexts(unet: UNet2DConditionModel, places: Iterable[str], hidden: Tensor) 
 
 
 @contextmanager
-def apply_fusion(
-    unet: UNet2DConditionModel,
-    bank: FeatureBank,
-    settings: FusionSettings,
-    rows: Rows,
-    *,
-    mask: Tensor | None = None,
-    regions: Tensor | None = None,
-    picture: int | None = None,
-) -> Iterator[set[str]]:
-    """Fuse the features of a bank into the conditional rows of every call of the U-Net; see `Fusion` for `mask`, `regions`, `picture`.
+def apply_fusion(unet: UNet2DConditionModel, fusion: Fusion, rows: Rows, look: Look | None = None) -> Iterator[set[str]]:
+    """Fuse features into the conditional rows of every call of the U-Net. `look` says where the faces are, when it has seen them.
 
     Yields what there is to tell the user, which fills while the U-Net runs. Several may be applied at once. At strength 0 nothing is
     hooked. Raises FaceExprError where bank, settings and U-Net do not belong together.
     """
+    bank, settings = fusion.bank, fusion.settings
     places = fused_places(bank, settings, places_of(unet, bank.site))
     told: set[str] = set()
     if settings.strength == 0:
@@ -206,16 +212,24 @@ def apply_fusion(
     injection = Injection(bank, settings, places, told.add)
     blocks, kept = transformer_blocks(unet), dict[Any, Any]()
 
-    def call() -> tuple[Call, list[Part]]:
-        parts = [Part(rows_alike, mask, regions) for rows_alike in _slices(rows.of(picture))]
-        return Call(rows.sigma, rows.cfg, rows.schedule, kept), parts
+    def call(place: str) -> tuple[Call, list[Part]]:
+        now = Call(rows.sigma, rows.cfg, rows.schedule, kept)
+        acts = injection.weight(place, now) > 0
+        return now, [Part(alike, where(alike)) for alike in _slices(rows.of(fusion.picture))] if acts else []
+
+    def where(alike: slice) -> tuple[Where, ...]:
+        if look is None and not fusion.places:
+            return (fusion.place(0),)
+        drawn = [rows.picture_of(row) for row in range(alike.start, alike.stop)]
+        found = [EVERYWHERE if look is None else look.where(number, rows.sigma) for number in drawn]
+        return tuple(fusion.place(number) if one is EVERYWHERE else one for number, one in zip(drawn, found, strict=True))
 
     def fuse(place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
-        return injection.fuse(place, x, grid, *call())
+        return injection.fuse(place, x, grid, *call(place))
 
     def add_context(place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
         attention = blocks[place].attn2
-        return injection.add_context(place, x, grid, *call(), inputs, Attention(attention.to_q, attention.to_out[0], attention.heads))
+        return injection.add_context(place, x, grid, *call(place), inputs, Attention(attention.to_q, attention.to_out[0], attention.heads))
 
     with _hooks(unet, bank.site, places, add_context if bank.site == CONTEXT_SITE else fuse):
         yield told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 from .. import text
 from ..errors import FaceExprError
 from ..fusion.bank import FeatureBank
+from ..fusion.donor_faces import Picture
 from ..fusion.donors import same_place
+from ..fusion.look import EVERYWHERE, Look, Where
 from ..fusion.settings import FusionSettings
 from .encoding import decode_latents, embed_expression, encode_prompts, stack_texts
 from .fusion import Fusion, Rows, apply_fusion
@@ -99,23 +102,32 @@ def generate(
     if isinstance(fusion, tuple):
         bank, settings = fusion
         fusion = fusions_of(bank, settings, seed, count, width, height)
+    notes: set[str] = set()
     with ExitStack() as stack:
-        told = [
-            stack.enter_context(
-                apply_fusion(pipe.unet, one.bank, one.settings, call, mask=one.mask, regions=one.regions, picture=one.picture)
-            )
-            for one in fusion or ()
-        ]
+        told, looks = [notes], list[Look]()
+        for one in fusion or ():
+            look = None if one.moved is None else Look(partial(_decoded, pipe), one.moved, tell=notes.add)
+            looks += [] if look is None else [look]
+            told.append(stack.enter_context(apply_fusion(pipe.unet, one, call, look)))
         for done, (sigma, following) in enumerate(zip(schedule.tolist(), schedule[1:].tolist(), strict=False), start=1):
             call.sigma = sigma
             predictions = predict_epsilon(pipe, x.repeat(rows, 1, 1, 1), sigma, stacked, pooled_rows).chunk(rows)
-            x = x + _guide(predictions, cfg, expression_scale) * (following - sigma)
+            noise = _guide(predictions, cfg, expression_scale)
+            for look in looks:
+                look.seen(x - sigma * noise)
+            x = x + noise * (following - sigma)
             if on_step is not None:
                 on_step(done, len(schedule) - 1)
     if on_note is not None:
         for note in sorted(set[str]().union(*told)):
             on_note(note)
     return decode_latents(pipe, x)
+
+
+def _decoded(pipe: StableDiffusionXLPipeline, latent: Tensor) -> Picture:
+    """The picture [8h, 8w, 3] of a latent [1, 4, h, w]."""
+    picture: Picture = decode_latents(pipe, latent)[0].numpy()
+    return picture
 
 
 def first_latents(seed: int, count: int, width: int, height: int, sigma: float) -> Tensor:
@@ -127,10 +139,9 @@ def first_latents(seed: int, count: int, width: int, height: int, sigma: float) 
 def fusions_of(bank: FeatureBank, settings: FusionSettings, seed: int, count: int, width: int, height: int) -> list[Fusion]:
     """A bank for `count` pictures. Its mask and regions hold for the first of them when the bank is of the same noise and size
     (`donors.same_place`); the others are matched everywhere."""
-    placed = Fusion(bank, settings, bank.mask, bank.regions, 0)
     if not same_place(bank, seed, width, height):
         return [Fusion(bank, settings)]
-    return [placed, *(Fusion(bank, settings, picture=picture) for picture in range(1, count))]
+    return [Fusion(bank, settings, places=(Where(bank.mask, bank.regions), *[EVERYWHERE] * (count - 1)))]
 
 
 def check_size(width: int, height: int) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,19 +134,38 @@ def locate(
 
     Never fails: without a face, or without what finds it, there is no mask, and the report says why.
     """
-    from ..faces.detector import FaceDetector
-
     try:
-        if detector is not None:
-            faces = detector.detect(picture)
-        else:
-            with FaceDetector(folders) as own:
-                faces = own.detect(picture)
+        faces = faces_in(picture, folders) if detector is None else detector.detect(picture)
     except FaceExprError as error:
         return Location(None, None, f"no mask: {error}")
     if not faces:
         return Location(None, None, "no face found in the neutral twin, so that the expression acts everywhere")
     return location_of(faces[0], picture.shape[0], picture.shape[1], moved)
+
+
+def faces_in(picture: Picture, folders: Iterable[str | os.PathLike[str]] = ()) -> list[Face]:
+    """Faces of a picture, largest first. The detector, which takes three times as long to open as to look, stays open.
+
+    Raises FaceExprError where its model files or libraries are missing.
+    """
+    from ..faces import models
+
+    folders = tuple(folders)
+    with _looking:
+        return _detector(*(str(models.find(name, folders)) for name in ("face_landmarker", "yunet")), folders).detect(picture)
+
+
+_looking = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _detector(landmarker: str, yunet: str, folders: tuple[str | os.PathLike[str], ...]) -> FaceDetector:
+    from ..faces.detector import FaceDetector
+
+    opened = FaceDetector(folders)
+    # MediaPipe closes in a thread of its own, which Python lets nobody start in `atexit`
+    getattr(threading, "_register_atexit", atexit.register)(opened.close)
+    return opened
 
 
 def location_of(face: Face, height: int, width: int, moved: Iterable[str]) -> Location:

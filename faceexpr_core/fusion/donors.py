@@ -106,11 +106,17 @@ def text_donors(
 ) -> Donors:
     """Features of text twins at the recorder's sigmas, which are some of the sampler's (`recorder_for`), and pictures of both.
 
+    Where tokens are recorded, a look at the neutral face comes first (`neutral_look`), so that only those of the face are ever kept: all
+    of a neutral run at 1024 px would take 2 GB of the host's memory.
+
     `start` [1, 4, h, w] is the sampler's own first latent, `sigmas` its falling schedule with its 0, `moved` the regions of the face
     that the expression moves (`moved_regions`).
     """
     watcher = _Watcher(recorder, moved, folders)
-    twins = text_twin(host, start, sigmas, _record_texts(host, recorder, sigmas), watcher)
+    recorded = _record_texts(host, recorder, sigmas)
+    if recorded:
+        watcher(host.decode(neutral_look(host, start, sigmas)))
+    twins = text_twin(host, start, sigmas, recorded, None if recorded else watcher)
     return Donors(recorder.bank(watcher.location.regions, notes), twins, watcher.location.report)
 
 
@@ -120,22 +126,20 @@ def own_features(
     start: Tensor,
     sigmas: Sequence[float],
     *,
-    seen: bool = True,
     moved: Sequence[str] = (),
     notes: Mapping[str, str] | None = None,
     folders: Iterable[str | os.PathLike[str]] = (),
 ) -> tuple[FeatureBank, str]:
     """The same features and the report, without pictures: what a sampler needs for the picture that it is about to draw.
 
-    At the site `cross_attention_difference` nothing is drawn but a look at the neutral face (`neutral_look`), and that only if it is to
-    be `seen`; at other sites the twins, as far as they are recorded. Unless `seen` there is no mask: the expression acts everywhere.
+    At the site `cross_attention_difference` nothing is drawn, and there is no mask: the sampler sees the face in its own steps
+    (`look.Look`). At other sites, the twins, as far as they are recorded.
     """
-    watcher = _Watcher(recorder, moved, folders)
     recorded = _record_texts(host, recorder, sigmas)
+    watcher = _Watcher(recorder, moved, folders)
     if recorded:
-        text_twin(host, start, sigmas, recorded, watcher if seen else None, finish=False)
-    elif seen:
         watcher(host.decode(neutral_look(host, start, sigmas)))
+        text_twin(host, start, sigmas, recorded, finish=False)
     return recorder.bank(watcher.location.regions, notes), watcher.location.report
 
 

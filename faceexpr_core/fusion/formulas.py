@@ -13,6 +13,9 @@ from torch import Tensor
 
 from ..errors import FaceExprError
 
+CONFIDENT = 64
+"""Tokens among which a choice of one counts as certain: 8 x 8, the largest map on which strengths were chosen (Mini's at 128 px)."""
+
 MATCH_CELLS = 2**24
 """Similarities held at once: 64 MB, 64 x 64 tokens against as many."""
 
@@ -48,8 +51,10 @@ def carry(
 ) -> tuple[Tensor, Tensor]:
     """T = S values [B, N, C'] and the two-way confidence g [B, N] in 0..1, float32.
 
-    c_i = sum_j S_ij R_ji, g_i = clip(1 + log c_i / log N, 0, 1): 1 where target and donor token choose each other, 0 where both choose
-    among all. Arguments as for `match`. Above `cells` similarities (B N M) rows are done in parts, with the same result.
+    c_i = sum_j S_ij R_ji, g_i = clip(log(N c_i) / log min(N, 64), 0, 1): 1 where target and donor token choose each other, 0 where both
+    choose among all. Of a field of features that is sampled more finely, c falls as 1 / N: N c is what does not depend on the size of the
+    picture, and 64 (CONFIDENT) is the size at which strengths were chosen. Arguments as for `match`. Above `cells` similarities (B N M)
+    rows are done in parts, with the same result.
     """
     if x.shape[0] * x.shape[1] * keys.shape[1] <= cells:
         to_donor, to_target = match(x, keys, tau, beta, regions_x, regions_d, centre)
@@ -119,8 +124,9 @@ def _directions(tokens: Tensor, centre: Tensor | None = None) -> Tensor:
 
 
 def _confidence(mutual: Tensor) -> Tensor:
-    """g = clip(1 + log c / log N, 0, 1) of c [B, N]."""
-    return (1 + mutual.clamp_min(1e-30).log() / math.log(max(mutual.shape[1], 2))).clamp(0, 1)
+    """g = clip(log(N c) / log min(N, CONFIDENT), 0, 1) of c [B, N]."""
+    count = max(mutual.shape[1], 2)
+    return ((mutual.clamp_min(1e-30).log() + math.log(count)) / math.log(min(count, CONFIDENT))).clamp(0, 1)
 
 
 def _moments(tokens: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,13 @@ Grid = tuple[int, int]
 
 
 def grid_mask(mask: Tensor, grid: Grid) -> Tensor:
-    """A mask [H, W] brought to (h, w): the mean over each token's area, or bilinear where the mask is the smaller. float32 in 0..1."""
-    if mask.dim() != 2 or 0 in mask.shape:
-        raise FaceExprError(f"the mask has shape {tuple(mask.shape)}; it needs two dimensions, height and width.")
-    return resize(mask.float()[None, None], grid)[0, 0].clamp(0, 1)
+    """A mask [H, W], or one for each row [B, H, W], brought to (h, w): the mean over each token's area, or bilinear where the mask is the
+    smaller. float32 in 0..1."""
+    if mask.dim() not in (2, 3) or 0 in mask.shape:
+        raise FaceExprError(f"the mask has shape {tuple(mask.shape)}; it needs height and width, or one of these for each picture.")
+    rows = mask.float()[None] if mask.dim() == 2 else mask.float()
+    resized = resize(rows[:, None], grid)[:, 0].clamp(0, 1)
+    return resized[0] if mask.dim() == 2 else resized
 
 
 def grid_regions(regions: Tensor, grid: Grid) -> Tensor:

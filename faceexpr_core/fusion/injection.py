@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import operator as fusion
 from .attention import context_difference
 from .bank import Context, FeatureBank
 from .grids import Grid, grid_mask, grid_regions
-from .operator import Donor, Target
+from .look import Area, Where
+from .operator import Donor, Target, held_to
 from .settings import FusionSettings, guidance_weight, step_weight, window_range
-
-Area = tuple[float, float, float, float]
-"""Top, bottom, left and right in shares of the picture."""
 
 RESIDENT = 2**28
 """Bytes up to which a bank is moved to the device whole; of a larger one, a noise level at a time."""
@@ -37,12 +36,11 @@ class Call(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Rows of a batch that are changed alike: where over their pictures the expression acts (float [H, W] in 0..1, None everywhere), and
-    the regions of their faces (integers [H, W], None unknown). `area`: the cut-out of the picture that the rows are, None for all of it."""
+    """Rows of a batch in which features are fused: where in the picture of each (one for all, or one for each), and the area of their
+    pictures that the rows are, None for all of it."""
 
     rows: slice
-    mask: Tensor | None
-    regions: Tensor | None
+    where: tuple[Where, ...]
     area: Area | None = None
 
 
@@ -63,6 +61,7 @@ class _Kept:
     donors: dict[Hashable, Donor | None] = field(default_factory=dict)
     level: int | None = None
     maps: dict[Hashable, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    masks: dict[Hashable, tuple[tuple[Where, ...], Tensor | None]] = field(default_factory=dict)
 
 
 class Injection:
@@ -78,30 +77,33 @@ class Injection:
 
     def fuse(self, place: str, x: Tensor, grid: Grid, call: Call, parts: Sequence[Part]) -> Tensor:
         """Tokens [B, N, C] or maps [B, C, h, w] that pass at a place, with the donor's change of expression in the rows of the parts."""
-        weight = self._weight(place, call)
+        weight = self.weight(place, call)
         donor = self._donor(place, call, x.device) if weight and parts else None
         if donor is None:
             return x
 
         def change(rows: Tensor, part: Part) -> Tensor:
-            target = Target(grid, self._map(part.regions, part.area, grid, call, x.device, grid_regions))
-            return fusion.fuse(rows, donor, target, self.settings, weight, self._mask(part, grid, call, x.device))
+            (where,) = part.where
+            regions = self._map(where.regions, part.area, grid, call, x.device, grid_regions)
+            mask = self._map(where.mask, part.area, grid, call, x.device, grid_mask)
+            return fusion.fuse(rows, donor, Target(grid, regions), self.settings, weight, mask)
 
-        return _changed(x, parts, change)
+        return _changed(x, [alike for part in parts for alike in _alike(part)], change)
 
     def add_context(
         self, place: str, x: Tensor, grid: Grid, call: Call, parts: Sequence[Part], tokens: Tensor, attention: Attention
     ) -> Tensor:
         """Outputs [B, N, C] of a cross-attention that was given `tokens` [B, N, C], with what another text makes of the same queries."""
-        weight = self._weight(place, call)
+        weight = self.weight(place, call)
         context = self._context(place, call, x.device) if weight and parts else None
         if context is None:
             return x
 
         def change(rows: Tensor, part: Part) -> Tensor:
             difference = context_difference(attention.query(tokens[part.rows]), *context, attention.heads)
-            projected = attention.out(difference) - attention.out(torch.zeros_like(difference[:1, :1]))
-            return fusion.add_change(rows, projected, Target(grid), self.settings, weight, self._mask(part, grid, call, x.device))
+            return fusion.add_change(
+                rows, _without_bias(attention.out, difference), Target(grid), self.settings, weight, self._masks(part, grid, call, x.device)
+            )
 
         return _changed(x, parts, change)
 
@@ -109,7 +111,7 @@ class Injection:
         found: _Kept = call.kept.setdefault(self, _Kept())
         return found
 
-    def _weight(self, place: str, call: Call) -> float:
+    def weight(self, place: str, call: Call) -> float:
         """lambda_eff w(sigma); 0 at places that are not changed. The window is asked once for each sigma and not at every place."""
         if place not in self.places:
             return 0.0
@@ -150,8 +152,27 @@ class Injection:
             return None
         return donor.moved(lambda part: upload(part, device))._replace(distinct=True)
 
-    def _mask(self, part: Part, grid: Grid, call: Call, device: torch.device) -> Tensor | None:
-        return self._map(part.mask, part.area, grid, call, device, grid_mask)
+    def _masks(self, part: Part, grid: Grid, call: Call, device: torch.device) -> Tensor | None:
+        """Masks [1 or B, h, w] of a part's rows, held to the settings' regions where they are known; None for everywhere."""
+        known, key = self._kept(call).masks, (part.rows.start, part.area, grid, device)
+        found = known.get(key)
+        if found is not None and len(found[0]) == len(part.where) and all(map(_same, found[0], part.where)):
+            return found[1]
+        maps = [self._held(where, part.area, grid) for where in part.where]
+        ones = torch.ones(grid)
+        stacked = None if all(one is None for one in maps) else torch.stack([ones if one is None else one for one in maps])
+        known[key] = part.where, None if stacked is None else upload(stacked, device)
+        return known[key][1]
+
+    def _held(self, where: Where, area: Area | None, grid: Grid) -> Tensor | None:
+        mask = None if where.mask is None else grid_mask(_cut(where.mask, area), grid)
+        if not self.settings.regions:
+            return mask
+        if where.regions is None:
+            self._tell("the parts of the face are not known there, so that the change is not held to those that were chosen")
+            return mask
+        inside = held_to(grid_regions(_cut(where.regions, area), grid), self.settings).unflatten(0, grid)
+        return inside if mask is None else mask * inside
 
     def _map(
         self,
@@ -167,7 +188,7 @@ class Injection:
             return None
         known, key = self._kept(call).maps, (id(where), area, grid, device, resize)
         if key not in known:
-            known[key] = where, upload(resize(where if area is None else _cut(where, area), grid), device)
+            known[key] = where, upload(resize(_cut(where, area), grid), device)
         return known[key][1]
 
 
@@ -176,6 +197,29 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def _without_bias(out: Callable[[Tensor], Tensor], difference: Tensor) -> Tensor:
+    """What a layer makes of a difference, without its bias, which is no part of one: that is what it makes of a zero token beside it."""
+    projected = out(F.pad(difference, (0, 0, 0, 1)))
+    return projected[:, :-1] - projected[:, -1:]
+
+
+def _alike(part: Part) -> list[Part]:
+    """The part cut where the place changes: matching is done with the regions of one face."""
+    if len(part.where) == 1:
+        return [part]
+    found: list[Part] = []
+    for row, where in enumerate(part.where, start=part.rows.start):
+        if found and _same(found[-1].where[0], where):
+            found[-1] = found[-1]._replace(rows=slice(found[-1].rows.start, row + 1))
+        else:
+            found.append(Part(slice(row, row + 1), (where,), part.area))
+    return found
+
+
+def _same(one: Where, other: Where) -> bool:
+    return one.mask is other.mask and one.regions is other.regions
 
 
 def _changed(x: Tensor, parts: Sequence[Part], change: Callable[[Tensor, Part], Tensor]) -> Tensor:
@@ -192,8 +236,10 @@ def _changed(x: Tensor, parts: Sequence[Part], change: Callable[[Tensor, Part], 
     return whole
 
 
-def _cut(where: Tensor, area: Area) -> Tensor:
+def _cut(where: Tensor, area: Area | None) -> Tensor:
     """The area of a map [H, W], one pixel at the least."""
+    if area is None:
+        return where
     rows, columns = where.shape
     top, left = min(round(area[0] * rows), rows - 1), min(round(area[2] * columns), columns - 1)
     return where[top : max(round(area[1] * rows), top + 1), left : max(round(area[3] * columns), left + 1)]

@@ -5,7 +5,7 @@ With X [B, N, C] the target's tokens at a site and D_n, D_e [1, M, C] the donor'
     q = norm(X - mean_N X)            k = norm(D_n - mean_M D_n)
     L_ij = q_i.k_j / tau - beta [r_i != r_j]
     S = softmax_j(L)                  R = softmax_i(L^T)
-    c_i = sum_j S_ij R_ji             g_i = clip(1 + log c_i / log N, 0, 1)
+    c_i = sum_j S_ij R_ji             g_i = clip(log(N c_i) / log min(N, 64), 0, 1)
     T = S (D_e - D_n)                                    twin
     T = AdaIN_mask(S D_e -> X) - X                       no neutral twin
     T_i <- T_i min(1, kappa |X_i| / |T_i|)
@@ -66,7 +66,8 @@ class Target(NamedTuple):
 def fuse(x: Tensor, donor: Donor, target: Target, settings: FusionSettings, weight: float, mask: Tensor | None = None) -> Tensor:
     """Y = X + weight m (.) g (.) T: tokens [B, N, C] or maps [B, C, h, w] with the donor's change of expression, in x's shape and type.
 
-    `x`: conditional rows only. `weight` is lambda w(sigma). `mask`: float [H, W] in 0..1 of any size over the target, None for ones.
+    `x`: conditional rows only. `weight` is lambda w(sigma). `mask`: float [H, W], or [B, H, W] with one for
+    each row, in 0..1, of any size over the target, None for ones.
     Returns x itself when the weight is 0 or the donor's twins are equal. Mode `paper`: Y = (1 - l) X + l AdaIN(f_fus / 2 -> X) with
     l = weight m (AdaIN takes no notice of the half). A donor without a neutral twin is fused as in mode `adain`. `settings.regions`
     holds the change to those regions of the target, and a twin's to those of the donor, wherever the regions are known. Raises
@@ -79,7 +80,7 @@ def fuse(x: Tensor, donor: Donor, target: Target, settings: FusionSettings, weig
     place = _target_mask(tokens, target, settings, mask)
     if settings.mode == "paper":
         change = adain(published(tokens, donor.expression) / 2, tokens, place) - tokens
-        return _as(tokens + weight * place[:, None] * change, x)
+        return _as(tokens + weight * place[..., None] * change, x)
     twin = settings.mode == "twin" and donor.neutral is not None
     values = _change(donor, settings) if twin else donor.expression.float()
     if settings.matching:
@@ -103,7 +104,7 @@ def add_change(x: Tensor, change: Tensor, target: Target, settings: FusionSettin
         return x
     tokens = _tokens(x).float()
     place = _target_mask(tokens, target, settings, mask)
-    return _as(tokens + weight * place[:, None] * limit(_tokens(change).float(), tokens, settings.cap), x)
+    return _as(tokens + weight * place[..., None] * limit(_tokens(change).float(), tokens, settings.cap), x)
 
 
 def _change(donor: Donor, settings: FusionSettings) -> Tensor:
@@ -111,7 +112,7 @@ def _change(donor: Donor, settings: FusionSettings) -> Tensor:
     assert donor.neutral is not None
     change = donor.expression.float() - donor.neutral.float()
     if settings.regions and donor.regions is not None:
-        change = change * _within(donor.regions, settings)[:, None]
+        change = change * held_to(donor.regions, settings)[:, None]
     return change
 
 
@@ -129,16 +130,17 @@ def _lay(values: Tensor, donor: Donor, grid: Grid) -> tuple[Tensor, Tensor]:
 
 
 def _target_mask(tokens: Tensor, target: Target, settings: FusionSettings, mask: Tensor | None) -> Tensor:
-    """m [N] in float32 on the tokens' device."""
+    """m [N], or [B, N] of a mask for each row, in float32 on the tokens' device."""
     if target.grid[0] * target.grid[1] != tokens.shape[1]:
         raise FaceExprError(f"the target has {tokens.shape[1]} tokens, which is no grid of {target.grid[0]} x {target.grid[1]}.")
-    place = tokens.new_ones(tokens.shape[1]) if mask is None else grid_mask(mask.to(tokens.device), target.grid).flatten()
+    place = tokens.new_ones(tokens.shape[1]) if mask is None else grid_mask(mask.to(tokens.device), target.grid).flatten(-2)
     if settings.regions and target.regions is not None:
-        place = place * _within(target.regions.to(tokens.device), settings)
+        place = place * held_to(target.regions.to(tokens.device), settings)
     return place
 
 
-def _within(regions: Tensor, settings: FusionSettings) -> Tensor:
+def held_to(regions: Tensor, settings: FusionSettings) -> Tensor:
+    """1.0 for tokens [N] in the regions that the settings name, else 0.0."""
     inside = torch.zeros_like(regions, dtype=torch.bool)
     for number in region_ids(settings.regions):  # a list of them would have to be copied to the device
         inside |= regions == number

@@ -12,7 +12,8 @@ Settings of fusion: strength, window, layers, mode, temperature, region_penalty,
 Besides: `target` expression or neutral (the text of the picture drawn); `donor` text (a twin from the same noise), photo (of another
 person, with a second, neutral photo), photo-drawn (its neutral twin drawn by the model), photo-alone (none), photo-aside (as photo, the
 face a fifth of the picture beside its place); `keep` all or face (the tokens recorded); `mask` twin (where the donor's face is), own
-(where the picture's own face is), none; `auto` takes twin for a twin and none for a photo, as the nodes do, and none for `paper`.
+(where the picture's own face is), look (where it is seen in the picture's own steps, as the sampler does), none; `auto` takes twin for a
+twin and none for a photo, as the nodes do, and none for `paper`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from faceexpr_core.fusion.settings import SITES, FusionSettings, paper_settings,
 TARGETS = ("expression", "neutral")
 DONORS = ("text", "photo", "photo-drawn", "photo-alone", "photo-aside")
 KEEPS = ("all", "face")
-MASKS = ("auto", "twin", "own", "none")
+MASKS = ("auto", "twin", "own", "look", "none")
 _FLOATS = ("strength", "temperature", "region_penalty", "cap")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import torch
 from faceexpr_core import text
 from faceexpr_core.diffusers_host import encoding, sampling
 from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion
+from faceexpr_core.fusion.look import Look
 
 from .store import Picture
 
@@ -50,11 +51,13 @@ def draw(
     x = sampling.first_latents(seed, 1, how.side, how.side, sigmas[0]).repeat(count, 1, 1, 1)
     first = (len(kinds) - 1) * count
     rows = Rows(tuple(range(first, first + count)), tuple(range(count)), how.cfg, tuple(sigmas))
+    looks: dict[int, Look] = {}
     with ExitStack() as stack:
         for picture, one in enumerate(fusions):
             if one is not None:
-                fused = apply_fusion(pipe.unet, one.bank, one.settings, rows, mask=one.mask, regions=one.regions, picture=picture)
-                stack.enter_context(fused)
+                if one.moved is not None:
+                    looks[picture] = Look(lambda latent: encoding.decode_latents(pipe, latent)[0].numpy(), one.moved)
+                stack.enter_context(apply_fusion(pipe.unet, replace(one, picture=picture), rows, looks.get(picture)))
         for sigma, following in pairwise(sigmas):
             rows.sigma = sigma
             predicted = sampling.predict_epsilon(pipe, x.repeat(len(kinds), 1, 1, 1), sigma, stacked, pooled_rows).chunk(len(kinds))
@@ -62,5 +65,7 @@ def draw(
                 noise = predicted[0] + how.cfg * (predicted[1] - predicted[0])
             else:
                 noise = text.epsilon_mix(predicted[0], predicted[1], predicted[2], how.cfg, scale)
+            for look in looks.values():
+                look.seen(x - sigma * noise)
             x = x + noise * (following - sigma)
     return list(encoding.decode_latents(pipe, x).numpy())

@@ -123,6 +123,8 @@ class _Drawer:
         if wanted is None or arm.fusion is None:
             return None
         bank = self.run.kept.bank(wanted)
+        if arm.mask == "look":
+            return Fusion(bank, arm.fusion, moved=moved_regions(name))
         mask, regions = {"twin": (bank.mask, bank.regions), "own": self._place(name), "none": (None, None)}[arm.mask]
         return Fusion(bank, arm.fusion, mask, regions)
 

@@ -3,7 +3,7 @@ and memory management work as in any KSampler."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_management
@@ -16,12 +16,16 @@ from torch import Tensor
 
 from ...faceexpr_core.fusion.donor_faces import Picture
 from ...faceexpr_core.fusion.donors import Which
+from ...faceexpr_core.fusion.recorder import Recorder
+from .capture import record_context
 from .conditioning import Conditioning
 from .encoding import decode_latents, encode_images
 from .run import RECORD, Record
 from .sampling import first_latent
 
 Work = Callable[["DonorHost"], Any]
+Recording = tuple[Recorder, Sequence[str]]
+"""Where features go, and of which places."""
 
 
 class TwinGuider(comfy.samplers.CFGGuider):
@@ -29,6 +33,7 @@ class TwinGuider(comfy.samplers.CFGGuider):
 
     def __init__(self, model: Any, expression: Conditioning, neutral: Conditioning, negative: Conditioning, cfg: float) -> None:
         super().__init__(model)
+        self.faceexpr_conditional = ("positive", "neutral")
         # ComfyUI gives the ControlNet of `positive` to every other conditioning that has none
         self.inner_set_conds({"positive": expression, "negative": negative, "neutral": neutral})
         self.set_cfg(cfg)
@@ -45,8 +50,10 @@ class TwinGuider(comfy.samplers.CFGGuider):
 class DonorHost:
     """`donors.Host` over a sampling session. `start` is the sampler's own first latent, `sigmas` its schedule."""
 
-    def __init__(self, guider: TwinGuider, model_k: Any, start: Tensor, extra_args: dict[str, Any], vae: Any, on_step: Any) -> None:
-        self.guider, self.start = guider, start
+    def __init__(
+        self, guider: TwinGuider, model_k: Any, start: Tensor, extra_args: dict[str, Any], vae: Any, on_step: Any, recording: Recording
+    ) -> None:
+        self.guider, self.start, self._recording = guider, start, recording
         self._model_k, self._extra_args, self._vae, self._on_step = model_k, extra_args, vae, on_step
         self._vae_loaded = False
         self._evaluations = 0
@@ -60,10 +67,9 @@ class DonorHost:
         self._evaluate(x, sigma, which, record, alone=True)
 
     def record_contexts(self) -> None:
-        """Keys and values do not depend on the latent: any one will do."""
-        sigma = float(self.guider.inner_model.model_sampling.sigma_max)
-        for which in ("n", "e"):
-            self.observe(self.start, sigma, which, 0)
+        """Keys and values, which depend on the texts alone."""
+        for which, name in (("n", "neutral"), ("e", "positive")):
+            record_context(self.guider, self.guider.conds[name], which, *self._recording, self._extra_args["model_options"])
 
     def encode(self, picture: Picture) -> Tensor:
         pixels = torch.from_numpy(picture.copy()).float()[None] / 255
@@ -97,8 +103,8 @@ class DonorHost:
 class _Session(comfy.samplers.Sampler):
     """A `Sampler` that does the work of a donor instead of sampling."""
 
-    def __init__(self, work: Work, vae: Any, total: int) -> None:
-        self._work, self._vae, self._total = work, vae, total
+    def __init__(self, work: Work, vae: Any, total: int, recording: Recording) -> None:
+        self._work, self._vae, self._total, self._recording = work, vae, total, recording
 
     def sample(
         self,
@@ -121,21 +127,20 @@ class _Session(comfy.samplers.Sampler):
                 callback(min(done, self._total) - 1, denoised, x, self._total)
 
         arguments = {**extra_args, "denoise_mask": denoise_mask}
-        self._work(DonorHost(model_wrap, model_k, start, arguments, self._vae, on_step))
+        self._work(DonorHost(model_wrap, model_k, start, arguments, self._vae, on_step, self._recording))
         return start
 
 
 def run_session(
-    guider: TwinGuider, latent: dict[str, Any], picture: int, noise: Tensor, sigmas: Tensor, vae: Any, total: int, work: Work
+    guider: TwinGuider, latent: dict[str, Any], noise: Tensor, sigmas: Tensor, vae: Any, total: int, recording: Recording, work: Work
 ) -> None:
-    """Do `work` inside a sampling session of `guider` on one latent of the batch; `total` evaluations are shown as progress."""
-    samples = first_latent(guider.model_patcher, latent)[picture : picture + 1]
+    """Do `work` inside a sampling session of `guider` on the first latent of the batch; `total` evaluations are shown as progress."""
+    samples = first_latent(guider.model_patcher, latent)[:1]
     mask = latent.get("noise_mask")
-    callback = latent_preview.prepare_callback(guider.model_patcher, total)
-    session = _Session(work, vae, total)
+    callback = latent_preview.prepare_callback(guider.model_patcher, max(total, 1))
+    session = _Session(work, vae, max(total, 1), recording)
     if mask is not None:
-        mask = mask.reshape(-1, 1, *mask.shape[-2:])
-        mask = mask[picture % len(mask)][None]
+        mask = mask.reshape(-1, 1, *mask.shape[-2:])[:1]
     guider.sample(noise, samples, session, sigmas, mask, callback, not comfy.utils.PROGRESS_BAR_ENABLED, 0)
 
 
@@ -147,7 +152,7 @@ def schedule_of(model: Any, steps: int, sampler: str, scheduler: str, denoise: f
     return made.sigmas
 
 
-def picture_noise(model: Any, latent: dict[str, Any], seed: int, picture: int) -> Tensor:
-    """The noise [1, 4, h, w] that KSampler gives one latent of the batch."""
+def first_noise(model: Any, latent: dict[str, Any], seed: int) -> Tensor:
+    """The noise [1, 4, h, w] that KSampler gives the first latent of the batch."""
     samples = first_latent(model, latent)
-    return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))[picture : picture + 1]
+    return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))[:1]

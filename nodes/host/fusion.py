@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...faceexpr_core.fusion.bank import FeatureBank, fused_places
 from ...faceexpr_core.fusion.donors import same_place
 from ...faceexpr_core.fusion.grids import Grid
-from ...faceexpr_core.fusion.injection import Attention, Injection, Part
+from ...faceexpr_core.fusion.injection import Area, Attention, Injection, Part
+from ...faceexpr_core.fusion.look import EVERYWHERE, Look, Where
 from ...faceexpr_core.fusion.settings import FusionSettings
-from .run import RUN, Run, attention_blocks, attention_grid, conditional_parts, place_of, places_of, skips_of, with_run
+from .folders import model_folders
+from .run import RUN, UNET, Run, attention_grid, conditional_rows, place_of, places_of, running_blocks, skips_of, with_run
+
+THUMB = 16
+"""Side of what is remembered of a picture, to know it again at another size."""
+SAME_PICTURE = 0.95
+"""Cosine of two thumbs above which they are of the same picture."""
+
+
+class Seen(NamedTuple):
+    """How the face is found in the picture that is drawn: with which VAE, and the regions that the expression moves (() for all)."""
+
+    vae: Any
+    moved: tuple[str, ...] = ()
 
 
 class Fusion:
@@ -23,16 +38,17 @@ class Fusion:
         self,
         bank: FeatureBank,
         settings: FusionSettings,
-        mask: Tensor | None,
-        picture: int | None,
-        blocks: dict[str, Any],
         places: Sequence[str],
         skips: int,
+        masks: Tensor | None = None,
+        seen: Seen | None = None,
+        tag: int | None = None,
     ) -> None:
-        self._bank, self._mask, self._picture = bank, mask, picture
-        self._blocks, self._skips = blocks, skips
+        self._bank, self._skips, self._seen, self._tag = bank, skips, seen, tag
+        self._masks = None if masks is None else list(masks)
         self._injection = Injection(bank, settings, places, self._tell)
-        self._told = False
+        self._told: set[str] = set()
+        self._known: list[Tensor] = []
         self._query = f"faceexpr_query_{id(self)}"
 
     def __deepcopy__(self, memo: Any) -> Fusion:
@@ -58,54 +74,109 @@ class Fusion:
     def context_difference(self, n: Tensor, extra: dict[str, Any], **kwargs: Any) -> Tensor:
         """`attn2_output_patch`: another text's cross-attention on the target's own queries."""
         place, tokens, run = place_of(extra), extra.pop(self._query, None), extra.get(RUN)
-        if tokens is None or run is None:
+        if tokens is None or run is None or UNET not in extra or not self._acts(place, run):
             return n
-        layer = self._blocks[place].attn2
+        layer = running_blocks(extra)[place].attn2
         attention = Attention(layer.to_q, layer.to_out, layer.heads)
         return self._injection.add_context(place, n, attention_grid(extra), run.call, self._parts(n, extra), tokens, attention)
 
     def _fuse(self, x: Tensor, place: str, grid: Grid, to: dict[str, Any]) -> Tensor:
         run = to.get(RUN)
-        return x if run is None else self._injection.fuse(place, x, grid, run.call, self._parts(x, to))
+        if run is None or not self._acts(place, run):
+            return x
+        return self._injection.fuse(place, x, grid, run.call, self._parts(x, to))
+
+    def _acts(self, place: str, run: Run) -> bool:
+        return self._injection.weight(place, run.call) > 0
 
     def _parts(self, x: Tensor, to: dict[str, Any]) -> list[Part]:
-        """The bank's own mask and regions hold for the picture that it was drawn for, or for the first of the same noise and size."""
-        run: Run = to[RUN]
-        own = self._bank.mask if self._mask is None else self._mask, self._bank.regions
-        kinds = conditional_parts(to)
-        count, found = len(x) // len(kinds), []
-        for number, (wanted, area) in enumerate(kinds):
-            first, end = number * count, (number + 1) * count
-            if not wanted:
+        """The rows of the conditional entries that are this fusion's."""
+        run, rows = to[RUN], conditional_rows(to)
+        count, found = len(x) // len(rows), []
+        for number, row in enumerate(rows):
+            if row is None or (self._tag is not None and row.tag != self._tag):
                 continue
-            if self._picture is not None:
-                if self._picture < count:
-                    found.append(Part(slice(first + self._picture, first + self._picture + 1), *own, area))
-            elif run.seed is None or not same_place(self._bank, run.seed, *run.size):
-                found.append(Part(slice(first, end), self._mask, None, area))
-            else:
-                found.append(Part(slice(first, first + 1), *own, area))
-                if count > 1:
-                    found.append(Part(slice(first + 1, end), self._mask, None, area))
+            where = tuple(self._where(run, picture, row.area) for picture in range(count))
+            alike = all(one.mask is where[0].mask and one.regions is where[0].regions for one in where)
+            found.append(Part(slice(number * count, (number + 1) * count), where[:1] if alike else where, row.area))
         return found
 
+    def _where(self, run: Run, picture: int, area: Area | None) -> Where:
+        """Where the expression acts: by the mask connected, else where the face is seen, else where the bank has it."""
+        seen = self._look(run).where(picture, run.call.sigma, area) if self._seen is not None else EVERYWHERE
+        if seen is EVERYWHERE and self._is_banks_own(run, picture):
+            seen = self._own
+        return seen if self._masks is None else Where(self._masks[picture % len(self._masks)], seen.regions)
+
+    def _look(self, run: Run) -> Look:
+        assert self._seen is not None
+        vae, session = self._seen.vae, run.session
+        key = Look, id(vae), self._seen.moved
+        if key not in session.kept:
+            session.kept[key] = Look(lambda latent: session.decode(vae, latent), self._seen.moved, model_folders(), self._tell)
+        look: Look = session.kept[key]
+        if session.clean is not None:
+            look.seen(session.clean)
+        return look
+
+    @property
+    def _own(self) -> Where:
+        return Where(self._bank.mask, self._bank.regions)
+
+    def _is_banks_own(self, run: Run, picture: int) -> bool:
+        """Whether the bank's mask holds: for the picture of its own noise and size, and for a later pass over that picture at any size,
+        which is known again by its latents."""
+        if self._bank.mask is None and self._bank.regions is None:
+            return False
+        session, key = run.session, (self, picture)
+        if key not in session.kept:
+            if session.start is None:
+                same = picture == 0 and run.seed is not None and same_place(self._bank, run.seed, *run.size)
+            else:
+                thumb = _thumb(session.start, picture)
+                same = any(float(F.cosine_similarity(thumb, known, dim=0)) > SAME_PICTURE for known in self._known)
+                if not same:
+                    self._tell(
+                        "the features' mask is that of another picture; connect a VAE, or a mask, and nothing but the face is changed"
+                    )
+            session.kept[key] = same
+            if same:
+                session.at_end[key] = lambda drawn: self._remember(drawn, picture)
+        return bool(session.kept[key])
+
+    def _remember(self, drawn: Tensor, picture: int) -> None:
+        self._known = [*self._known, _thumb(drawn, picture)][-4:]
+
     def _tell(self, what: str) -> None:
-        if not self._told:
+        if what not in self._told:
             logging.warning("Attention-Focused Fusion: %s", what)
-        self._told = True
+        self._told.add(what)
 
 
-def attach_fusion(model: Any, bank: FeatureBank, settings: FusionSettings, mask: Tensor | None = None, picture: int | None = None) -> Any:
-    """A clone of `model` with the features of `bank` fused into its conditional rows. `mask`: float [H, W] in 0..1 over the picture.
+def _thumb(latents: Tensor, picture: int) -> Tensor:
+    small = F.adaptive_avg_pool2d(latents[picture % len(latents)].detach().float(), THUMB)
+    return (small - small.mean((1, 2), keepdim=True)).flatten().cpu()
 
-    `picture`: the one of the batch that the bank was drawn for, which alone is changed; None for all. At strength 0 the clone has no
+
+def attach_fusion(
+    model: Any,
+    bank: FeatureBank,
+    settings: FusionSettings,
+    masks: Tensor | None = None,
+    seen: Seen | None = None,
+    tag: int | None = None,
+) -> Any:
+    """A clone of `model` with the features of `bank` fused into its conditional rows.
+
+    `masks`: float [P, H, W] in 0..1, one for each picture of the batch, again from the first where there are more pictures. `seen`: look
+    for the face in the picture that is drawn. `tag`: only rows of the entries that have it (`texts.TAG`). At strength 0 the clone has no
     patch. Raises FaceExprError where bank, settings and model do not belong together.
     """
     places = fused_places(bank, settings, places_of(model, bank.site))
     if settings.strength == 0:
         return model.clone()
     clone = with_run(model)
-    patch = Fusion(bank, settings, mask, picture, attention_blocks(model), places, skips_of(model))
+    patch = Fusion(bank, settings, places, skips_of(model), masks, seen, tag)
     if bank.site == "skip":
         clone.set_model_output_block_patch(patch.skip)
     elif bank.site == "cross_attention":

@@ -18,6 +18,13 @@ def is_sdxl(model: Any) -> bool:
     return inner.model_config.unet_config.get("in_channels") == 4
 
 
+def drawn_side(model: Any) -> int:
+    """Pixels of the side of a picture that the model was made to draw: SDXL's, or Mini's where the network is as narrow as Mini's."""
+    from ...faceexpr_core import mini
+
+    return 1024 if model.model.model_config.unet_config["model_channels"] >= 320 else mini.RESOLUTION
+
+
 def require_sdxl(model: Any, node: str, *, epsilon: bool = False) -> None:
     """Raise FaceExprError unless `model` is an SDXL MODEL; with `epsilon` (training), also unless it predicts noise."""
     if model is None:

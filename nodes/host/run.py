@@ -1,34 +1,66 @@
 """What ComfyUI's samplers tell the patches of a MODEL, and where those patches stand.
 
 All state of a run travels in `transformer_options`, which ComfyUI hands to every patch: `RUN` says which evaluation this is, `RECORD` that
-it is to be recorded. So it does not matter how often a sampler, or another pack, calls the model.
+it is to be recorded, `UNET` which network runs. So it does not matter how often a sampler, or another pack, calls the model, nor on which
+of its clones; and when the sampler ends nothing is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import comfy.model_management
 import comfy.patcher_extension
 from torch import Tensor
 
+from ...faceexpr_core.fusion.donor_faces import Picture
 from ...faceexpr_core.fusion.injection import Area, Call
+from .encoding import decode_latents
+from .texts import TAG
 
-RUN, RECORD, KEPT = "faceexpr_run", "faceexpr_record", "faceexpr_kept"
+RUN, RECORD, SESSION, UNET = "faceexpr_run", "faceexpr_record", "faceexpr_session", "faceexpr_unet"
 CONDITIONAL = 0
 """ComfyUI's number of the positive conditioning in `cond_or_uncond`."""
 
 
+class Session:
+    """One run of a sampler; not a dict, which ComfyUI would copy at every evaluation.
+
+    `clean`: the latest estimate [B, 4, h, w] of the clean latents, at first `start`, the latents given (None where they are empty).
+    `kept`: what patches keep until the sampler ends; `at_end` is called with its result.
+    """
+
+    def __init__(self, guider: Any, schedule: tuple[float, ...], start: Tensor | None) -> None:
+        self.guider, self.schedule, self.start, self.clean = guider, schedule, start, start
+        self.kept: dict[Any, Any] = {}
+        self.at_end: dict[Any, Callable[[Tensor], None]] = {}
+
+    def decode(self, vae: Any, latent: Tensor) -> Picture:
+        """The picture [8h, 8w, 3] of a latent [1, 4, h, w] in the model's scale; the model is back on its device afterwards."""
+        drawn = decode_latents(self.guider.model_patcher, vae, latent)[0]
+        comfy.model_management.load_models_gpu([self.guider.model_patcher, *self.guider.loaded_models])
+        picture: Picture = (drawn[..., :3].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+        return picture
+
+
+class Row(NamedTuple):
+    """A conditional entry: the area of the picture that it draws (None for all of it), and the number of its pair of texts, if any."""
+
+    area: Area | None = None
+    tag: int | None = None
+
+
 class Run(NamedTuple):
-    """One evaluation of the model by a sampler."""
+    """One evaluation of the model by a sampler. `positive`: the ids of the conditional entries; empty where the guider has none."""
 
     call: Call
-    positive: Mapping[Any, Area | None]
-    """The ids of the positive conditioning's entries, with their areas (each is computed on that cut-out alone); empty where the guider has
-    none."""
+    positive: Mapping[Any, Row]
     seed: int | None
     size: tuple[int, int]
     """(width, height) of the pictures."""
+    session: Session
 
 
 class Record(NamedTuple):
@@ -38,30 +70,69 @@ class Record(NamedTuple):
     which: str
 
 
+def note_sampler(
+    executor: Any,
+    guider: Any,
+    sigmas: Tensor,
+    extra_args: dict[str, Any],
+    callback: Any,
+    noise: Any,
+    latent: Any = None,
+    *rest: Any,
+    **more: Any,
+) -> Tensor:
+    """A session for a run of a sampler, and ids of their own for the conditional entries: where a conditioning has an area, ComfyUI puts a
+    copy of it, id and all, among the others."""
+    for entry in _conditional_entries(guider):
+        entry["uuid"] = uuid.uuid4()
+    start = latent if latent is not None and bool(latent.count_nonzero()) else None
+    session = Session(guider, tuple(sigmas.tolist()), start)
+    transformer = extra_args["model_options"].setdefault("transformer_options", {})
+    transformer[SESSION] = session
+    try:
+        drawn: Tensor = executor(guider, sigmas, extra_args, callback, noise, latent, *rest, **more)
+        for remember in session.at_end.values():
+            remember(drawn)
+    finally:
+        transformer.pop(SESSION, None)
+        session.kept.clear()
+        session.at_end.clear()
+        session.start = session.clean = session.guider = None
+    return drawn
+
+
 def note_run(
     executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None, **kwargs: Any
 ) -> Tensor:
+    """Tell the patches which evaluation this is, and keep what it estimates."""
     guider, options = executor.class_obj, {} if model_options is None else model_options
     transformer = options.get("transformer_options", {})
-    sigmas = transformer.get("sample_sigmas")
-    positive = (getattr(guider, "conds", None) or {}).get("positive") or ()
-    # not a dict in transformer_options, which ComfyUI would copy at every evaluation
-    kept = transformer.setdefault(KEPT, _Kept())
-    if kept.schedule is None:
-        kept.schedule = () if sigmas is None else tuple(sigmas.tolist())
+    session = transformer.get(SESSION)
+    if session is None:
+        return executor(x, timestep, options, seed, **kwargs)
+    cfg = float(getattr(guider, "cfg1", getattr(guider, "cfg", 1.0)))  # DualCFGGuider's own, of the conditional prediction
     run = Run(
-        Call(float(timestep.flatten()[0]), float(getattr(guider, "cfg", 1.0)), kept.schedule, kept.of_sampler),
-        positive={entry["uuid"]: _area(entry, x) for entry in positive if "uuid" in entry},
+        Call(float(timestep.flatten()[0]), cfg, session.schedule, session.kept),
+        positive={entry["uuid"]: Row(_area(entry, x), entry.get(TAG)) for entry in _conditional_entries(guider) if "uuid" in entry},
         seed=seed,
         size=(8 * x.shape[-1], 8 * x.shape[-2]),
+        session=session,
     )
-    return executor(x, timestep, {**options, "transformer_options": {**transformer, RUN: run}}, seed, **kwargs)
+    session.clean = executor(x, timestep, {**options, "transformer_options": {**transformer, RUN: run}}, seed, **kwargs)
+    return session.clean
 
 
-class _Kept:
-    def __init__(self) -> None:
-        self.of_sampler: dict[Any, Any] = {}
-        self.schedule: tuple[float, ...] | None = None
+def note_unet(executor: Any, *arguments: Any, **named: Any) -> Tensor:
+    """Tell the patches which network runs: with hooks, or on several devices, it need not be that of the MODEL in the graph."""
+    for options in (*arguments, *named.values()):
+        if isinstance(options, dict) and RUN in options:
+            options[UNET] = executor.class_obj
+    return executor(*arguments, **named)
+
+
+def _conditional_entries(guider: Any) -> list[dict[str, Any]]:
+    conds = getattr(guider, "conds", None) or {}
+    return [entry for name in getattr(guider, "faceexpr_conditional", ("positive",)) for entry in conds.get(name) or ()]
 
 
 def _area(entry: dict[str, Any], x: Tensor) -> Area | None:
@@ -75,10 +146,10 @@ def _area(entry: dict[str, Any], x: Tensor) -> Area | None:
 
 def with_run(model: Any) -> Any:
     """A clone of `model` whose patches are told of each evaluation."""
-    clone = model.clone()
-    kind = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
-    if not clone.get_wrappers(kind, RUN):
-        clone.add_wrapper_with_key(kind, RUN, note_run)
+    clone, kinds = model.clone(), comfy.patcher_extension.WrappersMP
+    for kind, wrapper in ((kinds.SAMPLER_SAMPLE, note_sampler), (kinds.PREDICT_NOISE, note_run), (kinds.DIFFUSION_MODEL, note_unet)):
+        if not clone.get_wrappers(kind, RUN):
+            clone.add_wrapper_with_key(kind, RUN, wrapper)
     return clone
 
 
@@ -89,33 +160,37 @@ def place_of(extra: dict[str, Any]) -> str:
 
 
 def attention_grid(extra: dict[str, Any]) -> tuple[int, int]:
+    """Height and width in tokens of what an attention is given."""
     height, width = extra["activations_shape"][-2:]
     return int(height), int(width)
 
 
-def conditional_parts(to: dict[str, Any]) -> list[tuple[bool, Area | None]]:
-    """For each equal part of the batch, whether its rows are conditional, and the area of the picture that they are."""
+def conditional_rows(to: dict[str, Any]) -> list[Row | None]:
+    """For each equal part of the batch the conditional entry that it is, or None."""
     kinds, positive = to["cond_or_uncond"], to[RUN].positive
     ids = to.get("uuids")
     if not positive or ids is None:
-        return [(kind == CONDITIONAL, None) for kind in kinds]
-    return [(name in positive, positive.get(name)) for name in ids]
+        return [Row() if kind == CONDITIONAL else None for kind in kinds]
+    return [positive.get(name) for name in ids]
+
+
+# Places
 
 
 def places_of(model: Any, site: str) -> list[str]:
     """Every place of the model's U-Net where the site may be recorded and changed."""
     if site == "skip":
         return [f"input.{number}" for number in range(skips_of(model))]
-    return list(attention_blocks(model))
+    return list(attention_blocks(model.get_model_object("diffusion_model")))
 
 
 def skips_of(model: Any) -> int:
+    """How many skip connections the model's U-Net has."""
     return len(model.get_model_object("diffusion_model").input_blocks)
 
 
-def attention_blocks(model: Any) -> dict[str, Any]:
+def attention_blocks(unet: Any) -> dict[str, Any]:
     """ComfyUI's BasicTransformerBlocks by place."""
-    unet = model.get_model_object("diffusion_model")
     blocks = [
         *((f"input.{number}", block) for number, block in enumerate(unet.input_blocks)),
         ("middle.0", unet.middle_block),
@@ -127,3 +202,13 @@ def attention_blocks(model: Any) -> dict[str, Any]:
         for module in block
         for layer, transformer in enumerate(getattr(module, "transformer_blocks", ()))
     }
+
+
+def running_blocks(to: dict[str, Any]) -> dict[str, Any]:
+    """The same of the network that runs."""
+    run: Run = to[RUN]
+    key = attention_blocks, id(to[UNET])
+    if key not in run.call.kept:
+        run.call.kept[key] = attention_blocks(to[UNET])
+    blocks: dict[str, Any] = run.call.kept[key]
+    return blocks

@@ -1,0 +1,98 @@
+"""Which entry of a CONDITIONING says the expression, which says the same without, and what is drawn in their stead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .conditioning import Conditioning
+
+TAG = "faceexpr_pair"
+"""Key of an entry's dict: the number of its pair. ComfyUI hands it on with the entry."""
+
+PLACED = ("control", "control_apply_to_uncond", "area", "strength", "mask", "mask_strength", "set_area_to_bounds", "gligen", "default")
+TIMED = ("start_percent", "end_percent", "clip_start_percent", "clip_end_percent")
+
+Entry = list[Any]
+"""`[H [B, T, C], {"pooled_output": p, ...}]`."""
+
+
+class Pair(NamedTuple):
+    """Numbers of two entries that differ by an expression: in the conditioning with it, and in the one without."""
+
+    expression: int
+    neutral: int
+
+
+def pair_texts(expression: Conditioning, neutral: Conditioning) -> list[Pair]:
+    """Which entries differ by the expression, however many others were combined with them.
+
+    Entries with the same H on both sides say the same. The others belong together in their order if they are as many, else each neutral
+    one to the nearest of the others. Where both sides say the same throughout, their first entries.
+    """
+    left, rest = list(range(len(expression))), []
+    for number, entry in enumerate(neutral):
+        same = next((other for other in left if _equal(expression[other][0], entry[0])), None)
+        if same is None:
+            rest.append(number)
+        else:
+            left.remove(same)
+    if not rest or not left:
+        return [Pair((left or [0])[0], (rest or [0])[0])]
+    if len(left) == len(rest):
+        return [Pair(*numbers) for numbers in zip(left, rest, strict=True)]
+    pairs = []
+    for number in rest:
+        if left:
+            nearest = max(left, key=lambda other: _likeness(expression[other][0], neutral[number][0]))
+            left.remove(nearest)
+            pairs.append(Pair(nearest, number))
+    return pairs
+
+
+def at_rest(expression: Conditioning, neutral: Conditioning, pairs: Sequence[Pair]) -> Conditioning:
+    """What is drawn while the expression is fused: each text that says it replaced by its neutral one, all else as it is.
+
+    ControlNet, areas, masks and time ranges of the entry stay where the neutral one has none of its own.
+    """
+    given = {pair.expression: (number, pair.neutral) for number, pair in enumerate(pairs)}
+    drawn: Conditioning = []
+    for index, (hidden, extra) in enumerate(expression):
+        if index in given:
+            number, other = given[index]
+            kept = {key: value for key, value in extra.items() if key in (*PLACED, *TIMED, "hooks")}
+            hidden, extra = neutral[other][0], {**kept, **neutral[other][1], TAG: number}
+        drawn.append([hidden, extra])
+    return drawn
+
+
+def tagged(expression: Conditioning, pairs: Sequence[Pair]) -> Conditioning:
+    """The conditioning itself, its entries marked by the pairs that they belong to."""
+    given = {pair.expression: number for number, pair in enumerate(pairs)}
+    return [[hidden, {**extra, TAG: given[index]} if index in given else extra] for index, (hidden, extra) in enumerate(expression)]
+
+
+def bare(entry: Entry) -> Conditioning:
+    """An entry without what belongs to places and times of a picture, as a CONDITIONING of its own, marked as what is to be recorded."""
+    return [[entry[0], {**{key: value for key, value in entry[1].items() if key not in (*PLACED, *TIMED)}, TAG: 0}]]
+
+
+def without_places(conditioning: Conditioning | None) -> Conditioning | None:
+    """The conditioning without what belongs to places of the whole picture: ControlNet, areas, masks."""
+    if conditioning is None:
+        return None
+    return [[entry[0], {key: value for key, value in entry[1].items() if key not in PLACED}] for entry in conditioning]
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one is other or (one.shape == other.shape and torch.equal(one, other.to(one)))
+
+
+def _likeness(one: Tensor, other: Tensor) -> float:
+    """Mean cosine of the tokens that both have."""
+    count = min(one.shape[1], other.shape[1])
+    return float(F.cosine_similarity(one[:1, :count].float(), other[:1, :count].to(one.device).float(), dim=-1).mean())

@@ -1,0 +1,242 @@
+"""The table of compositions: what else may stand in a graph with Attention-Focused Fusion, in real ComfyUI.
+
+Rows are what stands in the graph; columns: every row of the batch that is not the expression's is equal to the bit, the expression's is
+changed, and more where the mask lies than elsewhere; afterwards nothing of the fusion is left. Help pages (web/docs) say the same.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import weakref
+from collections import defaultdict
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pack
+import pytest
+import torch
+from fusion_graphs import PACKS, Graph, random_controlnet, stock, write_lora
+
+PERSON = "a photo of a young man, black hair, blue background"
+SIGMA, CFG, SEED = 1.7, 4.0, 7
+SHAPE = (2, 4, 8, 16)  # 64 x 128 pixels
+LEFT, RIGHT = (64, 64, 0, 0), (64, 64, 64, 0)
+"""Width, height, x and y in pixels."""
+
+
+@pytest.fixture(scope="module")
+def mini(comfy_modules):
+    """ComfyUI's Mini, texts of an expression, another text, features of the words, and what else may stand in a graph."""
+    names = ("expression_text_encode", "extract_expression_features", "apply_attention_focused_fusion")
+    encode, extract, apply = map(pack.node, names)
+    host, texts = pack.host(), pack.node("host.texts")
+    with torch.inference_mode():
+        model, clip, vae = host.load_mini()
+        positive, neutral = encode.ExpressionTextEncode.execute(clip, PERSON, "happy", 1.0, "none", 0.5, "").args
+        negative = host.encode_conditioning(clip, "blurry")
+        run = (positive, neutral, negative, {"samples": torch.zeros(1, *SHAPE[1:])}, SEED, 3, CFG, "euler", "normal", 1.0, "happy")
+        yield SimpleNamespace(
+            model=model,
+            clip=clip,
+            vae=vae,
+            positive=positive,
+            neutral=neutral,
+            negative=negative,
+            other=host.encode_conditioning(clip, "a green background"),
+            bank=extract.ExtractExpressionFeatures.execute(model, *run).args[0],
+            apply=apply.ApplyAttentionFocusedFusion.execute,
+            texts=texts,
+            nodes=comfy_modules.nodes,
+            lora=write_lora(comfy_modules.home),
+            controlnet=random_controlnet(model),
+            error=comfy_modules.core.errors.FaceExprError,
+            injection=importlib.import_module("faceexpr_pack.faceexpr_core.fusion.injection"),
+        )
+
+
+def area(mini, conditioning, place: tuple[int, int, int, int], strength: float = 1.0):
+    return mini.nodes.ConditioningSetArea().append(conditioning, *place, strength)[0]
+
+
+def areas(mini, graph: Graph) -> Graph:
+    return graph._replace(positive=[*area(mini, graph.positive, LEFT), *area(mini, mini.other, RIGHT)])
+
+
+def area_of_the_negative(mini, graph: Graph) -> Graph:
+    """ComfyUI then puts a copy of it, id and all, among the conditional entries."""
+    return graph._replace(negative=[*graph.negative, *area(mini, mini.other, LEFT)])
+
+
+def masked(mini, graph: Graph, bounds: str) -> Graph:
+    mask = torch.zeros(1, 64, 128)
+    mask[:, :, :64] = 1
+    return graph._replace(positive=mini.nodes.ConditioningSetMask().append(graph.positive, mask, bounds, 1.0)[0])
+
+
+def with_hooks(conditioning, hooks):
+    return [[hidden, {**extra, "hooks": hooks}] for hidden, extra in conditioning]
+
+
+def two_fusions(mini, graph: Graph) -> Graph:
+    right = torch.zeros(1, 64, 128)
+    right[:, :, 64:] = 1
+    return graph._replace(model=mini.apply(graph.model, mini.bank, 1.0, mask=right).args[0])
+
+
+def plain_cfg(mini, graph: Graph) -> Any:
+    guider = importlib.import_module("comfy.samplers").CFGGuider(graph.model)
+    guider.set_conds(graph.positive, graph.negative)
+    guider.set_cfg(CFG)
+    return guider
+
+
+def cfg_one(mini, graph: Graph) -> Any:
+    guider = plain_cfg(mini, graph)
+    guider.set_cfg(1.0)
+    return guider
+
+
+def dual_cfg(mini, graph: Graph) -> Any:
+    guider = stock("nodes_custom_sampler", "Guider_DualCFG")(graph.model)
+    guider.set_conds(graph.positive, mini.other, graph.negative)
+    guider.set_cfg(CFG, 2.0)
+    return guider
+
+
+def perp_neg(mini, graph: Graph) -> Any:
+    guider = stock("nodes_perpneg", "Guider_PerpNeg")(graph.model)
+    guider.set_conds(graph.positive, graph.negative, mini.other)
+    guider.set_cfg(CFG, 1.0)
+    return guider
+
+
+def basic(mini, graph: Graph) -> Any:
+    guider = stock("nodes_custom_sampler", "Guider_Basic")(graph.model)
+    guider.set_conds(graph.positive)
+    return guider
+
+
+class Case(NamedTuple):
+    """`build`: what stands in the graph; `guider`; `conditional`: its number of the expression's conditioning; `entries`: which of its
+    evaluations at a step are changed; `held`: by how much more where the mask lies."""
+
+    build: Callable[[Any, Graph], Graph] = lambda mini, graph: graph
+    guider: Callable[[Any, Graph], Any] = plain_cfg
+    conditional: int = 0
+    held: float = 1.2
+    latent: Callable[[], torch.Tensor] = lambda: torch.zeros(SHAPE)
+    mask: torch.Tensor | None = None
+
+
+def painted() -> torch.Tensor:
+    mask = torch.zeros(1, 1, 64, 128)
+    mask[..., :96] = 1
+    return mask
+
+
+TABLE: dict[str, Case] = {
+    "nothing else": Case(),
+    "areas": Case(areas, held=0),
+    "area of the negative": Case(area_of_the_negative),
+    "mask on the conditioning": Case(lambda mini, graph: masked(mini, graph, "default")),
+    "mask bounds": Case(lambda mini, graph: masked(mini, graph, "mask bounds"), held=0),
+    "combine": Case(lambda mini, graph: graph._replace(positive=mini.nodes.ConditioningCombine().combine(graph.positive, mini.other)[0])),
+    "concat": Case(lambda mini, graph: graph._replace(positive=mini.nodes.ConditioningConcat().concat(graph.positive, mini.other)[0])),
+    "average": Case(
+        lambda mini, graph: graph._replace(positive=mini.nodes.ConditioningAverage().addWeighted(graph.positive, mini.other, 0.7)[0])
+    ),
+    "timestep range": Case(
+        lambda mini, graph: graph._replace(positive=mini.nodes.ConditioningSetTimestepRange().set_range(graph.positive, 0.2, 1.0)[0])
+    ),
+    "noise mask": Case(mask=painted()),
+    "image to image": Case(latent=lambda: torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))),
+    "LoRA hooks": Case(lambda mini, graph: graph._replace(positive=with_hooks(graph.positive, hook_of(mini)))),
+    "two fusions": Case(two_fusions, held=0),
+    "cfg 1": Case(guider=cfg_one),
+    "DualCFGGuider": Case(guider=dual_cfg, conditional=2),
+    "Perp-Neg": Case(guider=perp_neg),
+    "BasicGuider": Case(guider=basic),
+    **{name: Case(build, held=0) for name, (build, _) in PACKS.items()},
+}
+
+
+def hook_of(mini) -> Any:
+    return stock("nodes_hooks", "CreateHookLora")().create_hook(mini.lora, 1.0, 0.0)[0]
+
+
+def evaluated(mini, case: Case, graph: Graph) -> dict[int, list[torch.Tensor]]:
+    """One step at SIGMA: what the model gives for each of its conditionings' entries, by the number of the conditioning."""
+    samplers = importlib.import_module("comfy.samplers")
+    seen: dict[int, list[torch.Tensor]] = defaultdict(list)
+
+    def watch(apply_model, args: dict) -> torch.Tensor:
+        given = apply_model(args["input"], args["timestep"], **args["c"])
+        for number, part in zip(args["cond_or_uncond"], given.chunk(len(args["cond_or_uncond"])), strict=True):
+            seen[number].append(part.clone())
+        return given
+
+    model = graph.model.clone()
+    model.set_model_unet_function_wrapper(watch)
+    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    guider, levels = case.guider(mini, graph._replace(model=model)), torch.tensor([SIGMA, 0.0])
+    guider.sample(noise, case.latent(), samplers.sampler_object("euler"), levels, case.mask, disable_pbar=True, seed=SEED)
+    return seen
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_expressions_rows_are_changed_where_the_mask_lies_no_other_bit_is_and_nothing_is_kept(mini, monkeypatch, name: str) -> None:
+    case, left = TABLE[name], torch.zeros(1, 64, 128)
+    left[:, :, :64] = 1
+    uploaded: list[weakref.ref] = []
+
+    def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        moved = tensor.to(device).clone()
+        uploaded.append(weakref.ref(moved))
+        return moved
+
+    monkeypatch.setattr(mini.injection, "upload", upload)
+    graph = case.build(mini, Graph(mini.model, mini.neutral, mini.negative))
+    fused = graph._replace(model=mini.apply(graph.model, mini.bank, 1.0, mask=left).args[0])
+    before, after = evaluated(mini, case, graph), evaluated(mini, case, fused)
+    assert before.keys() == after.keys()
+    changes = {number: [b - a for a, b in zip(before[number], after[number], strict=True)] for number in before}
+    assert not any(change.any() for number in changes if number != case.conditional for change in changes[number])
+    own = changes[case.conditional]
+    largest = max(own, key=lambda change: float(change.abs().max()))
+    assert largest.norm() > 1e-3 * before[case.conditional][0].norm()
+    assert all(picture.any() for picture in largest)
+    if case.held:
+        assert largest[..., :8].norm() > case.held * largest[..., 8:].norm()
+    gc.collect()
+    assert uploaded
+    assert not [held for held in uploaded if held() is not None]
+
+
+def test_a_text_that_is_not_said_at_a_step_is_not_fused_there(mini) -> None:
+    late = mini.nodes.ConditioningSetTimestepRange().set_range(mini.neutral, 0.9, 1.0)[0]
+    both = [*late, *mini.other]
+    graph = Graph(mini.model, both, mini.negative)
+    one = mini.texts.tagged(both, [mini.texts.Pair(0, 0)])
+    model = pack.node("host.fusion").attach_fusion(mini.model, mini.bank, settings(mini), tag=0)
+    before = evaluated(mini, Case(), graph)
+    after = evaluated(mini, Case(), graph._replace(model=model, positive=one))
+    assert len(before[0]) == len(after[0]) == 1
+    assert torch.equal(before[0][0], after[0][0])
+
+
+def settings(mini) -> Any:
+    return importlib.import_module("faceexpr_pack.faceexpr_core.fusion.settings").site_settings(mini.bank.site)
+
+
+def test_an_inpainting_model_is_refused_by_name(mini) -> None:
+    other = mini.model.clone()
+    config = other.model.model_config.unet_config
+    before = config["in_channels"]
+    try:
+        config["in_channels"] = 9
+        with pytest.raises(mini.error, match="SDXL base model"):
+            mini.apply(other, mini.bank, 1.0)
+    finally:
+        config["in_channels"] = before
