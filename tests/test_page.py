@@ -23,8 +23,9 @@ LOAD = """async workflow => {
             id: Number(node.id), // newer pages keep ids as text
             title: node.title,
             box: [...node.pos, ...node.size],
-            // the button of Load Image is a widget too, whose value no file needs
-            values: (node.widgets ?? []).filter(widget => widget.name !== 'upload').map(widget => widget.value),
+            // the button of Load Image and the expression editor are widgets too, whose value no file needs
+            values: (node.widgets ?? [])
+                .filter(widget => widget.name !== 'upload' && widget.serialize !== false).map(widget => widget.value),
         })),
         links: [...app.graph.links.values()].map(link =>
             [Number(link.origin_id), link.origin_slot, Number(link.target_id),

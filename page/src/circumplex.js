@@ -1,6 +1,6 @@
 /**
  * Valence and arousal, -1..1, as an expression and a second one. The plane is Russell's circumplex (1980); where the vocabulary's words stand
- * on it is ours. `null` is calm: no word of the vocabulary, so the face stays neutral towards it.
+ * on it is ours. `calm` is no word of the vocabulary: towards it the face stays neutral.
  */
 
 import { NONE } from './vocabulary.js';
@@ -10,6 +10,8 @@ export const ANCHORS = Object.entries(DEGREES).map(([name, degrees]) => {
     const angle = (degrees * Math.PI) / 180;
     return { name, valence: Math.cos(angle), arousal: Math.sin(angle) };
 });
+
+const LEAST = 0.05; // weaker ones are left out
 
 /** The values that a point asks for: the two words beside it, so that their arrows add up to it. */
 export function valuesAt(valence, arousal) {
@@ -21,7 +23,7 @@ export function valuesAt(valence, arousal) {
         if (a < -1e-9 || b < -1e-9) continue;
         const parts = [[one.name, a], [other.name, b]]
             .map(([name, strength]) => [name, Math.round(100 * Math.min(strength, 1.5)) / 100])
-            .filter(([name, strength]) => name !== 'calm' && strength > 0)
+            .filter(([name, strength]) => name !== 'calm' && strength >= LEAST)
             .sort(([, a], [, b]) => b - a);
         const [[expression, intensity] = ['neutral', 1], [second, weight] = [NONE, 0.5]] = parts;
         return { expression, intensity, second_expression: second, second_weight: weight };

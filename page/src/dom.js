@@ -34,21 +34,15 @@ export function slider({ label, max, step = 0.05, move, done }) {
     };
 }
 
-/** Arrow keys, Home and End among the children that match; only the current one is in the tab order. */
-export function rove(container, selector, chosen = () => {}) {
-    container.addEventListener('keydown', (event) => {
-        const items = [...container.querySelectorAll(selector)];
+/** Arrow keys, Home and End among the tabs of a list; only the chosen one is in the tab order. */
+export function rove(list, choose) {
+    list.addEventListener('keydown', (event) => {
+        const items = [...list.children];
         const at = items.indexOf(document.activeElement);
-        if (at < 0) return;
-        const row = items.filter((item) => item.offsetTop === items[0].offsetTop).length;
-        const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row, Home: -at, End: items.length - 1 - at };
-        const step = steps[event.key];
-        const next = items[at + step];
-        if (step === undefined) return;
+        const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: items.length - 1 }[event.key];
+        if (at < 0 || !items[next]) return;
         event.preventDefault();
-        if (next) {
-            next.focus();
-            chosen(next);
-        }
+        items[next].focus();
+        choose(items[next]);
     });
 }

@@ -78,6 +78,17 @@ function addEditor(node) {
     node.properties[OPEN] = true;
     node.setSize([node.size[0], node.computeSize()[1]]);
     queueMicrotask(show);
+    requestAnimationFrame(() => settle(node, root));
+}
+
+/**
+ * Where a node takes the number of one that is gone (another workflow, an undo), Nodes 2.0 goes on showing the old node's element, whose
+ * controls would set nothing. Put this node's in its place.
+ */
+function settle(node, root, frames = 120) {
+    if (root.isConnected || !frames) return;
+    document.querySelector(`[data-node-id="${node.id}"] .fx-editor`)?.replaceWith(root);
+    requestAnimationFrame(() => settle(node, root, frames - 1));
 }
 
 function chain(target, name, after) {

@@ -1,6 +1,6 @@
 /** The vocabulary as faces to click: one for the expression, one for the second. */
 
-import { element, rove } from './dom.js';
+import { element } from './dom.js';
 import { NONE } from './vocabulary.js';
 
 const SIZE = 112; // pixels; shown at half of it
@@ -19,54 +19,48 @@ export async function drawFaces(head, table, ready) {
     }
 }
 
-export function makeFaces(values, table) {
-    let which = 'expression';
-    const faces = [NONE, ...Object.keys(table.expressions)].map((name) =>
-        element(
-            'button',
-            {
-                class: 'fx-face',
-                role: 'radio',
-                'data-name': name,
-                title: name,
-                onclick: (event) => choose(name, event.shiftKey),
-            },
-            element('img', { alt: '', width: SIZE / 2, height: SIZE / 2, draggable: 'false' }),
-            element('span', {}, name),
-        ));
-    const grid = element('div', { class: 'fx-grid', role: 'radiogroup', 'aria-label': 'expression' }, ...faces);
-    const choose = (name, second) => values.change({ [second && values.has('second_expression') ? 'second_expression' : which]: name });
-    rove(grid, '.fx-face', (face) => choose(face.dataset.name, false));
+let editors = 0;
 
-    const turn = (name) => {
+export function makeFaces(values, table) {
+    const group = `fx-faces-${++editors}`;
+    let which = 'expression';
+    const faces = [NONE, ...Object.keys(table.expressions)].map((name) => {
+        const picture = element('img', { alt: '', width: SIZE / 2, height: SIZE / 2, draggable: 'false' });
+        const radio = element('input', { type: 'radio', name: group, value: name, onchange: () => values.change({ [which]: name }) });
+        const label = element('label', { class: 'fx-face', title: name }, radio, picture, element('span', {}, name));
+        label.addEventListener('click', (event) => {
+            if (!event.shiftKey || !values.has('second_expression')) return;
+            event.preventDefault();
+            values.change({ second_expression: name });
+        });
+        return { name, radio, label, picture };
+    });
+    const grid = element('div', { class: 'fx-grid', role: 'radiogroup' }, ...faces.map((face) => face.label));
+    const choice = element('div', { class: 'fx-choice', role: 'group', 'aria-label': 'a click chooses' });
+    for (const [name, text] of [['expression', 'Expression'], ['second_expression', 'Second, to blend']]) {
+        if (values.has('second_expression')) choice.append(element('button', { 'data-which': name, onclick: () => turn(name) }, text));
+    }
+
+    function turn(name) {
         which = name;
-        grid.setAttribute('aria-label', name === 'expression' ? 'expression' : 'second expression');
+        grid.setAttribute('aria-label', name.replace('_', ' '));
         for (const button of choice.children) button.setAttribute('aria-pressed', button.dataset.which === name);
         show(values.read());
-    };
-    const choice = element('div', { class: 'fx-choice', role: 'group', 'aria-label': 'a click chooses' });
-    if (values.has('second_expression')) {
-        for (const [name, text] of [['expression', 'Expression'], ['second_expression', 'Second, to blend']]) {
-            choice.append(element('button', { 'data-which': name, onclick: () => turn(name) }, text));
+    }
+
+    function show(now) {
+        for (const { name, radio, label } of faces) {
+            radio.checked = now[which] === name;
+            radio.disabled = values.isLinked(which);
+            label.classList.toggle('fx-first', now.expression === name);
+            label.classList.toggle('fx-second', now.second_expression === name && name !== NONE);
         }
     }
 
-    const show = (now) => {
-        const disabled = values.isLinked(which);
-        for (const face of faces) {
-            const { name } = face.dataset;
-            const chosen = now[which] === name;
-            face.setAttribute('aria-checked', chosen);
-            face.tabIndex = chosen || (face === faces[0] && !(now[which] in table.expressions)) ? 0 : -1;
-            face.disabled = disabled;
-            face.classList.toggle('fx-first', now.expression === name);
-            face.classList.toggle('fx-second', now.second_expression === name && name !== NONE);
-        }
-    };
     turn(which);
     return {
         root: element('div', {}, choice, grid),
         show,
-        picture: (name, address) => (faces.find((face) => face.dataset.name === name).firstChild.src = address),
+        picture: (name, address) => (faces.find((face) => face.name === name).picture.src = address),
     };
 }

@@ -82,7 +82,7 @@ class Head {
             material: { size: 1, data: material, type: gl.UNSIGNED_BYTE },
             index: { data: triangles },
         });
-        const program = new Program(gl, { vertex, fragment, cullFace: false });
+        const program = new Program(gl, { vertex, fragment });
         this.mesh = new Mesh(gl, { geometry: this.geometry, program, frustumCulled: false });
         this.scene = new Transform();
         this.mesh.setParent(this.scene);

@@ -33,7 +33,6 @@ float brow(float x, float z) {
 
 void main() {
     vec3 normal = normalize(vNormal);
-    if (!gl_FrontFacing) normal = -normal;
     float x = abs(vPlace.x), y = vPlace.y, z = vPlace.z;
     vec3 colour = SKIN;
     float gloss = 0.10;
@@ -64,7 +63,7 @@ void main() {
         shade = 1.0 - 0.45 * smoothstep(0.05, 0.55, z); // the upper lid's shadow
     } else if (vMaterial < 2.5) {
         colour = vec3(0.72, 0.68, 0.58);
-        shade = 0.7;
+        shade = 0.85;
     } else if (vMaterial < 3.5) {
         colour = vec3(0.30, 0.07, 0.07);
         shade = 0.7;
@@ -76,6 +75,7 @@ void main() {
     float diffuse = clamp((dot(normal, light) + 0.25) / 1.25, 0.0, 1.0);
     float fill = clamp(0.7 * normal.z + 0.3 * normal.y, 0.0, 1.0);
     float energy = (0.38 * (0.45 + 0.55 * fill) + 0.85 * diffuse) * shade;
+    if (vMaterial > 1.5 && vMaterial < 2.5) energy = mix(energy, 0.8, 0.75); // too few corners to be shaded by
     float sheen = clamp(dot(normal, normalize(light + vec3(0, 0, 1))), 0.0, 1.0);
     float eye = step(0.5, vMaterial) * step(vMaterial, 1.5);
     vec3 lit = colour * energy + 0.85 * gloss * pow(sheen, 18.0) + 0.8 * eye * step(0.985, sheen);

@@ -10,8 +10,8 @@ import { blendshapesOf, describe } from './vocabulary.js';
 
 export function makeEditor(values, { table, head, why }) {
     const oneSided = element('button', { 'aria-pressed': 'false', title: 'pull one side only (or hold Shift)', onclick: toggleSides }, 'One side');
-    const undo = element('button', { title: 'undo (Ctrl+Z)', 'aria-label': 'undo', onclick: () => values.undo() }, '↶');
-    const redo = element('button', { title: 'redo (Ctrl+Shift+Z)', 'aria-label': 'redo', onclick: () => values.redo() }, '↷');
+    const undo = element('button', { title: 'undo', 'aria-label': 'undo', onclick: () => values.undo() }, '↶');
+    const redo = element('button', { title: 'redo', 'aria-label': 'redo', onclick: () => values.redo() }, '↷');
     const rest = element('button', { title: 'a neutral face', onclick: () => values.change(NEUTRAL) }, 'Neutral');
     const stage = makeStage(values, table, head, () => oneSided.getAttribute('aria-pressed') === 'true');
     const words = element('p', { class: 'fx-words', role: 'status', 'aria-live': 'polite' });
@@ -50,14 +50,14 @@ export function makeEditor(values, { table, head, why }) {
     }
 
     root.addEventListener('keydown', (event) => {
-        const typing = event.target.type === 'text';
         const key = event.key.toLowerCase();
-        if ((event.ctrlKey || event.metaKey) && !typing && (key === 'z' || key === 'y')) {
+        if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); // the page would move or delete the node
+        else if ((key === 'z' || key === 'y') && event.target.matches('input:not([type=text])')) {
+            // elsewhere the page undoes by itself, also what was done in here
             event.preventDefault();
-            event.stopPropagation();
             if (key === 'y' || event.shiftKey) values.redo();
             else values.undo();
-        } else if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); // the page would move or delete the node
+        }
     });
     // nor is it to move the node while something in here is pulled
     for (const kind of ['pointerdown', 'pointermove', 'pointerup', 'mousedown', 'dblclick']) root.addEventListener(kind, (event) => event.stopPropagation());
@@ -88,7 +88,7 @@ function tabs(panels) {
         list.append(tab);
         root.append(tab.panel);
     }
-    rove(list, '[role=tab]', (tab) => open(tab.dataset.name));
+    rove(list, (tab) => open(tab.dataset.name));
     open(panels[0][0]);
     return root;
 }

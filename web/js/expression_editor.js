@@ -1,4 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
+// sources: e5ae1f925e02a1b8037dceae95575b1591a9e6e7090487865fec9175cdff87d1
 
 // src/extension.js
 import { app as app3 } from "../../../scripts/app.js";
@@ -36,22 +37,15 @@ function slider({ label, max, step = 0.05, move, done }) {
     }
   };
 }
-function rove(container, selector, chosen = () => {
-}) {
-  container.addEventListener("keydown", (event) => {
-    const items = [...container.querySelectorAll(selector)];
+function rove(list, choose) {
+  list.addEventListener("keydown", (event) => {
+    const items = [...list.children];
     const at = items.indexOf(document.activeElement);
-    if (at < 0) return;
-    const row = items.filter((item) => item.offsetTop === items[0].offsetTop).length;
-    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row, Home: -at, End: items.length - 1 - at };
-    const step = steps[event.key];
-    const next = items[at + step];
-    if (step === void 0) return;
+    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: items.length - 1 }[event.key];
+    if (at < 0 || !items[next]) return;
     event.preventDefault();
-    if (next) {
-      next.focus();
-      chosen(next);
-    }
+    items[next].focus();
+    choose(items[next]);
   });
 }
 
@@ -2890,7 +2884,7 @@ var Mesh = class extends Transform {
 var paint_vertex_default = "attribute vec3 position;\nattribute vec3 normal;\nattribute vec3 place;\nattribute vec4 masks;\nattribute float material;\n\nuniform mat4 modelViewMatrix;\nuniform mat4 projectionMatrix;\nuniform mat3 normalMatrix;\n\nvarying vec3 vNormal;\nvarying vec3 vPlace;\nvarying vec4 vMasks;\nvarying float vMaterial;\n\nvoid main() {\n    vNormal = normalMatrix * normal;\n    vPlace = place;\n    vMasks = masks;\n    vMaterial = material;\n    gl_Position = projectionMatrix * modelViewMatrix * vec4(position, 1.0);\n}\n";
 
 // src/paint.fragment.glsl
-var paint_fragment_default = "// The head's colours, painted by place as lab/mannequins/render.py paints its people.\nprecision highp float;\n\nvarying vec3 vNormal;\nvarying vec3 vPlace; // metres in the resting mesh: x to the person's left, -y to the front, z up; eyeballs: direction from their centre\nvarying vec4 vMasks; // lips, inside of the mouth, eyelids, hair\nvarying float vMaterial; // 0 skin, 1 eye, 2 teeth, 3 tongue, 4 lashes\n\nconst vec3 LIGHT = vec3(0.38, 0.52, 0.76);\nconst vec3 SKIN = vec3(0.66, 0.38, 0.25);\nconst vec3 LIP = vec3(0.53, 0.18, 0.15);\nconst vec3 HAIR = vec3(0.055, 0.026, 0.016);\nconst vec3 BROW = vec3(0.045, 0.018, 0.009);\nconst vec3 IRIS = vec3(0.06, 0.16, 0.18);\n\nfloat hash(vec2 p) {\n    return fract(sin(dot(p, vec2(127.1, 311.7))) * 43758.5453);\n}\n\nfloat noise(vec2 p) {\n    vec2 i = floor(p);\n    vec2 f = smoothstep(0.0, 1.0, p - i);\n    return mix(mix(hash(i), hash(i + vec2(1, 0)), f.x), mix(hash(i + vec2(0, 1)), hash(i + vec2(1, 1)), f.x), f.y);\n}\n\nfloat brow(float x, float z) {\n    float t = (x - 0.0115) / 0.039;\n    float middle = 0.7435 + 0.0048 * sin(3.14159 * pow(clamp(t, 0.0, 1.0), 1.3)) - 0.0015 * t;\n    float halfHeight = 0.0031 * clamp(1.15 - 0.75 * t, 0.0, 1.0);\n    float ends = smoothstep(-0.05, 0.06, t) * (1.0 - smoothstep(0.9, 1.02, t));\n    return smoothstep(-0.0006, 0.0006, halfHeight - abs(z - middle)) * ends;\n}\n\nvoid main() {\n    vec3 normal = normalize(vNormal);\n    if (!gl_FrontFacing) normal = -normal;\n    float x = abs(vPlace.x), y = vPlace.y, z = vPlace.z;\n    vec3 colour = SKIN;\n    float gloss = 0.10;\n    float shade = 1.0;\n    if (vMaterial < 0.5) {\n        float front = step(y, -0.06);\n        vec2 fromCheek = vec2((x - 0.042) / 0.018, (z - 0.690) / 0.016);\n        float cheek = exp(-dot(fromCheek, fromCheek)) * front;\n        colour = mix(colour, SKIN * vec3(1.0, 0.72, 0.70), 0.5 * cheek);\n        colour = mix(colour, SKIN * 0.72, 0.6 * vMasks.z);\n        float lip = smoothstep(0.30, 0.65, vMasks.x);\n        colour = mix(colour, LIP, lip);\n        gloss += 0.18 * lip;\n        float inside = smoothstep(0.25, 0.60, vMasks.y);\n        colour = mix(colour, vec3(0.03, 0.006, 0.006), inside);\n        gloss *= 1.0 - inside;\n        colour = mix(colour, BROW * (0.75 + 0.5 * noise(vec2(vPlace.x * 900.0, z * 250.0))), 0.92 * brow(x, z) * front);\n        float hair = smoothstep(0.48, 0.52, vMasks.w + 0.05 * (noise(vec2(vPlace.x * 500.0, y * 200.0)) - 0.5));\n        float angle = atan(vPlace.x, 0.80 - z);\n        float strands = 0.65 + 0.7 * noise(vec2(angle * 55.0 + 3.0 * noise(vec2(y, z) * 60.0), y * 25.0));\n        colour = mix(colour, HAIR * strands, hair);\n        gloss = mix(gloss, 0.06, hair);\n    } else if (vMaterial < 1.5) {\n        float radius = length(vPlace.xz);\n        colour = mix(vec3(0.80, 0.77, 0.75), IRIS * (1.0 - 0.65 * smoothstep(0.34, 0.44, radius)), 1.0 - smoothstep(0.43, 0.47, radius));\n        colour *= 1.0 - 0.97 * (1.0 - smoothstep(0.16, 0.20, radius));\n        gloss = 0.0;\n        shade = 1.0 - 0.45 * smoothstep(0.05, 0.55, z); // the upper lid's shadow\n    } else if (vMaterial < 2.5) {\n        colour = vec3(0.72, 0.68, 0.58);\n        shade = 0.7;\n    } else if (vMaterial < 3.5) {\n        colour = vec3(0.30, 0.07, 0.07);\n        shade = 0.7;\n    } else {\n        colour = vec3(0.02, 0.012, 0.01);\n        gloss = 0.0;\n    }\n    vec3 light = normalize(LIGHT);\n    float diffuse = clamp((dot(normal, light) + 0.25) / 1.25, 0.0, 1.0);\n    float fill = clamp(0.7 * normal.z + 0.3 * normal.y, 0.0, 1.0);\n    float energy = (0.38 * (0.45 + 0.55 * fill) + 0.85 * diffuse) * shade;\n    float sheen = clamp(dot(normal, normalize(light + vec3(0, 0, 1))), 0.0, 1.0);\n    float eye = step(0.5, vMaterial) * step(vMaterial, 1.5);\n    vec3 lit = colour * energy + 0.85 * gloss * pow(sheen, 18.0) + 0.8 * eye * step(0.985, sheen);\n    float seen = vMaterial < 0.5 ? smoothstep(0.555, 0.600, z + 0.35 * clamp(y + 0.06, -0.1, 0.1)) : 1.0; // the neck fades out\n    gl_FragColor = vec4(sqrt(lit) * seen, seen);\n}\n";
+var paint_fragment_default = "// The head's colours, painted by place as lab/mannequins/render.py paints its people.\nprecision highp float;\n\nvarying vec3 vNormal;\nvarying vec3 vPlace; // metres in the resting mesh: x to the person's left, -y to the front, z up; eyeballs: direction from their centre\nvarying vec4 vMasks; // lips, inside of the mouth, eyelids, hair\nvarying float vMaterial; // 0 skin, 1 eye, 2 teeth, 3 tongue, 4 lashes\n\nconst vec3 LIGHT = vec3(0.38, 0.52, 0.76);\nconst vec3 SKIN = vec3(0.66, 0.38, 0.25);\nconst vec3 LIP = vec3(0.53, 0.18, 0.15);\nconst vec3 HAIR = vec3(0.055, 0.026, 0.016);\nconst vec3 BROW = vec3(0.045, 0.018, 0.009);\nconst vec3 IRIS = vec3(0.06, 0.16, 0.18);\n\nfloat hash(vec2 p) {\n    return fract(sin(dot(p, vec2(127.1, 311.7))) * 43758.5453);\n}\n\nfloat noise(vec2 p) {\n    vec2 i = floor(p);\n    vec2 f = smoothstep(0.0, 1.0, p - i);\n    return mix(mix(hash(i), hash(i + vec2(1, 0)), f.x), mix(hash(i + vec2(0, 1)), hash(i + vec2(1, 1)), f.x), f.y);\n}\n\nfloat brow(float x, float z) {\n    float t = (x - 0.0115) / 0.039;\n    float middle = 0.7435 + 0.0048 * sin(3.14159 * pow(clamp(t, 0.0, 1.0), 1.3)) - 0.0015 * t;\n    float halfHeight = 0.0031 * clamp(1.15 - 0.75 * t, 0.0, 1.0);\n    float ends = smoothstep(-0.05, 0.06, t) * (1.0 - smoothstep(0.9, 1.02, t));\n    return smoothstep(-0.0006, 0.0006, halfHeight - abs(z - middle)) * ends;\n}\n\nvoid main() {\n    vec3 normal = normalize(vNormal);\n    float x = abs(vPlace.x), y = vPlace.y, z = vPlace.z;\n    vec3 colour = SKIN;\n    float gloss = 0.10;\n    float shade = 1.0;\n    if (vMaterial < 0.5) {\n        float front = step(y, -0.06);\n        vec2 fromCheek = vec2((x - 0.042) / 0.018, (z - 0.690) / 0.016);\n        float cheek = exp(-dot(fromCheek, fromCheek)) * front;\n        colour = mix(colour, SKIN * vec3(1.0, 0.72, 0.70), 0.5 * cheek);\n        colour = mix(colour, SKIN * 0.72, 0.6 * vMasks.z);\n        float lip = smoothstep(0.30, 0.65, vMasks.x);\n        colour = mix(colour, LIP, lip);\n        gloss += 0.18 * lip;\n        float inside = smoothstep(0.25, 0.60, vMasks.y);\n        colour = mix(colour, vec3(0.03, 0.006, 0.006), inside);\n        gloss *= 1.0 - inside;\n        colour = mix(colour, BROW * (0.75 + 0.5 * noise(vec2(vPlace.x * 900.0, z * 250.0))), 0.92 * brow(x, z) * front);\n        float hair = smoothstep(0.48, 0.52, vMasks.w + 0.05 * (noise(vec2(vPlace.x * 500.0, y * 200.0)) - 0.5));\n        float angle = atan(vPlace.x, 0.80 - z);\n        float strands = 0.65 + 0.7 * noise(vec2(angle * 55.0 + 3.0 * noise(vec2(y, z) * 60.0), y * 25.0));\n        colour = mix(colour, HAIR * strands, hair);\n        gloss = mix(gloss, 0.06, hair);\n    } else if (vMaterial < 1.5) {\n        float radius = length(vPlace.xz);\n        colour = mix(vec3(0.80, 0.77, 0.75), IRIS * (1.0 - 0.65 * smoothstep(0.34, 0.44, radius)), 1.0 - smoothstep(0.43, 0.47, radius));\n        colour *= 1.0 - 0.97 * (1.0 - smoothstep(0.16, 0.20, radius));\n        gloss = 0.0;\n        shade = 1.0 - 0.45 * smoothstep(0.05, 0.55, z); // the upper lid's shadow\n    } else if (vMaterial < 2.5) {\n        colour = vec3(0.72, 0.68, 0.58);\n        shade = 0.85;\n    } else if (vMaterial < 3.5) {\n        colour = vec3(0.30, 0.07, 0.07);\n        shade = 0.7;\n    } else {\n        colour = vec3(0.02, 0.012, 0.01);\n        gloss = 0.0;\n    }\n    vec3 light = normalize(LIGHT);\n    float diffuse = clamp((dot(normal, light) + 0.25) / 1.25, 0.0, 1.0);\n    float fill = clamp(0.7 * normal.z + 0.3 * normal.y, 0.0, 1.0);\n    float energy = (0.38 * (0.45 + 0.55 * fill) + 0.85 * diffuse) * shade;\n    if (vMaterial > 1.5 && vMaterial < 2.5) energy = mix(energy, 0.8, 0.75); // too few corners to be shaded by\n    float sheen = clamp(dot(normal, normalize(light + vec3(0, 0, 1))), 0.0, 1.0);\n    float eye = step(0.5, vMaterial) * step(vMaterial, 1.5);\n    vec3 lit = colour * energy + 0.85 * gloss * pow(sheen, 18.0) + 0.8 * eye * step(0.985, sheen);\n    float seen = vMaterial < 0.5 ? smoothstep(0.555, 0.600, z + 0.35 * clamp(y + 0.06, -0.1, 0.1)) : 1.0; // the neck fades out\n    gl_FragColor = vec4(sqrt(lit) * seen, seen);\n}\n";
 
 // src/head.js
 var FOLDER = new URL("../head/", import.meta.url);
@@ -2962,7 +2956,7 @@ var Head = class {
       material: { size: 1, data: material, type: gl.UNSIGNED_BYTE },
       index: { data: triangles }
     });
-    const program = new Program(gl, { vertex: paint_vertex_default, fragment: paint_fragment_default, cullFace: false });
+    const program = new Program(gl, { vertex: paint_vertex_default, fragment: paint_fragment_default });
     this.mesh = new Mesh(gl, { geometry: this.geometry, program, frustumCulled: false });
     this.scene = new Transform();
     this.mesh.setParent(this.scene);
@@ -3151,7 +3145,7 @@ function makePresets(values, table) {
 }
 
 // src/style.css
-var style_default = "/* Colours are the page's own variables, so that its light and dark themes serve. */\n.fx-editor {\n    container-type: inline-size;\n    width: 100%;\n    box-sizing: border-box;\n    color: var(--input-text);\n    font: 12px/1.35 Inter, Arial, sans-serif;\n    user-select: none;\n}\n.fx-editor [hidden] { display: none !important; }\n.fx-editor p { margin: 0; }\n.fx-editor button {\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    padding: 2px 8px;\n    font: inherit;\n    cursor: pointer;\n}\n.fx-editor button:disabled { opacity: 0.4; cursor: default; }\n.fx-editor button[aria-pressed='true'], .fx-editor [role='tab'][aria-selected='true'] { background: var(--fx-accent); color: #fff; border-color: var(--fx-accent); }\n.fx-editor { --fx-accent: #2f6fde; }\n.fx-editor :focus-visible { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-toggle { width: 100%; text-align: left; height: 24px; }\n.fx-body { display: flex; flex-direction: column; gap: 8px; padding-top: 6px; }\n.fx-left { display: flex; flex-direction: column; gap: 5px; flex: none; }\n.fx-right { display: flex; flex-direction: column; gap: 5px; flex: 1; min-width: 0; }\n.fx-stage { position: relative; height: 220px; border-radius: 8px; background: var(--comfy-input-bg); overflow: hidden; }\n.fx-head { width: 100%; height: 100%; display: block; cursor: grab; touch-action: none; }\n.fx-pulling .fx-head { cursor: ns-resize; }\n.fx-mark { position: absolute; width: 14px; height: 14px; margin: -8px; border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 3px #000; pointer-events: none; }\n.fx-missing { padding: 8px; border: 1px solid var(--border-color); border-radius: 8px; }\n.fx-tools, .fx-tabs, .fx-choice { display: flex; gap: 4px; flex-wrap: wrap; }\n.fx-words { min-height: 2.7em; max-height: 2.7em; overflow: auto; color: var(--descrip-text); }\n.fx-slider { display: grid; grid-template-columns: 1fr 1fr 2.6em; gap: 6px; align-items: center; }\n.fx-slider input { width: 100%; min-width: 0; margin: 0; accent-color: var(--fx-accent); }\n.fx-value { text-align: right; font-variant-numeric: tabular-nums; }\n.fx-panel { height: 268px; overflow: auto; }\n.fx-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(66px, 1fr)); gap: 4px; margin-top: 5px; }\n.fx-editor .fx-face { position: relative; display: flex; flex-direction: column; align-items: center; padding: 1px; font-size: 10px; line-height: 1.1; overflow-wrap: anywhere; }\n.fx-face img { width: 56px; height: 56px; }\n.fx-editor .fx-first { border-color: var(--fx-accent); box-shadow: inset 0 0 0 1px var(--fx-accent); }\n.fx-editor .fx-second { border-style: dashed; border-color: var(--fx-accent); }\n.fx-second::after { content: '2'; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-pad { display: flex; flex-direction: column; gap: 4px; }\n.fx-plane { position: relative; height: 206px; border: 1px solid var(--border-color); border-radius: 8px; cursor: crosshair; touch-action: none;\n    background: linear-gradient(var(--border-color), var(--border-color)) 50% / 1px 100% no-repeat, linear-gradient(var(--border-color), var(--border-color)) 50% / 100% 1px no-repeat, var(--comfy-input-bg); }\n.fx-plane span { position: absolute; transform: translate(-50%, -50%); color: var(--descrip-text); pointer-events: none; }\n.fx-point { position: absolute; width: 14px; height: 14px; margin: -7px; border-radius: 50%; background: var(--fx-accent); border: 2px solid #fff; box-sizing: border-box; pointer-events: none; }\n.fx-units fieldset { border: 1px solid var(--border-color); border-radius: 8px; margin: 4px 0; padding: 2px 6px 6px; display: flex; flex-direction: column; gap: 3px; }\n.fx-presets form { display: flex; gap: 4px; }\n.fx-presets input { flex: 1; min-width: 0; background: var(--comfy-input-bg); color: var(--input-text); border: 1px solid var(--border-color); border-radius: 6px; padding: 2px 6px; font: inherit; }\n.fx-presets ul { list-style: none; margin: 6px 0; padding: 0; display: flex; flex-direction: column; gap: 4px; }\n.fx-presets li { display: flex; gap: 6px; align-items: center; }\n.fx-presets li span { flex: 1; color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n@container (min-width: 480px) {\n    .fx-body { flex-direction: row; }\n    .fx-left { width: 220px; }\n}\n";
+var style_default = "/* Colours are the page's own variables, so that its light and dark themes serve. */\n.fx-editor {\n    container-type: inline-size;\n    width: 100%;\n    box-sizing: border-box;\n    color: var(--input-text);\n    font: 12px/1.35 Inter, Arial, sans-serif;\n    user-select: none;\n}\n.fx-editor [hidden] { display: none !important; }\n.fx-editor p { margin: 0; }\n.fx-editor button {\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    padding: 2px 8px;\n    font: inherit;\n    cursor: pointer;\n}\n.fx-editor button:disabled { opacity: 0.4; cursor: default; }\n.fx-editor button[aria-pressed='true'], .fx-editor [role='tab'][aria-selected='true'] { background: var(--fx-accent); color: #fff; border-color: var(--fx-accent); }\n.fx-editor { --fx-accent: #2f6fde; }\n.fx-editor :focus-visible { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-toggle { width: 100%; text-align: left; height: 24px; }\n.fx-body { display: flex; flex-direction: column; gap: 8px; padding-top: 6px; }\n.fx-left { display: flex; flex-direction: column; gap: 5px; flex: none; }\n.fx-right { display: flex; flex-direction: column; gap: 5px; flex: 1; min-width: 0; }\n.fx-stage { position: relative; height: 220px; border-radius: 8px; background: var(--comfy-input-bg); overflow: hidden; }\n.fx-head { width: 100%; height: 100%; display: block; cursor: grab; touch-action: none; }\n.fx-pulling .fx-head { cursor: ns-resize; }\n.fx-mark { position: absolute; width: 14px; height: 14px; margin: -8px; border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 3px #000; pointer-events: none; }\n.fx-missing { padding: 8px; border: 1px solid var(--border-color); border-radius: 8px; }\n.fx-tools, .fx-tabs, .fx-choice { display: flex; gap: 4px; flex-wrap: wrap; }\n.fx-words { min-height: 2.7em; max-height: 2.7em; overflow: auto; color: var(--descrip-text); }\n.fx-slider { display: grid; grid-template-columns: 1fr 1fr 2.6em; gap: 6px; align-items: center; }\n.fx-slider input { width: 100%; min-width: 0; margin: 0; accent-color: var(--fx-accent); }\n.fx-value { text-align: right; font-variant-numeric: tabular-nums; }\n.fx-panel { height: 268px; overflow: auto; }\n.fx-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(66px, 1fr)); gap: 4px; margin-top: 5px; }\n.fx-face input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }\n.fx-face:focus-within { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-face { background: var(--comfy-input-bg); border: 1px solid var(--border-color); border-radius: 6px; cursor: pointer; position: relative; display: flex; flex-direction: column; align-items: center; padding: 1px; font-size: 10px; line-height: 1.1; overflow-wrap: anywhere; }\n.fx-face img { width: 56px; height: 56px; }\n.fx-editor .fx-first { border-color: var(--fx-accent); box-shadow: inset 0 0 0 1px var(--fx-accent); }\n.fx-editor .fx-second { border-style: dashed; border-color: var(--fx-accent); }\n.fx-second::after { content: '2'; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-pad { display: flex; flex-direction: column; gap: 4px; }\n.fx-plane { position: relative; height: 206px; border: 1px solid var(--border-color); border-radius: 8px; cursor: crosshair; touch-action: none;\n    background: linear-gradient(var(--border-color), var(--border-color)) 50% / 1px 100% no-repeat, linear-gradient(var(--border-color), var(--border-color)) 50% / 100% 1px no-repeat, var(--comfy-input-bg); }\n.fx-plane span { position: absolute; transform: translate(-50%, -50%); color: var(--descrip-text); pointer-events: none; }\n.fx-point { position: absolute; width: 14px; height: 14px; margin: -7px; border-radius: 50%; background: var(--fx-accent); border: 2px solid #fff; box-sizing: border-box; pointer-events: none; }\n.fx-units fieldset { border: 1px solid var(--border-color); border-radius: 8px; margin: 4px 0; padding: 2px 6px 6px; display: flex; flex-direction: column; gap: 3px; }\n.fx-presets form { display: flex; gap: 4px; }\n.fx-presets input { flex: 1; min-width: 0; background: var(--comfy-input-bg); color: var(--input-text); border: 1px solid var(--border-color); border-radius: 6px; padding: 2px 6px; font: inherit; }\n.fx-presets ul { list-style: none; margin: 6px 0; padding: 0; display: flex; flex-direction: column; gap: 4px; }\n.fx-presets li { display: flex; gap: 6px; align-items: center; }\n.fx-presets li span { flex: 1; color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n@container (min-width: 480px) {\n    .fx-body { flex-direction: row; }\n    .fx-left { width: 220px; }\n}\n";
 
 // src/values.js
 import { app as app2 } from "../../../scripts/app.js";
@@ -3270,52 +3264,45 @@ async function drawFaces(head, table, ready) {
     ready(name, pictures.get(name));
   }
 }
+var editors = 0;
 function makeFaces(values, table) {
+  const group = `fx-faces-${++editors}`;
   let which = "expression";
-  const faces = [NONE, ...Object.keys(table.expressions)].map((name) => element(
-    "button",
-    {
-      class: "fx-face",
-      role: "radio",
-      "data-name": name,
-      title: name,
-      onclick: (event) => choose(name, event.shiftKey)
-    },
-    element("img", { alt: "", width: SIZE / 2, height: SIZE / 2, draggable: "false" }),
-    element("span", {}, name)
-  ));
-  const grid = element("div", { class: "fx-grid", role: "radiogroup", "aria-label": "expression" }, ...faces);
-  const choose = (name, second) => values.change({ [second && values.has("second_expression") ? "second_expression" : which]: name });
-  rove(grid, ".fx-face", (face) => choose(face.dataset.name, false));
-  const turn = (name) => {
+  const faces = [NONE, ...Object.keys(table.expressions)].map((name) => {
+    const picture = element("img", { alt: "", width: SIZE / 2, height: SIZE / 2, draggable: "false" });
+    const radio = element("input", { type: "radio", name: group, value: name, onchange: () => values.change({ [which]: name }) });
+    const label = element("label", { class: "fx-face", title: name }, radio, picture, element("span", {}, name));
+    label.addEventListener("click", (event) => {
+      if (!event.shiftKey || !values.has("second_expression")) return;
+      event.preventDefault();
+      values.change({ second_expression: name });
+    });
+    return { name, radio, label, picture };
+  });
+  const grid = element("div", { class: "fx-grid", role: "radiogroup" }, ...faces.map((face) => face.label));
+  const choice = element("div", { class: "fx-choice", role: "group", "aria-label": "a click chooses" });
+  for (const [name, text] of [["expression", "Expression"], ["second_expression", "Second, to blend"]]) {
+    if (values.has("second_expression")) choice.append(element("button", { "data-which": name, onclick: () => turn(name) }, text));
+  }
+  function turn(name) {
     which = name;
-    grid.setAttribute("aria-label", name === "expression" ? "expression" : "second expression");
+    grid.setAttribute("aria-label", name.replace("_", " "));
     for (const button of choice.children) button.setAttribute("aria-pressed", button.dataset.which === name);
     show(values.read());
-  };
-  const choice = element("div", { class: "fx-choice", role: "group", "aria-label": "a click chooses" });
-  if (values.has("second_expression")) {
-    for (const [name, text] of [["expression", "Expression"], ["second_expression", "Second, to blend"]]) {
-      choice.append(element("button", { "data-which": name, onclick: () => turn(name) }, text));
+  }
+  function show(now) {
+    for (const { name, radio, label } of faces) {
+      radio.checked = now[which] === name;
+      radio.disabled = values.isLinked(which);
+      label.classList.toggle("fx-first", now.expression === name);
+      label.classList.toggle("fx-second", now.second_expression === name && name !== NONE);
     }
   }
-  const show = (now) => {
-    const disabled = values.isLinked(which);
-    for (const face of faces) {
-      const { name } = face.dataset;
-      const chosen = now[which] === name;
-      face.setAttribute("aria-checked", chosen);
-      face.tabIndex = chosen || face === faces[0] && !(now[which] in table.expressions) ? 0 : -1;
-      face.disabled = disabled;
-      face.classList.toggle("fx-first", now.expression === name);
-      face.classList.toggle("fx-second", now.second_expression === name && name !== NONE);
-    }
-  };
   turn(which);
   return {
     root: element("div", {}, choice, grid),
     show,
-    picture: (name, address) => faces.find((face) => face.dataset.name === name).firstChild.src = address
+    picture: (name, address) => faces.find((face) => face.name === name).picture.src = address
   };
 }
 
@@ -3325,6 +3312,7 @@ var ANCHORS = Object.entries(DEGREES).map(([name, degrees]) => {
   const angle2 = degrees * Math.PI / 180;
   return { name, valence: Math.cos(angle2), arousal: Math.sin(angle2) };
 });
+var LEAST = 0.05;
 function valuesAt(valence, arousal) {
   for (const [i, one] of ANCHORS.entries()) {
     const other = ANCHORS[(i + 1) % ANCHORS.length];
@@ -3332,7 +3320,7 @@ function valuesAt(valence, arousal) {
     const a = (valence * other.arousal - other.valence * arousal) / area;
     const b = (one.valence * arousal - valence * one.arousal) / area;
     if (a < -1e-9 || b < -1e-9) continue;
-    const parts = [[one.name, a], [other.name, b]].map(([name, strength]) => [name, Math.round(100 * Math.min(strength, 1.5)) / 100]).filter(([name, strength]) => name !== "calm" && strength > 0).sort(([, a2], [, b2]) => b2 - a2);
+    const parts = [[one.name, a], [other.name, b]].map(([name, strength]) => [name, Math.round(100 * Math.min(strength, 1.5)) / 100]).filter(([name, strength]) => name !== "calm" && strength >= LEAST).sort(([, a2], [, b2]) => b2 - a2);
     const [[expression, intensity] = ["neutral", 1], [second, weight] = [NONE, 0.5]] = parts;
     return { expression, intensity, second_expression: second, second_weight: weight };
   }
@@ -3579,8 +3567,8 @@ function makeUnits(values, table) {
 // src/widget.js
 function makeEditor(values, { table, head, why }) {
   const oneSided = element("button", { "aria-pressed": "false", title: "pull one side only (or hold Shift)", onclick: toggleSides }, "One side");
-  const undo = element("button", { title: "undo (Ctrl+Z)", "aria-label": "undo", onclick: () => values.undo() }, "↶");
-  const redo = element("button", { title: "redo (Ctrl+Shift+Z)", "aria-label": "redo", onclick: () => values.redo() }, "↷");
+  const undo = element("button", { title: "undo", "aria-label": "undo", onclick: () => values.undo() }, "↶");
+  const redo = element("button", { title: "redo", "aria-label": "redo", onclick: () => values.redo() }, "↷");
   const rest = element("button", { title: "a neutral face", onclick: () => values.change(NEUTRAL) }, "Neutral");
   const stage = makeStage(values, table, head, () => oneSided.getAttribute("aria-pressed") === "true");
   const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite" });
@@ -3615,14 +3603,13 @@ function makeEditor(values, { table, head, why }) {
     stage.redraw();
   }
   root.addEventListener("keydown", (event) => {
-    const typing = event.target.type === "text";
     const key = event.key.toLowerCase();
-    if ((event.ctrlKey || event.metaKey) && !typing && (key === "z" || key === "y")) {
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+    else if ((key === "z" || key === "y") && event.target.matches("input:not([type=text])")) {
       event.preventDefault();
-      event.stopPropagation();
       if (key === "y" || event.shiftKey) values.redo();
       else values.undo();
-    } else if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+    }
   });
   for (const kind of ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick"]) root.addEventListener(kind, (event) => event.stopPropagation());
   values.onChange(show);
@@ -3649,7 +3636,7 @@ function tabs(panels) {
     list.append(tab);
     root.append(tab.panel);
   }
-  rove(list, "[role=tab]", (tab) => open(tab.dataset.name));
+  rove(list, (tab) => open(tab.dataset.name));
   open(panels[0][0]);
   return root;
 }
@@ -3717,6 +3704,12 @@ function addEditor(node) {
   node.properties[OPEN] = true;
   node.setSize([node.size[0], node.computeSize()[1]]);
   queueMicrotask(show);
+  requestAnimationFrame(() => settle(node, root));
+}
+function settle(node, root, frames = 120) {
+  if (root.isConnected || !frames) return;
+  document.querySelector(`[data-node-id="${node.id}"] .fx-editor`)?.replaceWith(root);
+  requestAnimationFrame(() => settle(node, root, frames - 1));
 }
 function chain(target, name, after) {
   const before = target[name];
