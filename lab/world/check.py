@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faceexpr_core.measure.reader import READER_CLASSES, judge_faces
 
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.measure.expression import prototypes, prototypes_from
 from faceexpr_core.measure.identity import IdentityMeter
+from faceexpr_core.measure.reader import READER_CLASSES, judge_faces
 from lab.recipe.fit_prototypes import Measured, check, fit_expression, fit_identity
 
 from .assets import load_parts, parts_folder
