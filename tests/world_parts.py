@@ -10,7 +10,8 @@ import numpy as np
 from lab.world.assets import GEOMETRY, geometry_names, picture_names
 from lab.world.mesh import HeadMesh, head_mesh
 
-SIDES = {"skins": (452, 240), "hair": (32, 32), "brows": (32, 32), "lashes": (32, 32), "eyes": (32, 32), "mouth": (16, 16), "clothes": (16, 16)}
+SIDES = {"skins": (452, 240), "hair": (32, 32), "brows": (32, 32), "lashes": (32, 32), "eyes": (32, 32), "mouth": (16, 16),
+         "clothes": (16, 16)}
 COLOURS = {"skins": (150, 175, 205), "eyes": (60, 80, 110), "mouth": (200, 210, 220), "clothes": (120, 120, 120)}  # BGR
 
 
@@ -23,7 +24,8 @@ def make_parts(folder: Path) -> Path:
         if kind in COLOURS:
             image = np.full((height, width, 3), COLOURS[kind], np.uint8)
         else:
-            image = np.full((height, width), 255, np.uint8) if kind != "hair" else np.full((height, width, 4), (120, 120, 120, 255), np.uint8)
+            opaque = np.full((height, width, 4), (120, 120, 120, 255), np.uint8)
+            image = opaque if kind == "hair" else opaque[..., 3]
         assert cv2.imwrite(str(folder / name), image)
     mesh = head_mesh()
     arrays = {f"{part}.{key}": values for part in geometry_names() for key, values in _patch(mesh, part).items()}
@@ -38,9 +40,13 @@ def _patch(mesh: HeadMesh, part: str) -> dict[str, np.ndarray]:
     if part == "eyes":
         triangles = np.array([[eye[k], eye[k + 1], eye[(k + 35) % 70]] for eye in mesh.eyes for k in range(0, 68, 2)])
     else:
-        chosen = {"hair": z > 0.82, "brow": front & (np.abs(z - 0.752) < 0.004) & (x > 0.012) & (x < 0.05),
-                  "lash": front & (np.abs(z - 0.728) < 0.003) & (x > 0.02) & (x < 0.045), "teeth": front & (np.abs(z - 0.668) < 0.004) & (x < 0.015),
-                  "tongue": front & (np.abs(z - 0.66) < 0.003) & (x < 0.008), "cloth": z < 0.50}[part.split(".")[0]]
+        heights = {"hair": (0.82, 0.9), "brow": (0.748, 0.756), "lash": (0.725, 0.731), "teeth": (0.664, 0.672), "tongue": (0.655, 0.665),
+                   "cloth": (0.4, 0.5)}
+        kind = part.split(".")[0]
+        low, high = heights[kind]
+        chosen = (z > low) & (z < high)
+        if kind not in ("hair", "cloth"):
+            chosen &= front & (x < 0.05) & ((x > 0.012) if kind in ("brow", "lash") else (x < 0.015))
         triangles = mesh.coarse[chosen]
     used, corners = np.unique(triangles, return_inverse=True)
     index, count = mesh.ids[used], len(used)
@@ -49,10 +55,11 @@ def _patch(mesh: HeadMesh, part: str) -> dict[str, np.ndarray]:
         offsets[:, 1] = 0.01
     if part.startswith(("teeth", "tongue")):
         offsets[:, 2] = -0.02
-    a, b = mesh.ids[mesh.skin_base[0]], mesh.ids[mesh.skin_base[-1]]
-    far = np.abs(mesh.template[mesh.skin_base[0]] - mesh.template[mesh.skin_base[-1]])
+    skin = mesh.template[mesh.skin_base]
+    ends = mesh.skin_base[[int(skin.sum(1).argmin()), int(skin.sum(1).argmax())]]
+    (a, b), far = mesh.ids[ends], np.abs(mesh.template[ends[0]] - mesh.template[ends[1]])
     return {
-        "idx": np.repeat(index[:, None], 3, 1).astype(np.uint16), "w": np.tile(np.float32([1, 0, 0]), (count, 1)), "off": offsets,
+        "idx": np.repeat(index[:, None], 3, 1).astype(np.uint16), "w": np.tile(np.array([1, 0, 0], np.float32), (count, 1)), "off": offsets,
         "tri": corners.reshape(-1, 3).astype(np.uint16), "uv": np.full((len(triangles), 3, 2), 20000, np.uint16),
         "scale": np.array([[a, b, far[0]], [a, b, far[2]], [a, b, far[1]]], np.float32),
     }

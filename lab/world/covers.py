@@ -123,9 +123,8 @@ def _ear_filler():
     degree = np.asarray(joined.sum(1)).ravel()
     rows = joined[ear]
     inner = sp.diags(degree[ear]) - rows[:, ear]
-    outer = rows.copy().tocsc()
-    outer[:, ear] = 0
-    return ear, outer.tocsr(), scipy.sparse.linalg.factorized(inner.tocsc().astype(np.float64))
+    outer = (rows @ sp.diags((~near).astype(np.float32))).tocsr()
+    return ear, outer, scipy.sparse.linalg.factorized(inner.tocsc().astype(np.float64))
 
 
 def _rounded(skin: np.ndarray) -> np.ndarray:
