@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -77,12 +77,12 @@ class PipelineHost:
     ) -> None:
         neutral, expression = encoding.embed_expression(pipe, prompt)
         self._texts: dict[Which, tuple[Tensor, Tensor]] = {"n": neutral, "e": expression}
-        self._negative = encoding.encode_prompts(pipe, [negative])
+        self._negative = lru_cache(partial(encoding.encode_prompts, pipe, [negative]))
         self._pipe, self._recorder, self._cfg, self._on_call = pipe, recorder, cfg, on_call
         self._places = select_places(recorder.site, layers, places_of(pipe.unet, recorder.site))
 
     def predict(self, x: Tensor, sigma: float, which: Which, record: int | None = None) -> Tensor:
-        negative, conditional = self._evaluate(x, sigma, [self._negative, self._texts[which]], which, record).chunk(2)
+        negative, conditional = self._evaluate(x, sigma, [self._negative(), self._texts[which]], which, record).chunk(2)
         return negative + self._cfg * (conditional - negative)
 
     def observe(self, x: Tensor, sigma: float, which: Which, record: int) -> None:

@@ -6,8 +6,9 @@ Hooks leave the U-Net's own code and attention processors as they are, add up wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -228,11 +229,27 @@ def apply_fusion(unet: UNet2DConditionModel, fusion: Fusion, rows: Rows, look: L
         return injection.fuse(place, x, grid, *call(place))
 
     def add_context(place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
-        attention = blocks[place].attn2
-        return injection.add_context(place, x, grid, *call(place), inputs, Attention(attention.to_q, attention.to_out[0], attention.heads))
+        attention, known = blocks[place].attn2, queries.pop(place, None)
 
-    with _hooks(unet, bank.site, places, add_context if bank.site == CONTEXT_SITE else fuse):
+        def query(batch: slice, chosen: Tensor | None) -> Tensor:
+            given = (inputs if known is None else known)[batch]
+            given = given if chosen is None else given[:, chosen]
+            asked: Tensor = attention.to_q(given) if known is None else given
+            return asked
+
+        return injection.add_context(place, x, grid, *call(place), Attention(query, attention.to_out[0], attention.heads))
+
+    with _hooks(unet, bank.site, places, add_context if bank.site == CONTEXT_SITE else fuse), ExitStack() as stack:
+        queries: dict[str, Tensor] = {}
+        if bank.site == CONTEXT_SITE:  # the attention has asked already
+            for place in places:
+                handle = blocks[place].attn2.to_q.register_forward_hook(partial(_keep, queries, place))
+                stack.callback(handle.remove)
         yield told
+
+
+def _keep(queries: dict[str, Tensor], place: str, module: Any, arguments: Any, output: Tensor) -> None:
+    queries[place] = output
 
 
 def _slices(rows: Iterable[int]) -> list[slice]:

@@ -25,6 +25,9 @@ from .settings import FusionSettings, guidance_weight, step_weight, window_range
 RESIDENT = 2**28
 """Bytes up to which a bank is moved to the device whole; of a larger one, a noise level at a time."""
 
+MOST = 0.9
+"""Share of the tokens above which all of them are computed."""
+
 
 class Call(NamedTuple):
     """One evaluation of the model by a sampler. `schedule`: the sigmas it visits, falling; `kept`: what fusions keep until it ends."""
@@ -45,11 +48,19 @@ class Part(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """A cross-attention of the running model: tokens [B, N, C] -> Q, attended values -> output, and its number of heads."""
+    """A cross-attention of the running model. `query(rows, tokens)`: Q [B, n, C] of those rows of the batch and, if not None, of those
+    tokens (indices) only; `out`: attended values -> its output; `heads`: how many."""
 
-    query: Callable[[Tensor], Tensor]
+    query: Callable[[slice, Tensor | None], Tensor]
     out: Callable[[Tensor], Tensor]
     heads: int
+
+
+class Amount(NamedTuple):
+    """How much tokens are changed: `shares` [1 or B, n] in 0..1, None for all of each, of the tokens `indices` [n], None for every one."""
+
+    shares: Tensor | None = None
+    indices: Tensor | None = None
 
 
 @dataclass(eq=False)
@@ -61,7 +72,7 @@ class _Kept:
     donors: dict[Hashable, Donor | None] = field(default_factory=dict)
     level: int | None = None
     maps: dict[Hashable, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    masks: dict[Hashable, tuple[tuple[Where, ...], Tensor | None]] = field(default_factory=dict)
+    amounts: dict[Hashable, tuple[tuple[Where, ...], Amount]] = field(default_factory=dict)
 
 
 class Injection:
@@ -90,20 +101,23 @@ class Injection:
 
         return _changed(x, [alike for part in parts for alike in _alike(part)], change)
 
-    def add_context(
-        self, place: str, x: Tensor, grid: Grid, call: Call, parts: Sequence[Part], tokens: Tensor, attention: Attention
-    ) -> Tensor:
-        """Outputs [B, N, C] of a cross-attention that was given `tokens` [B, N, C], with what another text makes of the same queries."""
+    def add_context(self, place: str, x: Tensor, grid: Grid, call: Call, parts: Sequence[Part], attention: Attention) -> Tensor:
+        """Outputs [B, N, C] of a cross-attention, with what another text makes of the same queries; computed where the masks let it act."""
         weight = self.weight(place, call)
         context = self._context(place, call, x.device) if weight and parts else None
         if context is None:
             return x
 
         def change(rows: Tensor, part: Part) -> Tensor:
-            difference = context_difference(attention.query(tokens[part.rows]), *context, attention.heads)
-            return fusion.add_change(
-                rows, _without_bias(attention.out, difference), Target(grid), self.settings, weight, self._masks(part, grid, call, x.device)
-            )
+            shares, indices = self._amount(part, grid, call, x.device)
+            if indices is not None and not len(indices):
+                return rows
+            chosen = rows if indices is None else rows[:, indices]
+            difference = context_difference(attention.query(part.rows, indices), *context, attention.heads)
+            mask = None if shares is None else shares[:, None]
+            row = Target((1, chosen.shape[1]))
+            changed = fusion.add_change(chosen, _without_bias(attention.out, difference), row, self.settings, weight, mask)
+            return changed if indices is None else rows.index_copy(1, indices, changed)
 
         return _changed(x, parts, change)
 
@@ -152,17 +166,23 @@ class Injection:
             return None
         return donor.moved(lambda part: upload(part, device))._replace(distinct=True)
 
-    def _masks(self, part: Part, grid: Grid, call: Call, device: torch.device) -> Tensor | None:
-        """Masks [1 or B, h, w] of a part's rows, held to the settings' regions where they are known; None for everywhere."""
-        known, key = self._kept(call).masks, (part.rows.start, part.area, grid, device)
+    def _amount(self, part: Part, grid: Grid, call: Call, device: torch.device) -> Amount:
+        """By the masks of a part's rows, held to the settings' regions where they are known."""
+        known, key = self._kept(call).amounts, (part.rows.start, part.area, grid, device)
         found = known.get(key)
         if found is not None and len(found[0]) == len(part.where) and all(map(_same, found[0], part.where)):
             return found[1]
         maps = [self._held(where, part.area, grid) for where in part.where]
-        ones = torch.ones(grid)
-        stacked = None if all(one is None for one in maps) else torch.stack([ones if one is None else one for one in maps])
-        known[key] = part.where, None if stacked is None else upload(stacked, device)
-        return known[key][1]
+        amount, ones = Amount(), torch.ones(grid)
+        if any(one is not None for one in maps):
+            shares = torch.stack([ones if one is None else one for one in maps]).flatten(1)
+            indices = (shares > 0).any(0).nonzero().flatten()
+            if len(indices) < MOST * shares.shape[1]:
+                amount = Amount(upload(shares[:, indices], device), upload(indices, device))
+            else:
+                amount = Amount(upload(shares, device))
+        known[key] = part.where, amount
+        return amount
 
     def _held(self, where: Where, area: Area | None, grid: Grid) -> Tensor | None:
         mask = None if where.mask is None else grid_mask(_cut(where.mask, area), grid)

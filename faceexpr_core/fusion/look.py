@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import FaceExprError
@@ -19,6 +21,10 @@ from .donor_faces import Picture, faces_in, location_of
 Area = tuple[float, float, float, float]
 """Top, bottom, left and right in shares of the picture."""
 
+FIRST_SCALE = 0.75
+"""Of the first look, whose estimate has no more detail: 0.80 of overlap instead of 0.83, at 56 % of the cost."""
+MARGIN = 0.25
+"""What is decoded around faces that were seen before, as a share of their size."""
 AGAIN = (2.2,)
 """Noise levels below which the faces are looked for once more, where they can be seen better."""
 MISSING = (3.2, 1.0)
@@ -82,18 +88,34 @@ class Look:
 
     def _look(self, picture: int, sigma: float) -> None:
         assert self._clean is not None
-        drawn = self._decode(self._clean[picture : picture + 1])
+        latent, first = self._clean[picture : picture + 1], picture not in self._looked
+        height, width = 8 * latent.shape[2], 8 * latent.shape[3]
         self._looked[picture] = sigma
         try:
-            faces = faces_in(drawn, self._folders)
+            faces = self._seen_in(latent, first, self._faces.get(picture, []))
         except FaceExprError as error:
             faces = []
             self._tell(f"no mask of the face: {error}")
         if faces or picture not in self._faces:  # a face that is found no more was there all the same
-            self._faces[picture], self._size = faces, (drawn.shape[0], drawn.shape[1])
+            self._faces[picture], self._size = faces, (height, width)
             self._places = {key: where for key, where in self._places.items() if key[0] != picture}
         if not faces:
             self._tell(f"no face found in picture {picture + 1} at sigma {sigma:.2g}, so that the expression acts everywhere in it")
+
+    def _seen_in(self, latent: Tensor, first: bool, known: list[Face]) -> list[Face]:
+        """Faces, in the picture's pixels: at first in the whole made smaller, then where they were, or, where none was, in the whole."""
+        height, width = int(latent.shape[2]), int(latent.shape[3])
+        if first:
+            smaller = F.interpolate(latent, scale_factor=FIRST_SCALE, mode="bilinear", antialias=True)
+            scale = width / smaller.shape[3]
+            return [face.moved(scale) for face in faces_in(self._decode(smaller), self._folders)]
+        if not known:
+            return faces_in(self._decode(latent), self._folders)
+        edges = np.array([(*face.box, face.size * MARGIN) for face in known]) / 8
+        left, top = (max(0, int((edges[:, side] - edges[:, 4]).min())) for side in (0, 1))
+        right, bottom = (int((edges[:, side] + edges[:, 4]).max()) + 1 for side in (2, 3))
+        crop = latent[:, :, top : min(bottom, height), left : min(right, width)]
+        return [face.moved(1.0, -8 * left, -8 * top) for face in faces_in(self._decode(crop), self._folders)]
 
     def _inside(self, face: Face, area: Area) -> bool:
         x, y = face.centre[0] / self._size[1], face.centre[1] / self._size[0]

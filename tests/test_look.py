@@ -1,0 +1,91 @@
+"""When the faces of pictures that are being drawn are looked for, and which face is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from faceexpr_core import mini
+from faceexpr_core.faces.images import read_rgb
+from faceexpr_core.fusion.look import EVERYWHERE, Look
+
+SIGMAS = (4.9, 3.9, 3.1, 2.6, 2.1, 1.8, 0.9, 0.5, 0.1)
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    """A render of an unseen person, [128, 128, 3]."""
+    picture = Image.fromarray(read_rgb(sorted(mini.subject_path().glob("*.png"))[0]))
+    return np.array(picture.resize((128, 128), Image.Resampling.LANCZOS))
+
+
+def watching(pictures: list[np.ndarray], folder: Path, seen: list[int], moved: tuple[str, ...] = (), tell: Any = print) -> Look:
+    """A latent's number is its picture's; `seen` grows with each that is decoded."""
+
+    def decode(latent: torch.Tensor) -> np.ndarray:
+        assert latent.shape[0] == 1
+        seen.append(int(latent[0, 0, 0, 0]))
+        return pictures[seen[-1]]
+
+    return Look(decode, moved, [folder], tell)
+
+
+def numbered(count: int) -> torch.Tensor:
+    return torch.arange(count).view(-1, 1, 1, 1).expand(-1, 4, 2, 2).float()
+
+
+def test_each_picture_is_decoded_at_the_first_change_and_once_more(photo, model_folder: Path) -> None:
+    seen: list[int] = []
+    look = watching([photo, photo], model_folder, seen)
+    assert look.where(0, 5.1) is EVERYWHERE  # nothing is known yet
+    look.seen(numbered(2))
+    places = [[look.where(picture, sigma) for _ in range(3) for picture in (0, 1)] for sigma in SIGMAS]
+    assert seen == [0, 1, 0, 1]
+    assert all(where.mask is not None and where.regions is not None for step in places for where in step)
+    assert len({id(step[0].mask) for step in places}) == 2
+
+
+def test_a_face_that_is_not_found_is_looked_for_again_and_one_that_was_is_kept(photo, model_folder: Path) -> None:
+    seen: list[int] = []
+    told: set[str] = set()
+    pictures = [np.full_like(photo, 128)]
+    look = watching(pictures, model_folder, seen, tell=told.add)
+    look.seen(numbered(1))
+    assert all(look.where(0, sigma).mask is None for sigma in SIGMAS[:3])
+    pictures[0] = photo
+    found = [look.where(0, sigma) for sigma in SIGMAS[3:4]]
+    assert (len(seen), found[0].mask is None) == (2, True)  # 4.9 and 3.1; the next at 2.1
+    assert look.where(0, 2.1).mask is not None
+    assert any("no face found" in what for what in told)
+    lost = [photo]
+    again = watching(lost, model_folder, seen)
+    again.seen(numbered(1))
+    before = again.where(0, 4.9)
+    lost[0] = np.full_like(photo, 128)
+    assert again.where(0, 2.0).mask is before.mask is not None
+
+
+def test_the_face_of_an_area_is_the_one_that_lies_in_it(photo, model_folder: Path) -> None:
+    wide = np.concatenate([photo, np.array(Image.fromarray(photo).resize((96, 128)))], 1)
+    look = watching([wide], model_folder, [], ("mouth",))
+    look.seen(numbered(1))
+    left, right = (look.where(0, 3.0, area).mask for area in ((0.0, 1.0, 0.0, 0.57), (0.0, 1.0, 0.57, 1.0)))
+    assert left is not None and right is not None
+    assert left[:, 128:].max() < 0.01 < left[:, :128].max()
+    assert right[:, :128].max() < 0.01 < right[:, 128:].max()
+    assert look.where(0, 3.0, (0.0, 0.1, 0.0, 1.0)) is EVERYWHERE
+
+
+def test_missing_model_files_are_told_and_the_expression_acts_everywhere(photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEEXPR_MODELS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    told: list[str] = []
+    look = watching([photo], tmp_path, [], tell=told.append)
+    look.seen(numbered(1))
+    assert look.where(0, 3.0) is EVERYWHERE
+    assert any("no mask of the face" in what for what in told)
