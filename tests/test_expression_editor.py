@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from browser import comfyui_page
 from comfy_process import ComfyProcess
-from editor import NEUTRAL, RENDERERS, Editor, add_editor, keep_picture
+from editor import EDITOR, NEUTRAL, RENDERERS, Editor, add_editor, keep_picture
 from playwright.sync_api import Page, expect
 
 from faceexpr_core.expressions import ACTION_UNITS, action_unit, blendshapes_of, names, parse_unit_strengths
 from faceexpr_core.text import MAX_WEIGHT
 
+RENEW = "(globalThis.node = app.graph.nodes.find(node => node.type === 'FaceExprExpressionTextEncode'))"
 UNDO, REDO = "Control+z", "Control+Shift+z"
 BROW = (0.07, 0.27)  # the person's left inner brow: right of the middle, from the top, in heights of the head's canvas
 CORNER = (-0.10, 0.655)  # the right corner of the mouth
@@ -61,6 +62,11 @@ def asked(values: dict[str, Any]) -> dict[str, float]:
 
 def units(editor: Editor) -> dict[str, float]:
     return {unit.code: strength for unit, strength in parse_unit_strengths(editor.values()["action_units"])}
+
+
+def reopen(editor: Editor) -> None:
+    """Wait for the editor of a node that was loaded anew."""
+    editor.page.wait_for_function(f"{RENEW} && {EDITOR} && document.querySelectorAll('.fx-head').length === 1", timeout=60_000)
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -309,6 +315,36 @@ def test_words_stand_out_from_their_ground(editor: Editor, theme: str, request: 
     )
     editor.page.evaluate("app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
     assert min(contrast) >= 4.5  # WCAG 2.1, 1.4.3
+
+
+def test_the_pages_own_undo_takes_back_a_step_and_leaves_a_living_editor(editor: Editor) -> None:
+    for name in ("happy", "sad"):
+        editor.face(name).click()
+    editor.page.evaluate("document.activeElement.blur()")
+    editor.page.keyboard.press(UNDO)
+    expect(editor.root.locator(".fx-words")).to_have_text("happy 1.00", timeout=30_000)
+    reopen(editor)
+    editor.face("angry").click()
+    assert editor.values()["expression"] == "angry"
+
+
+def test_a_node_of_an_older_file_keeps_its_size_and_opens_its_editor_when_asked(editor: Editor) -> None:
+    editor.page.evaluate(
+        """async () => {
+            const file = app.graph.serialize()
+            Object.assign(file.nodes[0], { size: [340, 320], properties: {} })
+            await app.loadGraphData(file)
+        }"""
+    )
+    editor.page.wait_for_function(f"{RENEW} && document.querySelectorAll('.fx-editor').length === 1")
+    assert editor.page.evaluate("[node.size[0], node.properties.faceexpr_editor]") == [340, False]
+    expect(editor.root.locator(".fx-body")).to_have_count(0)
+    editor.button("▸ Set it on a face").click()
+    reopen(editor)
+    editor.face("fearful").click()
+    assert editor.values()["expression"] == "fearful"
+    editor.button("▾ Set it on a face").click()
+    expect(editor.root.locator(".fx-body")).to_be_hidden()
 
 
 def test_the_page_reports_no_error(opened: tuple[Page, list[str]], shown: Editor) -> None:
