@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -133,7 +134,8 @@ def _tensors(batch: Batch) -> dict[str, Tensor]:
 
 
 def _with(batch: Batch, tensors: Sequence[Tensor]) -> Batch:
-    return replace(batch, **dict(zip(_tensors(batch), tensors, strict=True)))
+    named: dict[str, Any] = dict(zip(_tensors(batch), tensors, strict=True))
+    return replace(batch, **named)
 
 
 def seeded(seed: int, number: int) -> torch.Generator:
