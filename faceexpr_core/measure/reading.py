@@ -2,7 +2,7 @@
 
 The classifier of `reader.py` learned on photographs and says which expression; the blendshapes, whose prototypes were fitted on renders,
 say how strong it is and which action units moved, and are the only ones that know contempt. An expression is named where both together
-are sure of it and the classifier does not contradict it; else nothing is named, since a wrong caption teaches a person wrongly.
+are sure of it and the classifier does not contradict it (`SUPPORT`); else nothing is named, since a wrong caption teaches a person wrongly.
 
 How sure they are: of each class k,
 
@@ -11,7 +11,8 @@ How sure they are: of each class k,
 with the classifier's probability p_k, and the change of the blendshapes from the person's resting face: its cosine c_k to the prototype
 of k, and its length a_k along it (1 = a usual full expression). For neutral the second term is SHARPNESS times NEUTRAL_LEVEL. It is a
 product of the two opinions (Hinton, "Training products of experts", 2002), the second one's after the density of directions of
-von Mises and Fisher. SURE, SUPPORT and the rest were chosen on renders of tuning people (`lab/benchmarks/caption_precision.py`).
+von Mises and Fisher. All the numbers below were chosen together, on renders of tuning people of both worlds
+(`lab/benchmarks/caption_precision.py`; mannequins with resting faces of all kinds, and photo-like people).
 """
 
 from __future__ import annotations
@@ -29,29 +30,30 @@ from .reader import READER_CLASSES, Judgement
 READ_CLASSES = ("neutral", *CLASSES)
 """What a photo can be read as."""
 
-ALLOWANCE = 0.05
+ALLOWANCE = 0.1
 """Added to the classifier's probabilities, so that it never excludes a class by its sureness alone."""
 
-SHARPNESS = 10.0
-"""Weight of the blendshapes' opinion: a usual full expression at a cosine of 0.8 is e^5 times as likely as a resting face."""
+SHARPNESS = 20.0
+"""Weight of the blendshapes' opinion: half of a usual full expression, at a cosine of 0.6, is e^3 times as likely as a resting face."""
 
-NEUTRAL_LEVEL = 0.3
+NEUTRAL_LEVEL = 0.15
 """A change of this length times its cosine is as likely of a resting face as of an expression."""
 
 SURE = 0.5
 """P of the likeliest class from which it is named."""
 
-SURE_NEUTRAL = 0.7
+SURE_NEUTRAL = 0.8
 """The same where the likeliest is neutral: a faint expression called neutral teaches a person wrongly too."""
 
-SUPPORT = 0.1
+SUPPORT = 0.15
 """Share of its favourite's probability that the classifier must give a class; below, it contradicts, and the class is not named however
-sure the blendshapes are. So low brows that it calls neutral are no anger, and a broad smile no disgust."""
+sure the blendshapes are. So low brows that it calls neutral are no anger, and a broad smile no disgust. Smiles need no support: they are
+what blendshapes see best, on photographs too."""
 
-ONE_SIDED = 0.15
+ONE_SIDED = 0.05
 """By how much the cosine to contempt must exceed that to happy: real smiles are a little one-sided too."""
 
-RESTING_PENALTY = 0.06
+RESTING_PENALTY = 0.15
 """Weight of a resting face's distance from the average one in `resting_face`."""
 
 CLEAR_EXPRESSION = 0.7
@@ -99,7 +101,9 @@ def read_expression(blendshapes: Mapping[str, float], judgement: Judgement, rest
     weights = np.exp(scores - scores.max())
     index = int(weights.argmax())
     likeliest, sure = READ_CLASSES[index], float(weights[index] / weights.sum())
-    named = sure >= (SURE if index else SURE_NEUTRAL) and support[index] >= SUPPORT * judgement.confidence
+    named = sure >= (SURE if index else SURE_NEUTRAL)
+    if likeliest != "happy":
+        named = named and support[index] >= SUPPORT * judgement.confidence
     if likeliest == "contempt":
         named = named and cosines[index - 1] - cosines[CLASSES.index("happy")] >= ONE_SIDED
     return Reading(

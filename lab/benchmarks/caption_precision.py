@@ -1,38 +1,44 @@
 """How often a photo's caption names the right expression: albums of rendered people, read by both judges and by each alone.
 
-    python -m lab.benchmarks.caption_precision --work_dir WORK --subjects 200000-200059 --processes 2
+    python -m lab.benchmarks.caption_precision --work_dir WORK --world mannequins --subjects 200000-200059
+    python -m lab.benchmarks.caption_precision --work_dir WORK --world people --parts PARTS --subjects 200000-200029
 
 Every person has three albums: `each` shows every expression at 0.55 to 1 of its strength and the resting face once; `mixed` three resting
-faces and three expressions of 0.3 to 0.8; `smiling` one resting face and five smiles of 0.4 to 1. People differ at rest as real ones do,
-in turn: as the mesh is, with low brows, mouth corners down, high brows, narrowed eyes, parted lips. Seeds from 100,000 are for tuning (the
-thresholds of `measure/reading.py` were chosen on them), from 200,000 for reporting. What was read is kept in WORK.
+faces and three expressions of 0.3 to 0.8; `smiling` one resting face and five smiles of 0.4 to 1. People are photo-like, with hats, glasses
+and turned heads. Mannequins differ at rest, in turn: as the mesh is, with low brows, mouth corners down, high brows, narrowed eyes, parted
+lips. Seeds from 100,000 are for tuning (the thresholds of `measure/reading.py` were chosen on 60 mannequins and 25 people), from 200,000
+for reporting. What was read is kept in WORK.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.measure.expression import blendshape_vector, measured_as, prototypes, read_change
 from faceexpr_core.measure.reader import Judgement, judge_faces
 from faceexpr_core.measure.reading import READ_CLASSES, read_album
 
-from .store import write_json
+from .store import Picture, write_json
 from .subjects import seeds
 from .summary import table_head, table_line
 from .workers import each
 
-ALBUMS = ("each", "mixed", "smiling")
 NEUTRAL = "neutral"
+MANNEQUINS = "mannequins"
+WORLDS = (MANNEQUINS, "people")
+FIRST_NUMBER = 30_000
+"""The world of people draws other pictures of a person under lower numbers."""
 
 
 def _both(name: str, weight: float) -> dict[str, float]:
@@ -77,41 +83,65 @@ class Counts:
         return self.right / max(1, self.shown)
 
 
-def read_person(work: Path, seed: int) -> list[dict[str, Any]]:
-    """A record a photo: what it shows, and what both judges make of it. Photos without a face have none."""
-    import json
+@dataclass(frozen=True)
+class World:
+    """Who is drawn, and where what was read is kept; `parts` is the folder that `people` need."""
 
-    kept = work / "captions" / f"{seed}.json"
-    if not kept.exists():
-        write_json(kept, _draw_and_read(seed))
-    records: list[dict[str, Any]] = json.loads(kept.read_text())
-    return records
+    work: Path
+    name: str
+    parts: Path | None = None
 
+    def __call__(self, seed: int) -> list[dict[str, Any]]:
+        """A record a photo: what it shows, and what both judges make of it. Photos without a face have none."""
+        kept = self.work / "captions" / self.name / f"{seed}.json"
+        if not kept.exists():
+            write_json(kept, self._read(seed))
+        records: list[dict[str, Any]] = json.loads(kept.read_text())
+        return records
 
-def _draw_and_read(seed: int) -> list[dict[str, Any]]:
-    from lab.mannequins.dataset import EXPRESSIVE, Shown, draw
-    from lab.mannequins.heads import make_head
-
-    head, rng = make_head(seed), np.random.default_rng([31, seed])
-    at_rest = list(RESTING)[seed % len(RESTING)]
-    rest = Shown(NEUTRAL, 0.0)
-    albums = {
-        "each": [rest, *(Shown(word, float(rng.uniform(0.55, 1.0))) for word in EXPRESSIVE)],
-        "mixed": [rest, rest, rest, *(Shown(str(rng.choice(EXPRESSIVE)), float(rng.uniform(0.3, 0.8))) for _ in range(3))],
-        "smiling": [rest, *(Shown("happy", float(rng.uniform(0.4, 1.0))) for _ in range(5))],
-    }
-    records = []
-    with FaceDetector() as detector:
-        for album, photos in albums.items():
-            for shown in photos:
-                picture = draw(head, shown, rng, 256, RESTING[at_rest]).image
+    def _read(self, seed: int) -> list[dict[str, Any]]:
+        at_rest = list(RESTING)[seed % len(RESTING)] if self.name == MANNEQUINS else self.name
+        records = []
+        with FaceDetector() as detector:
+            for (album, name, intensity), picture in self._photos(seed, at_rest):
                 faces = detector.detect(picture)[:1]
                 for face, judgement in zip(faces, judge_faces([picture] * len(faces), faces), strict=True):
-                    name = "contempt" if shown.expression == "contemptuous" else str(shown.expression)
-                    about = {"subject": seed, "album": album, "at rest": at_rest, "intensity": shown.intensity}
+                    about = {"subject": seed, "album": album, "at rest": at_rest, "intensity": intensity}
                     about["expression"] = name if name == NEUTRAL else measured_as(name)
                     records.append({**about, "blendshapes": face.blendshapes, "probabilities": judgement.probabilities})
-    return records
+        return records
+
+    def _photos(self, seed: int, at_rest: str) -> Iterator[tuple[tuple[str, str, float], Picture]]:
+        """(album, expression, intensity) and the picture."""
+        rng = np.random.default_rng([31, seed])
+        planned = [(album, *shown) for album, photos in _albums(rng).items() for shown in photos]
+        if self.name == MANNEQUINS:
+            from lab.mannequins import dataset as mannequins
+            from lab.mannequins.heads import make_head
+
+            head = make_head(seed)
+            for album, name, intensity in planned:
+                mannequin = mannequins.Shown(EXPRESSIONS[name].word, intensity)
+                yield (album, name, intensity), mannequins.draw(head, mannequin, rng, 256, RESTING[at_rest]).image
+        else:
+            from lab.world.assets import load_parts, parts_folder
+            from lab.world.expressions import Shown
+            from lab.world.picture import picture
+
+            parts = load_parts(parts_folder(self.parts))
+            for number, (album, name, intensity) in enumerate(planned):
+                shown = Shown(EXPRESSIONS[name].word, intensity)
+                yield (album, name, intensity), picture(seed, FIRST_NUMBER + number, shown, 256, parts).image
+
+
+def _albums(rng: np.random.Generator) -> dict[str, list[tuple[str, float]]]:
+    """Expression and intensity of each photo of the three albums."""
+    rest, names = (NEUTRAL, 0.0), [name for name in EXPRESSIONS if name != NEUTRAL]
+    return {
+        "each": [rest, *((name, float(rng.uniform(0.55, 1.0))) for name in names)],
+        "mixed": [rest, rest, rest, *((str(rng.choice(names)), float(rng.uniform(0.3, 0.8))) for _ in range(3))],
+        "smiling": [rest, *(("happy", float(rng.uniform(0.4, 1.0))) for _ in range(5))],
+    }
 
 
 def by_both(album: Sequence[Record]) -> list[str | None]:
@@ -163,8 +193,9 @@ def tables(records: Sequence[Record]) -> str:
     lines += ["", *table_head(["both judges", *heading])]
     for expression in READ_CLASSES[1:]:
         lines.append(_line(expression, count(albums.values(), by_both, expression)))
-    for place, kinds in ((1, ALBUMS), (2, tuple(RESTING))):
-        lines += [_line(kind, count([album for key, album in albums.items() if key[place] == kind], by_both)) for kind in kinds]
+    for place in (1, 2):
+        for kind in dict.fromkeys(key[place] for key in albums):
+            lines.append(_line(kind, count([album for key, album in albums.items() if key[place] == kind], by_both)))
     return "\n".join(lines) + "\n"
 
 
@@ -177,10 +208,12 @@ def _line(name: str, found: Counts) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work_dir", type=Path, required=True, help="what was read is kept here")
+    parser.add_argument("--world", choices=WORLDS, default=MANNEQUINS)
+    parser.add_argument("--parts", type=Path, help="the parts of `people` (else $FACEEXPR_PARTS)")
     parser.add_argument("--subjects", nargs="+", default=["200000-200059"], help="seeds: 100000 and up tuning, 200000 and up reporting")
     parser.add_argument("--processes", type=int, default=2, help="people are shared out among these, one thread each")
     arguments = parser.parse_args()
-    found = each(partial(read_person, arguments.work_dir), seeds(arguments.subjects), arguments.processes)
+    found = each(World(arguments.work_dir, arguments.world, arguments.parts), seeds(arguments.subjects), arguments.processes)
     records = [record for person in found for record in person]
     print(f"`python -m lab.benchmarks.caption_precision {shlex.join(sys.argv[1:])}`\n")
     print(tables(records))
