@@ -137,6 +137,19 @@ def test_at_the_start_crafting_is_1_where_the_phrase_has_no_effect(unet: UNet2DC
     assert curves["crafting"][0] == pytest.approx(1, abs=0.02)  # delta takes a little
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_phrase_that_changes_less_than_rounding_teaches_nothing(shipped: UNet2DConditionModel, precision: str) -> None:
+    """In bfloat16 rounding alone moves the prediction by 1.5e-5, which was above the floor of 1e-6."""
+    given = pairs()
+    almost = given.base[:, :1] + 1e-3 * torch.randn(2, 2, 77, 96, generator=torch.Generator().manual_seed(3))
+    hardly = CraftingSet(**{**given.__dict__, "base": almost, "base_pooled": given.base_pooled[:, :1].expand(-1, 2, -1)})
+    settings = TrainSettings(**{**WHOLE.__dict__, "steps": 2, "batch_size": 4, "prior": "off", "precision": precision})
+    none = train_lora(copy.deepcopy(shipped), photos(), settings, crafting=hardly)
+    assert all(math.isnan(value) for value in none.curves["crafting"])
+    some = train_lora(copy.deepcopy(shipped), photos(), settings, crafting=given)
+    assert all(value > 0.1 for value in some.curves["crafting"])
+
+
 def test_each_part_of_the_loss_is_logged_and_weighed(unet: UNet2DConditionModel, shipped: UNet2DConditionModel) -> None:
     settings = few(steps=4, prior="images", prior_weight=0.5, crafting_weight=0.1, crafting_ramp=1.0)
     result = train_lora(unet, photos(), settings, class_images=photos(5), crafting=pairs())

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 CRAFTING_FLOOR = 1e-6
 """delta of L_ec: a mean square change of the prediction below it says nothing about the expression."""
+CRAFTING_FLOOR_BF16 = 6e-5
+"""delta where the U-Net computes in bfloat16, four times what rounding alone makes of a change there (docs/measurements.md)."""
 
 
 def min_snr_weight(snr: Tensor, gamma: float, velocity: bool = False) -> Tensor:

@@ -12,7 +12,7 @@ from .adapter import without_lora
 from .crafting import CraftingSet
 from .data import TrainingSet
 from .draws import TIMESTEPS, Batch
-from .losses import crafting_loss, distillation_loss, prior_loss, weighted_epsilon_loss
+from .losses import CRAFTING_FLOOR, CRAFTING_FLOOR_BF16, crafting_loss, distillation_loss, prior_loss, weighted_epsilon_loss
 from .settings import TrainSettings
 from .text_encoders import TextEncoders, embed_tokens
 
@@ -72,7 +72,8 @@ class Parts:
                 wanted = of_class(1) - of_class(0)
             neutral = of_person(0)
         change = of_person(1) - neutral
-        return crafting_loss(change, wanted, None if pairs.areas is None else pairs.areas[batch.positions, e])
+        floor = CRAFTING_FLOOR_BF16 if self.dtype == torch.bfloat16 else CRAFTING_FLOOR
+        return crafting_loss(change, wanted, None if pairs.areas is None else pairs.areas[batch.positions, e], floor)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, embeds: Tensor, pooled: Tensor, time_ids: Tensor) -> Tensor:
         # a context of its own for each call: autocast keeps the LoRA's cast weights, those cast without gradient too
