@@ -1,4 +1,4 @@
-"""What a preset's training step needs at SDXL's size: a U-Net of its true shape with random weights, no file, no download.
+"""What a preset's training step needs at SDXL's size: models of its true shape with random weights, no file, no download.
 
     python -m lab.benchmarks.trainer_peak --preset low-vram
     python -m lab.benchmarks.trainer_peak --preset default --device cuda
@@ -10,85 +10,44 @@ measured, in bfloat16 as on a card; what a card's driver and torch's allocator a
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor
 
-from faceexpr_core.diffusers_host.pipeline import SDXL_CONFIGS
-from faceexpr_core.training.crafting import CraftingSet
-from faceexpr_core.training.data import TrainingSet
 from faceexpr_core.training.loop import train_lora
+from faceexpr_core.training.precision import compute_dtype
 from faceexpr_core.training.settings import PRESETS, parse_settings, preset, preset_settings
+from lab.card.sets import sdxl_encoders, sdxl_unet, sets_for, widths
 
 from .trainer_probe import Probe
 
 GIGABYTE = 2**30
-EXPRESSIONS = 2
-"""As many as the loss needs to draw one from; their number costs next to nothing."""
-
-
-def photos(count: int, side: int, words: int, pooled: int) -> TrainingSet:
-    """Random photos of `side` pixels with random words."""
-    size = side // 8
-    sizes = torch.tensor([[side, side, 0, 0, side, side]]).float().expand(count, -1)
-    return TrainingSet(
-        torch.randn(count, 4, size, size),
-        torch.randn(count, 77, words),
-        torch.randn(count, pooled),
-        sizes,
-        torch.ones(count, 1, size, size),
-    )
-
-
-def pairs(words: int, pooled: int) -> CraftingSet:
-    """Random words in the place of expressions."""
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(EXPRESSIONS, 2, *shape)
-
-    return CraftingSet(("a", "b"), drawn(77, words), drawn(pooled), drawn(77, words), drawn(pooled), source="random")
 
 
 def measure(arguments: argparse.Namespace) -> str:
     """One line of a Markdown table."""
-    from diffusers import UNet2DConditionModel
-
     chosen = preset(arguments.preset)
     side = arguments.side or chosen.resolution
     changes = {"gradient_checkpointing": True, **parse_settings(arguments.set)}
     precision = changes.pop("precision", "bf16")
     settings = preset_settings(arguments.preset, **changes, steps=arguments.steps, precision=precision, crafting_every=1, crafting_ramp=0.0)
-    config = json.loads((SDXL_CONFIGS / "unet" / "config.json").read_text())
-    with torch.device(arguments.device):
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.bfloat16 if precision == "bf16" else torch.float16 if precision == "fp16" else torch.float32)
-        unet = UNet2DConditionModel.from_config(config)
-        torch.set_default_dtype(before)
-    words = unet.config.cross_attention_dim
-    pooled = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
+    dtype = compute_dtype(precision, torch.device(arguments.device))
+    unet = sdxl_unet(dtype, arguments.device)
+    encoders = sdxl_encoders(dtype, arguments.device) if settings.text_encoder else None
+    data, class_images, crafting = sets_for(settings, side, *widths(unet), counts=(2, 2, 2))
     probe = Probe(arguments.steps, arguments.device)
-    data = photos(2, side, words, pooled)
-    crafting = pairs(words, pooled) if settings.prior == "distill" or settings.crafting_weight else None
     started = time.perf_counter()
-    result = train_lora(
-        unet,
-        data,
-        settings,
-        device=arguments.device,
-        class_images=photos(2, side, words, pooled) if settings.prior == "images" else None,
-        crafting=crafting,
-    )
+    result = train_lora(unet, data, settings, device=arguments.device, class_images=class_images, crafting=crafting, encoders=encoders)
     if result.stopped_by is not None:
         raise result.stopped_by
     seconds = (time.perf_counter() - started) / arguments.steps
     with TemporaryDirectory() as folder:
         probe.write(Path(folder) / "probe.json")
     memory = probe.found.memory
-    weights = sum(weight.numel() * weight.element_size() for weight in unet.parameters() if not weight.requires_grad)
+    frozen = [unet, *([] if encoders is None else encoders.parts.values())]
+    weights = sum(weight.nbytes for model in frozen for weight in model.parameters() if not weight.requires_grad)
     cells = [
         f"`{arguments.preset}` {arguments.set}".strip(),
         str(side),
