@@ -14,6 +14,7 @@ from toys import lora_of
 
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.training import base
 from faceexpr_core.training.adapter import add_lora
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
@@ -148,6 +149,32 @@ def test_a_phrase_that_changes_less_than_rounding_teaches_nothing(shipped: UNet2
     assert all(math.isnan(value) for value in none.curves["crafting"])
     some = train_lora(copy.deepcopy(shipped), photos(), settings, crafting=given)
     assert all(value > 0.1 for value in some.curves["crafting"])
+
+
+BASES = [("nf4", 0.35, 0.06), ("int8", 0.6, 0.005)]
+
+
+@pytest.mark.parametrize(("kind", "share", "tolerance"), BASES, ids=["nf4", "int8"])
+def test_a_lora_learns_on_a_base_in_fewer_bits(shipped: UNet2DConditionModel, kind: str, share: float, tolerance: float) -> None:
+    common = {"steps": 3, "prior": "distill", "crafting_weight": 0.05, "crafting_every": 1, "convolutions": True, "precision": "bf16"}
+    unet = copy.deepcopy(shipped)
+    full = train_lora(copy.deepcopy(shipped), photos(), few(**common), crafting=pairs())
+    packed = train_lora(unet, photos(), few(**common, base=kind), crafting=pairs())
+    assert packed.losses[0] == pytest.approx(full.losses[0], rel=tolerance) and packed.losses != full.losses
+    assert packed.losses == pytest.approx(full.losses, abs=0.05)  # on random pictures, at this rate, differences grow
+    assert packed.layers.keys() == full.layers.keys()
+    assert all(down.shape == full.layers[name][0].shape and up.abs().sum() > 0 for name, (down, up) in packed.layers.items())
+    name = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
+    bits = unet.get_submodule(name).weight
+    assert bits.nbytes < share * 2 * shipped.get_submodule(name).weight.numel()  # of bfloat16
+    assert unet.conv_in.weight.dtype == torch.bfloat16
+
+
+def test_a_base_in_fewer_bits_needs_bitsandbytes(unet: UNet2DConditionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FaceExprError, match="base is nf4, which needs the package bitsandbytes; install it, or take base full"):
+        train_lora(unet, photos(), few(base="nf4"))
+    assert train_lora(unet, photos(), few(steps=1)).steps == 1
 
 
 def test_each_part_of_the_loss_is_logged_and_weighed(unet: UNet2DConditionModel, shipped: UNet2DConditionModel) -> None:
@@ -398,6 +425,7 @@ def test_previews_do_not_disturb_the_training(shipped: UNet2DConditionModel) -> 
         {"crafting_weight": -1.0},
         {"zero_snr": True},
         {"precision": "int8"},
+        {"base": "fp4"},
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(changes: dict) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import FaceExprError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+BASES = ("full", "nf4", "int8")
 SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
 OPTIMIZERS = ("adamw8bit", "adamw")
 PRIORS = ("off", "images", "distill")
@@ -52,6 +53,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 """Least and most of every number of TrainSettings; a warm-up is no longer than the run either."""
 
 _BLOCK = re.compile(r"(down|up)(\.\d+)?|middle")
+_READING = {"text_encoder", "text_encoder_learning_rate", "text_encoder_weight_decay"}
 _OF_THE_CHECKPOINT = ("prediction", "zero_snr")
 
 
@@ -79,7 +81,7 @@ class TrainSettings:
     units' area only if `crafting_mask`. `text_encoder`: the attention projections of both text encoders learn too, with a LoRA of the same
     rank and alpha, at `text_encoder_learning_rate` (0: as `learning_rate`) and with `text_encoder_weight_decay`; its default of half the
     U-Net's rate is what kohya's users take, diffusers' `--text_encoder_lr` has 5e-6. `prediction` and `zero_snr` (noise
-    schedule rescaled to zero SNR) are the checkpoint's.
+    schedule rescaled to zero SNR) are the checkpoint's. `base` keeps the U-Net's frozen linear layers in nf4 or int8 (see `base`).
     Raises BadSetting for a value out of range.
     """
 
@@ -116,6 +118,7 @@ class TrainSettings:
     prediction: str = "epsilon"
     zero_snr: bool = False
     seed: int = 0
+    base: str = "full"
 
     def __post_init__(self) -> None:
         for name, (low, high) in {**BOUNDS, "warmup": (0, self.steps)}.items():
@@ -126,6 +129,7 @@ class TrainSettings:
             "schedule": SCHEDULES,
             "optimizer": OPTIMIZERS,
             "precision": PRECISIONS,
+            "base": BASES,
             "prior": PRIORS,
             "prediction": PREDICTIONS,
         }
@@ -142,8 +146,9 @@ class TrainSettings:
         return self.alpha or float(self.rank)
 
     def used(self) -> dict[str, Any]:
-        """The settings by name, without the text encoders' where these do not learn."""
-        return {name: value for name, value in asdict(self).items() if self.text_encoder or not name.startswith("text_encoder")}
+        """The settings by name, without the text encoders' where these do not learn, and without a base that is whole."""
+        left_out = ({"base"} if self.base == "full" else set()) | (set() if self.text_encoder else _READING)
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @property
     def block_names(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .adapter import add_lora
+from .base import check_base, quantise
 from .checks import check_encoders, check_fit, check_parts
 from .crafting import CraftingSet
 from .data import TrainingSet
@@ -45,6 +46,7 @@ class Trainer:
 
         check_fit(unet, data)
         check_parts(unet, data, settings, class_images, crafting)
+        check_base(settings.base)
         encoders = check_encoders(settings, encoders, data, class_images, crafting)
         self.unet, self.settings, self.device = unet, settings, device
         self.rank, self.ranks = rank()
@@ -55,6 +57,7 @@ class Trainer:
 
         checkpointing = settings.gradient_checkpointing if settings.gradient_checkpointing is not None else device.type != "cpu"
         unet.requires_grad_(False)
+        quantise(unet, settings.base, device, dtype)
         torch.nn.Module.to(unet, device, dtype)  # diffusers' own `to` warns about an empty list of float32 modules
         self.layers = add_lora(
             unet, settings.rank, settings.effective_alpha, self.draws.generators["photos"], settings.block_names, settings.convolutions

@@ -1,0 +1,62 @@
+"""The base model in fewer bits while a LoRA learns on it: the U-Net's frozen linear layers in nf4 or int8, by bitsandbytes."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ..errors import FaceExprError
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+
+def check_base(base: str) -> None:
+    """Raise FaceExprError where the base cannot be kept so."""
+    if base == "full":
+        return
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise FaceExprError(f"base is {base}, which needs the package bitsandbytes; install it, or take base full.")
+    try:
+        import bitsandbytes  # noqa: F401
+    except Exception as reason:  # whatever a library for another CUDA raises
+        raise FaceExprError(f"base is {base}, but bitsandbytes cannot be used here ({reason}); take base full.") from reason
+
+
+def quantise(unet: UNet2DConditionModel, base: str, device: torch.device, dtype: torch.dtype) -> None:
+    """Put the linear layers of the transformers on `device` in `base`, in place and one at a time; "full" changes nothing.
+
+    nf4: 4-bit NormalFloat with doubly quantised scales (QLoRA, Dettmers et al. 2305.14314), 0.52 bytes a number, computed in `dtype`.
+    int8: LLM.int8 without outliers (Dettmers et al. 2208.07339), a byte a number, inputs rounded to 8 bits too. They hold six of seven
+    of SDXL's numbers. Convolutions, norms, embeddings and the LoRA stay as they are.
+    """
+    if base == "full":
+        return
+    if base == "nf4":
+        unet.is_loaded_in_4bit = True  # by these names peft knows what it puts a LoRA on
+    else:
+        unet.is_loaded_in_8bit = True
+    linear = [name for name, module in unet.named_modules() if type(module) is nn.Linear and ".attentions." in f".{name}"]
+    for name in linear:
+        parent, _, child = name.rpartition(".")
+        owner = unet.get_submodule(parent)
+        setattr(owner, child, _packed(unet.get_submodule(name), base, dtype).to(device))
+
+
+def _packed(linear: nn.Linear, base: str, dtype: torch.dtype) -> nn.Module:
+    from bitsandbytes import nn as packed
+
+    weight, sizes = linear.weight.detach().to(dtype), (linear.in_features, linear.out_features, linear.bias is not None)
+    if base == "nf4":
+        made: Any = packed.Linear4bit(*sizes, compute_dtype=dtype, quant_type="nf4", device="meta")
+        made.weight = packed.Params4bit(weight, requires_grad=False, quant_type="nf4", module=made)
+    else:
+        made = packed.Linear8bitLt(*sizes, has_fp16_weights=False, threshold=0.0, device="meta")
+        made.weight = packed.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    made.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().to(dtype), requires_grad=False)
+    if dtype != torch.float32:  # autocast gives float32 to some layers, and bitsandbytes gives back the numbers it got
+        made.register_forward_pre_hook(lambda module, given: (given[0].to(dtype), *given[1:]))
+    return made
