@@ -45,6 +45,14 @@ browser:
 page:
 	cd page && npm ci --silent && npm run --silent build
 
+card: comfyui-files
+	$(BIN)/pytest tests/on_card/test_training_on_a_card.py tests/on_card/test_commands_on_a_card.py
+	PYTHONPATH=. $(BIN)/python -m pytest -p lab.pretended.plugin -p no:cacheprovider tests/on_card/test_low_vram_nodes.py \
+		tests/test_sampler.py tests/test_fusion_comfy.py tests/test_load_lora_node.py
+
+sdxl-size: comfyui-files
+	$(BIN)/python -m lab.card.sdxl_size $(ARGS)
+
 venv: $(INSTALLED)
 
 $(INSTALLED): requirements-lock.txt pyproject.toml

@@ -257,14 +257,22 @@ def needed(place: Place, name: str) -> float:
 
 @contextmanager
 def measured(taken: Taken, process: int = 0) -> Iterator[None]:
-    """Watch a process (this one: 0) and leave what it took in `taken`."""
-    with watched(process or os.getpid()) as found:
-        try:
+    """Watch a process (this one: 0) and leave what it took in `taken`. Raises OutOfMemory where it was ended for that."""
+    found = Taken()
+    try:
+        with watched(process or os.getpid()) as found:
             yield
-        finally:
-            pass
-    for one in fields(Taken):
-        setattr(taken, one.name, getattr(found, one.name))
+    except Exception as reason:
+        if found.ended:
+            raise OutOfMemory(f"ended at {found.host / GIB:.1f} GiB: the machine had no memory left for it") from reason
+        raise
+    finally:
+        for one in fields(Taken):
+            setattr(taken, one.name, getattr(found, one.name))
+
+
+class OutOfMemory(RuntimeError):
+    """The phase was ended before the system ended another process."""
 
 
 def in_comfyui(place: Place, taken: Taken, graph: Graph, *options: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
     python -m lab.card.table                              # every row that is not there yet; hours on one core
     python -m lab.card.table --presets low-vram --sides 1024 --bases full nf4
+    python -m lab.card.table --show                       # the shipped table as Markdown, nothing simulated
 
 Each row is simulated in a process of its own (`lab.card.step`) and kept in build/card_table, so that a broken-off run goes on.
 
@@ -41,6 +42,8 @@ from pathlib import Path
 from typing import Any
 
 from faceexpr_core.training.settings import PRESETS
+
+from .step import CARDS, GIB, REST
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 FORMAT = "faceexpr.card_table/1"
@@ -98,7 +101,11 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="+", choices=("preset", "adamw", "adamw8bit"), default=["preset"])
     parser.add_argument("--ema", nargs="+", choices=("on", "off"), default=["on"])
     parser.add_argument("--output", type=Path, default=SHIPPED)
+    parser.add_argument("--show", action="store_true", help="print the table in --output")
     arguments = parser.parse_args()
+    if arguments.show:
+        print(markdown(json.loads(arguments.output.read_text())))
+        return
     KEPT.mkdir(parents=True, exist_ok=True)
     failed = []
     wanted = product(arguments.presets, arguments.sides, arguments.checkpointing, arguments.bases, arguments.optimizers, arguments.ema)
@@ -116,8 +123,6 @@ def main() -> None:
 
 def write(path: Path, beside: dict[str, Any]) -> None:
     """Every row that was simulated so far, as the product ships it."""
-    from .step import REST
-
     rows = [json.loads(file.read_text()) for file in sorted(KEPT.glob("*_*_gradient_checkpointing-*.json"))]
     order = {name: number for number, name in enumerate(PRESETS)}
     rows.sort(key=lambda row: (order[row["preset"]], row["side"], not row["checkpointing"], row["base"], row["optimizer"], not row["ema"]))
@@ -131,6 +136,21 @@ def write(path: Path, beside: dict[str, Any]) -> None:
         "rows": [{name: value for name, value in row.items() if name not in DROPPED} for row in rows],
     }
     path.write_text(json.dumps(table, indent=1) + "\n")
+
+
+def markdown(table: dict[str, Any]) -> str:
+    """The rows for docs/measurements.md, sizes in GiB."""
+    lines = [
+        "| preset, px | checkpointing | tensors | of them activations | reserved | runs within | card | TFLOP a step | launches a step |"
+    ]
+    lines.append("|---" * 9 + "|")
+    for row in table["rows"]:
+        sizes = [row["allocated"], row["parts"]["activations"], row["reserved"], row["needed"]]
+        cards = [size for size in CARDS if row["needed"] + table["rest"] <= size * GIB]
+        cells = [f"{row['preset']} {row['side']}", "on" if row["checkpointing"] else "off", *(f"{size / GIB:.2f}" for size in sizes)]
+        cells += [f"{cards[0]} GB" if cards else "more", f"{row['tflop']['mean']:.1f}", f"{row['launches']['step']:,}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,13 @@ LAST = 600 << 20
 @dataclass
 class Taken:
     """`host`: bytes that the process and its children held at the peak, without files that are mapped (the checkpoint), which the system
-    may drop; `card`: bytes in use on the graphics card at the peak, all processes together, 0 without one."""
+    may drop; `card`: bytes in use on the graphics card at the peak, all processes together, 0 without one. `ended`: the process was ended,
+    for the machine had no memory left."""
 
     seconds: float = 0.0
     host: int = 0
     card: int = 0
+    ended: bool = False
 
 
 @contextmanager
@@ -39,6 +41,7 @@ def watched(process: int) -> Iterator[Taken]:
         while True:
             taken.host = max(taken.host, sum(_anonymous(one) for one in (process, *_children(process))))
             if available() < LAST and process != os.getpid():
+                taken.ended = True
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
                 return

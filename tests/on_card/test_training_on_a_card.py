@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from toys import lora_of
 
+from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.result import Step, TrainResult
-from faceexpr_core.training.run import train_lora
 from faceexpr_core.training.settings import PRESETS, TrainSettings, preset_settings
 from faceexpr_core.training.state import StateFolder
 from lab.card.sets import mini_models, sets_for, widths
 from lab.card.step import simulated
+from lab.card.validate import ALLOWED, compared, off
 from lab.pretended import PretendedCard
 
 GIB = 1 << 30
@@ -45,8 +47,9 @@ def test_three_steps_are_near_the_cpus(preset: str) -> None:
     assert in_full.losses == pytest.approx(on_cpu.losses, rel=1e-4)
     assert as_shipped.losses == pytest.approx(on_cpu.losses, rel=0.05)
     assert as_shipped.stopped_by is None and as_shipped.notes == ()
-    assert {value.device.type for value in as_shipped.lora.values()} == {"cpu"}
-    assert max(float(value.abs().max()) for key, value in as_shipped.lora.items() if key.endswith("up.weight")) > 1e-5
+    learned = lora_of(as_shipped)
+    assert {value.device.type for value in learned.values()} == {"cpu"}
+    assert max(float(value.abs().max()) for key, value in learned.items() if key.endswith("up.weight")) > 1e-5
 
 
 def test_a_card_without_bfloat16_takes_float16() -> None:
@@ -70,7 +73,7 @@ def test_a_run_stopped_and_gone_on_with_is_the_same_to_the_bit(preset: str, tmp_
         assert first.steps == 2 and isinstance(first.stopped_by, KeyboardInterrupt)
         second = trained(settings, "cuda", StateFolder(tmp_path / "states", every=100))
     assert second.steps == 4 and second.losses == whole.losses
-    assert all(torch.equal(second.lora[key], value) for key, value in whole.lora.items())
+    assert all(torch.equal(lora_of(second)[key], value) for key, value in lora_of(whole).items())
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -99,7 +102,7 @@ def test_a_run_that_ran_out_of_memory_goes_on_with_checkpointing(tmp_path: Path)
 
         first = trained(settings(False), "cuda", states, fill)
         assert first.steps == 2 and "ran out of memory" in str(first.stopped_by)
-        assert first.lora and states.files()
+        assert first.layers and states.files()
         card.ledger.limit = None
         second = trained(settings(True), "cuda", states)
         whole = trained(settings(False), "cuda")
@@ -112,3 +115,8 @@ def test_low_vram_at_1024_stays_under_6_1_gib_at_sdxls_size() -> None:
     assert row["allocated"] < 6.1 * GIB and row["fits"]["8"]
     assert row["parts"]["U-Net"] == pytest.approx(2 * 2_567_463_684, rel=1e-3)
     assert sum(row["parts"].values()) == pytest.approx(row["allocated"], rel=0.01)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_count_of_bytes_is_within_10_percent_of_a_real_step(checkpointing: bool) -> None:
+    assert off(compared(256, checkpointing)) <= ALLOWED
