@@ -177,3 +177,11 @@ def test_sdxls_configurations_describe_sdxl() -> None:
     assert sum(weight.numel() for weight in vae.parameters()) == 83_653_863
     widths = [CLIPTextConfig.from_pretrained(pipeline.SDXL_CONFIGS / name).hidden_size for name in ("text_encoder", "text_encoder_2")]
     assert sum(widths) == unet.config.cross_attention_dim
+
+
+def test_an_inpainting_checkpoint_is_refused_by_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "inpaint.safetensors"
+    first, last = "model.diffusion_model.input_blocks.0.0.weight", "conditioner.embedders.1.model.ln_final.weight"
+    save_file({first: torch.zeros(320, 9, 3, 3), last: torch.zeros(1280)}, path)
+    with pytest.raises(FaceExprError, match=r"9 channels .* inpainting"):
+        pipeline.load_pipeline(path)

@@ -61,7 +61,8 @@ def load_pipeline(
     if known:
         pipe.register_modules(scheduler=type(pipe.scheduler).from_config(pipe.scheduler.config, **known))
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
+    if torch.device(device).type != "cpu":  # where it is; diffusers warns of float16 there, though it goes to a card later
+        pipe.to(device)
     if dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)
     return pipe
@@ -145,18 +146,24 @@ def _config_of(checkpoint: Path) -> tuple[Path, dict[str, object]]:
     try:
         with safe_open(checkpoint, "pt") as file:
             keys = set(file.keys())
-            width = _width(file, "model.diffusion_model.input_blocks.0.0.weight", keys)
+            width, channels = _first_layer(file, "model.diffusion_model.input_blocks.0.0.weight", keys)
             both_encoders = "conditioner.embedders.1.model.ln_final.weight" in keys
     except SafetensorError as error:
         raise FaceExprError(f"{checkpoint} is not a whole .safetensors file ({error}). Download it again.") from error
-    if not both_encoders or width is None:
+    if not both_encoders or not width:
         raise FaceExprError(f"{checkpoint} is not an SDXL base checkpoint with its U-Net and both text encoders. Give such a file.")
+    if channels != 4:
+        raise FaceExprError(
+            f"{checkpoint} takes {channels} channels where SDXL base takes 4: it is made for inpainting, or for editing a picture. "
+            "Give an SDXL base checkpoint."
+        )
     known: dict[str, object] = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in keys} if "v_pred" in keys else {}
     return SDXL_CONFIGS if width == 320 else mini.path(), known
 
 
-def _width(file, key: str, keys: set[str]) -> int | None:  # type: ignore[no-untyped-def]
-    return file.get_slice(key).get_shape()[0] if key in keys else None
+def _first_layer(file, key: str, keys: set[str]) -> tuple[int, int]:  # type: ignore[no-untyped-def]
+    """Channels out of the U-Net's first convolution, and into it; (0, 0) where there is none."""
+    return tuple(file.get_slice(key).get_shape()[:2]) if key in keys else (0, 0)
 
 
 def _tokenizers() -> tuple[object, object]:
