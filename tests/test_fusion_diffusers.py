@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from faceexpr_core import mini
 from faceexpr_core.diffusers_host import donors as diffusers_donors
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion, places_of, record, transformer_blocks
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.detector import FaceDetector
+from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.fusion import donors
 from faceexpr_core.fusion.bank import FeatureBank
-from faceexpr_core.fusion.donor_faces import locate
+from faceexpr_core.fusion.donor_faces import crop_photos, locate
 from faceexpr_core.fusion.recorder import Recorder, load_bank, save_bank
 from faceexpr_core.fusion.settings import SITES, FusionSettings, default_site, paper_settings, site_settings, window_range
 from faceexpr_core.text import ExpressionPrompt, build_prompts, expression_terms
@@ -362,6 +367,62 @@ def test_the_difference_of_contexts_is_what_the_other_words_would_attend_to(pipe
     neutral, fused, expression = seen[0]
     assert (expression - neutral).norm() > 0
     assert (fused - expression).norm() < 0.02 * (expression - neutral).norm()
+
+
+def divided(steps: int):
+    """Mini with each transformer block divided into steps, which draws nearly the same with as many times the places."""
+    pipe = pipeline.load_pipeline("mini")
+    for block in transformer_blocks(pipe.unet).values():
+        for layer in (block.attn1.to_out[0], block.attn2.to_out[0], block.ff.net[2]):
+            with torch.no_grad():
+                layer.weight.div_(steps)
+                layer.bias.div_(steps)
+    for module in pipe.unet.modules():
+        if hasattr(module, "transformer_blocks"):
+            module.transformer_blocks = torch.nn.ModuleList(copy.deepcopy(module.transformer_blocks[0]) for _ in range(steps))
+    return pipe
+
+
+def test_strength_means_the_same_for_few_places_and_for_many(pipe) -> None:
+    """How far fusion moves the model, as a multiple of how far the words do: SDXL's transformers have up to ten blocks, Mini's one."""
+    run, sigma, moves = dataclasses.replace(RUN, width=128, height=128, sigmas=(14.6, 2.0, 0.8, 0.0)), 0.8, {}
+    for steps in (1, 4):
+        one = pipe if steps == 1 else divided(steps)
+        settings, ratios = site_settings("cross_attention"), []
+        for expression in ("happy", "surprised"):
+            bank = diffusers_donors.draw_text_donors(one, _prompt(pipe, expression), settings, run, keep="all").bank
+            assert len(bank.places()) == 7 * steps
+            texts = encoding.embed_expression(one, _prompt(pipe, expression))
+            neutral, words = (sampling.predict_epsilon(one, latents(1, 16, 16), sigma, *text) for text in texts)
+            with apply_fusion(one.unet, Fusion(bank, settings), Rows((0,), (0,), CFG, run.sigmas, sigma)):
+                fused = sampling.predict_epsilon(one, latents(1, 16, 16), sigma, *texts[0])
+            ratios.append(float((fused - neutral).norm() / (words - neutral).norm()))
+        moves[steps] = sum(ratios) / len(ratios)
+    assert abs(moves[4] / moves[1] - 1) < 0.12
+
+
+def test_a_photos_expression_is_as_strong_at_twice_the_size(pipe, model_folder: Path) -> None:
+    """Before, confidence fell with the number of tokens: at twice the side the same face was moved by a quarter less."""
+    files = sorted(mini.subject_path().glob("*.png"))
+    pictures = [np.array(Image.fromarray(read_rgb(file)).resize((256, 256), Image.Resampling.LANCZOS)) for file in files[:2]]
+    settings, sigma, shares = site_settings("cross_attention"), 0.8, []
+    with FaceDetector([model_folder]) as detector:
+        for side in (128, 256):
+            run = dataclasses.replace(RUN, sigmas=(14.6, sigma, 0.0), width=side, height=side)
+            crops = crop_photos(pictures[0], pictures[1], side, detector)
+            bank = diffusers_donors.draw_photo_donors(pipe, _prompt(pipe, "surprised"), crops, settings, run, keep="all").bank
+            x = encoding.encode_images(pipe, torch.from_numpy(np.array(crops.neutral))[None])
+            noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+            x = (x + sigma * noise).repeat(2, 1, 1, 1)
+            plain, given = (features_of(pipe, "cross_attention", x, *fusions, sigma=sigma) for fusions in ((), ((bank, settings),)))
+            moves = []
+            for place in ("output.3.0", "output.5.0"):
+                donor = bank.donor(place, sigma)
+                assert donor is not None and donor.neutral is not None
+                own = (donor.expression.float() - donor.neutral.float()).norm() / donor.neutral.float().norm()
+                moves.append(float((given[place][1] - plain[place][1]).norm() / plain[place][1].norm() / own))
+            shares.append(sum(moves))
+    assert 0.7 < shares[1] / shares[0] < 1.25
 
 
 def test_strong_guidance_weakens_the_change_in_proportion(pipe) -> None:

@@ -25,28 +25,37 @@ def photo() -> np.ndarray:
 
 
 def watching(pictures: list[np.ndarray], folder: Path, seen: list[int], moved: tuple[str, ...] = (), tell: Any = print) -> Look:
-    """A latent's number is its picture's; `seen` grows with each that is decoded."""
+    """Latents know their picture's number and where in it they lie; `seen` grows with each that is decoded."""
 
     def decode(latent: torch.Tensor) -> np.ndarray:
         assert latent.shape[0] == 1
-        seen.append(int(latent[0, 0, 0, 0]))
-        return pictures[seen[-1]]
+        number, rows, columns = latent[0, 0], latent[0, 1], latent[0, 2]
+        seen.append(round(float(number.mean())))
+        top, bottom, left, right = (8 * round(float(edge)) for edge in (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1))
+        size = 8 * latent.shape[3], 8 * latent.shape[2]
+        return np.array(Image.fromarray(pictures[seen[-1]][top:bottom, left:right]).resize(size, Image.Resampling.BICUBIC))
 
     return Look(decode, moved, [folder], tell)
 
 
-def numbered(count: int) -> torch.Tensor:
-    return torch.arange(count).view(-1, 1, 1, 1).expand(-1, 4, 2, 2).float()
+def numbered(pictures: list[np.ndarray]) -> torch.Tensor:
+    height, width = (side // 8 for side in pictures[0].shape[:2])
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([torch.stack([torch.full_like(rows, number), rows, columns, rows]) for number in range(len(pictures))]).float()
 
 
 def test_each_picture_is_decoded_at_the_first_change_and_once_more(photo, model_folder: Path) -> None:
     seen: list[int] = []
-    look = watching([photo, photo], model_folder, seen)
+    look = watching(pictures := [photo, photo], model_folder, seen)
     assert look.where(0, 5.1) is EVERYWHERE  # nothing is known yet
-    look.seen(numbered(2))
+    look.seen(numbered(pictures))
     places = [[look.where(picture, sigma) for _ in range(3) for picture in (0, 1)] for sigma in SIGMAS]
     assert seen == [0, 1, 0, 1]
     assert all(where.mask is not None and where.regions is not None for step in places for where in step)
+    first, again = (places[index][0].mask for index in (0, -1))
+    assert first is not None and again is not None and first.shape == again.shape == (128, 128)
+    both = [mask >= 0.5 for mask in (first, again)]
+    assert (both[0] & both[1]).sum() > 0.9 * (both[0] | both[1]).sum()  # made smaller, and cut out: back in the picture's pixels
     assert len({id(step[0].mask) for step in places}) == 2
 
 
@@ -55,7 +64,7 @@ def test_a_face_that_is_not_found_is_looked_for_again_and_one_that_was_is_kept(p
     told: set[str] = set()
     pictures = [np.full_like(photo, 128)]
     look = watching(pictures, model_folder, seen, tell=told.add)
-    look.seen(numbered(1))
+    look.seen(numbered(pictures))
     assert all(look.where(0, sigma).mask is None for sigma in SIGMAS[:3])
     pictures[0] = photo
     found = [look.where(0, sigma) for sigma in SIGMAS[3:4]]
@@ -64,16 +73,16 @@ def test_a_face_that_is_not_found_is_looked_for_again_and_one_that_was_is_kept(p
     assert any("no face found" in what for what in told)
     lost = [photo]
     again = watching(lost, model_folder, seen)
-    again.seen(numbered(1))
+    again.seen(numbered(lost))
     before = again.where(0, 4.9)
     lost[0] = np.full_like(photo, 128)
     assert again.where(0, 2.0).mask is before.mask is not None
 
 
 def test_the_face_of_an_area_is_the_one_that_lies_in_it(photo, model_folder: Path) -> None:
-    wide = np.concatenate([photo, np.array(Image.fromarray(photo).resize((96, 128)))], 1)
+    wide = np.concatenate([photo, photo[:, 16:112]], 1)
     look = watching([wide], model_folder, [], ("mouth",))
-    look.seen(numbered(1))
+    look.seen(numbered([wide]))
     left, right = (look.where(0, 3.0, area).mask for area in ((0.0, 1.0, 0.0, 0.57), (0.0, 1.0, 0.57, 1.0)))
     assert left is not None and right is not None
     assert left[:, 128:].max() < 0.01 < left[:, :128].max()
@@ -86,6 +95,6 @@ def test_missing_model_files_are_told_and_the_expression_acts_everywhere(photo, 
     monkeypatch.setenv("HOME", str(tmp_path))
     told: list[str] = []
     look = watching([photo], tmp_path, [], tell=told.append)
-    look.seen(numbered(1))
+    look.seen(numbered([photo]))
     assert look.where(0, 3.0) is EVERYWHERE
     assert any("no mask of the face" in what for what in told)

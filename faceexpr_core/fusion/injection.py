@@ -85,6 +85,7 @@ class Injection:
         self.bank, self.settings, self.places = bank, settings, frozenset(places)
         self._tell = tell
         self._range = window_range(settings.window)
+        self._strengths = {place: settings.shared_strength(place, self.places) for place in self.places}
 
     def fuse(self, place: str, x: Tensor, grid: Grid, call: Call, parts: Sequence[Part]) -> Tensor:
         """Tokens [B, N, C] or maps [B, C, h, w] that pass at a place, with the donor's change of expression in the rows of the parts."""
@@ -135,7 +136,7 @@ class Injection:
             if told:
                 self._tell(told)
             kept.weight = call.sigma, weight
-        return guidance_weight(self.settings.strength_at(place), call.cfg) * kept.weight[1]
+        return guidance_weight(self._strengths[place], call.cfg) * kept.weight[1]
 
     def _context(self, place: str, call: Call, device: torch.device) -> Context | None:
         """Keys and values, or None where they change nothing."""
