@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 
 PAGE_BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 
-.PHONY: demo comfyui test lint types tests browser page venv comfyui-files clean
+.PHONY: demo comfyui test lint types tests browser page page-pictures venv comfyui-files clean
 
 demo: comfyui-files
 	$(BIN)/python scripts/demo.py
@@ -52,6 +52,9 @@ card: comfyui-files
 
 sdxl-size: comfyui-files
 	$(BIN)/python -m lab.card.sdxl_size $(ARGS)
+
+page-pictures: comfyui-files browser
+	PYTHONPATH=scripts:tests $(BIN)/python scripts/page_pictures.py
 
 venv: $(INSTALLED)
 

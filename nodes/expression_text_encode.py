@@ -17,7 +17,7 @@ from .host.widgets import require_choices
 class ExpressionTextEncode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        strength = {"min": 0.0, "max": text.MAX_WEIGHT, "step": 0.05, "round": 0.001}
+        strength = {"min": 0.0, "max": text.MAX_WEIGHT, "step": 0.05, "round": 0.001, "display_mode": io.NumberDisplay.slider}
         return io.Schema(
             node_id="FaceExprExpressionTextEncode",
             display_name="Expression Text Encode",

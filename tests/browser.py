@@ -44,14 +44,14 @@ def require_chromium() -> str:
 
 
 @contextlib.contextmanager
-def comfyui_page(comfy: ComfyProcess, options: tuple[str, ...] = SOFTWARE_WEBGL) -> Iterator[tuple[Page, list[str]]]:
-    """ComfyUI's page with its default graph, and the texts of the errors that it did not catch: they are added as they happen."""
+def comfyui_page(comfy: ComfyProcess, options: tuple[str, ...] = SOFTWARE_WEBGL, scale: int = 1) -> Iterator[tuple[Page, list[str]]]:
+    """ComfyUI's page with its default graph, at `scale` pixels a point, and the errors that it did not catch, added as they happen."""
     program = require_chromium()
     # without it the page's first visit opens the template browser over the graph
     comfy.post("/settings", {"Comfy.TutorialCompleted": True})
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=[*OPTIONS, *options])
-        page = browser.new_page(viewport=WINDOW)
+        page = browser.new_page(viewport=WINDOW, device_scale_factor=scale)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(comfy.url)

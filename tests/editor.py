@@ -20,7 +20,7 @@ ADD = """async nodes2 => {
     await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', nodes2)
     app.graph.clear()
     app.canvas.ds.scale = 1
-    app.canvas.ds.offset = [150, 60]
+    app.canvas.ds.offset = [260, 80]
     globalThis.node = LiteGraph.createNode('FaceExprExpressionTextEncode')
     node.pos = [100, 50]
     app.graph.add(node)

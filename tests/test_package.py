@@ -75,6 +75,10 @@ def test_the_registry_finds_its_fields() -> None:
     assert told["tool"]["comfy"]["PublisherId"] == "faceexpr"
     assert told["tool"]["comfy"]["DisplayName"] == "FaceExpr"
     assert told["tool"]["comfy"]["requires-comfyui"] == ">=0.3.75"
+    for picture in ("Icon", "Banner"):
+        repository, path = told["tool"]["comfy"][picture].split("/main/")
+        assert told["project"]["urls"]["Repository"].removeprefix("https://github.com") in repository
+        assert (REPOSITORY / path).is_file()
     assert told["project"]["license"] == {"file": "LICENSE"}
     assert "comfyui" not in told["project"]["name"].lower()
 
