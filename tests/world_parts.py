@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +29,7 @@ def make_parts(folder: Path) -> Path:
             image = opaque if kind == "hair" else opaque[..., 3]
         assert cv2.imwrite(str(folder / name), image)
     mesh = head_mesh()
-    arrays = {f"{part}.{key}": values for part in geometry_names() for key, values in _patch(mesh, part).items()}
+    arrays: dict[str, Any] = {f"{part}.{key}": values for part in geometry_names() for key, values in _patch(mesh, part).items()}
     np.savez(folder / GEOMETRY, **arrays)
     return folder
 

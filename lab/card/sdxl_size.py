@@ -69,10 +69,10 @@ def run(place: Place, names: list[str]) -> dict[str, Done]:
     """Run phases in turn; each starts when the machine has the memory to give. Returns all that was done so far."""
     done = read(place.folder)
     for name in names:
-        told = 0.0
+        said = 0.0
         while available() < needed(place, name) * GIB:
-            if time.monotonic() - told > 600:
-                told = time.monotonic()
+            if time.monotonic() - said > 600:
+                said = time.monotonic()
                 print(f"{name}: {available() / GIB:.1f} of {needed(place, name)} GiB are free; waiting", flush=True)
             time.sleep(5)
         print(f"{name} ...", flush=True)
