@@ -106,16 +106,15 @@ def test_every_expression_has_a_head_of_its_own(editor: Editor) -> None:
 
 
 def test_every_action_unit_is_seen_and_each_side_on_its_side(editor: Editor) -> None:
-    editor.set()
     rest = editor.head()
     middle = rest.shape[1] // 2
     for number in ACTION_UNITS:
-        for side in ("", "L", "R"):
+        sided = dict(action_unit(f"L{number}").blendshapes) != dict(action_unit(f"R{number}").blendshapes)
+        for side in ("L", "R") if sided else ("",):
             editor.set(action_units=f"{side}{number}")
             moved = np.abs(editor.head() - rest)
             assert moved.mean() > 0.05, (number, side)
-            shapes = action_unit(f"{side}{number}").blendshapes
-            if side and all(shape.endswith(("Left", "Right")) for shape in shapes):
+            if all(shape.endswith(("Left", "Right")) for shape in action_unit(f"{side}{number}").blendshapes):
                 own = moved[:, middle:] if side == "L" else moved[:, :middle]  # the person's left is on the picture's right
                 assert own.sum() > 0.75 * moved.sum(), (number, side)
 
