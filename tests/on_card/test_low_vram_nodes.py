@@ -40,13 +40,16 @@ def test_partly_loaded_weights_draw_the_same(nodes: Any, monkeypatch: pytest.Mon
         def drawn() -> torch.Tensor:
             return nodes.sampler.Sampler.execute(fused, *RUN, neutral, negative, empty, 1.0).args[0]["samples"]
 
-        whole = drawn()
-        management.unload_all_models()
+        plenty = drawn()
         free = {"get_free_memory": lambda dev=None, torch_free_too=False: (FREE, FREE) if torch_free_too else FREE}
         for name, answer in {**free, "minimum_inference_memory": lambda: 1 << 20, "extra_reserved_memory": lambda: 0}.items():
             monkeypatch.setattr(management, name, answer)
+        whole = drawn()  # every weight is on the card still, but with so little left ComfyUI asks for one prediction at a time
+        assert fused.loaded_size() == fused.model_size()
+        management.unload_all_models()
         partly = drawn()
         assert 0 < fused.loaded_size() < fused.model_size()
-        assert torch.allclose(partly, whole, atol=2e-2)
+        assert torch.equal(partly, whole)
+        assert float((partly - plenty).norm() / plenty.norm()) < 0.1  # float16 rounds otherwise in batches of another size
         unet = nodes.weights.export_unet(model)
         assert {parameter.device.type for parameter in unet.parameters()} == {"cpu"}
