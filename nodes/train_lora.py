@@ -15,11 +15,12 @@ from comfy_api.latest import io, ui
 
 from ..faceexpr_core.lora import files as lora
 from ..faceexpr_core.lora.reserve import reserve
+from ..faceexpr_core.training.auto import Settled, settle
 from ..faceexpr_core.training.loss_plot import loss_picture
 from ..faceexpr_core.training.options import OPTIONS, RESUME, widget_values
 from ..faceexpr_core.training.previews import Previews
 from ..faceexpr_core.training.run import ClassPictures, Job, run
-from ..faceexpr_core.training.settings import TrainSettings, parse_settings, preset, preset_settings, require_used
+from ..faceexpr_core.training.settings import AUTO, parse_settings, preset, require_used
 from ..faceexpr_core.training.state import StateFolder
 from .host.folders import file_in, loras_folder
 from .host.training import Page, TrainingHost
@@ -71,12 +72,14 @@ class TrainLoRA(io.ComfyNode):
         values = {**DEFAULTS, **values}
         require_choices(cls, **values)
         host = TrainingHost(model, clip, vae, NODE)
-        settings, background = settings_of(values, host.prediction())
         path = file_in(loras_folder(), lora_name, ".safetensors", "lora_name")
-        job = job_of(subject, settings, background, path, values)
+        settled = settle_for(host, subject, states_at(path, values), values)
+        job, settings = job_of(subject, settled, path, values), settled.settings
         page = Page(settings.steps, NODE, getattr(getattr(cls, "hidden", None), "unique_id", None))
         outside = (Path(folder_paths.get_output_directory()), Path(folder_paths.get_temp_directory()))
-        save = partial(reserve, paths=(path,), precision=values["file_precision"], preset=values["preset"], fallbacks=outside)
+        save = partial(reserve, paths=(path,), precision=values["file_precision"], fallbacks=outside)
+        if settled.told:
+            page.say(settled.told)
         try:
             finished = run(host, page, job, save)
         finally:
@@ -91,28 +94,40 @@ class TrainLoRA(io.ComfyNode):
         )
 
 
-def settings_of(values: Mapping[str, Any], kind: Mapping[str, Any]) -> tuple[TrainSettings, float]:
-    """The run's settings and background weight: the preset's, those widgets that say something else, then the text of `more`.
+def settle_for(host: TrainingHost, subject: Any, states: StateFolder | None, values: Mapping[str, Any]) -> Settled:
+    """The run's settings: the preset's, or those that `auto` chooses for the card, the widgets that say something else, then `more`.
 
-    `kind` is what the checkpoint says of itself. Raises FaceExprError for a value out of range or without effect.
+    Raises FaceExprError for a value out of range or without effect, and where nothing fits the card.
     """
     last = parse_settings(values["more"])
-    settings = preset_settings(values["preset"], **{**widget_values(values), **kind, **last})
-    require_used(settings, last)
-    background = values["background_weight"]
-    return settings, preset(values["preset"]).background_weight if background == -1 else background
+    given = {**widget_values(values), **host.prediction(), **last}
+    room = host.room() if host.full_size and values["preset"] == AUTO else None
+    stopped = states.latest() if room is not None and states is not None else None
+    settled = settle(values["preset"], given, subject.resolution, room, None if stopped is None else stopped.run)
+    require_used(settled.settings, last)
+    return settled
 
 
-def job_of(subject: Any, settings: TrainSettings, background: float, path: Path, values: Mapping[str, Any]) -> Job:
-    """The run; what it draws and keeps goes to ComfyUI's output folder, under the name of the LoRA at `path`."""
-    home = Path(folder_paths.get_output_directory()) / OUTPUT
-    name = path.relative_to(loras_folder().resolve()).with_suffix("")
+def states_at(path: Path, values: Mapping[str, Any]) -> StateFolder | None:
+    """Where the run of the LoRA at `path` keeps its states, in ComfyUI's output folder."""
     every = values["state_every"]
+    name = path.relative_to(loras_folder().resolve()).with_suffix("")
+    return StateFolder(_home() / "training" / name, every=every, resume=RESUME[values["resume"]]) if every else None
+
+
+def job_of(subject: Any, settled: Settled, path: Path, values: Mapping[str, Any]) -> Job:
+    """The run; what it draws goes to ComfyUI's output folder."""
+    background = values["background_weight"]
     return Job(
         subject,
-        settings,
-        background,
-        ClassPictures(home / "class_images", values["prior_images"]),
-        Previews(home / "previews", values["preview_every"], stem=f"{name.name}_step"),
-        StateFolder(home / "training" / name, every=every, resume=RESUME[values["resume"]]) if every else None,
+        settled.settings,
+        preset(settled.preset).background_weight if background == -1 else background,
+        ClassPictures(_home() / "class_images", values["prior_images"]),
+        Previews(_home() / "previews", values["preview_every"], stem=f"{path.stem}_step"),
+        states_at(path, values),
+        preset=settled.preset,
     )
+
+
+def _home() -> Path:
+    return Path(folder_paths.get_output_directory()) / OUTPUT

@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     from .generate import add_generate_command
     from .lora import add_lora_command
     from .models import add_models_command
+    from .plan import add_plan_command
     from .train import add_train_command
 
     parser = argparse.ArgumentParser(prog="faceexpr", description="Learn a face from a few photos and draw it with any expression.")
@@ -35,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     add_models_command(verbs)
     add_train_command(verbs)
+    add_plan_command(verbs)
     add_extract_command(verbs)
     add_generate_command(verbs)
     add_lora_command(verbs)

@@ -205,7 +205,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
     previews = Previews(folder / "previews")
     if arguments.validation_prompt is not None:
         sheet = (arguments.validation_prompt,) * arguments.num_validation_images
-        previews = Previews(folder / "previews", arguments.validation_epochs * epoch, sheet)
+        previews = Previews(folder / "previews", arguments.validation_epochs * epoch, sheet, paired=True)
     from ..photos.subject import SubjectSettings
 
     return TrainJob(

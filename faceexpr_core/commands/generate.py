@@ -128,10 +128,13 @@ def open_pipeline(arguments: argparse.Namespace) -> StableDiffusionXLPipeline:
     import torch
 
     from ..diffusers_host import devices, pipeline
+    from ..diffusers_host.placement import manage
 
     device = devices.chosen_device(arguments.device or "")
     dtype = getattr(torch, arguments.dtype or ("float32" if device.type == "cpu" else "float16"))
-    return pipeline.load_pipeline(arguments.model, dtype, device, arguments.prediction_type)
+    pipe = pipeline.load_pipeline(arguments.model, dtype, prediction=arguments.prediction_type)
+    manage(pipe, device)
+    return pipe
 
 
 def fusion_settings(

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING, require_in_range
@@ -88,7 +88,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
 
     chosen = preset(arguments.preset)
     output = output_file(arguments.output)
-    settings = settings_of(arguments)
+    settings, given = settings_of(arguments), given_settings(arguments)
     _check(arguments, settings)
     return TrainJob(
         model=arguments.model,
@@ -107,11 +107,13 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
         ),
         settings=settings,
         preset=arguments.preset,
+        given=given,
+        side_given=arguments.resolution is not None,
         background_weight=chosen.background_weight if arguments.background_weight is None else arguments.background_weight,
         output=output,
         file_precision=arguments.file_precision,
         class_pictures=ClassPictures(arguments.class_images or output.with_name("class_images"), arguments.prior_images),
-        previews=Previews(output.with_name(f"{output.stem}_previews"), arguments.preview_every),
+        previews=Previews(output.with_name(f"{output.stem}_previews"), arguments.preview_every, paired=True),
         states=StateFolder(output.with_name(f"{output.stem}_state"), arguments.state_every, arguments.state_keep, arguments.resume),
         report_to=arguments.report_to,
         log_folder=output.with_name(f"{output.stem}_logs"),
@@ -134,10 +136,18 @@ def output_file(given: Path) -> Path:
     return given if given.suffix == ".safetensors" else given.with_name(f"{given.name}.safetensors")
 
 
-def settings_of(arguments: argparse.Namespace) -> TrainSettings:
-    """The preset's settings with the arguments that were given. Raises FaceExprError for a value out of range or without effect."""
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that are settings and were given."""
     names = TrainSettings.__dataclass_fields__
-    given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+    return {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+
+
+def settings_of(arguments: argparse.Namespace) -> TrainSettings:
+    """The preset's settings (of `auto`, what it is without a card) with the arguments that were given.
+
+    Raises FaceExprError for a value out of range or without effect.
+    """
+    given = given_settings(arguments)
     settings = preset_settings(arguments.preset, **given)
     require_used(settings, given)
     return settings

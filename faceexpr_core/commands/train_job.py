@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
-from ..training.settings import BACKGROUND_WEIGHT, TrainSettings
+from ..training.settings import AUTO, BACKGROUND_WEIGHT, TrainSettings
 from .watch import Terminal, check_tracker, tracker
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class TrainJob:
     `model`: mini, a diffusers folder or a checkpoint file; `vae` takes the place of its VAE. What it predicts, and its zero SNR, are the
     checkpoint's own, whatever `settings` say, or `prediction` where that is not "". `centre_crop` cuts the largest square in the
     middle of each photo, instead of near the face. `copies`: further names for the file. `states` None
-    keeps no states. `report_to` one of TRACKERS, which write to `log_folder`.
+    keeps no states. With the preset `auto` the settings are chosen when the device is known, those `given` over it, and the photos' side
+    too unless `side_given`. `report_to` one of TRACKERS, which write to `log_folder`.
     """
 
     model: str
@@ -45,6 +46,8 @@ class TrainJob:
     class_pictures: ClassPictures
     previews: Previews
     preset: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    side_given: bool = True
     vae: str = ""
     prediction: str = ""
     background_weight: float = BACKGROUND_WEIGHT
@@ -70,18 +73,41 @@ def run_job(job: TrainJob) -> int:
 
     with _processes(job.device) as (device, main), closing(Terminal(main)) as watched:
         check_tracker(job.report_to)
+        with together("choosing the settings"):
+            job, chosen = _settled(job, device)
+        if chosen:
+            watched.say(chosen)
         subject = prepare(job)
         watched.say(subject.report)
         job = replace(job, images=())  # the photos in their full size are not needed any more
         with together("loading the model"), enough_memory("loading the model"):
             host = open_host(job.model, job.vae, job.settings.precision, device, job.prediction)
             pictures = replace(job.class_pictures, given=_own_pictures(job, subject))
-        whole = Job(subject, job.settings, job.background_weight, pictures, job.previews, job.states, "the same command goes on from here")
+        again = "the same command goes on from here"
+        whole = Job(subject, job.settings, job.background_weight, pictures, job.previews, job.states, again, job.preset)
         with tracker(job.report_to if main else "none", job.log_folder, job.settings) as watched.track:
             finished = run(host, watched, whole, _saved_as(job))
         if finished.result.stopped_by is not None:
             raise finished.result.stopped_by
     return 0
+
+
+def _settled(job: TrainJob, device: torch.device) -> tuple[TrainJob, str]:
+    """The job with what `auto` chooses for this device, and what it says of that."""
+    from ..diffusers_host.pipeline import is_full_size
+    from ..training.auto import settle
+    from ..training.memory import room_on
+    from ..training.plan import rest
+    from ..training.processes import least
+
+    if job.preset != AUTO:
+        return job, ""
+    room = room_on(device, rest()) if is_full_size(job.model) else None
+    room = None if room is None else least(room)
+    stopped = job.states.latest() if room is not None and job.states is not None else None
+    settled = settle(AUTO, job.given, job.subject.resolution if job.side_given else None, room, None if stopped is None else stopped.run)
+    subject = replace(job.subject, resolution=settled.side)
+    return replace(job, settings=settled.settings, preset=settled.preset, subject=subject), settled.told
 
 
 def prepare(job: TrainJob) -> Subject:
@@ -108,7 +134,6 @@ def _saved_as(job: TrainJob) -> Reserve:
         reserve,
         paths=(job.output, *job.copies),
         precision=job.file_precision,
-        preset=job.preset,
         fallbacks=(Path(tempfile.gettempdir()),),
         on_saved=partial(print, flush=True),
     )

@@ -21,6 +21,7 @@ from ..fusion.recorder import Recorder
 from ..fusion.settings import CONTEXT_SITE, FusionSettings, select_places
 from . import encoding, sampling
 from .fusion import Fusion, contexts, places_of, record
+from .placement import bring, device_of
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -89,6 +90,7 @@ class PipelineHost:
         self._evaluate(x, sigma, [self._texts[which]], which, record)
 
     def record_contexts(self) -> None:
+        bring(self._pipe, ("unet",))
         unet = self._pipe.unet
         for which, (hidden, _) in self._texts.items():
             for place, keys, values in contexts(unet, self._places, hidden.to(unet.device, unet.dtype)):
@@ -150,7 +152,7 @@ def draw_text_donors(
         return text_donors(
             host,
             recorder,
-            start.to(pipe.device),
+            start.to(device_of(pipe)),
             sigmas,
             moved=moved,
             notes=_notes(prompt, run, source="text", width=run.width, height=run.height, model=model, expression=expression),
@@ -184,7 +186,7 @@ def draw_photo_donors(
             host,
             recorder,
             crops,
-            noise.to(pipe.device),
+            noise.to(device_of(pipe)),
             neutral=neutral,
             moved=moved,
             notes=_notes(prompt, run, source="photo", width=side, height=side, model=model, expression=expression),
@@ -215,7 +217,7 @@ def own_donors(
         recorder = recorder_for(settings, sigmas)
         with without_loras(pipe), torch.no_grad():
             host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)
-            return own_features(host, recorder, start.to(pipe.device), sigmas, moved=moved, notes=notes, folders=folders)
+            return own_features(host, recorder, start.to(device_of(pipe)), sigmas, moved=moved, notes=notes, folders=folders)
 
     starts = sampling.first_latents(run.seed, count, run.width, run.height, sigmas[0]).split(1)
     if settings.site == CONTEXT_SITE:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import text
 from ..training.text_encoders import stack_tokens
+from .placement import TEXT_ROOM, TEXTS, bring, bring_vae
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -30,6 +31,7 @@ def encode_prompts(pipe: StableDiffusionXLPipeline, prompts: Sequence[str]) -> t
     T is 77, or 77 n for longer prompts: chunks of 75 tokens, as ComfyUI cuts them; shorter prompts are then repeated to the common length,
     which cross-attention does not notice. ComfyUI's weighting syntax is not read: parentheses are text here.
     """
+    bring(pipe, TEXTS, TEXT_ROOM)
     encoded = [_encode_prompt(pipe, prompt) for prompt in prompts]
     return stack_texts([hidden for hidden, _ in encoded]), torch.cat([pooled for _, pooled in encoded])
 
@@ -73,6 +75,7 @@ def encode_images(pipe: StableDiffusionXLPipeline, images: Tensor) -> Tensor:
 
     The mode of the VAE's distribution, as in ComfyUI.
     """
+    bring_vae(pipe, "encode", *images.shape[1:3])
     vae = pipe.vae
     pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     batches = (pixels[i : i + 1].movedim(-1, 1).to(vae.device, vae.dtype) * 2 - 1 for i in range(len(pixels)))
@@ -83,6 +86,7 @@ def encode_images(pipe: StableDiffusionXLPipeline, images: Tensor) -> Tensor:
 @torch.no_grad()
 def decode_latents(pipe: StableDiffusionXLPipeline, latents: Tensor) -> Tensor:
     """Latents [N, 4, h, w] in the U-Net's scale -> pictures uint8 [N, 8h, 8w, 3]."""
+    bring_vae(pipe, "decode", 8 * latents.shape[2], 8 * latents.shape[3])
     vae = pipe.vae
     unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
     pixels = torch.cat([vae.decode(row[None].to(vae.device, vae.dtype)).sample for row in unscaled]).float()

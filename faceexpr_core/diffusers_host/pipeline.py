@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 SDXL_CONFIGS = Path(__file__).parent / "sdxl"
 """Configurations of SDXL base's parts, so that a single-file checkpoint loads without the network."""
 
+FULL_WIDTH = 320
+"""Channels of SDXL's first blocks."""
+_FIRST = "model.diffusion_model.input_blocks.0.0.weight"
+
 
 def load_pipeline(
     path: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu", prediction: str = ""
@@ -146,7 +150,7 @@ def _config_of(checkpoint: Path) -> tuple[Path, dict[str, object]]:
     try:
         with safe_open(checkpoint, "pt") as file:
             keys = set(file.keys())
-            width, channels = _first_layer(file, "model.diffusion_model.input_blocks.0.0.weight", keys)
+            width, channels = _first_layer(file, _FIRST, keys)
             both_encoders = "conditioner.embedders.1.model.ln_final.weight" in keys
     except SafetensorError as error:
         raise FaceExprError(f"{checkpoint} is not a whole .safetensors file ({error}). Download it again.") from error
@@ -158,7 +162,25 @@ def _config_of(checkpoint: Path) -> tuple[Path, dict[str, object]]:
             "Give an SDXL base checkpoint."
         )
     known: dict[str, object] = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in keys} if "v_pred" in keys else {}
-    return SDXL_CONFIGS if width == 320 else mini.path(), known
+    return SDXL_CONFIGS if width == FULL_WIDTH else mini.path(), known
+
+
+def is_full_size(path: str | Path) -> bool:
+    """Whether a model is of SDXL's own size, told without loading it; False for Mini, and where there is none."""
+    import json
+
+    from safetensors import SafetensorError, safe_open
+
+    location = Path(path)
+    try:
+        if location.is_dir():
+            return json.loads((location / "unet" / "config.json").read_text())["block_out_channels"][0] == FULL_WIDTH
+        if location.suffix != ".safetensors" or not location.is_file():
+            return False
+        with safe_open(location, "pt") as file:
+            return _first_layer(file, _FIRST, set(file.keys()))[0] == FULL_WIDTH
+    except (OSError, ValueError, LookupError, SafetensorError):  # load_pipeline will say what is wrong with it
+        return False
 
 
 def _first_layer(file, key: str, keys: set[str]) -> tuple[int, int]:  # type: ignore[no-untyped-def]

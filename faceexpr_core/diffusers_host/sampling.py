@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from ..fusion.settings import FusionSettings
 from .encoding import decode_latents, embed_expression, encode_prompts, stack_texts
 from .fusion import Fusion, Rows, apply_fusion
 from .pipeline import prediction_of
+from .placement import bring, fitting, sampling_room
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -51,6 +53,7 @@ def predict_epsilon(pipe: StableDiffusionXLPipeline, x: Tensor, sigma: float, hi
     A model of velocity says v = (eps - sigma z) / s with s = sqrt(sigma^2 + 1); eps = v / s + sigma x / s^2.
     Size ids are those ComfyUI uses when none are given: the picture's own size as original and target size, no crop.
     """
+    bring(pipe, ("unet",), sampling_room(len(x), 8 * x.shape[2], 8 * x.shape[3]))
     unet = pipe.unet
     step = (model_sigmas(pipe).log() - math.log(sigma)).abs().argmin()
     height, width = 8 * x.shape[2], 8 * x.shape[3]
@@ -81,7 +84,8 @@ def generate(
     on_step: Callable[[int, int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Tensor:
-    """Draw `count` pictures, uint8 [count, height, width, 3], with Euler on ComfyUI's `normal` schedule (or on `sigmas`).
+    """Draw `count` pictures, uint8 [count, height, width, 3], with Euler on ComfyUI's `normal` schedule (or on `sigmas`), as many at once
+    as the card has room for.
 
     `expression_scale` a: the epsilon mode, eps = eps_u + w (eps_n - eps_u) + w a (eps_e - eps_n), instead of plain guidance.
     `fusion`: expression features to fuse into the expression's rows (method section 4): a bank with settings, whose mask and regions
@@ -92,36 +96,71 @@ def generate(
     check_size(width, height)
     conditional = embed_expression(pipe, prompt)[0 if expression_scale is not None else 1 :]
     hidden, pooled = zip(encode_prompts(pipe, [negative]), *conditional, strict=True)
-    rows = len(hidden)
-    stacked, pooled_rows = stack_texts(hidden).repeat_interleave(count, 0), torch.cat(pooled).repeat_interleave(count, 0)
-
+    texts = stack_texts(hidden), torch.cat(pooled)
     schedule = normal_schedule(pipe, steps) if sigmas is None else sigmas
-    x = first_latents(seed, count, width, height, float(schedule[0])).to(stacked.device)
-    expressive = tuple(range((rows - 1) * count, rows * count))
-    call = Rows(expressive, tuple(range(count)), cfg, tuple(schedule.tolist()))
+    start = first_latents(seed, count, width, height, float(schedule[0]))
     if isinstance(fusion, tuple):
         bank, settings = fusion
         fusion = fusions_of(bank, settings, seed, count, width, height)
-    notes: set[str] = set()
+    many, total, notes = fitting(pipe, count, len(hidden), height, width), len(schedule) - 1, set[str]()
+    drawn = []
+    for first in range(0, count, many):
+        latents = start[first : first + many]
+        tell = None if on_step is None else partial(_told_of_all, on_step, first // many, -(-count // many), total)
+        x, told = _denoised(pipe, latents, schedule, texts, cfg, expression_scale, _fusions_from(fusion or (), first, len(latents)), tell)
+        notes |= told
+        drawn.append(x)
+    if on_note is not None:
+        for note in sorted(notes):
+            on_note(note)
+    return decode_latents(pipe, torch.cat(drawn))
+
+
+def _denoised(
+    pipe: StableDiffusionXLPipeline,
+    start: Tensor,
+    schedule: Tensor,
+    texts: tuple[Tensor, Tensor],
+    cfg: float,
+    expression_scale: float | None,
+    fusions: Sequence[Fusion],
+    on_step: Callable[[int], None] | None,
+) -> tuple[Tensor, set[str]]:
+    """Latents [n, 4, h, w] from their first noise, drawn together, each with every text (H [rows, T, C], pooled [rows, P]); what fusion
+    tells."""
+    count, rows = len(start), len(texts[0])
+    stacked, pooled = (one.repeat_interleave(count, 0) for one in texts)
+    x = start.to(stacked.device)
+    call = Rows(tuple(range((rows - 1) * count, rows * count)), tuple(range(count)), cfg, tuple(schedule.tolist()))
+    notes, looks = set[str](), list[Look]()
     with ExitStack() as stack:
-        told, looks = [notes], list[Look]()
-        for one in fusion or ():
+        told = [notes]
+        for one in fusions:
             look = None if one.moved is None else Look(partial(_decoded, pipe), one.moved, tell=notes.add)
             looks += [] if look is None else [look]
             told.append(stack.enter_context(apply_fusion(pipe.unet, one, call, look)))
         for done, (sigma, following) in enumerate(zip(schedule.tolist(), schedule[1:].tolist(), strict=False), start=1):
             call.sigma = sigma
-            predictions = predict_epsilon(pipe, x.repeat(rows, 1, 1, 1), sigma, stacked, pooled_rows).chunk(rows)
+            predictions = predict_epsilon(pipe, x.repeat(rows, 1, 1, 1), sigma, stacked, pooled).chunk(rows)
             noise = _guide(predictions, cfg, expression_scale)
             for look in looks:
                 look.seen(x - sigma * noise)
             x = x + noise * (following - sigma)
             if on_step is not None:
-                on_step(done, len(schedule) - 1)
-    if on_note is not None:
-        for note in sorted(set[str]().union(*told)):
-            on_note(note)
-    return decode_latents(pipe, x)
+                on_step(done)
+    return x, set[str]().union(*told)
+
+
+def _told_of_all(on_step: Callable[[int, int], None], batch: int, batches: int, steps: int, done: int) -> None:
+    on_step(batch * steps + done, batches * steps)
+
+
+def _fusions_from(fusions: Sequence[Fusion], first: int, count: int) -> list[Fusion]:
+    """Those of `count` pictures from the `first` on, by their numbers there."""
+    mine = (one for one in fusions if one.picture is None or first <= one.picture < first + count)
+    return [
+        replace(one, picture=None if one.picture is None else one.picture - first, places=one.places[first : first + count]) for one in mine
+    ]
 
 
 def _decoded(pipe: StableDiffusionXLPipeline, latent: Tensor) -> Picture:

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from ..errors import FaceExprError
 from ..text import ExpressionPrompt
+from ..training.memory import room_on
+from ..training.plan import rest
 from ..training.precision import compute_dtype
 from ..training.text_encoders import TextEncoders
 from . import encoding, pipeline, sampling
+from .placement import manage
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
@@ -31,8 +34,11 @@ class DiffusersHost:
 
     def __init__(self, pipe: StableDiffusionXLPipeline, device: torch.device) -> None:
         self.pipe, self.device = pipe, device
-        for part in (pipe.text_encoder, pipe.text_encoder_2, pipe.vae):
-            part.to(device)
+        self.full_size = pipe.unet.config.block_out_channels[0] == pipeline.FULL_WIDTH
+        manage(pipe, device)
+
+    def room(self) -> int | None:
+        return room_on(self.device, rest())
 
     def prediction(self) -> dict[str, Any]:
         return pipeline.prediction_of(self.pipe)
@@ -50,7 +56,10 @@ class DiffusersHost:
         return encoding.encode_images(self.pipe, images)
 
     def decode(self, latents: Tensor) -> Picture:
-        return encoding.decode_latents(self.pipe, latents)[0].numpy()
+        picture = encoding.decode_latents(self.pipe, latents)[0].numpy()
+        if self.device.type != "cpu":
+            self.pipe.vae.to("cpu")
+        return picture
 
     def text_encoders(self, dtype: torch.dtype) -> TextEncoders:
         return TextEncoders(self.pipe.text_encoder, self.pipe.text_encoder_2)
@@ -59,7 +68,6 @@ class DiffusersHost:
         return self.pipe.unet
 
     def draw(self, prompt: str, seed: int, side: int) -> Picture:
-        self.pipe.unet.to(self.device)
         words = ExpressionPrompt(prompt, (prompt,), (1.0,))
         drawn = sampling.generate(self.pipe, words, seed=seed, steps=CLASS_STEPS, cfg=CLASS_CFG, width=side, height=side)
         return drawn[0].numpy()
@@ -71,6 +79,10 @@ class DiffusersHost:
         self.pipe.register_modules(text_encoder=None, text_encoder_2=None, unet=None)
         if not decode:
             self.pipe.register_modules(vae=None, tokenizer=None, tokenizer_2=None)
+        elif self.device.type == "cuda":
+            if torch.cuda.is_bf16_supported(including_emulation=False):  # a look needs no more, and it does not overflow
+                self.pipe.vae.to(torch.bfloat16)
+            self.pipe.vae.to("cpu")
 
 
 def open_host(model: str, vae: str, precision: str, device: torch.device, prediction: str = "") -> DiffusersHost:
@@ -82,23 +94,26 @@ def open_host(model: str, vae: str, precision: str, device: torch.device, predic
     half = torch.float32 if compute_dtype(precision, device) == torch.float32 else torch.float16
     pipe = pipeline.load_pipeline(model, half, prediction=prediction)
     if vae:
-        pipe.register_modules(vae=load_vae(vae, pipe.vae.dtype))
+        pipe.register_modules(vae=load_vae(vae, half))
     return DiffusersHost(pipe, device)
 
 
 def load_vae(path: str, dtype: torch.dtype) -> AutoencoderKL:
-    """A VAE from a folder (its own, or the pipeline's that holds it), or a .safetensors file. Raises FaceExprError where there is none."""
+    """A VAE from a folder (its own, or the pipeline's that holds it), or a .safetensors file; one that overflows in half precision, as its
+    config says (`force_upcast`), in float32. Raises FaceExprError where there is none."""
     from diffusers import AutoencoderKL
 
     location = Path(path)
     try:
-        if location.is_file():
-            return AutoencoderKL.from_single_file(str(location), torch_dtype=dtype, local_files_only=True)
         folder = location / "vae" if (location / "vae").is_dir() else location
-        if (folder / "config.json").is_file():
-            return AutoencoderKL.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+        if location.is_file():
+            vae = AutoencoderKL.from_single_file(str(location), torch_dtype=dtype, local_files_only=True)
+        elif (folder / "config.json").is_file():
+            vae = AutoencoderKL.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+        else:
+            raise FaceExprError(f"There is no VAE at {path}; give a folder with its config.json, or a .safetensors file.")
     except (OSError, ValueError, RuntimeError, KeyError) as reason:
         raise FaceExprError(
             f"{path} cannot be read as a VAE ({reason}); give the folder or the .safetensors file of one for SDXL."
         ) from reason
-    raise FaceExprError(f"There is no VAE at {path}; give a folder with its config.json, or a .safetensors file.")
+    return vae.to(torch.float32) if dtype == torch.float16 and vae.config.force_upcast else vae

@@ -23,7 +23,6 @@ def reserve(
     *,
     paths: Sequence[Path],
     precision: str,
-    preset: str,
     fallbacks: tuple[Path, ...],
     on_saved: Callable[[Path], object] = lambda path: None,
 ) -> Save:
@@ -46,7 +45,7 @@ def reserve(
                 background_weight=job.background_weight,
                 precision=precision,
                 fallbacks=fallbacks,
-                preset=preset,
+                preset=job.preset,
                 base_hash=base_hash,
             )
             on_saved(written)

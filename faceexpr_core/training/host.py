@@ -30,6 +30,13 @@ class Host(Protocol):
     interrupts: tuple[type[BaseException], ...]
     """What the host raises when the user stops it; all other errors of a preview are survived."""
 
+    full_size: bool
+    """Whether the model is of SDXL's own size, for which `plan` has figures; FaceExpr Mini is not."""
+
+    def room(self) -> int | None:
+        """Bytes of the card for the training once all else of the host has left it, the last of them kept free; None without a card."""
+        ...
+
     def prediction(self) -> dict[str, Any]:
         """`prediction` and `zero_snr` as TrainSettings has them, {} for its defaults."""
         ...

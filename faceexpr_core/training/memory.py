@@ -49,6 +49,18 @@ def free_memory(device: torch.device) -> int | None:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
+def room_on(device: torch.device, rest: int) -> int | None:
+    """Bytes that a training may take on a card: what is free, but never the last `rest` of all; None where there is no card."""
+    free = free_memory(device)
+    return None if free is None else max(0, min(free, torch.cuda.mem_get_info(device)[1] - rest))
+
+
+def card_name(device: torch.device) -> str:
+    """`NVIDIA GeForce RTX 4070, 11.1 of 12.0 GB free`."""
+    free, total = torch.cuda.mem_get_info(device)
+    return f"{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} of {total / 2**30:.1f} GB free"
+
+
 def give_back(device: torch.device) -> None:
     """What nothing refers to any more goes back to the card."""
     gc.collect()

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..errors import FaceExprError
 from .settings import (
+    AUTO,
     BASES,
     BOUNDS,
     EVERY,
@@ -19,6 +20,7 @@ from .settings import (
     KEEP,
     OPTIMIZERS,
     PRECISIONS,
+    PRESET_NAMES,
     PRESETS,
     PRIOR_IMAGES,
     PRIORS,
@@ -103,19 +105,22 @@ def _setting(name: str, kind: Kind, help: str, widget: Widget | None = None, gro
     return Option(name, kind, help, widget, group, low=low, high=high)
 
 
+def _presets() -> str:
+    return "; ".join(f"{name}: {one.summary} ({one.resolution} px)" for name, one in PRESETS.items())
+
+
 OPTIONS: tuple[Option, ...] = (
     Option(
         "preset",
         "choice",
         "where all values come from that are not given",
         Widget(
-            "default",
-            note=f"{'; '.join(f'{name}: {one.summary} ({one.resolution} px)' for name, one in PRESETS.items())}. "
-            "Load the photos at that size.",
+            AUTO,
+            note=f"auto: what fits the card's memory; {_presets()}. Load the photos at that size.",
             advanced=False,
         ),
-        default="default",
-        choices=tuple(PRESETS),
+        default=AUTO,
+        choices=PRESET_NAMES,
     ),
     _setting("steps", "int", "optimiser steps; 800 for SDXL, 700 for FaceExpr Mini", Widget(unset=0, advanced=False)),
     _setting(

@@ -30,12 +30,14 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Previews:
     """A sheet `<stem><step>.png` in `folder` after each `every` steps (0: none), one picture a prompt; no prompts: the person with
-    PREVIEW_EXPRESSIONS. The noise is the same for each expression, and another for each prompt."""
+    PREVIEW_EXPRESSIONS. The noise is the same for each expression, and another for each prompt. `paired`: text encoders that learn read
+    each prompt with the empty one alone, not all at once, which rounds otherwise."""
 
     folder: Path
     every: int = 0
     prompts: tuple[str, ...] = ()
     stem: str = "step"
+    paired: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,7 @@ def sheet_after(
         return None
     problem = ""
     try:
-        sheet = contact_sheet(_pictures(step, host, words, settings, bool(previews.prompts)))
+        sheet = contact_sheet(_pictures(step, host, words, settings, previews))
     except Exception as reason:
         if isinstance(reason, host.interrupts):
             raise
@@ -86,18 +88,22 @@ def sheet_after(
     return sheet
 
 
-def _pictures(step: Step, host: Host, words: Words, settings: TrainSettings, other_noise: bool) -> Sequence[Picture]:
-    embeds, pooled = (words.embeds, words.pooled) if step.embed is None or words.tokens is None else step.embed(words.tokens)
+def _pictures(step: Step, host: Host, words: Words, settings: TrainSettings, previews: Previews) -> Sequence[Picture]:
+    embeds, pooled = words.embeds, words.pooled
+    if step.embed is not None and words.tokens is not None and not previews.paired:
+        embeds, pooled = step.embed(words.tokens)
     pictures = []
     for row in range(len(embeds) - 1):
-        pair = torch.tensor([row, len(embeds) - 1], device=embeds.device)
+        pair = torch.tensor([row, len(embeds) - 1])
+        texts = embeds[pair.to(embeds.device)], pooled[pair.to(embeds.device)]
+        if step.embed is not None and words.tokens is not None and previews.paired:
+            texts = step.embed(words.tokens[pair])
         latents = preview_latents(
             step.unet,
-            embeds[pair],
-            pooled[pair],
+            *texts,
             words.side,
             words.side,
-            seed=row if other_noise else 0,
+            seed=row if previews.prompts else 0,
             prediction=settings.prediction,
             zero_snr=settings.zero_snr,
         )

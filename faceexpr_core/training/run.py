@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .adapter import lora_parameters
+from .auto import require_fit
 from .crafting import CraftingSet, build_crafting_set
 from .data import TrainingSet, build_training_set, class_prompt
 from .fingerprint import model_digest
 from .host import Host, Watcher
 from .loop import train_lora
 from .memory import enough_memory
+from .plan import plan_on
 from .precision import compute_dtype
 from .previews import Previews, Words, encode_words, sheet_after
 from .prior import ClassImage, build_class_set, missing_images, prior_folder, prior_images, prior_prompts
-from .processes import rank, together
+from .processes import least, rank, together
 from .progress import forget_freed
 from .result import Step, TrainResult
 from .resume import state_size
@@ -56,7 +58,8 @@ class ClassPictures:
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be learned. `again` says how the user goes on with a run that was stopped, "" for no word."""
+    """What is to be learned. `again` says how the user goes on with a run that was stopped, "" for no word; `preset` where the settings
+    come from, "" for none of them."""
 
     subject: Subject
     settings: TrainSettings
@@ -65,6 +68,7 @@ class Job:
     previews: Previews
     states: StateFolder | None = None
     again: str = ""
+    preset: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +141,9 @@ def run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
 def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready:
     subject, settings, first = job.subject, job.settings, rank()[0] == 0
     tokenize = host.tokenize if settings.text_encoder else None
+    room = host.room() if host.full_size else None
+    if room is not None:
+        require_fit(job.preset, settings, subject.resolution, least(room))
     data = build_training_set(
         subject, host.encode_text, host.encode_images, job.background_weight, settings.captions, settings.flip, tokenize
     )
@@ -154,6 +161,8 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
     save = reserve(unet, numbers, job) if first else None
     if first and job.states is not None:
         job.states.require_space(state_size(numbers, settings, host.device), settings.steps)
+    if host.full_size and first:
+        watcher.say(plan_on(host.device, unet, job.preset, settings, subject.resolution, job.class_pictures.count))
     class_images = None
     if settings.prior == "images":
         pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, unet)

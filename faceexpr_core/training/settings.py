@@ -190,15 +190,19 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
     }
 )
-"""Name -> preset. `paper` is the published command (400 steps of 3 accumulated photos, rank 4, fp16, 8-bit Adam, SNR gamma 5, no prior,
-one caption); the others are ours."""
+"""Name -> preset; `auto` (AUTO) is one of them. `paper` is the published command (400 steps of 3 accumulated photos, rank 4, fp16, 8-bit
+Adam, SNR gamma 5, no prior, one caption); the others are ours."""
+
+AUTO, PLAIN = "auto", "default"
+"""The preset that chooses among PRESETS by the card's memory (see `auto.settle`), and what it is where there is no card to fit."""
+PRESET_NAMES = (AUTO, *PRESETS)
 
 
 def preset(name: str) -> Preset:
-    """Raises FaceExprError for a name that is none of PRESETS."""
-    if name not in PRESETS:
-        raise FaceExprError(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    """`auto` is PLAIN here. Raises FaceExprError for a name that is none of PRESET_NAMES."""
+    if name not in PRESET_NAMES:
+        raise FaceExprError(f"There is no preset {name!r}; choose one of {', '.join(PRESET_NAMES)}.")
+    return PRESETS[PLAIN if name == AUTO else name]
 
 
 def preset_settings(name: str, **overrides: Any) -> TrainSettings:

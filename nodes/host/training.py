@@ -13,6 +13,8 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
+from ...faceexpr_core.training.memory import room_on
+from ...faceexpr_core.training.plan import rest
 from ...faceexpr_core.training.progress import progress_text
 from .conditioning import count_tokens, encode_conditioning
 from .encoding import decode_latents, encode_images, encode_text
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from ...faceexpr_core.training.result import Step
     from ...faceexpr_core.training.text_encoders import TextEncoders
 
+FULL_WIDTH = 320
+"""Channels of SDXL's first blocks."""
 CLASS_PICTURES: dict[str, Any] = {"steps": 20, "cfg": 5.0, "sampler": "euler", "scheduler": "normal"}
 """How the MODEL draws the pictures of the class."""
 
@@ -43,6 +47,13 @@ class TrainingHost:
         self._prediction = _prediction_of(model, node)
         require_sdxl_clip(clip, node)
         self.device: torch.device = comfy.model_management.get_torch_device()
+        self.full_size = model.model.model_config.unet_config["model_channels"] == FULL_WIDTH
+
+    def room(self) -> int | None:
+        if self.device.type == "cuda":
+            comfy.model_management.unload_all_models()
+            comfy.model_management.soft_empty_cache()
+        return room_on(self.device, rest())
 
     def prediction(self) -> dict[str, Any]:
         return self._prediction

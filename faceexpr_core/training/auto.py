@@ -1,0 +1,106 @@
+"""The preset `auto`: the best settings that fit the memory of the card; and the refusal of what cannot fit, with what would."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import FaceExprError
+from .plan import GB, Need, need_of
+from .settings import AUTO, PLAIN, TrainSettings, preset, preset_settings
+
+SIDES = (1024, 768, 640, 512)
+"""Photos' sides, the best first."""
+CANDIDATES: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("default", {"gradient_checkpointing": False}),
+    ("default", {}),
+    ("default", {"base": "nf4"}),
+    ("low-vram", {}),
+    ("low-vram", {"base": "nf4"}),
+)
+"""Preset and what is changed of it, the best first."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a run is to be done with. `told` says in a line what `auto` chose, "" where it chose nothing."""
+
+    preset: str
+    settings: TrainSettings
+    side: int
+    told: str = ""
+
+
+def settle(
+    name: str,
+    given: Mapping[str, Any],
+    side: int | None,
+    room: int | None,
+    stopped: Mapping[str, Any] | None = None,
+) -> Settled:
+    """The settings of the preset `name`, or of `auto`, with those that were `given` over them.
+
+    `side` of the photos in pixels, None where it is free. `room`: bytes of the card that training may take, None for a CPU or a model
+    smaller than SDXL, where `auto` is the preset PLAIN. `stopped` is the make-up of a run that was stopped (`RunState.run`), which
+    `auto` chooses again. Raises FaceExprError for a value out of range, and where `auto` finds nothing that fits.
+    """
+    if name != AUTO or room is None:
+        plain = PLAIN if name == AUTO else name
+        return Settled(plain, preset_settings(plain, **given), side or preset(plain).resolution)
+    fitting = list(_fitting(given, (side,) if side else SIDES, room))
+    if not fitting:
+        raise FaceExprError(_refusal("What was asked for", given, side or SIDES[0], room))
+    chosen, need = next((one for one in fitting if stopped is not None and _is_of(one[0].settings, stopped)), fitting[0])
+    on = "with" if chosen.settings.gradient_checkpointing is not False else "without"
+    base = "" if chosen.settings.base == "full" else f", base in {chosen.settings.base}"
+    told = (
+        f"auto: preset {chosen.preset}, photos at {chosen.side} px, {on} gradient checkpointing{base}: "
+        f"{need.needed / GB:.1f} of {room / GB:.1f} GB"
+    )
+    return Settled(chosen.preset, chosen.settings, chosen.side, told)
+
+
+def require_fit(name: str, settings: TrainSettings, side: int, room: int) -> Need:
+    """What the run takes. Raises FaceExprError when its tensors alone are more than `room` bytes."""
+    need = need_of(settings, side)
+    if need.allocated > room:
+        raise FaceExprError(
+            _refusal(f"{f'Preset {name}' if name else 'This run'} with photos at {side} px", {}, side, room, need.allocated)
+        )
+    return need
+
+
+def _fitting(given: Mapping[str, Any], sides: Sequence[int], room: int) -> Iterator[tuple[Settled, Need]]:
+    packed = importlib.util.find_spec("bitsandbytes") is not None
+    for side in sides:
+        for name, changes in CANDIDATES:
+            if "base" in changes and not packed:
+                continue
+            settings = preset_settings(name, **{**changes, **given})
+            need = need_of(settings, side)
+            if need.needed <= room:
+                yield Settled(name, settings, side), need
+
+
+def _is_of(settings: TrainSettings, run: Mapping[str, Any]) -> bool:
+    free = ("gradient_checkpointing", "accumulation")  # not compared, or counted over processes
+    return all(run.get(name) == value for name, value in settings.used().items() if name not in free)
+
+
+def _refusal(what: str, given: Mapping[str, Any], side: int, room: int, needed: int | None = None) -> str:
+    takes = "does not fit" if needed is None else f"takes {needed / GB:.1f} GB of the card and does not fit"
+    would = next(_fitting({}, [side, *(one for one in SIDES if one < side)], room), None)
+    if would is None:
+        least, one = min(((need.needed, one) for one, need in _fitting({}, SIDES, sys.maxsize)), key=lambda found: found[0])
+        advice = f"Nothing would fit; the least, preset {one.preset} with photos at {one.side} px, takes {least / GB:.1f} GB."
+    else:
+        one, need = would
+        changed = {name: value for name, value in vars(one.settings).items() if value != getattr(preset_settings(one.preset), name)}
+        more = "".join(f", {name} {value}" for name, value in changed.items())
+        advice = f"This would: preset {one.preset}{more}, photos at {one.side} px ({need.needed / GB:.1f} GB)."
+        if given:
+            advice += f" Leave out what was given beside the preset ({', '.join(given)}), or part of it."
+    return f"{what} {takes}: {room / GB:.1f} GB are free for it. {advice}"

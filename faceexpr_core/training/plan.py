@@ -1,0 +1,236 @@
+"""What a run of SDXL will take, before its first step: memory of the card by part, time, disk.
+
+The figures come from a table that was simulated at SDXL's size (card_table.json; `lab.card.table` makes it and says what it holds). It
+knows the presets; other settings are reckoned from the nearest row: what learns goes with the rank, activations with batch and area.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .memory import card_name, give_back, is_out_of_memory
+from .progress import duration
+from .settings import KEEP, PRESETS, PRIOR_IMAGES, TrainSettings, preset_settings
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+GB = 1 << 30
+"""A GB of a graphics card."""
+EIGHT_BIT, WHOLE = 2.1, 8.0
+"""Bytes of AdamW's two moments for a number that learns."""
+FEWER_BITS = {"nf4": 0.14 + 0.86 * 0.26, "int8": 0.14 + 0.86 * 0.5}
+"""What the U-Net takes of its bytes in 16 bits, by arithmetic, where the table has no row: linear layers hold 86 % of its numbers."""
+TIMED_ON_A_CPU = 256
+"""Pixels of the call that is timed where there is no card."""
+PNG = 1.6
+"""Bytes of a picture's pixel in a PNG file, about."""
+LEARNING = ("LoRA", "gradients", "optimiser", "EMA", "last good")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a run takes. Bytes of a card: `parts` at the peak of training, their sum `allocated`, `needed` with what the allocator cannot
+    use, `drawing` while the base model draws the class. `tflop` of all its steps. Bytes on the disk: `lora`, `states`, `pictures`."""
+
+    parts: Mapping[str, int]
+    allocated: int
+    needed: int
+    drawing: int
+    tflop: float
+    lora: int
+    states: int
+    pictures: int
+
+
+@cache
+def card_table() -> dict[str, Any]:
+    """The table as it is shipped."""
+    table: dict[str, Any] = json.loads((Path(__file__).parent / "card_table.json").read_text())
+    return table
+
+
+def rest() -> int:
+    """Bytes of a card that CUDA, its kernels and the desktop take beside: a guess."""
+    return int(card_table()["rest"])
+
+
+def need_of(settings: TrainSettings, side: int, *, file_precision: str = "fp16", prior_images: int = PRIOR_IMAGES) -> Need:
+    """What SDXL takes with `settings` and photos of `side` pixels on a card."""
+    row = _nearest(settings, side)
+    parts = {name: size for name, size in row["parts"].items() if size}
+    made = preset_settings(row["preset"], **row["changes"])
+    learning = settings.rank / made.rank
+    trained = row["trained"] * learning
+    for name in LEARNING:
+        parts[name] = round(parts.get(name, 4 * row["trained"]) * learning)
+    parts["optimiser"] = round(trained * (EIGHT_BIT if _eight_bit(settings) else WHOLE))
+    if not settings.ema:
+        del parts["EMA"]
+    if not settings.text_encoder:
+        parts.pop("text encoders", None)
+    parts["activations"] = round(parts["activations"] * (settings.batch_size / made.batch_size) * (side / row["side"]) ** 2)
+    if settings.base != row["base"] == "full":
+        parts["U-Net"] = round(parts["U-Net"] * FEWER_BITS[settings.base])
+    if settings.precision == "fp32":
+        parts = {name: size if name in LEARNING else 2 * size for name, size in parts.items()}
+    allocated = sum(parts.values())
+    crafting = row["tflop"]["crafting"] / settings.crafting_every if settings.crafting_weight else 0.0
+    batches = settings.batch_size * settings.accumulation / (made.batch_size * made.accumulation)
+    step = (row["tflop"]["step"] + crafting) * batches * (side / row["side"]) ** 2
+    state = trained * (4 + (EIGHT_BIT if _eight_bit(settings) else WHOLE) + (4 if settings.ema else 0))
+    draws = settings.prior == "images"
+    return Need(
+        dict(sorted(parts.items(), key=lambda part: -part[1])),
+        allocated,
+        round(allocated * row["needed"] / row["allocated"]),
+        drawing_peak(side) if draws else 0,
+        step * settings.steps,
+        round(trained * (2 if file_precision == "fp16" else 4)),
+        round(state * (KEEP + 1)),
+        round(prior_images * side**2 * PNG) if draws else 0,
+    )
+
+
+def drawing_peak(side: int) -> int:
+    """Bytes while the base model draws a picture, with the parts that are not in use off the card where it is short."""
+    table = card_table()
+    sampling = table["weights"]["unet"] + call_bytes("unet, 1 with guidance", side**2)
+    return int(max(sampling, table["weights"]["vae"] + call_bytes("vae decode float32", side**2)))
+
+
+def call_bytes(call: str, pixels: int) -> int:
+    """What one call of SDXL's parts works in, over their weights, at a picture of so many pixels; `call` as the table names it."""
+    rows = [row for row in card_table()["drawing"] if call in row] or card_table()["drawing"]
+    row = min(rows, key=lambda one: abs(one["side"] ** 2 - pixels))
+    known = row[call] if call in row else {"bytes": row[call.replace("float16", "float32")]["bytes"] / 2}
+    return round(known["bytes"] * pixels / row["side"] ** 2)
+
+
+def forward_tflop(side: int) -> float:
+    """Of one call of SDXL's U-Net with one latent."""
+    row = _at(side)
+    return float(row["unet, 1 with guidance"]["tflop"]) / 2 * (side / row["side"]) ** 2
+
+
+def measured_tflops(unet: UNet2DConditionModel, device: torch.device, side: int) -> float:
+    """TFLOP a second of one timed call of a U-Net of SDXL's shape on a device, where it then lies; a first call warms up."""
+    import torch
+
+    torch.nn.Module.to(unet, device)
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(device, unet.dtype)
+
+    pooled = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
+    latent, words = drawn(1, unet.config.in_channels, side // 8, side // 8), drawn(1, 77, unet.config.cross_attention_dim)
+    added = {"text_embeds": drawn(1, pooled), "time_ids": torch.full((1, 6), float(side), device=device, dtype=unet.dtype)}
+    seconds = 0.0
+    with torch.no_grad():
+        for _ in range(2):
+            started = time.perf_counter()
+            answer = unet(latent, torch.tensor(500, device=device), words, added_cond_kwargs=added).sample
+            answer.float().sum().item()  # waits for the device
+            seconds = time.perf_counter() - started
+    return forward_tflop(side) / seconds
+
+
+def plan_on(
+    device: torch.device, unet: UNet2DConditionModel, preset: str, settings: TrainSettings, side: int, prior_images: int = PRIOR_IMAGES
+) -> str:
+    """What a run will take on a device, one call of its U-Net timed (it is on the CPU afterwards); on a CPU how long that would be."""
+    need, card = need_of(settings, side, prior_images=prior_images), device.type == "cuda"
+    try:
+        tflops = measured_tflops(unet, device, side if card else TIMED_ON_A_CPU)
+    except Exception as reason:
+        if not is_out_of_memory(reason):
+            raise
+        tflops = None
+    unet.to("cpu")
+    give_back(device)
+    if card:
+        return told(preset, settings, side, need, card_name(device), tflops)
+    return slow(settings, need, device, tflops)
+
+
+def told(preset: str, settings: TrainSettings, side: int, need: Need, where: str, tflops: float | None = None) -> str:
+    """A plan in a few lines; `where` names the card, `tflops` its measured speed."""
+    on = "on" if settings.gradient_checkpointing is not False else "off"
+    base = "" if settings.base == "full" else f", base in {settings.base}"
+    named = f"preset {preset}, " if preset else ""
+    parts = ", ".join(f"{name} {size / GB:.1f}" for name, size in need.parts.items() if size >= 0.05 * GB)
+    drawing = f"; {need.drawing / GB:.1f} GB while the class is drawn" if need.drawing else ""
+    work = f"{need.tflop / 1000:.0f} PFLOP"
+    long = f"{work}; the first steps will tell how long"
+    if tflops is not None:
+        long = f"about {spoken(need.tflop / tflops)} ({work} at {tflops:.3g} TFLOP/s: one call of the U-Net, timed)"
+    disk = [f"LoRA {size_of(need.lora)}", f"states {size_of(need.states)}"]
+    if need.pictures:
+        disk.append(f"pictures of the class {size_of(need.pictures)}")
+    return "\n".join(
+        [
+            f"plan: {named}photos at {side} px, {settings.steps} steps, gradient checkpointing {on}{base}, on {where}",
+            f"  memory: {need.needed / GB:.1f} GB of the card, simulated ({parts}; the rest the allocator's){drawing}",
+            f"  time: {long}",
+            f"  disk: {', '.join(disk)}",
+        ]
+    )
+
+
+def slow(settings: TrainSettings, need: Need, device: torch.device, tflops: float | None) -> str:
+    """The warning that SDXL learns where there is no NVIDIA card."""
+    import torch
+
+    long = "" if tflops is None else f" and takes about {spoken(need.tflop / tflops)} (one call of the U-Net, timed)"
+    built = ""
+    if torch.version.cuda is None:
+        built = (
+            " This PyTorch is built without CUDA, as pip installs it on Windows: with an NVIDIA card, install the build for CUDA that "
+            "https://pytorch.org/get-started/locally shows."
+        )
+    work = f"{settings.steps} steps of {need.tflop / settings.steps:.0f} TFLOP"
+    return f"SDXL learns on {device.type} here{long}: {work}.{built}"
+
+
+def size_of(number: float) -> str:
+    """`140 MB`, `1.2 GB`."""
+    return f"{number / GB:.1f} GB" if number >= GB else f"{number / 2**20:.0f} MB"
+
+
+def spoken(seconds: float) -> str:
+    """As `duration`, with days."""
+    return f"{seconds / 86400:.0f} days" if seconds > 2 * 86400 else duration(seconds)
+
+
+def _nearest(settings: TrainSettings, side: int) -> dict[str, Any]:
+    on = settings.gradient_checkpointing is not False
+
+    def apart(row: Mapping[str, Any]) -> tuple[float, ...]:
+        made = preset_settings(row["preset"])
+        kind = (
+            8 * (made.text_encoder != settings.text_encoder)
+            + 4 * (made.convolutions != settings.convolutions)
+            + 2 * (made.prior != settings.prior)
+            + ((made.crafting_weight > 0) != (settings.crafting_weight > 0))
+        )
+        others = 2 * (row["base"] != settings.base) + (row["ema"] != bool(settings.ema)) + (row["optimizer"] != settings.optimizer)
+        return (row["checkpointing"] != on, kind, abs(row["side"] - side), others, abs(made.rank - settings.rank))
+
+    return min((row for row in card_table()["rows"] if row["preset"] in PRESETS), key=apart)
+
+
+def _at(side: int) -> dict[str, Any]:
+    return min(card_table()["drawing"], key=lambda row: abs(row["side"] - side))
+
+
+def _eight_bit(settings: TrainSettings) -> bool:
+    return settings.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is not None

@@ -1,0 +1,149 @@
+"""The plan before the first step: what `auto` chooses on usual cards, what is refused with what would fit, and what the plan says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from faceexpr_core import mini
+from faceexpr_core.commands.cli import main as faceexpr
+from faceexpr_core.diffusers_host import training as diffusers_training
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.training import plan
+from faceexpr_core.training.auto import CANDIDATES, require_fit, settle
+from faceexpr_core.training.plan import GB, card_table, need_of, rest
+from faceexpr_core.training.settings import PRESETS, preset_settings
+
+CARDS = (6, 8, 12, 16, 24)
+SMALLEST = min(need_of(preset_settings(name, **changes), 512).needed for name, changes in CANDIDATES)
+
+
+def room_of(size: float) -> int:
+    return round(size * GB) - rest()
+
+
+@pytest.mark.parametrize("size", CARDS)
+@pytest.mark.parametrize("side", [None, 1024, 768])
+def test_auto_takes_the_best_that_fits_with_a_gigabyte_left(size: int, side: int | None) -> None:
+    room = room_of(size)
+    if room < SMALLEST:
+        with pytest.raises(FaceExprError, match=r"does not fit: 5.0 GB are free for it. Nothing would fit; the least, preset low-vram"):
+            settle("auto", {}, side, room)
+        return
+    chosen = settle("auto", {}, side, room)
+    assert need_of(chosen.settings, chosen.side).needed <= room
+    assert chosen.side == (side or 1024)
+    known = [preset_settings(name, **changes) for name, changes in CANDIDATES]
+    better = known[: known.index(chosen.settings)]
+    assert all(need_of(one, chosen.side).needed > room for one in better)
+    assert chosen.told.startswith(f"auto: preset {chosen.preset}, photos at {chosen.side} px, ")
+
+
+def test_auto_leaves_checkpointing_out_where_there_is_room_and_takes_the_whole_method_from_12_gb_on() -> None:
+    chosen = {size: settle("auto", {}, 1024, room_of(size)) for size in (8, 12, 16, 24)}
+    assert [one.preset for size, one in chosen.items() if size >= 12] == ["default"] * 3
+    assert chosen[24].settings.gradient_checkpointing is False
+    assert chosen[12].settings == preset_settings("default")
+
+
+def test_what_was_given_stands_over_what_auto_chooses() -> None:
+    chosen = settle("auto", {"rank": 8, "gradient_checkpointing": True, "seed": 7}, 1024, room_of(24))
+    assert (chosen.settings.rank, chosen.settings.gradient_checkpointing, chosen.settings.seed) == (8, True, 7)
+    with pytest.raises(FaceExprError, match=r"This would: preset .* Leave out what was given beside the preset \(batch_size\)"):
+        settle("auto", {"batch_size": 200}, 1024, room_of(24))
+
+
+def test_without_a_card_auto_is_the_preset_default() -> None:
+    for side in (None, 128):
+        chosen = settle("auto", {"rank": 8}, side, None)
+        assert chosen.settings == preset_settings("default", rank=8) and chosen.preset == "default" and not chosen.told
+        assert chosen.side == (side or 1024)
+
+
+def test_auto_chooses_what_a_stopped_run_was_begun_with() -> None:
+    begun = settle("auto", {}, 1024, room_of(8))
+    run = json.loads(json.dumps({**begun.settings.used(), "photos": "abc"}))
+    later = settle("auto", {}, 1024, room_of(24), run)
+    assert later.preset == begun.preset and later.settings.rank == begun.settings.rank
+    assert settle("auto", {}, 1024, room_of(24), {**run, "rank": 5}).preset == "default"
+
+
+def test_what_cannot_fit_is_refused_with_what_would() -> None:
+    with pytest.raises(FaceExprError, match=r"Preset default with photos at 1024 px takes \d+\.\d GB .* This would: preset "):
+        require_fit("default", preset_settings("default", gradient_checkpointing=False), 1024, room_of(8))
+    assert require_fit("low-vram", preset_settings("low-vram"), 768, room_of(8)).allocated < room_of(8)
+
+
+@pytest.mark.parametrize("row", card_table()["rows"], ids=lambda row: f"{row['preset']} {row['side']} {row['checkpointing']} {row['base']}")
+def test_the_plan_gives_the_tables_own_figures_where_the_table_has_them(row: dict[str, Any]) -> None:
+    settings = preset_settings(row["preset"], **{"gradient_checkpointing": row["checkpointing"], **row["changes"]})
+    need = need_of(settings, row["side"])
+    assert need.needed == pytest.approx(row["needed"], rel=0.06)
+    assert need.tflop == pytest.approx(row["tflop"]["mean"] * settings.steps, rel=0.02)
+    assert need.lora == pytest.approx(2 * row["trained"], rel=0.01)
+    assert sum(need.parts.values()) == need.allocated
+
+
+def test_other_settings_are_reckoned_from_the_table() -> None:
+    plain = preset_settings("default", prior="off")
+    usual, wide, large = (need_of(preset_settings("default", prior="off", **more), 1024) for more in ({}, {"rank": 64}, {"batch_size": 2}))
+    assert wide.parts["LoRA"] == pytest.approx(2 * usual.parts["LoRA"], rel=1e-6) and wide.lora == pytest.approx(2 * usual.lora, rel=1e-6)
+    assert large.parts["activations"] == pytest.approx(2 * usual.parts["activations"], rel=1e-6) and large.tflop > 1.9 * usual.tflop
+    assert "EMA" not in need_of(preset_settings("default", ema=0.0), 1024).parts
+    assert need_of(preset_settings("default", text_encoder=False), 1024).parts.get("text encoders", 0) == 0
+    assert usual.pictures == 0 == usual.drawing and need_of(preset_settings("default"), 1024).pictures > 50 << 20
+    assert plain.steps * 2 == preset_settings("default", steps=1600).steps
+
+
+def test_the_command_says_what_fits_a_card_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert faceexpr(["plan", "--card", "12"]) == 0
+    told = capsys.readouterr().out
+    for words in ("auto: preset default, photos at 1024 px", "of the card, simulated (U-Net ", "PFLOP", "disk: LoRA "):
+        assert words in told
+    assert faceexpr(["plan", "--card", "8", "--preset", "default", "--no-gradient_checkpointing"]) == 2
+    assert "does not fit: 7.0 GB are free for it. This would: preset " in capsys.readouterr().err
+    assert faceexpr(["plan", "--model", "mini"]) == 0
+    assert capsys.readouterr().out == "mini is smaller than SDXL, for which alone there are figures.\n"
+
+
+def test_the_page_about_cards_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert faceexpr(["plan", "--cards"]) == 0
+    page = (Path(__file__).resolve().parent.parent / "docs" / "training.md").read_text()
+    assert capsys.readouterr().out.strip() in page
+
+
+def test_one_call_of_the_unet_is_timed() -> None:
+    unet = UNet2DConditionModel.from_pretrained(mini.path() / "unet", torch_dtype=torch.float32)
+    assert plan.measured_tflops(unet, torch.device("cpu"), 256) > 0
+
+
+def test_sdxl_on_a_cpu_is_warned_about_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With Mini in SDXL's place: its figures are not SDXL's, but they come the same way."""
+    plain = diffusers_training.DiffusersHost.__init__
+
+    def large(self: Any, *given: Any) -> None:
+        plain(self, *given)
+        self.full_size = True
+
+    monkeypatch.setattr(diffusers_training.DiffusersHost, "__init__", large)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "photo_1.png").write_bytes((mini.subject_path() / "photo_1.png").read_bytes())
+    words = ["train", "--model=mini", f"--photos={photos}", f"--output={tmp_path / 'anna'}", "--device=cpu", "--preset=paper"]
+    assert faceexpr([*words, "--resolution=64", "--rank=2", "--accumulation=1", "--steps=1"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    (warned,) = [number for number, line in enumerate(lines) if line.startswith("SDXL learns on cpu here and takes about ")]
+    assert "(one call of the U-Net, timed): 1 steps of " in lines[warned] and "install the build for CUDA" in lines[warned]
+    assert warned < next(number for number, line in enumerate(lines) if line.startswith("step 1 of 1"))
+
+
+def test_every_preset_has_rows() -> None:
+    assert {row["preset"] for row in card_table()["rows"]} == set(PRESETS)
