@@ -1,4 +1,4 @@
-"""Cache the VAE's latents of every render, one file a shard.
+"""Cache what the U-Net learns from, one file a shard: the VAE's latents and the weights of their cells.
 
 `python -m torch.distributed.run --nproc_per_node 2 -m lab.recipe.latents --renders D --vae O/vae --output_dir O/latents`
 """
@@ -13,32 +13,35 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from .renders import cell_weights, finished_shards
 
-def load_latents(folder: Path, shards: list[str]) -> torch.Tensor:
-    """Scaled latents float32 [N, 4, 16, 16], in the order of `shards`."""
-    return torch.cat([torch.from_numpy(np.load(folder / f"{Path(name).stem}.npy")).float() for name in shards])
+
+def load_latents(folder: Path, shards: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scaled latents float16 [N, 4, s, s] and weights float16 [N, 1, s, s] with mean 1, in the order of `shards`."""
+    stored = [np.load(folder / shard.name) for shard in shards]
+    return tuple(torch.cat([torch.from_numpy(one[name]) for one in stored]) for name in ("latents", "weights"))  # type: ignore[return-value]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--renders", required=True)
+    parser.add_argument("--renders", type=Path, required=True)
     parser.add_argument("--vae", required=True)
-    parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--output_dir", type=Path, required=True)
     arguments = parser.parse_args()
-    output_dir = Path(arguments.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     vae = AutoencoderKL.from_pretrained(arguments.vae).eval()
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    for path in sorted(Path(arguments.renders).glob("*.npz"))[rank::ranks]:
-        target = output_dir / f"{path.stem}.npy"
+    for path in finished_shards(arguments.renders)[rank::ranks]:
+        target = arguments.output_dir / path.name
         if target.exists():
             continue
         with np.load(path) as shard, torch.no_grad():
             pictures = torch.from_numpy(shard["images"]).permute(0, 3, 1, 2).float() / 127.5 - 1
             latents = torch.cat([vae.encode(p).latent_dist.mode() for p in pictures.split(10)]) * vae.config.scaling_factor
+            weights = cell_weights(torch.from_numpy(shard["parts"]).long())
         partial = target.with_suffix(".part")
         with partial.open("wb") as file:
-            np.save(file, latents.half().numpy())
+            np.savez(file, latents=latents.half().numpy(), weights=weights.half().numpy())
         partial.replace(target)
 
 

@@ -1,4 +1,4 @@
-"""The shape of FaceExpr Mini: SDXL's architecture, narrow enough for a laptop CPU."""
+"""The shape of FaceExpr Mini 2: SDXL's architecture, narrow enough for a laptop CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-RESOLUTION = 128
+RESOLUTION = 192
 VOCABULARY = 49_408
 WIDTH_L = 32
 WIDTH_G = 64
@@ -44,12 +44,12 @@ def unet() -> UNet2DConditionModel:
         sample_size=RESOLUTION // 8,
         in_channels=4,
         out_channels=4,
-        block_out_channels=(64, 128, 128),
+        block_out_channels=(64, 128, 160),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=2,
         transformer_layers_per_block=1,
-        attention_head_dim=(2, 4, 4),
+        attention_head_dim=(2, 4, 5),
         cross_attention_dim=WIDTH_L + WIDTH_G,
         use_linear_projection=True,
         addition_embed_type="text_time",
@@ -62,7 +62,7 @@ def vae() -> AutoencoderKL:
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        block_out_channels=(32, 32, 64, 96),
+        block_out_channels=(32, 48, 80, 112),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,

@@ -1,17 +1,18 @@
 """Train Mini's VAE on renders.
 
-`python -m torch.distributed.run --nproc_per_node 2 -m lab.recipe.vae --renders D --output_dir O --minutes 35`
+`python -m torch.distributed.run --nproc_per_node 2 -m lab.recipe.vae --renders D --output_dir O --minutes 90`
 
 Loss: L1 over a Laplacian pyramid, each pixel weighted by the part of the face it shows. Latents get noise of a few per cent of their own
 spread, so that neighbouring latents decode alike; the scale itself is free and ends up in `scaling_factor`.
 With `--decoder_only` the encoder is frozen: latents cached before stay valid while the decoder goes on improving.
+The same command goes on where an earlier session was stopped (`state.pt`); `--minutes` are those of all sessions. Each process holds its
+share of the renders. `--crop` trains on random squares, which cost less; the last tenth of the time sees whole pictures.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from diffusers.training_utils import EMAModel
 from . import shape
 from .optimizer import MuonAdamW
 from .renders import PART_WEIGHTS, Renders
+from .state import Clock, course, read, write
 
 LATENT_NOISE = 0.05
 
@@ -79,12 +81,12 @@ def save(vae: AutoencoderKL, ema: EMAModel, renders: Renders, output_dir: Path, 
 
 
 def train(arguments: argparse.Namespace) -> None:
-    accelerator = Accelerator(cpu=True)
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16" if arguments.bf16 else "no")
     torch.manual_seed(arguments.seed)
-    output_dir = Path(arguments.output_dir)
+    output_dir, state_file = arguments.output_dir, arguments.output_dir / "state.pt"
     output_dir.mkdir(parents=True, exist_ok=True)
-    renders = Renders(Path(arguments.renders))
-    vae = AutoencoderKL.from_pretrained(arguments.resume) if arguments.resume else shape.vae()
+    renders = Renders(arguments.renders, shape.RESOLUTION, accelerator.process_index, accelerator.num_processes)
+    vae = AutoencoderKL.from_pretrained(arguments.start_from) if arguments.start_from else shape.vae()
     freeze_variance(vae)
     if arguments.decoder_only:
         vae.encoder.requires_grad_(False)
@@ -93,52 +95,64 @@ def train(arguments: argparse.Namespace) -> None:
     ema = EMAModel(vae.parameters(), decay=0.998, use_ema_warmup=True, power=0.8)
     model = accelerator.prepare_model(NoisyAutoencoder(vae))
     optimizer = MuonAdamW(vae.named_parameters(), arguments.learning_rate, arguments.learning_rate / 5, accelerator)
-    rng = np.random.default_rng([arguments.seed, accelerator.process_index])
-    torch.manual_seed(arguments.seed + accelerator.process_index)
-    started, step, running, progress = time.time(), 0, 0.0, 0.0
+    before = read(state_file)
+    if before is not None:
+        vae.load_state_dict(before["model"])
+        optimizer.load_state_dict(before["optimizer"])
+        ema.load_state_dict(before["ema"])
+    step = first = 0 if before is None else before["step"]
+    clock = Clock(arguments.minutes, 0.0 if before is None else before["minutes"])
+    rng = np.random.default_rng([arguments.seed, step, accelerator.process_index])
+    torch.manual_seed(arguments.seed + step + 1000 * accelerator.process_index)
+    running, progress = 0.0, clock.progress
     while progress < 1:
-        rate = min(1, (step + 1) / 50) * (0.01 + 0.99 * min(1, (1 - progress) / (1 - arguments.decay_from)))
-        pictures, parts = renders.batch(rng.integers(0, len(renders), arguments.batch))
+        whole = not arguments.crop or progress > 0.9
+        count = max(1, arguments.batch * arguments.crop**2 // shape.RESOLUTION**2) if whole and arguments.crop else arguments.batch
+        pictures, parts = renders.batch(rng.integers(0, len(renders), count), 0 if whole else arguments.crop, rng)
         if rng.random() < 0.5:
             pictures, parts = pictures.flip(-1), parts.flip(-1)
-        decoded, spread = model(pictures)
+        with accelerator.autocast():
+            decoded, spread = model(pictures)
+        decoded = decoded.float()
         weight = PART_WEIGHTS[parts].unsqueeze(1)
         loss = laplacian_l1(decoded - pictures, weight / weight.mean())
         optimizer.zero_grad()
         accelerator.backward(loss)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step(rate)
+        optimizer.step(course(progress, arguments.decay_from, step - first, warm=50))
         ema.step(vae.parameters())
         step += 1
-        running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
-        elapsed = time.time() - started
+        running = loss.item() if not running else 0.98 * running + 0.02 * loss.item()
         if step % 5 == 0:
-            progress = broadcast(torch.tensor(elapsed / (arguments.minutes * 60))).item()
+            progress = broadcast(torch.tensor(clock.progress)).item()
         if step % 100 == 0 and accelerator.is_main_process:
             psnr = -10 * math.log10(F.mse_loss(decoded, pictures).item() / 4)
-            pictures_a_second = step * arguments.batch * accelerator.num_processes / elapsed
-            print(
-                f"{elapsed / 60:6.1f} min  step {step}  loss {running:.4f}  psnr {psnr:.2f} dB  {pictures_a_second:.1f}/s  "
-                f"std {spread.item():.2f}  renders {len(renders)}",
-                flush=True,
-            )
+            speed = (step - first) * accelerator.num_processes * arguments.batch / clock.here / 60
+            told = f"{clock.done:6.1f} min  step {step}  loss {running:.4f}  psnr {psnr:.2f} dB  {speed:.1f}/s"
+            print(f"{told}  std {spread.item():.2f}  renders {len(renders)}", flush=True)
         if step % 200 == 0:
             renders.refresh()
-        if (step % 500 == 0 or progress >= 1) and accelerator.is_main_process:
+        if step % 20 == 0 and accelerator.is_main_process and (clock.due() or progress >= 1):
+            state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
+            write(state_file, {**state, "step": step, "minutes": clock.done})
             save(vae, ema, renders, output_dir, rescale=not arguments.decoder_only)
+    if accelerator.is_main_process:
+        save(vae, ema, renders, output_dir, rescale=not arguments.decoder_only)
     accelerator.end_training()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--renders", required=True)
-    parser.add_argument("--output_dir", required=True)
-    parser.add_argument("--minutes", type=float, default=35)
-    parser.add_argument("--batch", type=int, default=3, help="pictures a process and step")
+    parser.add_argument("--renders", type=Path, required=True)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=90, help="in all sessions together")
+    parser.add_argument("--batch", type=int, default=6, help="pictures, or crops, a process and step")
+    parser.add_argument("--crop", type=int, default=128, help="side of the squares cut out, 0 for whole pictures")
     parser.add_argument("--learning_rate", type=float, default=3e-3, help="of Muon; AdamW gets a fifth")
     parser.add_argument("--decay_from", type=float, default=0.3, help="the share of the time after which the learning rate falls, linearly")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--resume", help="a vae directory to start from")
+    parser.add_argument("--bf16", action="store_true", help="convolutions in bfloat16: faster where the CPU has it")
+    parser.add_argument("--start_from", help="a vae directory whose weights to begin with")
     parser.add_argument("--decoder_only", action="store_true")
     train(parser.parse_args())
 

@@ -76,13 +76,21 @@ def expression_phrase(attributes: Mapping[str, Any], rng: np.random.Generator | 
     return f"{_degree(attributes['intensity'])} {word} expression".strip()
 
 
-def details(attributes: Mapping[str, Any], rng: np.random.Generator) -> list[tuple[float, str]]:
-    """What else is seen: how often a caption says it, and how."""
-    found = [(0.80, f"{attributes['skin']} skin"), (0.85, scene(attributes)), (0.12, f"{attributes['eyes']} eyes")]
+def looks_of(attributes: Mapping[str, Any], rng: np.random.Generator) -> list[tuple[float, str]]:
+    """What is seen of the person in every picture: how often a caption says it, and how."""
+    found = [(0.80, f"{attributes['skin']} skin"), (0.12, f"{attributes['eyes']} eyes")]
     if attributes["hat"] != "headscarf":
         found.append((0.80, hair(attributes, rng)))
     if attributes["beard"] in BEARDS:
         found.append((0.9, str(rng.choice(BEARDS[attributes["beard"]]))))
+    if attributes["freckles"]:
+        found.append((0.4, "freckles"))
+    return found
+
+
+def details(attributes: Mapping[str, Any], rng: np.random.Generator) -> list[tuple[float, str]]:
+    """What else is seen in this picture."""
+    found = [(0.85, scene(attributes))]
     if attributes["glasses"]:
         found.append((0.95, "glasses" if rng.random() < 0.3 else "wearing glasses"))
     if attributes["hat"] != "none":
@@ -97,16 +105,16 @@ def details(attributes: Mapping[str, Any], rng: np.random.Generator) -> list[tup
     found.append((0.2, attributes["light"]))
     if abs(attributes["yaw"]) > TURNED:
         found.append((0.4, f"turned to the {'right' if attributes['yaw'] > 0 else 'left'}"))
-    if attributes["freckles"]:
-        found.append((0.4, "freckles"))
     return found
 
 
-def caption(attributes: Mapping[str, Any], rng: np.random.Generator) -> str:
-    """`a photo of a young woman, tan skin, long red hair, in a library, sad expression`, varied."""
+def caption(attributes: Mapping[str, Any], rng: np.random.Generator, looks: bool = True) -> str:
+    """`a photo of a young woman, tan skin, long red hair, in a library, sad expression`, varied; without `looks` only gender is left of
+    the person."""
     opening = str(rng.choice(PICTURE_WORDS, p=[0.7, 0.12, 0.12, 0.06]))
     expression = expression_phrase(attributes, rng)
-    kept = [text for chance, text in details(attributes, rng) if rng.random() < chance]
+    seen = [*(looks_of(attributes, rng) if looks else ()), *details(attributes, rng)]
+    kept = [text for chance, text in seen if rng.random() < chance]
     if rng.random() < BARE_SHARE:
         kept = []
     if rng.random() < PADDED_SHARE:
