@@ -23,7 +23,7 @@ from lab.world.assets import GEOMETRY, load_parts, parts_folder, picture_names
 from lab.world.attach import Part, part_of, placed
 from lab.world.backgrounds import PLACES, TINTS, background
 from lab.world.body import PART_BACKGROUND, PART_EYE, PART_MOUTH, PART_OTHER, PART_SKIN
-from lab.world.captions import caption, details
+from lab.world.captions import caption, details, looks_of
 from lab.world.check import judged
 from lab.world.covers import HEADSCARF
 from lab.world.dataset import check_settings, identity_pictures, load_shard, main, shown_by, write_shard
@@ -134,7 +134,9 @@ def attributes(**changed: object) -> dict[str, object]:
 
 def phrases(**changed: object) -> str:
     """Everything that captions of a picture may say."""
-    return " | ".join(text for seed in range(30) for _, text in details(attributes(**changed), np.random.default_rng(seed)))
+    seen = attributes(**changed)
+    ways = (part(seen, np.random.default_rng(seed)) for seed in range(30) for part in (looks_of, details))
+    return " | ".join(text for way in ways for _, text in way)
 
 
 @pytest.mark.parametrize(("changed", "said"), [
@@ -148,6 +150,13 @@ def test_captions_name_what_is_seen(changed: dict[str, object], said: str) -> No
     assert said in phrases(**changed)
     if changed != {"hair_style": "tied back"}:
         assert said not in phrases()
+
+
+def test_a_caption_without_looks_tells_the_scene_and_the_expression_but_not_the_person() -> None:
+    seen = attributes(skin="tan", hair="red", hair_style="long", beard="full", hat="none", glasses=True)
+    texts = [caption(seen, np.random.default_rng(seed), looks=False) for seed in range(40)]
+    assert not any(word in text for text in texts for word in ("tan skin", "red hair", "beard", "freckles"))
+    assert any("glasses" in text for text in texts)
 
 
 def test_captions_do_not_speak_of_hair_under_a_headscarf() -> None:
