@@ -39,8 +39,8 @@ EARS_SHOW = ("short01", "short02", "short04", "buzz", "bald", "ponytail01", "afr
 """Styles under which the ears, and so earrings, are seen."""
 
 # Spread of anny's local shapes (-1..1). Shapes that read as an expression or pull a head out of shape stay small.
-AREA_SPREAD = {"cheek": 0.42, "chin": 0.38, "ear": 0.25, "eyebrows": 0.22, "eye": 0.30, "forehead": 0.32, "head": 0.16, "mouth": 0.30,
-               "neck": 0.12, "nose": 0.36}
+AREA_SPREAD = {"cheek": 0.46, "chin": 0.42, "ear": 0.25, "eyebrows": 0.25, "eye": 0.34, "forehead": 0.34, "head": 0.17, "mouth": 0.34,
+               "neck": 0.12, "nose": 0.41}
 LABEL_SPREAD = {"mouth-angles-up": 0.08, "eyebrows-angle-up": 0.12, "eye-height1-incr": 0.14, "eye-height2-incr": 0.14,
                 "eye-height3-incr": 0.14, "mouth-trans-out": 0.0, "nose-trans-out": 0.0, "head-trans-out": 0.0, "head-trans-forward": 0.0,
                 "head-trans-up": 0.0, "head-angle-out": 0.05, "chin-jaw-drop-incr": 0.15, "mouth-laugh-lines-out": 0.15,
@@ -56,9 +56,9 @@ WOMANLY = {"chin-width-incr": -0.35, "chin-bones-incr": -0.35, "chin-height-incr
            "mouth-lowerlip-volume-incr": 0.30,
            "mouth-upperlip-volume-incr": 0.25, "cheek-bones-incr": 0.15, "eyebrows-trans-up": 0.25, "eyebrows-trans-forward": -0.30,
            "neck-scale-horiz-incr": -0.20, "head-scale-horiz-incr": -0.06, "forehead-trans-forward": -0.1}
-WOMEN_VARY = 0.80
+WOMEN_VARY = 0.86
 """Women's local shapes vary this much of men's: the shapes were drawn for a man's face."""
-YOUNG_VARY = 0.90
+YOUNG_VARY = 0.95
 ASYMMETRY = 0.04
 
 
@@ -158,7 +158,7 @@ def person_of(seed: int) -> Person:
         hairline=float(rng.normal(0, 0.005)) + (0.007 if man and age != "young" else 0.0), peak=float(rng.uniform(-0.006, 0.008)),
         brow=f"{rng.choice([1, 3, 4, 5, 8, 10]) if man else rng.choice([1, 2, 4, 6, 7, 8, 10, 11]):03d}",
         brow_strength=float(rng.uniform(0.8, 1.0) if man else rng.uniform(0.55, 0.9)),
-        brow_colour=_triple(np.minimum(brow_dark, 0.035 if dark else 0.09) * np.array([1.1, 1.0, 0.85])),
+        brow_colour=_triple(brow_dark * min(1.0, (0.035 if dark else 0.09) / float(brow_dark.max())) * np.array([1.05, 1.0, 0.92])),
         lash=f"{rng.choice([1, 4]) if man else rng.choice([1, 2, 3, 4]):02d}", lash_strength=0.35 if man else float(rng.uniform(0.6, 0.95)),
         eye=str(rng.choice(EYE_PICTURES[eyes])), eye_gain=_triple(1 + rng.normal(0, 0.02, 3)),
         beard_length=float(rng.uniform(0.003, 0.011)), beard_colour=_triple(np.minimum(brow_dark * 1.15, 0.5)),

@@ -169,5 +169,5 @@ def _developed(picture: np.ndarray, size: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng([91, seed])
     image = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) * 1.14
     image = np.clip(image * (1 + image / 4.0) / (1 + image * 0.72), 0, 1) ** (1 / 2.2)
-    image += rng.normal(0, 0.006, image.shape[:2])[..., None] + rng.normal(0, 0.003, image.shape)
+    image += rng.normal(0, 0.004, image.shape[:2])[..., None] + rng.normal(0, 0.002, image.shape)
     return np.asarray(np.clip(image, 0, 1) * 255 + 0.5, np.uint8)

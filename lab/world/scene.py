@@ -72,7 +72,7 @@ def outfit_of(person: Person, rng: np.random.Generator) -> Outfit:
     )
 
 
-def scene_of(rng: np.random.Generator, yaw_spread: float = 11.0) -> Scene:
+def scene_of(rng: np.random.Generator, yaw_spread: float = 10.0) -> Scene:
     """A camera, light and background: yaw to 30 degrees, half of the backgrounds plain."""
     background = str(rng.choice(list(TINTS))) if rng.random() < 0.5 else str(rng.choice(list(PLACES)))
     word = str(rng.choice(LIGHT_WORDS, p=[0.34, 0.13, 0.13, 0.08, 0.06, 0.12, 0.08, 0.06]))

@@ -101,8 +101,8 @@ def _scalp(colour: np.ndarray, person: Person, place: np.ndarray, face: np.ndarr
     roots = np.array(person.hair_colour, np.float32) * 0.6
     if person.hair_style == "bald":
         bare = smooth(above, -0.01, 0.02)
-        around = cv2.GaussianBlur(colour, (0, 0), 6)
-        colour *= 1 + bare[..., None] * (np.clip(colour[face].mean(0) * 0.93 / (around + 0.01), 0.5, 6) - 1)
+        scalp = colour[face].mean(0) * 0.93 * (1 + 0.05 * noise(shape, 1.0, rng) + 0.04 * noise(shape, 9, rng))[..., None]
+        colour += (scalp - colour) * (0.92 * bare)[..., None]
         if rng.random() < 0.7:
             ring = smooth(above, 0, 0.01) * smooth(-place[..., 2], -0.80, -0.77)
             colour += (roots - colour) * (ring * 0.45 * smooth(noise(shape, 0.8, rng), -1, 1))[..., None]
