@@ -24,7 +24,7 @@ def photo() -> np.ndarray:
     return np.array(picture.resize((128, 128), Image.Resampling.LANCZOS))
 
 
-def watching(pictures: list[np.ndarray], folder: Path, seen: list[int], moved: tuple[str, ...] = (), tell: Any = print) -> Look:
+def watching(pictures: list[np.ndarray], folder: Path, seen: list[int], moved: tuple[str, ...] = (), tell: Any = print, free=None) -> Look:
     """Latents know their picture's number and where in it they lie; `seen` grows with each that is decoded."""
 
     def decode(latent: torch.Tensor) -> np.ndarray:
@@ -35,7 +35,7 @@ def watching(pictures: list[np.ndarray], folder: Path, seen: list[int], moved: t
         size = 8 * latent.shape[3], 8 * latent.shape[2]
         return np.array(Image.fromarray(pictures[seen[-1]][top:bottom, left:right]).resize(size, Image.Resampling.BICUBIC))
 
-    return Look(decode, moved, [folder], tell)
+    return Look(decode, moved, [folder], tell, free)
 
 
 def numbered(pictures: list[np.ndarray]) -> torch.Tensor:
@@ -88,6 +88,18 @@ def test_the_face_of_an_area_is_the_one_that_lies_in_it(photo, model_folder: Pat
     assert left[:, 128:].max() < 0.01 < left[:, :128].max()
     assert right[:, :128].max() < 0.01 < right[:, 128:].max()
     assert look.where(0, 3.0, (0.0, 0.1, 0.0, 1.0)) is EVERYWHERE
+
+
+def test_of_several_faces_the_one_that_is_drawn_is_meant(photo, model_folder: Path) -> None:
+    """Another person of a group is inpainted."""
+    wide = np.concatenate([photo, photo[:, 16:112]], 1)
+    free = torch.zeros(1, 1, 16, 28)
+    free[..., 18:] = 1
+    look = watching([wide], model_folder, [], ("mouth",), free=free)
+    look.seen(numbered([wide]))
+    mask = look.where(0, 3.0).mask
+    assert mask is not None
+    assert mask[:, :128].max() < 0.01 < mask[:, 128:].max()
 
 
 def test_missing_model_files_are_told_and_the_expression_acts_everywhere(photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

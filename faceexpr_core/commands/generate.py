@@ -62,8 +62,8 @@ def add_generate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
     fused = parser.add_argument_group(
         "fusion",
         "Bring out the expression by features of the base model (Attention-Focused Fusion). Off unless one of the first two is given. "
-        "With --fusion_strength alone a picture costs about a third more; at the sites cross_attention and skip, whose twins are drawn "
-        "whole, nearly three times as much.",
+        "With --fusion_strength alone a picture costs hardly more; at the sites cross_attention and skip, whose twins are drawn whole, "
+        "about three times as much.",
     )
     fused.add_argument("--features", type=Path, help="expression features that `faceexpr extract` wrote")
     fused.add_argument(

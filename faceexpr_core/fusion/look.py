@@ -46,6 +46,7 @@ class Look:
     """Faces of the pictures of one run of a sampler.
 
     `decode` makes a picture of a latent [1, 4, h, w]. `moved`: the regions of the face that the expression moves, () for all of it.
+    `free` [B or 1, 1, h, w]: where the pictures are drawn at all (inpainting); a face elsewhere is not meant.
     `seen` is called after each evaluation, `where` before a change; pictures are decoded only when one is asked for and due.
     """
 
@@ -55,8 +56,10 @@ class Look:
         moved: Sequence[str] = (),
         folders: Iterable[str | os.PathLike[str]] = (),
         tell: Callable[[str], None] = lambda what: None,
+        free: Tensor | None = None,
     ) -> None:
         self._decode, self._moved, self._folders, self._tell = decode, tuple(moved), tuple(folders), tell
+        self._free = None if free is None else free.reshape(-1, *free.shape[-3:])[:, 0].detach().cpu()
         self._clean: Tensor | None = None
         self._looked: dict[int, float] = {}
         self._faces: dict[int, list[Face]] = {}
@@ -73,7 +76,7 @@ class Look:
             self._look(picture, sigma)
         key = picture, area
         if key not in self._places:
-            faces = [face for face in self._faces.get(picture, []) if area is None or self._inside(face, area)]
+            faces = [face for face in self._faces.get(picture, []) if self._meant(face, picture, area)]
             found = location_of(faces[0], *self._size, self._moved) if faces else None
             self._places[key] = EVERYWHERE if found is None else Where(found.mask, found.regions)
         return self._places[key]
@@ -117,6 +120,13 @@ class Look:
         crop = latent[:, :, top : min(bottom, height), left : min(right, width)]
         return [face.moved(1.0, -8 * left, -8 * top) for face in faces_in(self._decode(crop), self._folders)]
 
-    def _inside(self, face: Face, area: Area) -> bool:
+    def _meant(self, face: Face, picture: int, area: Area | None) -> bool:
+        """Whether the middle of a face lies in the area, and where the picture is drawn."""
         x, y = face.centre[0] / self._size[1], face.centre[1] / self._size[0]
-        return bool(area[0] <= y <= area[1] and area[2] <= x <= area[3])
+        if area is not None and not (area[0] <= y <= area[1] and area[2] <= x <= area[3]):
+            return False
+        if self._free is None:
+            return True
+        free = self._free[picture % len(self._free)]
+        row, column = (min(max(int(share * size), 0), size - 1) for share, size in zip((y, x), free.shape, strict=True))
+        return bool(free[row, column] > 0.5)

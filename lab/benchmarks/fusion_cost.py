@@ -3,7 +3,8 @@
     python -m lab.benchmarks.fusion_cost --arms cross_attention:layers=all/decoder skip
     python -m lab.benchmarks.fusion_cost --model sd_xl_base_1.0.safetensors --side 1024 --device cuda
 
-Ways: plain sampling; strength 0; cached (features made before); made (in the run, as a sampler does that is given none).
+Ways: plain sampling; strength 0; cached (features made before); made (in the run, as a sampler does that is given none); again (another
+seed with the same texts). `--count` draws that many pictures at once.
 Each way is timed in turn, several times, and its quickest counts: processor time on a CPU, wall time elsewhere.
 """
 
@@ -90,21 +91,24 @@ def _clock(pipe: StableDiffusionXLPipeline) -> float:
 
 
 def ways_of(
-    pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, settings: FusionSettings, run: Run, expression: str
+    pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, settings: FusionSettings, run: Run, expression: str, count: int
 ) -> dict[str, Callable[[], object]]:
-    """Name -> what is timed: one picture."""
-    generate: Callable[..., Tensor] = partial(_generate, pipe, prompt, run)
+    """Name -> what is timed: `count` pictures in one batch."""
+    generate: Callable[..., Tensor] = partial(_generate, pipe, prompt, run, count=count)
     moved = moved_regions(expression)
+    own, _ = own_donors(pipe, prompt, settings, run, count, moved=moved)
+    again: Callable[[], object] = partial(_generate, pipe, prompt, replace(run, seed=run.seed + 1), own, count)
     bank = draw_text_donors(pipe, prompt, settings, run, moved=moved, keep=_keep(settings)).bank
     return {
         "plain": generate,
         "strength 0": partial(generate, fusion=(bank, replace(settings, strength=0.0))),
         "cached": partial(generate, fusion=(bank, settings)),
-        "made": lambda: generate(fusion=own_donors(pipe, prompt, settings, run, moved=moved)[0]),
+        "made": lambda: generate(fusion=own_donors(pipe, prompt, settings, run, count, moved=moved)[0]),
+        **({"again": again} if settings.site == CONTEXT_SITE else {}),  # at other sites features are of one noise
     }
 
 
-def _generate(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, run: Run, fusion: Any = None) -> Tensor:
+def _generate(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, run: Run, fusion: Any = None, count: int = 1) -> Tensor:
     return sampling.generate(pipe, prompt, seed=run.seed, steps=run.steps, cfg=run.cfg, width=run.width, height=run.height, fusion=fusion)
 
 
@@ -189,14 +193,15 @@ def table(arguments: argparse.Namespace) -> str:
     count = partial(encoding.count_tokens, pipe)
     prompt = text.build_prompts("a photo of a woman", text.expression_terms(arguments.expression), count)
     arms = {arm.name: arm.fusion for arm in parse_arms(arguments.arms) if arm.fusion is not None}
-    lines = ["| arm | plain, s | strength 0 | cached | made | U-Net rows: cached | made |", "|---|---|---|---|---|---|---|"]
+    lines = ["| arm | plain, s | strength 0 | cached | made | again | U-Net rows: cached | made |", "|---|---|---|---|---|---|---|---|"]
     for name, settings in arms.items() if arguments.repeats else ():
-        found = times(pipe, ways_of(pipe, prompt, settings, run, arguments.expression), arguments.repeats)
+        found = times(pipe, ways_of(pipe, prompt, settings, run, arguments.expression, arguments.count), arguments.repeats)
         plain = found.pop("plain")
-        ratios = [f"{cost.seconds / plain.seconds:.2f}x" for cost in found.values()]
+        ratios = [f"{cost.seconds / plain.seconds:.2f}x" for cost in found.values()] + ["-"] * ("again" not in found)
         rows = [f"{found[way].rows / plain.rows:.2f}x" for way in ("cached", "made")]
         lines.append(f"| `{name}` | {' | '.join([f'{plain.seconds:.2f}', *ratios, *rows])} |")
-    lines += ["", *_sizes(pipe, prompt, arms, run, arguments.expression)]
+    if not arguments.times_only:
+        lines += ["", *_sizes(pipe, prompt, arms, run, arguments.expression)]
     return "\n".join([f"`python -m lab.benchmarks.fusion_cost {shlex.join(sys.argv[1:])}`", "", *lines]) + "\n"
 
 
@@ -232,6 +237,8 @@ def main() -> None:
     parser.add_argument("--cfg", type=float, default=5.0)
     parser.add_argument("--side", type=int, default=128, help="pixels of the pictures drawn")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1, help="pictures in one batch")
+    parser.add_argument("--times_only", action="store_true", help="no sizes")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     one_thread()

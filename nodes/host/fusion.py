@@ -120,7 +120,9 @@ class Fusion:
         vae, session = self._seen.vae, run.session
         key = Look, id(vae), self._seen.moved
         if key not in session.kept:
-            session.kept[key] = Look(lambda latent: session.decode(vae, latent), self._seen.moved, model_folders(), self._tell)
+            session.kept[key] = Look(
+                lambda latent: session.decode(vae, latent), self._seen.moved, model_folders(), self._tell, session.free
+            )
         look: Look = session.kept[key]
         if session.clean is not None:
             look.seen(session.clean)

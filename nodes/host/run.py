@@ -28,12 +28,13 @@ CONDITIONAL = 0
 class Session:
     """One run of a sampler; not a dict, which ComfyUI would copy at every evaluation.
 
-    `clean`: the latest estimate [B, 4, h, w] of the clean latents, at first `start`, the latents given (None where they are empty).
-    `kept`: what patches keep until the sampler ends; `at_end` is called with its result.
+    `free`: where the pictures are drawn at all (a noise mask), None for everywhere. `clean`: the latest estimate [B, 4, h, w] of the
+    clean latents, at first `start`, the latents given (None where they are empty). `kept`: what patches keep until the sampler ends;
+    `at_end` is called with its result.
     """
 
-    def __init__(self, guider: Any, schedule: tuple[float, ...], start: Tensor | None) -> None:
-        self.guider, self.schedule, self.start, self.clean = guider, schedule, start, start
+    def __init__(self, guider: Any, schedule: tuple[float, ...], start: Tensor | None, free: Tensor | None = None) -> None:
+        self.guider, self.schedule, self.start, self.clean, self.free = guider, schedule, start, start, free
         self.kept: dict[Any, Any] = {}
         self.at_end: dict[Any, Callable[[Tensor], None]] = {}
 
@@ -78,6 +79,7 @@ def note_sampler(
     callback: Any,
     noise: Any,
     latent: Any = None,
+    mask: Any = None,
     *rest: Any,
     **more: Any,
 ) -> Tensor:
@@ -86,18 +88,18 @@ def note_sampler(
     for entry in _conditional_entries(guider):
         entry["uuid"] = uuid.uuid4()
     start = latent if latent is not None and bool(latent.count_nonzero()) else None
-    session = Session(guider, tuple(sigmas.tolist()), start)
+    session = Session(guider, tuple(sigmas.tolist()), start, mask)
     transformer = extra_args["model_options"].setdefault("transformer_options", {})
     transformer[SESSION] = session
     try:
-        drawn: Tensor = executor(guider, sigmas, extra_args, callback, noise, latent, *rest, **more)
+        drawn: Tensor = executor(guider, sigmas, extra_args, callback, noise, latent, mask, *rest, **more)
         for remember in session.at_end.values():
             remember(drawn)
     finally:
         transformer.pop(SESSION, None)
         session.kept.clear()
         session.at_end.clear()
-        session.start = session.clean = session.guider = None
+        session.start = session.clean = session.free = session.guider = None
     return drawn
 
 
