@@ -30,6 +30,7 @@ LISTS = [
     ("photos", "framing"),
     *(("train", name) for name in ("preset", "resume", "prior", "schedule", "precision", "gradient_checkpointing", "file_precision")),
     ("train", "train_text_encoder"),
+    ("train", "base"),
     ("words", "expression"),
     ("words", "second_expression"),
     *(("extract", name) for name in ("sampler_name", "scheduler", "expression", "photo_neutral", "site", "layers", "tokens")),
