@@ -11,6 +11,7 @@ import pytest
 
 from faceexpr_core import mini
 from faceexpr_core.cli import main
+from faceexpr_core.diffusers_host import pipeline
 from faceexpr_core.diffusers_host.training import DiffusersHost
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training import loop, previews
@@ -64,8 +65,49 @@ def test_train_generate_and_extract(card: PretendedCard, tmp_path: Path) -> None
     assert any("training/" in line for _, line in card.ledger.waits)
 
 
+@pytest.fixture
+def full_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mini in SDXL's place: what is planned and chosen is SDXL's, what runs is not."""
+    monkeypatch.setattr(pipeline, "is_full_size", lambda path: True)
+    plain = DiffusersHost.__init__
+
+    def made(self: DiffusersHost, *given: Any) -> None:
+        plain(self, *given)
+        self.full_size = True
+
+    monkeypatch.setattr(DiffusersHost, "__init__", made)
+
+
+def test_auto_and_the_plan_are_said_before_anything_is_drawn(
+    card: PretendedCard, full_size: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, lora = train(tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    starts = (
+        "auto: preset default, photos at 64 px, without gradient checkpointing",
+        "plan: preset default",
+        "drawing 1 pictures",
+        "step ",
+    )
+    places = [next(number for number, line in enumerate(lines) if line.startswith(start)) for start in starts]
+    assert status == 0 and places == sorted(places)
+    assert "TFLOP/s: one call of the U-Net, timed" in "".join(lines)
+    told = read_lora(lora)[1]
+    assert told["faceexpr.preset"] == "default" and json.loads(told["faceexpr.settings"])["gradient_checkpointing"] is False
+
+
+@pytest.mark.parametrize("preset", ["auto", "default"])
+def test_what_does_not_fit_is_refused_before_anything_is_drawn(
+    full_size: None, preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with PretendedCard("values", total=3 << 30):
+        status, _ = train(tmp_path, preset=preset)
+    told = capsys.readouterr().err
+    assert status == 2 and "does not fit: 2.0 GB are free for it. Nothing would fit; the least, preset low-vram" in told
+    assert not list(tmp_path.iterdir())
+
+
 FATAL = {
-    "loading the model": (DiffusersHost, "__init__"),
     "preparing the training": (DiffusersHost, "encode_images"),
     "drawing the pictures of the class": (DiffusersHost, "draw"),
     "setting up the training": (Trainer, "__init__"),
