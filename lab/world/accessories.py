@@ -14,6 +14,8 @@ Mesh = tuple[np.ndarray, np.ndarray]
 SHAPES = {"round": (0.0225, 0.0215, 2.0, 0.0009), "square": (0.0265, 0.018, 4.5, 0.0021), "thin": (0.025, 0.0185, 3.0, 0.0009),
           "wide": (0.0275, 0.021, 3.2, 0.0021)}
 """Half width and height in metres, exponent of the outline, thickness."""
+TILT = 0.12
+"""How far glasses lean forward at the top, so that brows do not poke through."""
 METALS = {"gold": (0.85, 0.60, 0.25), "silver": (0.75, 0.75, 0.78)}
 
 
@@ -37,7 +39,8 @@ def glasses(vertices: np.ndarray, kind: str) -> tuple[Mesh, Mesh]:
         side = float(np.sign(c[0]))
         middle = float(c[0]) + side * 0.0015
         x = middle + half_width * reach * cosine
-        rim = np.stack([x, bent(x), c[2] - 0.002 + half_height * reach * sine * (1 - 0.10 * (sine < 0))], 1)
+        rise = half_height * reach * sine * (1 - 0.10 * (sine < 0))
+        rim = np.stack([x, bent(x) - TILT * rise, c[2] - 0.002 + rise], 1)
         rims.append(rim)
         paths.append((rim, True))
         outer, height = float(c[0]) + side * half_width, float(c[2])

@@ -57,7 +57,7 @@ def cover_on(kind: str, skin: np.ndarray, seed: int) -> Cover:
     if kind != HEADSCARF:
         points[:, 2] += np.clip(-depth, 0, 0.012)  # the lower edge runs along the line, not along the mesh
     else:
-        points += _towards_edge(place, depth)
+        points = _draped(points + _towards_edge(place, depth), place, depth)
     uv = _wrapped(place, triangles, kind)
     if kind == "baseball cap":
         points, triangles, uv = _joined(points, triangles, uv, *_visor(points, depth))
@@ -71,7 +71,19 @@ def _towards_edge(place: np.ndarray, depth: np.ndarray) -> np.ndarray:
     step = 1e-4
     slope = np.stack([(scarf_edge(place + step * axis) - scarf_edge(place - step * axis)) / (2 * step) for axis in np.eye(3)], 1)
     slope /= np.linalg.norm(slope, axis=1, keepdims=True) ** 2 + 1e-6
-    return np.asarray(slope * np.clip(-depth, 0, 0.006)[:, None])
+    return np.asarray(slope * np.clip(-depth, 0, 0.012)[:, None])
+
+
+def _draped(points: np.ndarray, place: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Below the ears the cloth hangs as wide as the head instead of following the neck."""
+    level = (place[:, 2] > 0.70) & (place[:, 2] < 0.76)
+    half_width = float(np.abs(points[level, 0]).max())
+    across, along = points[:, 0], points[:, 1] + 0.03
+    reach, turn = np.hypot(across, along), np.abs(np.arctan2(across, -along))
+    wanted = np.interp(turn, [0.0, 0.5, 1.2, np.pi], [0.80, 0.86, 1.02, 1.0]) * half_width
+    wanted = wanted * smooth(-place[:, 2], -0.715, -0.675) * smooth(depth, 0.002, 0.014)
+    grown = np.maximum(reach, wanted) / (reach + 1e-9)
+    return np.stack([across * grown, along * grown - 0.03, points[:, 2]], 1)
 
 
 def _thickness(kind: str, depth: np.ndarray, place: np.ndarray, seed: int) -> np.ndarray:

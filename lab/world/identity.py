@@ -31,7 +31,7 @@ MAN_STYLES = {"short01": 3.0, "short02": 3.0, "short03": 0.4, "short04": 3.0, "b
               "afro": 0.0}
 DARK_MAN_STYLES = {"short01": 1.6, "short02": 0.4, "short03": 0.2, "short04": 0.2, "buzz": 4.0, "bald": 2.0, "long01": 0.1,
                    "ponytail01": 0.1, "afro": 2.2}
-WOMAN_STYLES = {"bob02": 2.6, "braid01": 1.8, "long01": 3.0, "ponytail01": 3.0, "short03": 1.0, "short04": 0.5, "afro": 0.0}
+WOMAN_STYLES = {"bob02": 2.6, "braid01": 1.8, "long01": 3.0, "ponytail01": 3.0, "short03": 0.5, "short04": 0.3, "afro": 0.0}
 DARK_WOMAN_STYLES = {"bob02": 1.6, "braid01": 1.6, "long01": 1.5, "ponytail01": 2.0, "short03": 0.2, "short04": 0.1, "afro": 3.0}
 STYLE_WORDS = {"short01": "short", "short02": "short", "short03": "short", "short04": "short", "buzz": "very short", "bald": "bald",
                "long01": "long", "ponytail01": "tied back", "braid01": "braided", "bob02": "chin-length", "afro": "curly"}
@@ -123,8 +123,8 @@ def person_of(seed: int) -> Person:
     hair = _hair_colour(age, dark, rng)
     styles = (DARK_MAN_STYLES if dark else MAN_STYLES) if man else (DARK_WOMAN_STYLES if dark else WOMAN_STYLES)
     odds = np.array(list(styles.values()))
-    if man and age != "young":
-        odds = odds * np.array([1, 1, 1, 1, 1, 2.2, 0.5, 0.5, 1])
+    if man:  # a bald head is rare in the young, a long-haired one in the others
+        odds = odds * np.array([1, 1, 1, 1, 1, 0.35, 1, 1, 1] if age == "young" else [1, 1, 1, 1, 1, 2.2, 0.5, 0.5, 1])
     style = str(rng.choice(list(styles), p=odds / odds.sum()))
     eyes = str(rng.choice(list(EYE_PICTURES), p=[1.0, 0.0, 0.0, 0.0] if dark else [0.4, 0.28, 0.18, 0.14]))
     beard = "none"
@@ -135,7 +135,7 @@ def person_of(seed: int) -> Person:
     ancestry = rng.dirichlet([3, 0.4, 0.4] if dark else [0.3, 0.9, 1.8])
     phenotypes = {
         "gender": rng.uniform(0.86, 1.0) if man else rng.uniform(0.0, 0.06), "age": rng.uniform(*AGES[age]),
-        "weight": 0.12 + 0.72 * rng.beta(1.5, 1.6), "muscle": rng.uniform(0.25, 0.75) if man else rng.uniform(0.2, 0.5),
+        "weight": 0.15 + 0.60 * rng.beta(1.5, 1.6), "muscle": rng.uniform(0.25, 0.75) if man else rng.uniform(0.2, 0.5),
         "proportions": rng.uniform(0.45, 0.95), "african": ancestry[0], "asian": ancestry[1], "caucasian": ancestry[2],
     }
     skins, blend = _skins(gender, age, skin, rng)

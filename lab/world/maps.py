@@ -76,5 +76,5 @@ def scarf_edge(place: np.ndarray) -> np.ndarray:
     x, y, z = np.abs(place[..., 0]), place[..., 1], place[..., 2]
     half = np.where(z > 0.70, 0.086, 0.081)
     edge = (np.sqrt((x / 0.0650) ** 2 + ((z - 0.700) / half) ** 2) - 1) * 0.07
-    edge = np.where(y > -0.045, np.maximum(edge, y + 0.06), edge)
-    return np.where(z < 0.645, np.maximum(edge, y + 0.116), edge)
+    edge = np.maximum(edge, y + 0.082)
+    return np.maximum(edge, 0.8 * (y + 0.116) + 1.5 * (0.628 - z))

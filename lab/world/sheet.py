@@ -11,20 +11,22 @@ import cv2
 import numpy as np
 
 from .assets import load_parts, parts_folder
-from .expressions import EXPRESSIONS, Shown
+from .expressions import Shown
 from .picture import picture
 
 NUMBER = 40_000
 """Pictures of a sheet are numbered from here."""
+SHOWN = ("happy", "neutral", "surprised", "happy", "sad", "neutral", "contemptuous", "happy", "angry", "neutral", "fearful", "happy",
+         "disgusted", "neutral", "shocked")
+"""What the people of a sheet show in turn: friendly faces more often than others, as in an album."""
 
 
 def sheet(first: int, people: int, columns: int, side: int) -> np.ndarray:
-    """uint8 [rows * side, columns * side, 3] RGB: one picture a person, the expressions in turn; drawn at twice the side."""
-    words = list(EXPRESSIONS)
+    """uint8 [rows * side, columns * side, 3] RGB: one picture a person; drawn at twice the side."""
     made = []
     for k in range(people):
         rng = np.random.default_rng([24, first + k])
-        one = picture(first + k, NUMBER, Shown(words[k % len(words)], float(rng.uniform(0.7, 1.0))), side * 2)
+        one = picture(first + k, NUMBER, Shown(SHOWN[k % len(SHOWN)], float(rng.uniform(0.7, 1.0))), side * 2)
         made.append(cv2.resize(one.image, (side, side), interpolation=cv2.INTER_AREA))
     made += [np.zeros_like(made[0])] * (-len(made) % columns)
     return np.vstack([np.hstack(made[i : i + columns]) for i in range(0, len(made), columns)])
