@@ -82,9 +82,9 @@ def test_the_u_net_predicts_the_same_noise(comfyui, pipe, sigma: float) -> None:
 
 def test_the_schedule_is_comfyuis(comfyui, pipe) -> None:
     samplers = importlib.import_module("comfy.samplers")
-    sampling = comfyui.model.get_model_object("model_sampling")
+    model_sampling = comfyui.model.get_model_object("model_sampling")
     for steps in (1, 2, 7, 20, 50):
-        expected = samplers.calculate_sigmas(sampling, "normal", steps)
+        expected = samplers.calculate_sigmas(model_sampling, "normal", steps)
         assert torch.allclose(sampling.normal_schedule(pipe, steps), expected, rtol=1e-5)
 
 
