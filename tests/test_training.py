@@ -241,7 +241,7 @@ def test_presets_hold_what_they_say_and_every_value_can_be_overridden() -> None:
     assert (whole.prior, whole.text_encoder, whole.convolutions) == ("images", True, True)
     assert (small.prior, small.text_encoder, small.convolutions) == ("distill", False, False)
     assert preset_settings("paper", ema=0.5, rank=None).ema == 0.5
-    with pytest.raises(FaceExprError, match="choose one of default, paper, low-vram"):
+    with pytest.raises(FaceExprError, match="choose one of auto, default, paper, low-vram"):
         preset_settings("best")
 
 
