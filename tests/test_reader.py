@@ -19,6 +19,7 @@ from skimage import data
 from faceexpr_core.faces.detector import Face, FaceDetector
 from faceexpr_core.measure import reader
 from faceexpr_core.measure.reader import READER_CLASSES, Judgement, face_square, judge, judge_faces
+from faceexpr_core.measure.reader_network import network
 
 COLUMNS = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt", "shocked")
 DATA = Path(__file__).parent / "data"
@@ -69,8 +70,8 @@ def test_the_weights_are_whole_and_say_whose_they_are() -> None:
     with safe_open(Path(reader.__file__).parent / "reader.safetensors", "np") as file:
         names = [name for name in file.keys() if not name.endswith(".scale")]  # noqa: SIM118
         assert len(names) == 49 and "vladmandic/face-api 1.7.15" in file.metadata()["source"]
-    assert sum(parameter.numel() for parameter in reader.network().parameters()) == 323_687
-    assert not any(parameter.requires_grad for parameter in reader.network().parameters())
+    assert sum(parameter.numel() for parameter in network().parameters()) == 323_687
+    assert not any(parameter.requires_grad for parameter in network().parameters())
     assert "MIT License" in (Path(reader.__file__).parent / "reader.LICENSE.txt").read_text(encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """Which of seven expressions a face shows, by a small network that learned on photographs.
 
-The second judge beside the blendshapes (`evaluate`), whose prototypes were fitted on renders. Network and weights are those of
+The second judge beside the blendshapes (`expression`), whose prototypes were fitted on renders. Network and weights are those of
 `@vladmandic/face-api` 1.7.15, after Vincent Mühler's face-api.js (MIT, `reader.LICENSE.txt`): 0.3 MB, shipped here. It does not know
 contempt, which it reads as happy, nor how strong an expression is; faces turned far to the side are read poorly.
 """
@@ -9,16 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..faces import native
 from ..faces.detector import Face
@@ -32,9 +26,6 @@ SIDE = 112
 MARGIN = 1.1
 """The square's side over the longer side of the face's landmarks."""
 
-_MEAN_RGB = (122.782, 117.001, 104.298)
-_WIDTHS = (3, 32, 64, 128, 256)
-_WEIGHTS = Path(__file__).parent / "reader.safetensors"
 _BATCH = 64
 
 
@@ -69,6 +60,10 @@ def judge_faces(pictures: Sequence[NDArray[np.uint8]], faces: Sequence[Face]) ->
 
 def judge(squares: Sequence[NDArray[np.uint8]]) -> list[Judgement]:
     """A judgement for each square of `face_square`, uint8 [112, 112, 3] RGB."""
+    import torch  # late, so that photos can be prepared in a process that loads it only when faces are judged
+
+    from .reader_network import network
+
     found: list[Judgement] = []
     for start in range(0, len(squares), _BATCH):
         pixels = torch.from_numpy(np.stack(squares[start : start + _BATCH])).permute(0, 3, 1, 2).float()
@@ -104,77 +99,3 @@ def face_square(picture: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
     matrix = np.concatenate([linear, shift[:, None]], axis=1)
     way = cv2.INTER_LINEAR if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.warpAffine(picture, matrix, (SIDE, SIDE), flags=way, borderMode=cv2.BORDER_REPLICATE), np.uint8)
-
-
-class _Separable(nn.Module):
-    """3 x 3 on each channel, then 1 x 1 across them, padded as TensorFlow's "same" pads."""
-
-    def __init__(self, ins: int, outs: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.depthwise = nn.Conv2d(ins, ins, 3, stride, groups=ins, bias=False)
-        self.pointwise = nn.Conv2d(ins, outs, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.pointwise(self.depthwise(_padded(x, self.stride)))
-        return out
-
-
-class _Plain(nn.Conv2d):
-    """3 x 3 with stride 2, padded as TensorFlow's "same" pads."""
-
-    def __init__(self, ins: int, outs: int) -> None:
-        super().__init__(ins, outs, 3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(_padded(x, 2))
-
-
-class _DenseBlock(nn.Module):
-    """Four convolutions; each after the second reads the rectified sum of all before it, and the sum of all four leaves."""
-
-    def __init__(self, ins: int, outs: int, first: bool) -> None:
-        super().__init__()
-        self.reduce = _Plain(ins, outs) if first else _Separable(ins, outs, 2)
-        self.others = nn.ModuleList(_Separable(outs, outs, 1) for _ in range(3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        total = F.relu(self.reduce(x))
-        for convolution in self.others:
-            total = total + convolution(F.relu(total))  # the first term is not negative: relu leaves it as it is
-        return F.relu(total)
-
-
-class ReaderNetwork(nn.Module):
-    """RGB [N, 3, 112, 112] in 0..255 -> probabilities [N, 7]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(*(_DenseBlock(ins, outs, ins == 3) for ins, outs in pairwise(_WIDTHS)))
-        self.classify = nn.Linear(_WIDTHS[-1], len(READER_CLASSES))
-
-    def forward(self, rgb: Tensor) -> Tensor:
-        x: Tensor = self.blocks((rgb - rgb.new_tensor(_MEAN_RGB)[:, None, None]) / 255)
-        scores: Tensor = self.classify(x.mean(dim=(2, 3)))
-        return scores.softmax(dim=1)
-
-
-@cache
-def network() -> ReaderNetwork:
-    """The network with the weights that ship with the package, made once."""
-    from safetensors.torch import load_file
-
-    stored = load_file(_WEIGHTS)
-    weights = {}
-    for name, values in stored.items():
-        if not name.endswith(".scale"):
-            scale = stored.get(f"{name}.scale")
-            weights[name] = values if scale is None else values.float() * scale[0] + scale[1]
-    made = ReaderNetwork()
-    made.load_state_dict(weights)
-    return made.eval().requires_grad_(False)
-
-
-def _padded(x: Tensor, stride: int) -> Tensor:
-    """TensorFlow's "same" for a 3 x 3 window over an even size: one pixel all round, or for stride 2 right and below only."""
-    return F.pad(x, (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1))
