@@ -109,7 +109,8 @@ def ways_of(
 
 
 def _generate(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, run: Run, fusion: Any = None, count: int = 1) -> Tensor:
-    return sampling.generate(pipe, prompt, seed=run.seed, steps=run.steps, cfg=run.cfg, width=run.width, height=run.height, fusion=fusion)
+    how = {"seed": run.seed, "count": count, "steps": run.steps, "width": run.width, "height": run.height}
+    return sampling.generate(pipe, prompt, cfg=run.cfg, fusion=fusion, **how)
 
 
 def _keep(settings: FusionSettings) -> str:
