@@ -109,7 +109,7 @@ def ways_of(
 
 
 def _generate(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, run: Run, fusion: Any = None, count: int = 1) -> Tensor:
-    how = {"seed": run.seed, "count": count, "steps": run.steps, "width": run.width, "height": run.height}
+    how: dict[str, Any] = {"seed": run.seed, "count": count, "steps": run.steps, "width": run.width, "height": run.height}
     return sampling.generate(pipe, prompt, cfg=run.cfg, fusion=fusion, **how)
 
 
