@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,11 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from ..faceexpr_core.lora import files as lora
-from ..faceexpr_core.lora.reserve import reserve
-from ..faceexpr_core.training.auto import Settled, settle
-from ..faceexpr_core.training.loss_plot import loss_picture
-from ..faceexpr_core.training.options import OPTIONS, RESUME, widget_values
-from ..faceexpr_core.training.previews import Previews
-from ..faceexpr_core.training.run import ClassPictures, Job, run
-from ..faceexpr_core.training.settings import AUTO, parse_settings, preset, require_used
-from ..faceexpr_core.training.state import StateFolder
+from ..faceexpr_core.training.options import OPTIONS
 from .host.folders import file_in, loras_folder
-from .host.training import Page, TrainingHost
 from .host.widgets import require_choices, widget_of
 
 NODE = "Train FaceExpr LoRA"
-OUTPUT = "faceexpr"
 DEFAULTS = {one.name: one.widget.start for one in OPTIONS if one.widget is not None}
 """What a graph that does not name a widget asks for."""
 
@@ -69,6 +58,14 @@ class TrainLoRA(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, clip: Any, vae: Any, subject: Any, lora_name: str, **values: Any) -> io.NodeOutput:
+        # late: ComfyUI shows every user how long a pack takes to import
+        from ..faceexpr_core.lora import files as lora
+        from ..faceexpr_core.lora.reserve import reserve
+        from ..faceexpr_core.training.loss_plot import loss_picture
+        from ..faceexpr_core.training.run import run
+        from .host.training import Page, TrainingHost
+        from .training_job import job_of, settle_for, states_at
+
         values = {**DEFAULTS, **values}
         require_choices(cls, **values)
         host = TrainingHost(model, clip, vae, NODE)
@@ -92,42 +89,3 @@ class TrainLoRA(io.ComfyNode):
         return io.NodeOutput(
             trained, str(finished.paths[0]), curve, trained_clip if settings.text_encoder else clip, ui=ui.PreviewImage(curve, cls=cls)
         )
-
-
-def settle_for(host: TrainingHost, subject: Any, states: StateFolder | None, values: Mapping[str, Any]) -> Settled:
-    """The run's settings: the preset's, or those that `auto` chooses for the card, the widgets that say something else, then `more`.
-
-    Raises FaceExprError for a value out of range or without effect, and where nothing fits the card.
-    """
-    last = parse_settings(values["more"])
-    given = {**widget_values(values), **host.prediction(), **last}
-    room = host.room() if host.full_size and values["preset"] == AUTO else None
-    stopped = states.latest() if room is not None and states is not None else None
-    settled = settle(values["preset"], given, subject.resolution, room, None if stopped is None else stopped.run)
-    require_used(settled.settings, last)
-    return settled
-
-
-def states_at(path: Path, values: Mapping[str, Any]) -> StateFolder | None:
-    """Where the run of the LoRA at `path` keeps its states, in ComfyUI's output folder."""
-    every = values["state_every"]
-    name = path.relative_to(loras_folder().resolve()).with_suffix("")
-    return StateFolder(_home() / "training" / name, every=every, resume=RESUME[values["resume"]]) if every else None
-
-
-def job_of(subject: Any, settled: Settled, path: Path, values: Mapping[str, Any]) -> Job:
-    """The run; what it draws goes to ComfyUI's output folder."""
-    background = values["background_weight"]
-    return Job(
-        subject,
-        settled.settings,
-        preset(settled.preset).background_weight if background == -1 else background,
-        ClassPictures(_home() / "class_images", values["prior_images"]),
-        Previews(_home() / "previews", values["preview_every"], stem=f"{path.stem}_step"),
-        states_at(path, values),
-        preset=settled.preset,
-    )
-
-
-def _home() -> Path:
-    return Path(folder_paths.get_output_directory()) / OUTPUT

@@ -1,0 +1,59 @@
+"""What the widgets of Train FaceExpr LoRA ask for, as a run: settings, states, and where its pictures go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+
+from ..faceexpr_core.training.auto import Settled, settle
+from ..faceexpr_core.training.options import RESUME, widget_values
+from ..faceexpr_core.training.previews import Previews
+from ..faceexpr_core.training.run import ClassPictures, Job
+from ..faceexpr_core.training.settings import AUTO, parse_settings, preset, require_used
+from ..faceexpr_core.training.state import StateFolder
+from .host.folders import loras_folder
+from .host.training import TrainingHost
+
+OUTPUT = "faceexpr"
+
+
+def settle_for(host: TrainingHost, subject: Any, states: StateFolder | None, values: Mapping[str, Any]) -> Settled:
+    """The run's settings: the preset's, or those that `auto` chooses for the card, the widgets that say something else, then `more`.
+
+    Raises FaceExprError for a value out of range or without effect, and where nothing fits the card.
+    """
+    last = parse_settings(values["more"])
+    given = {**widget_values(values), **host.prediction(), **last}
+    room = host.room() if host.full_size and values["preset"] == AUTO else None
+    stopped = states.latest() if room is not None and states is not None else None
+    settled = settle(values["preset"], given, subject.resolution, room, None if stopped is None else stopped.run)
+    require_used(settled.settings, last)
+    return settled
+
+
+def states_at(path: Path, values: Mapping[str, Any]) -> StateFolder | None:
+    """Where the run of the LoRA at `path` keeps its states, in ComfyUI's output folder."""
+    every = values["state_every"]
+    name = path.relative_to(loras_folder().resolve()).with_suffix("")
+    return StateFolder(_home() / "training" / name, every=every, resume=RESUME[values["resume"]]) if every else None
+
+
+def job_of(subject: Any, settled: Settled, path: Path, values: Mapping[str, Any]) -> Job:
+    """The run; what it draws goes to ComfyUI's output folder."""
+    background = values["background_weight"]
+    return Job(
+        subject,
+        settled.settings,
+        preset(settled.preset).background_weight if background == -1 else background,
+        ClassPictures(_home() / "class_images", values["prior_images"]),
+        Previews(_home() / "previews", values["preview_every"], stem=f"{path.stem}_step"),
+        states_at(path, values),
+        preset=settled.preset,
+    )
+
+
+def _home() -> Path:
+    return Path(folder_paths.get_output_directory()) / OUTPUT
