@@ -11,7 +11,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from faceexpr_core import mini
+from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
+from faceexpr_core.commands.train import given_settings
 from faceexpr_core.diffusers_host import training as diffusers_training
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.training import plan
@@ -56,6 +58,19 @@ def test_what_was_given_stands_over_what_auto_chooses() -> None:
     assert (chosen.settings.rank, chosen.settings.gradient_checkpointing, chosen.settings.seed) == (8, True, 7)
     with pytest.raises(FaceExprError, match=r"This would: preset .* Leave out what was given beside the preset \(batch_size\)"):
         settle("auto", {"batch_size": 200}, 1024, room_of(24))
+
+
+def test_auto_takes_nothing_in_which_what_was_given_has_no_effect() -> None:
+    assert settle("auto", {}, 1024, room_of(6)).settings.text_encoder is False
+    with pytest.raises(FaceExprError, match=r"does not fit"):
+        settle("auto", {"text_encoder_learning_rate": 1e-4}, 1024, room_of(6))
+    assert settle("auto", {"text_encoder_learning_rate": 1e-4}, 1024, room_of(8)).settings.text_encoder is True
+
+
+def test_pictures_of_the_class_that_are_named_are_used_by_auto() -> None:
+    arguments = _parser().parse_args(["train", "--model=x", "--photos=p", "--output=o", "--prior_images=5"])
+    assert given_settings(arguments) == {"prior": "images"}
+    assert settle("auto", given_settings(arguments), None, room_of(6)).settings.prior == "images"
 
 
 def test_without_a_card_auto_is_the_preset_default() -> None:

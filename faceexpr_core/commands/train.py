@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING, require_in_range
-from ..training.settings import PREDICTIONS, PRESETS, PRIOR_IMAGES, TrainSettings, preset, preset_settings, require_used
+from ..training.settings import AUTO, PREDICTIONS, PRESETS, PRIOR_IMAGES, TrainSettings, preset, preset_settings, require_used
 from .flags import add_flag
 from .watch import TRACKERS
 
@@ -139,7 +139,10 @@ def output_file(given: Path) -> Path:
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments that are settings and were given."""
     names = TrainSettings.__dataclass_fields__
-    return {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+    given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+    if arguments.preset == AUTO and (arguments.prior_images != PRIOR_IMAGES or getattr(arguments, "class_images", None) is not None):
+        given.setdefault("prior", "images")  # who says which pictures of the class wants them
+    return given
 
 
 def settings_of(arguments: argparse.Namespace) -> TrainSettings:

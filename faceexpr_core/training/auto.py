@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import FaceExprError
 from .plan import GB, Need, need_of
-from .settings import AUTO, PLAIN, TrainSettings, preset, preset_settings
+from .settings import AUTO, PLAIN, TrainSettings, preset, preset_settings, require_used
 
 SIDES = (1024, 768, 640, 512)
 """Photos' sides, the best first."""
@@ -80,6 +80,10 @@ def _fitting(given: Mapping[str, Any], sides: Sequence[int], room: int) -> Itera
             if "base" in changes and not packed:
                 continue
             settings = preset_settings(name, **{**changes, **given})
+            try:
+                require_used(settings, given)
+            except FaceExprError:  # what was asked for would be without effect
+                continue
             need = need_of(settings, side)
             if need.needed <= room:
                 yield Settled(name, settings, side), need
