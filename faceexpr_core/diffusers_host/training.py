@@ -81,7 +81,7 @@ class DiffusersHost:
             self.pipe.register_modules(vae=None, tokenizer=None, tokenizer_2=None)
         elif self.device.type == "cuda":
             if torch.cuda.is_bf16_supported(including_emulation=False):  # a look needs no more, and it does not overflow
-                self.pipe.vae.to(torch.bfloat16)
+                torch.nn.Module.to(self.pipe.vae, torch.bfloat16)  # diffusers' own `to` warns about an empty list of float32 modules
             self.pipe.vae.to("cpu")
 
 

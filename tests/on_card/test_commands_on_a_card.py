@@ -100,10 +100,10 @@ def test_auto_and_the_plan_are_said_before_anything_is_drawn(
 def test_what_does_not_fit_is_refused_before_anything_is_drawn(
     full_size: None, preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with PretendedCard("values", total=3 << 30):
+    with PretendedCard("values", total=2 << 30):
         status, _ = train(tmp_path, preset=preset)
     told = capsys.readouterr().err
-    assert status == 2 and "does not fit: 2.0 GB are free for it. Nothing would fit; the least, preset low-vram" in told
+    assert status == 2 and "does not fit: 1.0 GB are free for it. Nothing would fit; the least, preset low-vram" in told
     assert not list(tmp_path.iterdir())
 
 
