@@ -128,9 +128,9 @@ def person_of(seed: int) -> Person:
     style = str(rng.choice(list(styles), p=odds / odds.sum()))
     eyes = str(rng.choice(list(EYE_PICTURES), p=[1.0, 0.0, 0.0, 0.0] if dark else [0.4, 0.28, 0.18, 0.14]))
     beard = "none"
-    if man and rng.random() < 0.42:
-        beard = str(rng.choice(["full", "stubble", "goatee", "moustache"], p=[0.45, 0.30, 0.13, 0.12]))
-    elif man and rng.random() < 0.35:
+    if man and rng.random() < 0.30:
+        beard = str(rng.choice(["full", "stubble", "goatee", "moustache"], p=[0.40, 0.34, 0.13, 0.13]))
+    elif man and rng.random() < 0.2:
         beard = "shadow"
     ancestry = rng.dirichlet([3, 0.4, 0.4] if dark else [0.3, 0.9, 1.8])
     phenotypes = {

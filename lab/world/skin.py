@@ -88,7 +88,7 @@ def _stubble(colour: np.ndarray, person: Person, place: np.ndarray, lips: np.nda
     if person.beard == "none":
         return np.ones(colour.shape[:2], np.float32)
     grown = beard_map(place, person.beard if person.beard in ("goatee", "moustache") else "full") * (1 - np.clip(lips * 1.6, 0, 1))
-    strength = {"shadow": 0.16, "stubble": 0.42, "full": 0.72, "goatee": 0.66, "moustache": 0.6}[person.beard]
+    strength = {"shadow": 0.11, "stubble": 0.42, "full": 0.72, "goatee": 0.66, "moustache": 0.6}[person.beard]
     grain = smooth(noise(colour.shape[:2], 0.8, rng), -0.9, 1.2)
     colour += (np.array(person.beard_colour, np.float32) * 0.8 - colour) * (grown * strength * (0.55 + 0.45 * grain))[..., None]
     return np.asarray(1 - 0.7 * grown) if person.beard != "shadow" else np.ones(colour.shape[:2], np.float32)
