@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     from .lora import add_lora_command
     from .models import add_models_command
     from .plan import add_plan_command
+    from .score import add_score_command
     from .train import add_train_command
 
     parser = argparse.ArgumentParser(prog="faceexpr", description="Learn a face from a few photos and draw it with any expression.")
@@ -40,4 +41,5 @@ def _parser() -> argparse.ArgumentParser:
     add_extract_command(verbs)
     add_generate_command(verbs)
     add_lora_command(verbs)
+    add_score_command(verbs)
     return parser

@@ -45,10 +45,13 @@ def unit_errors(
     The mean over pictures is the AU-wise error (mean absolute error of AU intensities, as in the FERA challenges: Valstar et al., FG 2015,
     which also give correlations). Weak where MediaPipe is blind (AU6, AU9), and units that share blendshapes are charged twice.
     """
-    wanted = {unit.number for unit in asked}
+    return strength_errors({unit.number: intensity for unit in asked}, blendshapes, resting)
+
+
+def strength_errors(wanted: Mapping[int, float], blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> dict[str, float]:
+    """`unit_errors` with a strength (0..1) for each unit asked, by its FACS number."""
     return {
-        str(number): abs((intensity if number in wanted else 0.0) - unit_strength(unit, blendshapes, resting))
-        for number, unit in ACTION_UNITS.items()
+        str(number): abs(wanted.get(number, 0.0) - unit_strength(unit, blendshapes, resting)) for number, unit in ACTION_UNITS.items()
     }
 
 

@@ -143,6 +143,21 @@ def intensity_of(face: Face, neutral: Face, expression: str) -> float:
     return float(along_prototypes(change[None], fitted)[0, index] / np.linalg.norm(fitted.vectors[index]))
 
 
+def strength_along(change: NDArray[np.float64], name: str) -> tuple[float, float]:
+    """How far a scaled change [K] goes along a name of the vocabulary, also a compound (1 = a usual full expression); its cosine, -1..1."""
+    wanted = _nearer_side(name, change)
+    length = float(np.linalg.norm(wanted))
+    along = float(change @ wanted) / length
+    return along / length, along / max(float(np.linalg.norm(change)), 1e-9)
+
+
+def prototype_change(name: str, change: NDArray[np.float64]) -> dict[str, float]:
+    """What a usual full expression of a name changes in each blendshape (-1..1), as the prototypes have it; contempt on the side that is
+    nearer to a scaled change [K] (ours)."""
+    fitted = prototypes()
+    return dict(zip(fitted.blendshapes, (_nearer_side(name, change) * fitted.scale).tolist(), strict=True))
+
+
 class ExpressionMeter:
     """Reads expressions from pictures (uint8 [H, W, 3], RGB). Use it as a context manager, or call `close`."""
 
@@ -175,6 +190,15 @@ class ExpressionMeter:
 def _prototype_of(name: str, fitted: Prototypes) -> NDArray[np.float64]:
     parts = [weight * fitted.vectors[CLASSES.index(measured_as(part.name))] for part, weight in blend_of(name)]
     return np.asarray(np.sum(parts, axis=0))
+
+
+def _nearer_side(name: str, change: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A name's prototype [K]; one-sided contempt on the side that is nearer to a scaled change [K]."""
+    fitted = prototypes()
+    wanted = _prototype_of(name, fitted)
+    if any(measured_as(part.name) == "contempt" for part, _ in blend_of(name)):
+        wanted = max(wanted, wanted[fitted.mirror], key=lambda side: float(side @ change))
+    return wanted
 
 
 def _other_side(blendshape: str) -> str:

@@ -111,7 +111,7 @@ def read_expression(blendshapes: Mapping[str, float], judgement: Judgement, rest
         likeliest=likeliest,
         sure=sure,
         intensity=float(intensities[index - 1]) if index else 0.0,
-        units=moved_units(blendshapes, _unscaled(resting)),
+        units=moved_units(blendshapes, unscaled(resting)),
         classified=judgement.expression,
     )
 
@@ -150,6 +150,7 @@ def _support(judgement: Judgement) -> NDArray[np.float64]:
     return np.array(known)
 
 
-def _unscaled(resting: NDArray[np.float64]) -> dict[str, float]:
+def unscaled(resting: NDArray[np.float64]) -> dict[str, float]:
+    """Scaled blendshapes [K], as of `resting_face`, by name in MediaPipe's scale, 0..1."""
     fitted = prototypes()
     return dict(zip(fitted.blendshapes, (resting * fitted.scale).tolist(), strict=True))

@@ -1,0 +1,65 @@
+"""`faceexpr score`: pictures of a person measured and sorted by how well they show an expression, as the node FaceExpr Score does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from ..errors import FaceExprError
+from ..expressions import NONE, names
+
+
+def add_score_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `score` to the `faceexpr` command."""
+    parser = subparsers.add_parser(
+        "score",
+        help="sort pictures by how well they show a person and an expression",
+        description="Measure pictures of a person: which expression two judges read, how strong it is, how alike the face is to "
+        "the photos. Prints a line a picture, the best first.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files")
+    parser.add_argument("--photos", type=Path, required=True, metavar="DIR", help="folder with photos of the person")
+    parser.add_argument("--expression", required=True, metavar="E", help=f"what was asked, one of: {', '.join((NONE, *names()))}")
+    parser.add_argument("--intensity", type=float, default=1.0, help="how strongly, 0 to 1.5")
+    parser.add_argument("--action_units", default="", help="FACS action units that were asked, such as AU1+AU2")
+    parser.add_argument("--neutral", type=Path, metavar="PICTURE", help="the picture of the same seed without the expression")
+    parser.add_argument("--best", type=int, default=0, metavar="K", help="print only the paths of the K best")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measures here too")
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure and print. Raises FaceExprError for what cannot be read."""
+    from ..files import replace_file
+    from ..measure.picture_score import Asked, Judges, best_first, score_picture, told
+    from ..photos.dataset import read_dataset
+
+    if arguments.best < 0:
+        raise FaceExprError(f"--best {arguments.best}: give how many of the pictures you want, from 1.")
+    asked = Asked(arguments.expression, arguments.intensity, arguments.action_units)
+    photos = [photo.rgb for photo in read_dataset(arguments.photos) if photo.rgb is not None]
+    with Judges() as judges:
+        person = judges.looks(photos)
+        neutral = None if arguments.neutral is None else judges.see(_read(arguments.neutral))
+        scores = [score_picture(judges.see(_read(path)), asked, person, neutral) for path in arguments.pictures]
+    if arguments.json is not None:
+        rows = [{"picture": str(path), **asdict(one)} for path, one in zip(arguments.pictures, scores, strict=True)]
+        replace_file(arguments.json, (json.dumps(rows, indent=1) + "\n").encode())
+    if arguments.best:
+        print("\n".join(str(arguments.pictures[number]) for number in best_first(scores)[: arguments.best]))
+    else:
+        print(told(scores, [str(path) for path in arguments.pictures]))
+
+
+def _read(path: Path):  # type: ignore[no-untyped-def]
+    from ..faces.images import read_rgb
+
+    if not path.is_file():
+        raise FaceExprError(f"there is no picture {path}. Give the path of a picture file.")
+    try:
+        return read_rgb(path)
+    except Exception as error:  # Pillow's plugins raise anything on a damaged file
+        raise FaceExprError(f"the picture {path} cannot be read ({error}). Save it as JPEG or PNG and try again.") from error
