@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .evaluate import add_evaluate_command
     from .extract import add_extract_command
     from .generate import add_generate_command
     from .lora import add_lora_command
@@ -42,4 +43,5 @@ def _parser() -> argparse.ArgumentParser:
     add_generate_command(verbs)
     add_lora_command(verbs)
     add_score_command(verbs)
+    add_evaluate_command(verbs)
     return parser

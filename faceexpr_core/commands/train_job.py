@@ -60,8 +60,8 @@ class TrainJob:
     log_folder: Path = field(default_factory=Path)
 
 
-def run_job(job: TrainJob) -> int:
-    """Train and save; prints the file's path. Returns 0.
+def run_job(job: TrainJob, alone: bool = False) -> int:
+    """Train and save; prints the file's path. Returns 0. `alone`: in this process, however many the launcher started.
 
     Ctrl-C or a loss that is not finite ends the run early: what was learned is saved under a name that says so, then raised; its state
     stays, and the same command goes on from there. Raises FaceExprError for what cannot be done.
@@ -71,7 +71,7 @@ def run_job(job: TrainJob) -> int:
     from ..training.processes import together
     from ..training.run import Job, run
 
-    with _processes(job.device) as (device, main), closing(Terminal(main)) as watched:
+    with _processes(job.device, alone) as (device, main), closing(Terminal(main)) as watched:
         check_tracker(job.report_to)
         with together("choosing the settings"):
             job, chosen = _settled(job, device)
@@ -163,11 +163,11 @@ def _own_pictures(job: TrainJob, subject: Subject) -> tuple[ClassImage, ...]:
 
 
 @contextmanager
-def _processes(asked: str) -> Iterator[tuple[torch.device, bool]]:
+def _processes(asked: str, alone: bool) -> Iterator[tuple[torch.device, bool]]:
     """This process's device, and whether it is the one that writes; torch.distributed is set up if accelerate started several."""
     from ..diffusers_host.devices import chosen_device
 
-    if world_size() == 1:
+    if alone or world_size() == 1:
         yield chosen_device(asked), True
         return
     from accelerate import PartialState

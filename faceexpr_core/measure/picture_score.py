@@ -148,7 +148,8 @@ class Judges:
     def __init__(self, folders: Iterable[str | os.PathLike[str]] = ()) -> None:
         folders = tuple(folders)
         self._expression = ExpressionMeter(folders)
-        self._identity = IdentityMeter(folders, self._expression.detector)
+        self.detector = self._expression.detector
+        self._identity = IdentityMeter(folders, self.detector)
 
     def __enter__(self) -> Judges:
         return self

@@ -1,0 +1,171 @@
+"""`faceexpr evaluate`: a checkpoint, people's photos, and one page that says how well the method does on them."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import FaceExprError
+from ..expressions import names
+from ..measure.expression import CLASSES
+from ..training.settings import PREDICTIONS
+
+if TYPE_CHECKING:
+    from ..evaluation.people import Person
+    from ..evaluation.plan import Plan
+    from ..evaluation.run import Evaluation
+
+OUTPUT = Path("evaluation")
+PROMPT = "a photo of {person}"
+INTENSITIES = (0.4, 0.7, 1.0)
+SEEDS = (0, 1)
+
+
+def add_evaluate_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `evaluate` to the `faceexpr` command."""
+    from ..evaluation import arms
+
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="train, draw and measure people: one page with numbers, plots and pictures",
+        description="Learn people from their photos, draw every expression at every intensity, in every scene and from every seed, in "
+        "every arm from the same noise, measure the pictures, and write one page (report.html) with tables beside it (CSV; Parquet where "
+        "pyarrow is installed). What is there is not done again: the same command goes on with a stopped run, and arms, people, scenes, "
+        "seeds and expressions may be added. Under `accelerate launch` all processes share the work.",
+        epilog=arms.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
+    add("--photos", type=Path, required=True, metavar="DIR", help="one person's photos, or a folder of people's folders")
+    add("--output_dir", type=Path, default=OUTPUT, metavar="DIR", help=f"where all of it is kept ({OUTPUT})")
+    add("--arms", nargs="+", default=list(arms.DEFAULT_ARMS), metavar="ARM", help=f"see below ({' '.join(arms.DEFAULT_ARMS)})")
+    add("--expressions", nargs="+", default=list(CLASSES), metavar="E", help=f"of: {', '.join(names()[1:])} ({' '.join(CLASSES)})")
+    add("--intensities", nargs="+", type=float, default=list(INTENSITIES), help=f"0 to 1.5 ({' '.join(map(str, INTENSITIES))})")
+    add(
+        "--scenes",
+        nargs="+",
+        default=[PROMPT],
+        metavar="PROMPT",
+        help=f"prompts with {{person}}, and {{expression}} if you like ('{PROMPT}')",
+    )
+    add("--seeds", nargs="+", type=int, default=list(SEEDS), help=f"of the noise, the same in all arms ({' '.join(map(str, SEEDS))})")
+
+    group = parser.add_argument_group("people and their LoRAs")
+    add = group.add_argument
+    add("--trigger", default="ohwx", help="the word that means the person (ohwx)")
+    add("--class_word", default="person", help="what the people are: man, woman ... (person)")
+    add("--class_words", nargs="+", default=[], metavar="NAME=WORD", help="another class word for some people, by their folder's name")
+    add("--train", default="", metavar="'FLAGS'", help="flags of `faceexpr train` for every LoRA, in quotes, as '--preset paper --rank 8'")
+    add("--lora", type=Path, help="train nothing: this LoRA (.safetensors), or a folder with <name>.safetensors for each person")
+
+    group = parser.add_argument_group("drawing")
+    add = group.add_argument
+    add("--negative", default="", help="what to avoid")
+    add("--steps", type=int, default=20, help="denoising steps (20)")
+    add("--cfg", type=float, default=5.0, help="guidance (5)")
+    add("--width", type=int, help="pixels, a multiple of 8 (what the model was made for)")
+    add("--height", type=int, help="pixels, a multiple of 8 (what the model was made for)")
+    add("--prediction_type", choices=PREDICTIONS, default="", help="what the model predicts (as the checkpoint says)")
+    add("--device", default="", help="cpu, cuda, mps (the best there is)")
+    add("--dtype", choices=("float32", "float16", "bfloat16"), help="precision (float32 on cpu, else float16)")
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do this process's share, and write the page when all is there; prints its path. Returns 0. Raises FaceExprError."""
+    from ..diffusers_host.sampling import check_size
+    from ..evaluation.report import write_report
+    from .evaluate_work import Share, Worker
+
+    if arguments.steps < 1:
+        raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")
+    check_size(arguments.width or 8, arguments.height or 8)
+    evaluation = evaluation_of(arguments)
+    share = Share.here()
+    worker = Worker(arguments, evaluation, share)
+    worker.keep_meaning()
+    try:
+        worker.work()
+    except KeyboardInterrupt:
+        print("faceexpr: stopped; the same command goes on from here", file=sys.stderr)
+        raise
+    if missing := evaluation.count_missing(evaluation.places()):
+        print(
+            f"faceexpr: this process is done; {missing} pictures are left to the others, the last of which writes the page", file=sys.stderr
+        )
+        return 0
+    page, note = write_report(evaluation, about_of(arguments, evaluation.plan, evaluation.people))
+    if note:
+        print(f"faceexpr: {note}", file=sys.stderr)
+    print(page)
+    return 0
+
+
+def evaluation_of(arguments: argparse.Namespace) -> Evaluation:
+    """What the arguments ask for. Raises FaceExprError."""
+    from ..evaluation.arms import parse_arms
+    from ..evaluation.people import find_people, parse_class_words
+    from ..evaluation.plan import Plan
+    from ..evaluation.run import Evaluation
+
+    def each(values: list) -> tuple:  # type: ignore[type-arg]
+        return tuple(dict.fromkeys(values))
+
+    plan = Plan(
+        tuple(parse_arms(arguments.arms)),
+        each(arguments.expressions),
+        tuple(sorted({*arguments.intensities})),
+        each(arguments.scenes),
+        each(arguments.seeds),
+    )
+    people = find_people(arguments.photos, arguments.trigger, arguments.class_word, parse_class_words(arguments.class_words))
+    return Evaluation(arguments.output_dir, plan, tuple(people))
+
+
+def about_of(arguments: argparse.Namespace, plan: Plan, people: tuple[Person, ...]) -> dict[str, str]:
+    """How it was made, for readers of the page; no folders, so that it can be given away."""
+    from .. import __version__
+
+    size = f"{arguments.width or 'own'} x {arguments.height or 'own'}" if arguments.width or arguments.height else "the model's own size"
+    return {
+        "Model": Path(arguments.model).name,
+        "LoRAs": "as given" if arguments.lora else f"faceexpr train {arguments.train}".strip(),
+        "Arms": "; ".join(f"{arm.name}" for arm in plan.arms),
+        "Scenes": "; ".join(plan.scenes),
+        "Seeds": ", ".join(map(str, plan.seeds)),
+        "Intensities": ", ".join(f"{one:g}" for one in plan.intensities),
+        "Drawing": f"Euler, normal schedule, {arguments.steps} steps, guidance {arguments.cfg:g}, {size}"
+        + (f", avoiding “{arguments.negative}”" if arguments.negative else ""),
+        "People": ", ".join(f"{one.name} ({one.words})" for one in people),
+        "FaceExpr": __version__,
+    }
+
+
+def drawing_of(arguments: argparse.Namespace, native: int) -> dict[str, object]:
+    """The fields of `plan.Drawing`; `native` pixels where no size is given."""
+    return {
+        "steps": arguments.steps,
+        "cfg": arguments.cfg,
+        "width": arguments.width or native,
+        "height": arguments.height or native,
+        "negative": arguments.negative,
+    }
+
+
+def meaning_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, object]:
+    """What must stay as it is where a folder's pictures are gone on with: each arm's settings, and how its LoRA came to be."""
+    trained = f"given: {digest_of_files(arguments.lora)}" if arguments.lora else f"trained: {arguments.train}"
+    return {arm.name: {**asdict(arm), "lora": trained if arm.training is not None else None} for arm in plan.arms}
+
+
+def digest_of_files(path: Path) -> str:
+    """Sixteen digits for a LoRA file, or for all of a folder."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]

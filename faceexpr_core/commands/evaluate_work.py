@@ -1,0 +1,255 @@
+"""One process's share of an evaluation: people prepared, LoRAs trained, pictures drawn and measured. Processes meet in the files alone."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .. import mini
+from ..errors import FaceExprError
+from ..evaluation import records
+from ..evaluation.arms import Arm
+from ..evaluation.people import Person
+from ..evaluation.plan import Drawing
+from ..evaluation.run import Evaluation, draw_place, keep_person, kept_person
+
+if TYPE_CHECKING:
+    from ..evaluation.draw import Drawer
+    from ..measure.picture_score import Judges
+    from .train_job import TrainJob
+
+LINES = 20
+"""Where there is no terminal, so many lines a run stand for the bar."""
+WAIT = 2.0
+"""Seconds between looks for what another process makes."""
+RESERVED = ("model", "photos", "output", "trigger", "class_word", "device", "prediction_type")
+"""Flags of `faceexpr train` that an evaluation gives itself."""
+_OWN_DEFAULTS = ("--preview_every", "0")
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's number among those that a launcher (accelerate, torchrun) started, and on its machine."""
+
+    rank: int = 0
+    processes: int = 1
+    local: int = 0
+
+    @staticmethod
+    def here() -> Share:
+        number = {name: int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))}
+        return Share(number["RANK"], number["WORLD_SIZE"], number["LOCAL_RANK"])
+
+    def of(self, items: Sequence[Any]) -> Sequence[Any]:
+        return items[self.rank :: self.processes]
+
+    def device(self, asked: str) -> str:
+        """Where to compute: of several processes on one machine each has its own card."""
+        import torch
+
+        several = self.processes > 1 and asked in ("", "cuda") and torch.cuda.is_available()
+        return f"cuda:{self.local % torch.cuda.device_count()}" if several else asked
+
+
+class Worker:
+    """Does what is missing of this process's share."""
+
+    def __init__(self, arguments: argparse.Namespace, evaluation: Evaluation, share: Share) -> None:
+        self.arguments, self.evaluation, self.share = arguments, evaluation, share
+        self.device = share.device(arguments.device)
+        self.loras = {
+            (one.name, arm.training): self._file(one, arm.training)
+            for one in evaluation.people
+            for arm in evaluation.plan.arms
+            if arm.training is not None and (arguments.lora is None or arm.training)
+        }
+
+    def keep_meaning(self) -> None:
+        """Raise FaceExprError where the folder's pictures were drawn in another way than is asked now."""
+        from .evaluate import drawing_of, meaning_of
+
+        output = self.evaluation.output
+        drawn = {"model": model_digest(self.arguments.model), "drawing": drawing_of(self.arguments, 0), "dtype": self.arguments.dtype}
+        records.keep_meaning(output / "run.json", drawn)
+        records.keep_meaning(output / "arms.json", meaning_of(self.arguments, self.evaluation.plan))
+        records.keep_meaning(output / "people.json", {one.name: one.meaning() for one in self.evaluation.people})
+
+    def work(self) -> None:
+        """All of the share. Raises FaceExprError, and whatever stopped a training."""
+        places = [place for place in self.evaluation.places(self.share.rank, self.share.processes) if self.evaluation.missing(place)]
+        people = {one.name: one for one in self.evaluation.people}
+        if lacking := [one for one in self.share.of(self.evaluation.people) if kept_person(self.evaluation.output, one.name) is None]:
+            with _judges() as judges:
+                for one in lacking:
+                    self._prepare(one, judges)
+        self._train()
+        if not places:
+            return
+        for place in places:
+            _wait_for(lambda name=place.person: kept_person(self.evaluation.output, name) is not None, f"the photos of {place.person}")  # type: ignore[misc]
+            for arm in self.evaluation.plan.arms:
+                lora = self._lora(place.person, arm)
+                if lora is not None:
+                    _wait_for(lora.is_file, f"the LoRA {lora.name}")
+        shown = _Progress(self.evaluation.count_missing(places), self.share.rank == 0)
+        with _judges() as judges:
+            for place in places:
+                looks = kept_person(self.evaluation.output, place.person)
+                assert looks is not None
+                draw_place(self.evaluation, place, people[place.person], looks, self._drawer, self._lora, judges, shown.step)
+
+    def _prepare(self, one: Person, judges: Judges) -> None:
+        from ..photos.dataset import read_dataset
+        from ..photos.subject import prepare_subject
+
+        first = next((training for name, training in self.loras if name == one.name), ())
+        subject = prepare_subject(read_dataset(one.folder), self._job(one, first).subject, detector=judges.detector)
+        _say(f"{one.name}: {subject.report.splitlines()[0]}")
+        keep_person(self.evaluation.output, one, subject, judges)
+
+    def _train(self) -> None:
+        from .train_job import run_job
+
+        people = {one.name: one for one in self.evaluation.people}
+        for (name, training), file in self.share.of(list(self.loras.items())):
+            if not file.is_file():
+                _say(f"learning {name}{f' with {_words(training)}' if training else ''}: {file.name}")
+                run_job(self._job(people[name], training), alone=True)
+
+    def _file(self, one: Person, training: tuple[tuple[str, str], ...]) -> Path:
+        """Where a person's LoRA lies: a file for each model, photos and training. Raises FaceExprError for flags that cannot be read."""
+        from .train import settings_of
+
+        words = [*shlex.split(self.arguments.train), *training_flags(training)]
+        parsed = train_parser().parse_args([*words, "--model", "", "--photos", "", "--output", ""])
+        settings_of(parsed)
+        key = hashlib.sha256("\0".join([model_digest(self.arguments.model), *words, str(one.meaning())]).encode()).hexdigest()[:10]
+        return self.evaluation.output / "loras" / f"{records.short_name(one.name)}-{key}.safetensors"
+
+    def _job(self, one: Person, training: tuple[tuple[str, str], ...]) -> TrainJob:
+        """The training of a person's LoRA; its photos are read."""
+        from .train import job_of
+
+        words = [*_OWN_DEFAULTS, *shlex.split(self.arguments.train), *training_flags(training)]
+        words += ["--model", self.arguments.model, "--photos", str(one.folder), "--output", str(self._file(one, training))]
+        words += ["--trigger", one.trigger, "--class_word", one.class_word, "--device", self.device]
+        words += ["--prediction_type", self.arguments.prediction_type] if self.arguments.prediction_type else []
+        return job_of(train_parser().parse_args(words))
+
+    def _lora(self, name: str, arm: Arm) -> Path | None:
+        if arm.training is None:
+            return None
+        if (name, arm.training) in self.loras:
+            return self.loras[name, arm.training]
+        given: Path = self.arguments.lora
+        file = given / f"{name}.safetensors" if given.is_dir() else given
+        if not file.is_file() or (not given.is_dir() and len(self.evaluation.people) > 1):
+            raise FaceExprError(
+                f"--lora {given}: there is no {file.name} for {name}. Give one person's LoRA file, or a folder with <name>.safetensors for "
+                f"each of: {', '.join(one.name for one in self.evaluation.people)}."
+            )
+        return file
+
+    @cached_property
+    def _drawer(self) -> Drawer:
+        from ..evaluation.draw import Drawer
+        from .evaluate import drawing_of
+        from .generate import load_loras, open_pipeline
+
+        pipe = open_pipeline(argparse.Namespace(**{**vars(self.arguments), "device": self.device}))
+        how = Drawing(**drawing_of(self.arguments, 8 * pipe.unet.config.sample_size))  # type: ignore[arg-type]
+        return Drawer(pipe, how, lambda pipe, file, strength: load_loras(pipe, [file], strength))
+
+
+def training_flags(training: Sequence[tuple[str, str]]) -> list[str]:
+    """`prior=off, convolutions=on` as flags of `faceexpr train`. Raises FaceExprError for what it does not have."""
+    actions = {option: action for action in train_parser()._actions for option in action.option_strings}
+    words: list[str] = []
+    for name, value in training:
+        action = actions.get(f"--{name}")
+        if action is None or name in RESERVED or name == "help":
+            raise FaceExprError(f"'{name}' is neither a key of a drawing nor an option of faceexpr train. See faceexpr evaluate --help.")
+        if action.nargs != 0:
+            words += [f"--{name}", value]
+        elif value in ("on", "off"):
+            words += [f"--{name}"] if value == "on" else [f"--no-{name}"] if f"--no-{name}" in actions else []
+        else:
+            raise FaceExprError(f"{name} is '{value}'; give on or off.")
+    return words
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """The flags of `faceexpr train`; raises FaceExprError for others."""
+    from .train import add_arguments
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise FaceExprError(f"the training cannot be read: {message}. See faceexpr train --help.")
+
+    parser = Parser(add_help=False, allow_abbrev=False)
+    add_arguments(parser)
+    return parser
+
+
+def model_digest(model: str) -> str:
+    """A model's name and a digest of its files' names, sizes and beginnings: told without reading gigabytes."""
+    location = mini.path() if model == "mini" else Path(model)
+    if not location.exists():
+        raise FaceExprError(f"there is no model {model}. Give 'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors).")
+    digest = hashlib.sha256()
+    for path in [location] if location.is_file() else sorted(location.rglob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(1 << 20))
+    return f"{Path(model).name} {digest.hexdigest()[:16]}"
+
+
+def _judges() -> Judges:
+    from ..measure.picture_score import Judges
+
+    return Judges()
+
+
+def _words(training: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in training)
+
+
+def _say(words: str) -> None:
+    print(f"faceexpr: {words}", file=sys.stderr, flush=True)
+
+
+def _wait_for(there: Callable[[], bool], what: str) -> None:
+    """Until another process has made it; a launcher ends all of them when one fails."""
+    for look in range(sys.maxsize):
+        if there():
+            return
+        if look == 1:
+            _say(f"waiting for another process: {what}")
+        time.sleep(WAIT)
+
+
+class _Progress:
+    """How many pictures are done, and about how long the rest will take, on stderr; silent unless it `speaks`."""
+
+    def __init__(self, total: int, speaks: bool) -> None:
+        self._total, self._speaks, self._done, self._started = total, speaks, 0, time.monotonic()
+
+    def step(self) -> None:
+        self._done += 1
+        seconds = (time.monotonic() - self._started) / self._done
+        left = f"{seconds:.1f} s each, about {seconds * (self._total - self._done) / 60:.0f} min left"
+        line = f"{self._done} of {self._total} pictures, {left}"
+        if not self._speaks:
+            return
+        if sys.stderr.isatty():
+            print(f"\r{line}    ", end="\n" if self._done == self._total else "", file=sys.stderr, flush=True)
+        elif self._done == self._total or self._done % max(1, self._total // LINES) == 0:
+            _say(line)

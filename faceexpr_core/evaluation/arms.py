@@ -1,0 +1,122 @@
+"""Arms of an evaluation, written as words: the ways in which every picture is drawn.
+
+    base                                the model without any LoRA, which knows the class word alone
+    lora                                the person's LoRA, the expression asked in the text
+    fusion                              the same LoRA and a neutral text, the expression by fusion from the model without it
+    lora:scale=1.5                      more of the expression at each step (the epsilon mode)
+    lora:lora_strength=0.8
+    fusion:strength=1.5,text=expression
+    fusion:site=cross_attention,layers=decoder,window=0-0.8
+    lora:preset=paper                   a LoRA of its own, trained in another way
+    fusion:prior=off,crafting_weight=0
+
+Keys of a drawing: scale, lora_strength, and for fusion strength, text (neutral, expression), site, mode, layers, window. Every other key
+is an option of `faceexpr train`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..errors import FaceExprError
+from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
+
+BASE, LORA, FUSION = "base", "lora", "fusion"
+WAYS = (BASE, LORA, FUSION)
+DEFAULT_ARMS = WAYS
+TEXTS = ("neutral", "expression")
+
+_FUSED = ("strength", "text", "site", "mode", "layers", "window")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """`name` is how it was written. `training`: options of `faceexpr train` by name, in order, that this arm's LoRA has of its own;
+    None for an arm without a LoRA. `fusion` None: the expression by text alone. `scale` None: plain guidance."""
+
+    name: str
+    training: tuple[tuple[str, str], ...] | None
+    fusion: FusionSettings | None = None
+    text: str = "neutral"
+    scale: float | None = None
+    lora_strength: float = 1.0
+
+
+def parse_arms(words: Iterable[str]) -> list[Arm]:
+    """Arms of words, each once. Raises FaceExprError for one that cannot be read, and for two that mean the same."""
+    arms: list[Arm] = []
+    for word in dict.fromkeys(words):
+        arm = _arm(word)
+        if twin := next((other for other in arms if replace(other, name=word) == arm), None):
+            raise FaceExprError(f"the arms '{twin.name}' and '{word}' draw the same pictures; leave one out.")
+        arms.append(arm)
+    if not arms:
+        raise FaceExprError(f"no arms were given. Give some of {', '.join(DEFAULT_ARMS)}.")
+    return arms
+
+
+def _arm(word: str) -> Arm:
+    way, _, rest = word.partition(":")
+    try:
+        if way not in WAYS:
+            raise FaceExprError(f"it starts with none of {', '.join(WAYS)}")
+        given = _given(rest)
+        scale = _number(given, "scale")
+        if way == BASE:
+            if given:
+                raise FaceExprError(f"{BASE} takes no {next(iter(given))}: it has no LoRA and no fusion")
+            return Arm(word, None, scale=scale)
+        strength = _number(given, "lora_strength")
+        arm = Arm(word, (), scale=scale, lora_strength=1.0 if strength is None else strength)
+        if way == FUSION:
+            arm = replace(arm, text=_one_of("text", given.pop("text", "neutral"), TEXTS), fusion=_fusion(given))
+        if wrong := [key for key in _FUSED if key in given]:
+            raise FaceExprError(f"{wrong[0]} belongs to {FUSION}")
+        return replace(arm, training=tuple(given.items()))
+    except (FaceExprError, ValueError) as reason:
+        raise FaceExprError(f"the arm '{word}' cannot be read: {reason}. See faceexpr evaluate --help.") from reason
+
+
+def _given(rest: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (key and equals and value):
+            raise FaceExprError(f"'{part}' is no key=value")
+        if key in found:
+            raise FaceExprError(f"{key} is given twice")
+        found[key] = value
+    return found
+
+
+def _fusion(given: dict[str, str]) -> FusionSettings:
+    mode, site = given.pop("mode", None), given.pop("site", None)
+    if mode is not None:
+        _one_of("mode", mode, MODES)
+    chosen = site or (None if mode == "paper" else default_site(False))
+    settings = paper_settings() if chosen is None else site_settings(_one_of("site", chosen, SITES))
+    changed: dict[str, Any] = {name: value for name, value in (("mode", mode), ("layers", given.pop("layers", None))) if value is not None}
+    if (strength := _number(given, "strength")) is not None:
+        changed["strength"] = strength
+    if "window" in given:
+        low, _, high = given.pop("window").partition("-")
+        changed["window"] = (float(low), float(high))
+    return replace(settings, **changed)
+
+
+def _number(given: dict[str, str], key: str) -> float | None:
+    if key not in given:
+        return None
+    text = given.pop(key)
+    try:
+        return float(text)
+    except ValueError:
+        raise FaceExprError(f"{key} is '{text}', which is no number") from None
+
+
+def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise FaceExprError(f"{what} is {value}, not one of {', '.join(allowed)}")
+    return value

@@ -1,0 +1,75 @@
+"""The people of an evaluation: one folder of photos, or a folder of people's folders."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import FaceExprError
+from ..faces.images import picture_files
+from ..photos.dataset import METADATA
+
+
+@dataclass(frozen=True)
+class Person:
+    """Photos in `folder`; `trigger` and `class_word` are the words for the person."""
+
+    name: str
+    folder: Path
+    trigger: str
+    class_word: str
+
+    @property
+    def words(self) -> str:
+        """The person in a prompt of a model that learned the trigger word."""
+        return f"{self.trigger} {self.class_word}".strip()
+
+    @property
+    def anybody(self) -> str:
+        """The class in a prompt of a model that did not."""
+        return f"{'an' if self.class_word[:1].lower() in 'aeiou' else 'a'} {self.class_word}"
+
+    def meaning(self) -> dict[str, Any]:
+        """Trigger, class word, and a digest of the photos' files."""
+        digest = hashlib.sha256()
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+            digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0" + path.read_bytes())
+        return {"trigger": self.trigger, "class_word": self.class_word, "photos": digest.hexdigest()[:16]}
+
+
+def find_people(folder: Path, trigger: str, class_word: str, class_words: Mapping[str, str] | None = None) -> list[Person]:
+    """The person whose photos lie in `folder`, or else one for each folder in it that holds photos, by name.
+
+    `class_words` says for some names another class word than `class_word`. Raises FaceExprError where there are no photos, and for a name
+    that nobody has.
+    """
+    if not folder.is_dir():
+        raise FaceExprError(f"There is no folder {folder}. Give a folder of one person's photos, or of people's folders.")
+    folders = [folder] if _holds_photos(folder) else sorted(one for one in folder.iterdir() if one.is_dir() and _holds_photos(one))
+    if not folders:
+        raise FaceExprError(
+            f"{folder} holds no photos, nor does a folder in it. Give a folder of one person's photos, or of people's folders."
+        )
+    given = dict(class_words or {})
+    names = [one.resolve().name for one in folders]
+    if unknown := [name for name in given if name not in names]:
+        raise FaceExprError(f"A class word is given for '{unknown[0]}', but the people are: {', '.join(names)}.")
+    return [Person(name, one, trigger, given.get(name, class_word)) for name, one in zip(names, folders, strict=True)]
+
+
+def parse_class_words(words: Sequence[str]) -> dict[str, str]:
+    """`anna=woman ben=man` by name. Raises FaceExprError."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value.strip()):
+            raise FaceExprError(f"--class_words {word}: write NAME=WORD, such as anna=woman, NAME being the person's folder.")
+        found[name] = value.strip()
+    return found
+
+
+def _holds_photos(folder: Path) -> bool:
+    return not folder.name.startswith(".") and (bool(picture_files(folder)) or (folder / METADATA).is_file())

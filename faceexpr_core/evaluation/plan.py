@@ -1,0 +1,83 @@
+"""What an evaluation draws: people x scenes x seeds, and in each of these every arm with every expression at every intensity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import FaceExprError
+from ..expressions import blend_of
+from ..measure.picture_score import NEUTRAL
+from .arms import Arm
+from .records import short_name
+
+PERSON = "{person}"
+"""Stands for the person's words in a scene's prompt."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How all pictures are drawn; `width` and `height` in pixels."""
+
+    steps: int
+    cfg: float
+    width: int
+    height: int
+    negative: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`scenes` are prompts that hold `{person}`. Every expression of `expressions` comes at every one of `intensities` (rising), and
+    neutral once. The same `seeds` in all arms."""
+
+    arms: tuple[Arm, ...]
+    expressions: tuple[str, ...]
+    intensities: tuple[float, ...]
+    scenes: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in self.expressions:
+            blend_of(name)
+        if NEUTRAL in self.expressions or not self.expressions:
+            given = " ".join(self.expressions)
+            raise FaceExprError(f"The expressions are '{given}'; give one or more, without neutral, which is always drawn.")
+        if not self.intensities or not all(0 < one <= 1.5 for one in self.intensities):
+            raise FaceExprError(f"The intensities are {self.intensities}; give one or more above 0 and up to 1.5.")
+        if missing := [scene for scene in self.scenes if PERSON not in scene]:
+            raise FaceExprError(f"The scene '{missing[0]}' does not say where the person goes; write {PERSON} there.")
+        if not self.scenes or not self.seeds:
+            raise FaceExprError("An evaluation needs at least one scene and one seed.")
+
+    def wanted(self) -> Iterator[tuple[str, float]]:
+        """Expression and intensity of each picture of an arm in one place, the neutral one first."""
+        yield NEUTRAL, 1.0
+        for name in self.expressions:
+            yield from ((name, intensity) for intensity in self.intensities)
+
+    def places(self, people: tuple[str, ...]) -> list[Place]:
+        return [Place(person, scene, seed) for person in people for scene in self.scenes for seed in self.seeds]
+
+    def meaning(self) -> dict[str, Any]:
+        """What each arm's name stands for."""
+        return {arm.name: asdict(arm) for arm in self.arms}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One person in one scene from one seed: what one process draws, and one file of records."""
+
+    person: str
+    scene: str
+    seed: int
+
+    def records(self, output: Path) -> Path:
+        return output / "records" / f"{short_name(self.person)}_{short_name(self.scene)}_{self.seed}.jsonl"
+
+    def picture(self, arm: str, expression: str, intensity: float) -> Path:
+        """Where a picture lies, from the output folder."""
+        name = f"{short_name(self.scene)}_{self.seed}_{short_name(expression)}_{intensity:g}.png"
+        return Path("pictures") / short_name(self.person) / short_name(arm) / name

@@ -1,0 +1,65 @@
+"""What an evaluation keeps on the disk: lines that survive a killed run, and what their names stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import FaceExprError
+from ..files import replace_file
+
+Record = Mapping[str, Any]
+
+
+class Lines:
+    """A file of JSON lines to add to, by one process at a time. A line that a killed run left unfinished is cut off."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            replace_file(path, whole)
+        self.values: list[dict[str, Any]] = [json.loads(line) for line in whole.decode().splitlines()]
+
+    def add(self, value: Record) -> None:
+        """Append one value, on the disk before this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(value)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.values.append(dict(value))
+
+
+def read_all(folder: Path) -> list[dict[str, Any]]:
+    """The values of every file of JSON lines in a folder, by name; unfinished last lines are left out."""
+    values = []
+    for path in sorted(folder.glob("*.jsonl")):
+        content = path.read_bytes()
+        values += [json.loads(line) for line in content[: content.rfind(b"\n") + 1].decode().splitlines()]
+    return values
+
+
+def keep_meaning(path: Path, given: Mapping[str, Any]) -> None:
+    """Keep in a JSON file what each name of `given` stands for. Raises FaceExprError where one stood for something else before."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    plain = json.loads(json.dumps(dict(given)))
+    if changed := [name for name in plain if known.get(name, plain[name]) != plain[name]]:
+        raise FaceExprError(
+            f"{path.parent} holds pictures for which '{changed[0]}' was {known[changed[0]]}, now it is {plain[changed[0]]}; "
+            "give another --output_dir."
+        )
+    if known != known | plain:
+        replace_file(path, (json.dumps(known | plain, indent=1) + "\n").encode())
+
+
+def short_name(words: str) -> str:
+    """Words as a part of a file's name, not more than 50 letters; other words never share it."""
+    cleaned = re.sub(r"[^\w.+=-]+", "_", words).strip("._")[:40]
+    return cleaned if cleaned == words else f"{cleaned}-{hashlib.sha256(words.encode()).hexdigest()[:6]}"

@@ -1,0 +1,72 @@
+"""The records as tables for other programs: CSV, and Parquet where pyarrow is installed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import replace_file
+from ..measure.statistics import Interval
+from .records import Record
+from .summary import Difference, Measure, Row
+
+PICTURES, SUMMARY, DIFFERENCES, PEOPLE = "pictures", "summary", "differences", "people"
+
+
+def picture_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """A row a picture, all with the same columns."""
+    return [dict(one) for one in records]
+
+
+def summary_rows(rows: Sequence[Row], measures: Sequence[Measure]) -> list[dict[str, Any]]:
+    """A row for each arm and measure: the mean over people and the ends of its interval."""
+    return [
+        {"arm": row.arm, "measure": one.name, "people": len(row.people), "pictures": row.pictures, **_ends(row.values[one.name])}
+        for row in rows
+        for one in measures
+    ]
+
+
+def difference_rows(found: Sequence[Difference], measures: Sequence[Measure]) -> list[dict[str, Any]]:
+    """A row for each two arms and measure: `arm` less `against`."""
+    return [
+        {"arm": both.arm, "against": both.against, "measure": one.name, **_ends(both.values[one.name])}
+        for both in found
+        for one in measures
+    ]
+
+
+def people_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A row for each arm and person, a column a measure."""
+    return [{"arm": row.arm, "person": name, **values} for row in rows for name, values in row.people.items()]
+
+
+def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Write each table as <name>.csv and, where pyarrow is installed, <name>.parquet. Returns what to tell the user, "" for nothing."""
+    for name, rows in tables.items():
+        replace_file(folder / f"{name}.csv", _csv(rows).encode())
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        return 'the tables were written as CSV alone: Parquet needs pyarrow, pip install "faceexpr[tables]"'
+    for name, rows in tables.items():
+        stream = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), stream)
+        replace_file(folder / f"{name}.parquet", stream.getvalue())
+    return ""
+
+
+def _ends(interval: Interval | None) -> dict[str, float | None]:
+    return {end: None if interval is None else getattr(interval, end) for end in ("mean", "low", "high")}
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
