@@ -11,6 +11,7 @@ from typing import Any
 from ..measure.picture_score import NEUTRAL
 from ..measure.statistics import Interval
 from . import plots
+from .plan import PERSON
 from .records import Record
 from .run import Evaluation, person_folder, read_picture
 from .summary import Difference, Measure, Row, by_expression, by_intensity, grouped, strongest
@@ -79,26 +80,29 @@ def _differences(against: str, measures: Sequence[Measure], compared: Sequence[D
 
 
 def _line(measure: Measure, values: Sequence[Interval | None], signed: bool = False) -> dict[str, Any]:
-    means = [value.mean for value in values if value is not None]
-    best = None if signed or not measure.better or len(set(means)) < 2 else max(means, key=lambda mean: measure.better * mean)
-    return {
-        "title": measure.title,
-        "arrow": ARROWS[measure.better],
-        "cells": [_cell(measure, value, best, signed) for value in values],
-    }
+    """A row of a table: a cell an arm; without `signed` the best is marked, where not all are as good."""
+    cells = [_cell(measure, value, signed) for value in values]
+    known = [value.mean for value in values if value is not None]
+    if not signed and measure.better and len({cell["mean"] for cell in cells}) > 1:
+        best = _number(max(known, key=lambda mean: measure.better * mean), measure.digits)
+        cells = [{**cell, "best": cell["mean"] == best} for cell in cells]
+    return {"title": measure.title, "arrow": ARROWS[measure.better], "cells": cells}
 
 
-def _cell(measure: Measure, value: Interval | None, best: float | None, signed: bool) -> dict[str, Any]:
+def _cell(measure: Measure, value: Interval | None, signed: bool) -> dict[str, Any]:
     if value is None:
         return {"mean": "-"}
-    sign, digits = "+" if signed else "", measure.digits
-    found: dict[str, Any] = {"mean": f"{value.mean:{sign}.{digits}f}", "best": best is not None and value.mean == best}
+    found = {"mean": _number(value.mean, measure.digits, signed)}
     if value.low < value.high:
-        found["ends"] = f"[{value.low:{sign}.{digits}f}, {value.high:{sign}.{digits}f}]"
+        found["ends"] = f"[{_number(value.low, measure.digits, signed)}, {_number(value.high, measure.digits, signed)}]"
         if signed and measure.better and value.low * value.high > 0:
             better = value.mean * measure.better > 0
             found |= {"word": "better" if better else "worse", "mark": "right" if better else "wrong"}
     return found
+
+
+def _number(value: float, digits: int, signed: bool = False) -> str:
+    return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: no -0
 
 
 def _confusions(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -118,7 +122,7 @@ def _confusions(records: Sequence[Record]) -> list[dict[str, Any]]:
 def _sheets(run: Evaluation, records: Sequence[Record]) -> tuple[list[dict[str, Any]], int]:
     """Of each person the photos, then the pictures of every place at the strongest intensity, and of the first one all intensities."""
     room, people = SHOWN, []
-    by_person = grouped(records, "person")
+    by_person, known = grouped(records, "person"), {one.name: one for one in run.people}
     for name, own in by_person.items():
         sheets: list[dict[str, Any]] = []
         share = max(1, SHOWN // len(by_person))
@@ -130,7 +134,9 @@ def _sheets(run: Evaluation, records: Sequence[Record]) -> tuple[list[dict[str, 
             for words, ones in chosen:
                 if len(ones) <= min(room, share):
                     room, share = room - len(ones), share - len(ones)
-                    sheets.append(_sheet(run, f"“{scene}”, seed {seed}{words}", ones, folded=bool(words)))
+                    sheets.append(
+                        _sheet(run, f"“{scene.replace(PERSON, known[name].words)}”, seed {seed}{words}", ones, folded=bool(words))
+                    )
         photos = [_thumb(path) for path in sorted(person_folder(run.output, name).glob("photo_*.png"))]
         people.append({"name": name, "photos": photos, "sheets": sheets, "folded": len(people) >= OPEN})
     shown = {cell["path"] for one in people for sheet in one["sheets"] for _, cells in sheet["rows"] for cell in cells if cell}
@@ -169,7 +175,7 @@ def _picture(output: Path, record: Record) -> dict[str, Any]:
         "classified": classified,
         "sign": sign,
         "mark": mark,
-        "sign_2": sign_2,
+        "sign_2": f"{sign_2} " if sign_2 else "",
         "mark_2": mark_2,
         "likeness": likeness,
     }

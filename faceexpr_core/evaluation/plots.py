@@ -37,6 +37,7 @@ def forest(rows: Sequence[Row], measures: Sequence[Measure]) -> str:
         axis.xaxis.set_major_locator(MaxNLocator(4))
         if one.name in SHARES:
             axis.set_xlim(-0.04, 1.04)
+            axis.set_xticks([0, 0.25, 0.5, 0.75, 1])
         axis.grid(axis="x", color=_INK, alpha=0.15)
     for axis in axes[len(chosen) :]:
         axis.set_visible(False)
@@ -45,13 +46,14 @@ def forest(rows: Sequence[Row], measures: Sequence[Measure]) -> str:
 
 def expressions(shares: Mapping[str, Mapping[str, Interval | None]]) -> str:
     """Of each arm and expression the share that is right."""
-    names = list(dict.fromkeys(name for own in shares.values() for name in own))
+    names = list(dict.fromkeys(name for own in shares.values() for name, share in own.items() if share is not None))
     figure, (axis,) = _figure(6.2, 3.2)
     for number, (arm, own) in enumerate(shares.items()):
         for place, name in enumerate(names):
             if (value := own.get(name)) is not None:
                 _dot(axis, value, place + (number - (len(shares) - 1) / 2) * 0.8 / len(shares), number, label=arm if not place else None)
     axis.set_xticks(range(len(names)), names, fontsize=8, rotation=20 if len(names) > 4 else 0)
+    axis.set_xlim(-0.5, max(1, len(names)) - 0.5)
     axis.set_ylim(-0.04, 1.04)
     axis.set_ylabel("share right", fontsize=9, color=_INK)
     axis.grid(axis="y", color=_INK, alpha=0.15)

@@ -1,0 +1,76 @@
+"""Evaluates a person by one process, and by two of which one is killed by SIGKILL and started again: `killed_evaluation.py FOLDER`.
+
+Prints as JSON how many pictures were recorded when it was killed. Forks as killed_run.py does; the LoRA is learned once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from killed_run import forked
+
+from faceexpr_core import mini
+from faceexpr_core.commands.cli import main as faceexpr
+from faceexpr_core.diffusers_host.pipeline import load_pipeline
+
+WORDS = (
+    "evaluate --model=mini --photos={folder}/people --output_dir={folder}/{name} --class_words=anna=woman --expressions happy contempt "
+    "--intensities 0.6 1 --seeds 3 4 --steps=2 --cfg=4 --device=cpu --arms base lora fusion:strength=1.5"
+)
+TRAIN = (
+    "--preset=paper --precision=fp32 --resolution=64 --steps=2 --rank=2 --accumulation=1 --no-gradient_checkpointing "
+    "--framing='whole picture'"
+)
+
+
+def evaluate(folder: Path, name: str, rank: int = 0, processes: int = 1) -> int:
+    """The process id of an evaluation as one of several processes."""
+
+    def work() -> None:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
+        assert faceexpr([*WORDS.format(folder=folder, name=name).split(), "--train", TRAIN]) == 0
+
+    return forked(work)
+
+
+def whole(child: int) -> None:
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+
+
+def recorded(output: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in output.glob("records/*.jsonl"))
+
+
+def main(folder: Path) -> None:
+    load_pipeline("mini")  # for what that imports
+    (folder / "people" / "anna").mkdir(parents=True)
+    for number in (1, 2):
+        shutil.copy(mini.subject_path() / f"photo_{number}.png", folder / "people" / "anna")
+    whole(evaluate(folder, "whole"))
+    shutil.copytree(folder / "whole" / "loras", folder / "shared" / "loras")
+    child = evaluate(folder, "shared", 0, 2)
+    while (done := recorded(folder / "shared")) < 4:
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the evaluation ended before it was killed"
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "the evaluation ended before it was killed"
+    half = next((folder / "shared" / "records").glob("*.jsonl"))
+    with half.open("ab") as file:  # a line that was being written
+        file.write(b'{"person": "an')
+    whole(evaluate(folder, "shared", 0, 2))
+    before = (folder / "shared" / "report.html").exists()
+    whole(evaluate(folder, "shared", 1, 2))
+    print(json.dumps({"killed": done, "page_before_all": before}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

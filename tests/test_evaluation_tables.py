@@ -1,0 +1,217 @@
+"""Arms, people and plans of an evaluation as they are written, and its numbers from records that can be counted by hand."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from faceexpr_core import mini
+from faceexpr_core.commands.cli import _parser
+from faceexpr_core.commands.evaluate_work import Share, training_flags
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.arms import parse_arms
+from faceexpr_core.evaluation.page import build_page
+from faceexpr_core.evaluation.people import Person, find_people, parse_class_words
+from faceexpr_core.evaluation.plan import Plan
+from faceexpr_core.evaluation.records import Lines, keep_meaning, short_name
+from faceexpr_core.evaluation.report import write_report
+from faceexpr_core.evaluation.run import Evaluation, write_picture
+from faceexpr_core.evaluation.summary import differences, measures, summarise
+from faceexpr_core.measure.picture_score import PictureScore
+
+
+def test_arms_are_read_from_words() -> None:
+    base, lora, other, fusion = parse_arms(
+        ["base", "lora", "lora:preset=paper,prior=off,lora_strength=0.8", "fusion:strength=1.5,window=0-0.8"]
+    )
+    assert (base.training, lora.training, other.training) == (None, (), (("preset", "paper"), ("prior", "off")))
+    assert other.lora_strength == 0.8 and other.fusion is None
+    assert fusion.fusion is not None and (fusion.fusion.strength, fusion.fusion.window, fusion.text) == (1.5, (0, 0.8), "neutral")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("sideways", "starts with none of base, lora, fusion"),
+        ("base:preset=paper", "base takes no preset"),
+        ("lora:strength=2", "strength belongs to fusion"),
+        ("fusion:strength=much", "strength is 'much', which is no number"),
+        ("fusion:site=nose", "site is nose, not one of"),
+        ("lora:preset", "'preset' is no key=value"),
+    ],
+)
+def test_an_arm_that_cannot_be_read_is_refused_with_what_is_wrong(word: str, told: str) -> None:
+    with pytest.raises(FaceExprError, match=told):
+        parse_arms([word])
+
+
+def test_two_arms_that_draw_the_same_are_refused() -> None:
+    with pytest.raises(FaceExprError, match="'lora' and 'lora:lora_strength=1' draw the same pictures"):
+        parse_arms(["lora", "lora:lora_strength=1"])
+
+
+def test_an_arms_training_becomes_flags_of_train() -> None:
+    assert training_flags([("preset", "paper"), ("convolutions", "off"), ("flip", "on")]) == [
+        "--preset",
+        "paper",
+        "--no-convolutions",
+        "--flip",
+    ]
+    with pytest.raises(FaceExprError, match="'colour' is neither a key of a drawing nor an option of faceexpr train"):
+        training_flags([("colour", "red")])
+    with pytest.raises(FaceExprError, match="convolutions is 'maybe'; give on or off"):
+        training_flags([("convolutions", "maybe")])
+
+
+def test_people_are_one_folder_of_photos_or_its_folders(tmp_path: Path) -> None:
+    for name in ("ben", "anna", "notes"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(FaceExprError, match="holds no photos, nor does a folder in it"):
+        find_people(tmp_path, "ohwx", "person")
+    for name in ("ben", "anna"):
+        shutil.copy(mini.subject_path() / "photo_1.png", tmp_path / name)
+    people = find_people(tmp_path, "ohwx", "person", parse_class_words(["anna=old woman"]))
+    assert [(one.name, one.words, one.anybody) for one in people] == [
+        ("anna", "ohwx old woman", "an old woman"),
+        ("ben", "ohwx person", "a person"),
+    ]
+    assert [one.name for one in find_people(tmp_path / "ben", "ohwx", "man")] == ["ben"]
+    with pytest.raises(FaceExprError, match="class word is given for 'carl', but the people are: anna, ben"):
+        find_people(tmp_path, "ohwx", "person", {"carl": "man"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"expressions": ("happy", "neutral")}, "without neutral, which is always drawn"),
+        ({"expressions": ("cheery",)}, "'cheery' is not an expression"),
+        ({"intensities": (0.0, 1.0)}, "above 0 and up to 1.5"),
+        ({"scenes": ("a photo of a man",)}, "does not say where the person goes; write {person} there"),
+        ({"seeds": ()}, "at least one scene and one seed"),
+    ],
+)
+def test_a_plan_that_cannot_be_drawn_is_refused(changes: dict[str, Any], told: str) -> None:
+    given: dict[str, Any] = {"expressions": ("happy",), "intensities": (1.0,), "scenes": ("a photo of {person}",), "seeds": (0,)}
+    with pytest.raises(FaceExprError, match=told):
+        Plan(arms=tuple(parse_arms(["base"])), **given | changes)
+
+
+def test_processes_share_all_places_and_each_once() -> None:
+    run = evaluation(Path(), seeds=(0, 1, 2))
+    shared = [place for rank in range(4) for place in run.places(rank, 4)]
+    assert len(shared) == 6 and {*shared} == {*run.places()}
+    assert Share(1, 4).of("abcdefgh") == "bf"
+
+
+def test_lines_cut_off_what_a_killed_run_left_unfinished(tmp_path: Path) -> None:
+    Lines(tmp_path / "a.jsonl").add({"number": 1})
+    with (tmp_path / "a.jsonl").open("ab") as file:
+        file.write(b'{"num')
+    lines = Lines(tmp_path / "a.jsonl")
+    lines.add({"number": 2})
+    assert Lines(tmp_path / "a.jsonl").values == [{"number": 1}, {"number": 2}]
+
+
+def test_what_a_name_stands_for_stays(tmp_path: Path) -> None:
+    keep_meaning(tmp_path / "run.json", {"steps": 20})
+    keep_meaning(tmp_path / "run.json", {"steps": 20, "cfg": 5})
+    with pytest.raises(FaceExprError, match="'cfg' was 5, now it is 4; give another --output_dir"):
+        keep_meaning(tmp_path / "run.json", {"cfg": 4})
+
+
+def test_names_of_files_are_safe_and_never_shared() -> None:
+    words = ["anna", "../anna", "lora:a=1", "lora:a,1", "x" * 300, "x" * 301, "äöü 1", ""]
+    names = [short_name(one) for one in words]
+    assert len({*names}) == len(words) and names[0] == "anna"
+    assert all(len(one) <= 50 and "/" not in one and not one.startswith(".") for one in names)
+
+
+def evaluation(output: Path, seeds: tuple[int, ...] = (0,), names: tuple[str, ...] = ("anna", "<b>ben & co</b>")) -> Evaluation:
+    plan = Plan(tuple(parse_arms(["lora", "fusion"])), ("happy", "sad"), (0.5, 1.0, 1.5), ("a photo of {person}",), seeds)
+    return Evaluation(output, plan, tuple(Person(name, output / "photos", "ohwx", "person") for name in names))
+
+
+def recorded(run: Evaluation) -> None:
+    """Every picture of the plan: `fusion` right in all of anna's, in half of the other's; `lora` in half of both."""
+    rng = np.random.default_rng(0)
+    for place in run.places():
+        lines = Lines(place.records(run.output))
+        for arm in run.plan.arms:
+            for name, intensity in run.plan.wanted():
+                path = place.picture(arm.name, name, intensity)
+                write_picture(run.output / path, rng.integers(0, 255, (16, 16, 3)).astype(np.uint8))
+                right = name != "sad" or (arm.name == "fusion" and place.person == "anna")
+                read = name if right else "angry"
+                score = PictureScore(
+                    True,
+                    read=read,
+                    read_of_six=read,
+                    read_of_twelve=read,
+                    classified=read,
+                    right=right,
+                    right_classifier=right,
+                    right_on_person=right,
+                    strength=None if name == "neutral" else 0.8 * intensity,
+                    cosine=0.9,
+                    probability=0.5,
+                    l1=0.1,
+                    units_error=0.1,
+                    likeness=0.7 if arm.name == "fusion" else 0.6,
+                    background=0.02,
+                    pose=2.0,
+                    expression_score=0.5,
+                    score=0.55,
+                )
+                where = {"person": place.person, "arm": arm.name, "scene": place.scene, "seed": place.seed}
+                lines.add({**where, "expression": name, "intensity": intensity, **asdict(score), "picture": path.as_posix()})
+
+
+def test_measures_are_taken_in_each_person_then_over_people(tmp_path: Path) -> None:
+    run = evaluation(tmp_path)
+    recorded(run)
+    lora, fusion = rows = summarise(run.records(), ["lora", "fusion"], tmp_path)
+    assert lora.pictures == 14 and {*lora.people} == {"anna", "<b>ben & co</b>"}
+
+    def mean(row: Any, name: str) -> float:
+        return float(row.values[name].mean)
+
+    assert (mean(lora, "accuracy_6"), mean(fusion, "accuracy_6")) == (0.5, 0.75)
+    assert (fusion.values["accuracy_6"].low, fusion.values["accuracy_6"].high) == (0.5, 1.0)  # type: ignore[union-attr]
+    assert mean(lora, "linearity") == pytest.approx(1) and mean(lora, "linearity_classifier") == 0
+    assert mean(fusion, "likeness") - mean(lora, "likeness") == pytest.approx(0.1)
+    assert mean(lora, "likeness_lost") == 0 and mean(lora, "face") == 1
+    assert lora.values["accuracy_12"] is None and lora.values["confusion"] is None and lora.values["diversity"] is None
+    (difference,) = differences(rows)
+    assert (difference.arm, difference.against) == ("fusion", "lora")
+    assert difference.values["accuracy_6"].mean == 0.25  # type: ignore[union-attr]
+    assert {one.name for one in measures(tmp_path)} == {*lora.values}
+
+
+def test_the_page_escapes_what_users_call_their_people_and_marks_clear_differences(tmp_path: Path) -> None:
+    run = evaluation(tmp_path)
+    recorded(run)
+    rows = summarise(run.records(), ["lora", "fusion"], tmp_path)
+    page = build_page(run, run.records(), rows, differences(rows), measures(tmp_path), {"Model": "<script>alert(1)</script>"})
+    assert "<script" not in page and "<b>ben" not in page and "&lt;b&gt;ben &amp; co" in page
+    assert page.count('<span class="right">better</span>') == 1  # the legend; one person alone gains, so no interval leaves out 0
+    assert "http://" not in page.replace("http://www.w3.org/", "") and "https://" not in page and "url(http" not in page
+
+
+def test_without_pyarrow_the_tables_are_csv_alone_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    run = evaluation(tmp_path)
+    recorded(run)
+    page, note = write_report(run, {})
+    assert page.is_file() and 'pip install "faceexpr[tables]"' in note
+    assert (tmp_path / "pictures.csv").read_text().count("\n") == 29 and not [*tmp_path.glob("*.parquet")]
+
+
+def test_the_command_explains_its_arms() -> None:
+    told = next(action for action in _parser()._actions if action.dest == "verb").choices["evaluate"].format_help()  # type: ignore[index,union-attr]
+    assert "fusion:strength=1.5,text=expression" in told and "accelerate launch" in told
