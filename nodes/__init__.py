@@ -11,6 +11,7 @@ from .load_mini import LoadMini
 from .load_subject_images import LoadSubjectImages
 from .sampler import Sampler
 from .save_features import SaveFeatures
+from .score import Score
 from .train_lora import TrainLoRA
 
 
@@ -27,4 +28,5 @@ class FaceExprExtension(ComfyExtension):
             Sampler,
             LoadMini,
             LoadLoRA,
+            Score,
         ]

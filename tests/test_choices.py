@@ -24,6 +24,7 @@ NODES: dict[str, tuple[str, dict[str, Any]]] = {
     "load features": ("FaceExprLoadFeatures", {"file": "none"}),
     "load lora": ("FaceExprLoadLoRA", {"model": ["mini", 0], "lora_name": "none", "strength_model": 1.0, "strength_clip": 1.0}),
     "draw": ("FaceExprSampler", {"model": ["apply", 0], **DRAWING}),
+    "score": ("FaceExprScore", {"images": ["photos", 1], "subject": ["photos", 0], "expression": "happy", "intensity": 1.0, "best_k": 1}),
 }
 LISTS = [
     ("photos", "folder"),
@@ -41,6 +42,7 @@ LISTS = [
     ("draw", "sampler_name"),
     ("draw", "scheduler"),
     ("draw", "fusion_text"),
+    ("score", "expression"),
 ]
 FILES = ("folder", "file", "lora_name")
 """Lists of what lies in a folder: as many as there are files."""

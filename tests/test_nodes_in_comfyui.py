@@ -26,6 +26,7 @@ DISPLAY_NAMES = {
     "FaceExprSampler": "FaceExpr Sampler",
     "FaceExprLoadMini": "Load FaceExpr Mini",
     "FaceExprLoadLoRA": "Load FaceExpr LoRA",
+    "FaceExprScore": "FaceExpr Score",
 }
 IMPORT_SECONDS = 0.3
 PHOTOS, TRAIN, SAMPLER = "2", "4", "8"

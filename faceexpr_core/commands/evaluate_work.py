@@ -24,7 +24,7 @@ from ..evaluation.run import Evaluation, draw_place, keep_person, kept_person
 
 if TYPE_CHECKING:
     from ..evaluation.draw import Drawer
-    from ..measure.picture_score import Judges
+    from ..measure.judges import Judges
     from .train_job import TrainJob
 
 LINES = 20
@@ -213,7 +213,7 @@ def model_digest(model: str) -> str:
 
 
 def _judges() -> Judges:
-    from ..measure.picture_score import Judges
+    from ..measure.judges import Judges
 
     return Judges()
 

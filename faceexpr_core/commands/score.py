@@ -34,7 +34,8 @@ def add_score_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print. Raises FaceExprError for what cannot be read."""
     from ..files import replace_file
-    from ..measure.picture_score import Asked, Judges, best_first, score_picture, told
+    from ..measure.judges import Judges
+    from ..measure.picture_score import Asked, best_first, score_picture, told
     from ..photos.dataset import read_dataset
 
     if arguments.best < 0:

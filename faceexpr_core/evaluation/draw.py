@@ -11,13 +11,16 @@ from .. import text
 from ..diffusers_host import encoding, sampling
 from ..diffusers_host.donors import Run, own_donors
 from ..fusion.donor_faces import moved_regions
-from ..measure.picture_score import NEUTRAL, Picture
+from ..measure.judges import Picture
+from ..measure.picture_score import NEUTRAL
 from .arms import Arm
 from .people import Person
 from .plan import PERSON, Drawing, Place
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
+
+    from ..diffusers_host.fusion import Fusion
 
 LoadLora = Callable[["StableDiffusionXLPipeline", Path, float], None]
 
@@ -35,7 +38,7 @@ class Drawer:
         pipe, how = self._pipe, self._how
         words = place.scene.replace(PERSON, person.anybody if lora is None else person.words)
         prompt = text.build_prompts(words, text.expression_terms(expression, intensity), partial(encoding.count_tokens, pipe))
-        fusions = []
+        fusions: list[Fusion] = []
         moved = moved_regions(expression)
         if arm.fusion is not None and arm.fusion.strength > 0 and moved:
             run = Run(place.seed, how.steps, how.cfg, how.width, how.height, how.negative)

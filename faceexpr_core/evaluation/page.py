@@ -121,7 +121,7 @@ def _confusions(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def _sheets(run: Evaluation, records: Sequence[Record]) -> tuple[list[dict[str, Any]], int]:
     """Of each person the photos, then the pictures of every place at the strongest intensity, and of the first one all intensities."""
-    room, people = SHOWN, []
+    room, people = SHOWN, list[dict[str, Any]]()
     by_person, known = grouped(records, "person"), {one.name: one for one in run.people}
     for name, own in by_person.items():
         sheets: list[dict[str, Any]] = []

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..files import replace_file
-from ..measure.picture_score import NEUTRAL, Asked, Judges, Looks, Picture, Seen, score_picture
+from ..measure.judges import Judges, Looks, Picture, Seen
+from ..measure.picture_score import NEUTRAL, Asked, score_picture
 from .arms import Arm
 from .people import Person
 from .plan import Place, Plan

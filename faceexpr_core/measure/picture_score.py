@@ -13,8 +13,7 @@ first is 1 less the intensity of the nearest expression.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +25,6 @@ from ..expressions import NONE, blend_of, parse_unit_strengths
 from ..faces.detector import Face, face_mask
 from .action_units import strength_errors, unit_strength
 from .expression import (
-    ExpressionMeter,
     blendshape_vector,
     measured_as,
     nearest_of,
@@ -35,14 +33,12 @@ from .expression import (
     read_change,
     strength_along,
 )
-from .identity import IdentityMeter
+from .judges import Looks, Picture, Seen
 from .pictures import locality
 from .pose import pose_change
-from .reader import READER_CLASSES, Judgement, judge_faces
-from .reading import resting_face, unscaled
+from .reader import READER_CLASSES, Judgement
 from .scores import BASIC_SIX, TWELVE, blendshape_distance, harmonic_score
 
-Picture = NDArray[np.uint8]
 NEUTRAL = "neutral"
 
 
@@ -90,36 +86,19 @@ class Asked:
         return wanted
 
 
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """A picture uint8 [H, W, 3] as the judges see it: its largest face, the classifier's word on it, SFace's unit vector [128]."""
-
-    picture: Picture
-    face: Face | None
-    judgement: Judgement | None
-    vector: NDArray[np.float32] | None
-
-
-@dataclass(frozen=True, eq=False)
-class Looks:
-    """A person: `reference` unit vector [128], the mean of the photos; `resting` blendshapes (0..1) of the face at rest."""
-
-    reference: NDArray[np.float32]
-    resting: Mapping[str, float]
-
-
 @dataclass(frozen=True)
 class PictureScore:
     """What was read in one picture. Without a face all is None, False or 0.
 
-    `read`: the nearest of the seven CLASSES by blendshapes, or neutral where the change is weak; `read_of_six`, `read_of_twelve`: the
-    nearest of `scores.BASIC_SIX` and `TWELVE`; `classified`: the classifier's favourite. `right`, `right_classifier`: whether each judge
-    reads what was asked (None where it cannot tell: units alone; contempt by the classifier); `right_on_person`: as `right`, but as a
-    change from the resting face of the person's photos. `strength`: intensity read along what was asked, 1 a usual full expression;
-    `cosine` to its prototype, -1..1; `probability`: the classifier's, 0..1. `l1`: mean absolute difference, 0..1, of the 51 blendshapes
-    from the resting face's plus the expression asked (ours: `expression.prototype_change`). `units_error`: mean over the
-    vocabulary's action units, 0..1. `likeness`: SFace's cosine to the person's photos. `background`: change outside the face, 0..1, and
-    `pose`: degrees, both against the neutral picture of the same seed. `expression_score`, `score`: 0..1, see the file.
+    `read`: the nearest of the seven CLASSES by blendshapes, or neutral where the change is weak and not towards what was asked;
+    `read_of_six`, `read_of_twelve`: the nearest of `scores.BASIC_SIX` and `TWELVE`; `classified`: the classifier's favourite. `right`,
+    `right_classifier`: whether each judge reads what was asked (None where it cannot tell: units alone; contempt by the classifier);
+    `right_on_person`: as `right`, but as a change from the resting face of the person's photos. `strength`: intensity read along what was
+    asked, 1 a usual full expression; `cosine` to its prototype, -1..1; `probability`: the classifier's, 0..1. `l1`: mean absolute
+    difference, 0..1, of the 51 blendshapes from the resting face's plus the expression asked (ours: `expression.prototype_change`).
+    `units_error`: mean over the vocabulary's action units, 0..1. `likeness`: SFace's cosine to the person's photos. `background`: change
+    outside the face, 0..1, and `pose`: degrees, both against the neutral picture of the same seed. `by_blendshapes` and `by_classifier`
+    (each judge's part), `expression_score`, `score`: 0..1, see the file.
     """
 
     face: bool
@@ -138,45 +117,10 @@ class PictureScore:
     likeness: float | None = None
     background: float | None = None
     pose: float | None = None
+    by_blendshapes: float = 0.0
+    by_classifier: float | None = None
     expression_score: float = 0.0
     score: float = 0.0
-
-
-class Judges:
-    """Both judges and SFace on one detector of faces. Use it as a context manager, or call `close`."""
-
-    def __init__(self, folders: Iterable[str | os.PathLike[str]] = ()) -> None:
-        folders = tuple(folders)
-        self._expression = ExpressionMeter(folders)
-        self.detector = self._expression.detector
-        self._identity = IdentityMeter(folders, self.detector)
-
-    def __enter__(self) -> Judges:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._expression.close()
-
-    def see(self, picture: Picture) -> Seen:
-        face = self._expression.face(picture)
-        if face is None:
-            return Seen(picture, None, None, self._identity.embed(picture))
-        (judgement,) = judge_faces([picture], [face])
-        return Seen(picture, face, judgement, self._identity.embed(picture))
-
-    def looks(self, photos: Iterable[Picture]) -> Looks:
-        """A person by photos. Raises FaceExprError where none shows a face."""
-        seen = [self.see(photo) for photo in photos]
-        faces = [(one.face, one.judgement) for one in seen if one.face is not None and one.judgement is not None]
-        vectors = [one.vector for one in seen if one.vector is not None]
-        if not faces or not vectors:
-            raise FaceExprError("No face was found in any of the person's photos, so that there is nothing to compare with.")
-        mean = np.mean(vectors, axis=0)
-        resting = resting_face([face.blendshapes for face, _ in faces], [judgement for _, judgement in faces])
-        return Looks(np.asarray(mean / np.linalg.norm(mean), np.float32), unscaled(resting))
 
 
 def score_picture(seen: Seen, asked: Asked, person: Looks, neutral: Seen | None = None) -> PictureScore:
@@ -193,7 +137,8 @@ def score_picture(seen: Seen, asked: Asked, person: Looks, neutral: Seen | None 
         return PictureScore(False, right=missed, right_classifier=_miss_classified(asked), right_on_person=missed, likeness=likeness)
     read = {} if resting is None else _read_blendshapes(seen.face.blendshapes, resting, asked)
     probability = _probability(asked, seen.judgement)
-    score = _expression_score(asked, read, seen.face, resting, probability)
+    by_blendshapes, by_classifier = _by_blendshapes(asked, read, seen.face, resting), _by_classifier(asked, seen.judgement, probability)
+    score = by_blendshapes if by_classifier is None else (by_blendshapes + by_classifier) / 2
     return PictureScore(
         True,
         **{"right": _miss(asked), **{name: value for name, value in read.items() if name != "nearest"}},
@@ -203,6 +148,8 @@ def score_picture(seen: Seen, asked: Asked, person: Looks, neutral: Seen | None 
         probability=probability,
         likeness=likeness,
         **_compared(seen, neutral),
+        by_blendshapes=by_blendshapes,
+        by_classifier=by_classifier,
         expression_score=score,
         score=harmonic_score(score, likeness or 0.0),
     )
@@ -232,20 +179,20 @@ def told(scores: Sequence[PictureScore], names: Sequence[str]) -> str:
 
 def _read_blendshapes(blendshapes: Mapping[str, float], resting: Mapping[str, float], asked: Asked) -> dict[str, Any]:
     change = _change(blendshapes, resting)
-    reading = read_change(change)
+    reading, right, moved = read_change(change), _right(asked, change), _moves(change)
     read: dict[str, Any] = {
-        "read": NEUTRAL if reading.is_neutral() else reading.expression,
-        "read_of_six": nearest_of(change, BASIC_SIX),
-        "read_of_twelve": nearest_of(change, TWELVE),
-        "right": _right(asked, change),
+        "read": NEUTRAL if reading.is_neutral() and not (asked.measured and right) else reading.expression,
+        "read_of_six": nearest_of(change, BASIC_SIX) if moved else None,
+        "read_of_twelve": nearest_of(change, TWELVE) if moved else None,
+        "right": right,
         "nearest": reading.intensity,
     }
     if asked.measured:
         read["strength"], read["cosine"] = strength_along(change, asked.expression)
     target = dict(resting)
     if asked.measured:
-        for name, moved in prototype_change(asked.expression, change).items():
-            target[name] = min(1.0, max(0.0, resting[name] + asked.intensity * moved))
+        for name, change_of in prototype_change(asked.expression, change).items():
+            target[name] = min(1.0, max(0.0, resting[name] + asked.intensity * change_of))
     for unit, strength in parse_unit_strengths(asked.action_units):
         for name, weight in unit.blendshapes.items():
             target[name] = min(1.0, resting[name] + weight * strength * asked.intensity)
@@ -253,6 +200,11 @@ def _read_blendshapes(blendshapes: Mapping[str, float], resting: Mapping[str, fl
     read["l1"] = blendshape_distance({name: blendshapes[name] for name in names}, {name: target[name] for name in names})
     read["units_error"] = float(np.mean(list(strength_errors(asked.units(), blendshapes, resting).values())))
     return read
+
+
+def _moves(change: NDArray[np.float64]) -> bool:
+    """Whether there is a change at all: none has no direction, and is near to no expression."""
+    return bool(np.linalg.norm(change) > 1e-6)
 
 
 def _change(blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> NDArray[np.float64]:
@@ -264,6 +216,8 @@ def _right(asked: Asked, change: NDArray[np.float64]) -> bool | None:
         return None
     if asked.is_neutral:
         return read_change(change).hits(NEUTRAL)
+    if not _moves(change):
+        return False
     if len(asked.parts) == 1:
         return read_change(change).hits(asked.parts[0])
     return nearest_of(change, tuple(dict.fromkeys((*TWELVE, asked.expression)))) == asked.expression
@@ -297,9 +251,7 @@ def _probability(asked: Asked, judgement: Judgement) -> float | None:
     return sum(judgement.of(name) for name in known) if known else None
 
 
-def _expression_score(
-    asked: Asked, read: Mapping[str, Any], face: Face, resting: Mapping[str, float] | None, probability: float | None
-) -> float:
+def _by_blendshapes(asked: Asked, read: Mapping[str, Any], face: Face, resting: Mapping[str, float] | None) -> float:
     parts = []
     if read and asked.measured:
         parts.append(max(0.0, read["cosine"]) * _share(read["strength"], asked.intensity))
@@ -308,17 +260,21 @@ def _expression_score(
     if resting is not None and (units := parse_unit_strengths(asked.action_units)):
         shares = [_share(unit_strength(unit, face.blendshapes, resting), strength * asked.intensity) for unit, strength in units]
         parts.append(float(np.mean(shares)))
-    judges = [float(np.mean(parts))] if parts else [0.0]
-    if probability is not None:
-        judges.append(probability)
-    return min(1.0, float(np.mean(judges)))
+    return float(np.mean(parts)) if parts else 0.0
+
+
+def _by_classifier(asked: Asked, judgement: Judgement, probability: float | None) -> float | None:
+    if probability is None:
+        return None
+    calm = max(0.0, 1 - asked.intensity) * judgement.of(NEUTRAL) if asked.measured else 0.0
+    return min(1.0, probability + calm)
 
 
 def _share(read: float, asked: float) -> float:
     return min(read, asked) / max(read, asked) if read > 0 and asked > 0 else 0.0
 
 
-def _compared(seen: Seen, neutral: Seen | None) -> dict[str, float]:
+def _compared(seen: Seen, neutral: Seen | None) -> dict[str, Any]:
     if neutral is None or neutral.face is None or seen.face is None:
         return {}
     if seen.picture.shape != neutral.picture.shape:
@@ -327,7 +283,7 @@ def _compared(seen: Seen, neutral: Seen | None) -> dict[str, float]:
             "in one size."
         )
     mask = face_mask(neutral.face, *neutral.picture.shape[:2])
-    found = {"pose": pose_change(seen.face, neutral.face)}
+    found: dict[str, Any] = {"pose": pose_change(seen.face, neutral.face)}
     if 0 < float(mask.mean()) < 1:
         found["background"] = locality(seen.picture, neutral.picture, mask).outside
     return found

@@ -1,0 +1,74 @@
+"""What judges a picture of a person: the blendshapes' landmarker, the classifier, and SFace, on one detector of faces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FaceExprError
+from ..faces.detector import Face
+from .expression import ExpressionMeter
+from .identity import IdentityMeter
+from .reader import Judgement, judge_faces
+from .reading import resting_face, unscaled
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A picture uint8 [H, W, 3] as the judges see it: its largest face, the classifier's word on it, SFace's unit vector [128]."""
+
+    picture: Picture
+    face: Face | None
+    judgement: Judgement | None
+    vector: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """A person: `reference` unit vector [128], the mean of the photos; `resting` blendshapes (0..1) of the face at rest."""
+
+    reference: NDArray[np.float32]
+    resting: Mapping[str, float]
+
+
+class Judges:
+    """Both judges and SFace on one detector of faces. Use it as a context manager, or call `close`."""
+
+    def __init__(self, folders: Iterable[str | os.PathLike[str]] = ()) -> None:
+        folders = tuple(folders)
+        self._expression = ExpressionMeter(folders)
+        self.detector = self._expression.detector
+        self._identity = IdentityMeter(folders, self.detector)
+
+    def __enter__(self) -> Judges:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._expression.close()
+
+    def see(self, picture: Picture) -> Seen:
+        face = self._expression.face(picture)
+        if face is None:
+            return Seen(picture, None, None, self._identity.embed(picture))
+        (judgement,) = judge_faces([picture], [face])
+        return Seen(picture, face, judgement, self._identity.embed(picture))
+
+    def looks(self, photos: Iterable[Picture]) -> Looks:
+        """A person by photos. Raises FaceExprError where none shows a face."""
+        seen = [self.see(photo) for photo in photos]
+        faces = [(one.face, one.judgement) for one in seen if one.face is not None and one.judgement is not None]
+        vectors = [one.vector for one in seen if one.vector is not None]
+        if not faces or not vectors:
+            raise FaceExprError("No face was found in any of the person's photos, so that there is nothing to compare with.")
+        mean = np.mean(vectors, axis=0)
+        resting = resting_face([face.blendshapes for face, _ in faces], [judgement for _, judgement in faces])
+        return Looks(np.asarray(mean / np.linalg.norm(mean), np.float32), unscaled(resting))

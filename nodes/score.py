@@ -1,0 +1,128 @@
+"""Pictures of a person sorted by how well they show the expression asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.expressions import NONE, names, parse_action_units
+from ..faceexpr_core.text import MAX_WEIGHT
+from .host.folders import model_folders
+from .host.progress import Progress
+from .host.widgets import require_choices
+
+
+class Score(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FaceExprScore",
+            display_name="FaceExpr Score",
+            category="FaceExpr",
+            description="Measures pictures of a person: which expression two judges read, how strong it is, how alike the face is to the "
+            "photos. Sorts them and gives the best.",
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("images", tooltip="Pictures to compare, as a batch or a list; they may be of different size."),
+                io.Custom("FACEEXPR_SUBJECT").Input("subject", tooltip="The person, from Load Subject Images."),
+                io.Combo.Input(
+                    "expression",
+                    options=[NONE, *names()],
+                    default="happy",
+                    tooltip="The expression that was asked. 'none' where only action_units were.",
+                ),
+                io.Float.Input(
+                    "intensity",
+                    default=1.0,
+                    min=0.0,
+                    max=MAX_WEIGHT,
+                    step=0.05,
+                    round=0.001,
+                    tooltip="How strongly it was asked: 0 neutral, 1 the usual full expression.",
+                ),
+                io.Int.Input("best_k", default=1, min=1, max=4096, tooltip="How many of the best pictures to give."),
+                io.Image.Input(
+                    "neutral",
+                    optional=True,
+                    tooltip="The same pictures without the expression, from the same seed: one for all, or one each. With it the change "
+                    "is measured, and what else changed; without it the person's resting face is guessed from the photos.",
+                ),
+                io.String.Input(
+                    "action_units", default="", optional=True, tooltip="Action units that were asked, such as AU1+AU2 or AU6:0.5+AU12."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="best",
+                    tooltip="The best_k best pictures, best first; a batch where all are of one size.",
+                    is_output_list=True,
+                ),
+                io.Image.Output(display_name="sorted", tooltip="All pictures, best first.", is_output_list=True),
+                io.String.Output(display_name="report", tooltip="A line a picture, best first; also shown on the node."),
+                io.String.Output(display_name="data", tooltip="All measures of each picture as JSON, in the order given."),
+                io.Float.Output(display_name="best_score", tooltip="The best picture's score, 0 to 1."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, action_units: Any = "") -> bool | str:
+        try:
+            parse_action_units(_one(action_units) or "")
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        images: list[Tensor],
+        subject: list[Any],
+        expression: list[str],
+        intensity: list[float],
+        best_k: list[int],
+        neutral: list[Tensor] | None = None,
+        action_units: list[str] | None = None,
+    ) -> io.NodeOutput:
+        from ..faceexpr_core.measure.judges import Judges
+        from ..faceexpr_core.measure.picture_score import Asked, best_first, score_picture, told
+
+        require_choices(cls, expression=_one(expression))
+        asked = Asked(_one(expression), _one(intensity), _one(action_units or [""]))
+        pictures = [picture for batch in images for picture in batch]
+        resting = [picture for batch in neutral or () for picture in batch]
+        if len(resting) not in (0, 1, len(pictures)):
+            raise FaceExprError(f"{len(resting)} neutral pictures came with {len(pictures)}; connect one for all, or one for each.")
+        progress, scores = Progress(len(pictures)), []
+        with Judges(model_folders()) as judges:
+            person = judges.looks(photo.image for photo in _one(subject).photos)
+            calm = [judges.see(_bytes(picture)) for picture in resting]
+            for number, picture in enumerate(pictures):
+                seen = judges.see(_bytes(picture))
+                scores.append(score_picture(seen, asked, person, calm[number % len(calm)] if calm else None))
+                progress.update(number + 1)
+        order = best_first(scores)
+        report = told(scores, [f"picture {number + 1}" for number in range(len(pictures))])
+        data = json.dumps([{"picture": number, **asdict(one)} for number, one in enumerate(scores, start=1)], indent=1)
+        best, every = ([pictures[number] for number in order[:many]] for many in (_one(best_k), len(order)))
+        return io.NodeOutput(_batched(best), _batched(every), report, data, scores[order[0]].score, ui=ui.PreviewText(report))
+
+
+def _one(values: Any) -> Any:
+    """A widget's value, which comes in a list because pictures may."""
+    return values[0] if isinstance(values, list) else values
+
+
+def _bytes(picture: Tensor) -> Any:
+    return (picture[..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def _batched(pictures: list[Tensor]) -> list[Tensor]:
+    """One batch where all are of one size, else each alone."""
+    return [torch.stack(pictures)] if len({one.shape for one in pictures}) == 1 else [one[None] for one in pictures]

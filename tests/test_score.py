@@ -1,0 +1,199 @@
+"""FaceExpr Score and `faceexpr score`: pictures measured by both judges, sorted, the best given, from one function."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from comfy_process import ComfyError, ComfyProcess, Graph
+from PIL import Image
+
+from faceexpr_core import mini
+from faceexpr_core.commands.cli import main as faceexpr
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.faces.images import read_rgb
+from faceexpr_core.measure.judges import Judges, Looks, Seen
+from faceexpr_core.measure.picture_score import Asked, PictureScore, best_first, score_picture
+from faceexpr_core.measure.scores import harmonic_score
+
+HAPPY, NEUTRAL = (mini.donor_path() / f"another_person_{name}.jpg" for name in ("happy", "neutral"))
+
+
+@pytest.fixture(scope="module")
+def judges(model_folder: Path) -> Iterator[Judges]:
+    with Judges([model_folder]) as judges:
+        yield judges
+
+
+@pytest.fixture(scope="module")
+def happy(judges: Judges) -> Seen:
+    return judges.see(read_rgb(HAPPY))
+
+
+@pytest.fixture(scope="module")
+def neutral(judges: Judges) -> Seen:
+    return judges.see(read_rgb(NEUTRAL))
+
+
+@pytest.fixture(scope="module")
+def person(judges: Judges) -> Looks:
+    return judges.looks([read_rgb(HAPPY), read_rgb(NEUTRAL)])
+
+
+def test_a_smile_is_read_as_asked_by_both_judges_and_scored_with_its_likeness(happy: Seen, neutral: Seen, person: Looks) -> None:
+    asked = score_picture(happy, Asked("happy"), person, neutral)
+    assert (asked.right, asked.right_classifier, asked.right_on_person, asked.read, asked.classified) == (
+        True,
+        True,
+        True,
+        "happy",
+        "happy",
+    )
+    assert asked.likeness is not None and asked.likeness > 0.9
+    assert asked.expression_score > 0.7 and asked.score == harmonic_score(asked.expression_score, asked.likeness)
+    assert asked.pose is not None and asked.pose < 5 and asked.background is not None and asked.background < 0.02
+    wrong = score_picture(happy, Asked("sad"), person, neutral)
+    assert (wrong.right, wrong.right_classifier) == (False, False) and wrong.score < 0.1 < asked.score
+    assert wrong.l1 is not None and asked.l1 is not None and wrong.l1 > asked.l1
+
+
+def test_the_score_falls_where_it_is_stronger_or_weaker_than_asked(happy: Seen, neutral: Seen, person: Looks) -> None:
+    strength = score_picture(happy, Asked("happy"), person, neutral).strength
+    assert strength is not None
+    scores = [score_picture(happy, Asked("happy", share * strength), person, neutral).expression_score for share in (0.4, 0.7, 1.0)]
+    assert scores == sorted(scores) and scores[0] < scores[-1]
+
+
+def test_neutral_and_intensity_0_ask_for_the_resting_face(happy: Seen, neutral: Seen, person: Looks) -> None:
+    for asked in (Asked("neutral"), Asked("happy", 0.0)):
+        at_rest, smiling = (score_picture(one, asked, person, neutral) for one in (neutral, happy))
+        assert (at_rest.right, smiling.right) == (True, False)
+        assert at_rest.expression_score > smiling.expression_score
+
+
+def test_action_units_are_scored_and_a_compound_is_read_among_the_twelve(happy: Seen, neutral: Seen, person: Looks) -> None:
+    units = score_picture(happy, Asked("none", 1.0, "AU12"), person, neutral)
+    assert units.right is None and units.right_classifier is None and units.probability is None
+    assert units.expression_score > score_picture(happy, Asked("none", 1.0, "AU4"), person, neutral).expression_score
+    compound = score_picture(happy, Asked("happily surprised"), person, neutral)
+    assert compound.right == (compound.read_of_twelve == "happily surprised") and compound.right_classifier is True
+    assert score_picture(happy, Asked("contempt"), person, neutral).right_classifier is None  # which it does not know
+    assert score_picture(happy, Asked("shocked"), person, neutral).right is False
+
+
+def test_without_a_neutral_picture_the_change_is_from_the_photos_resting_face(happy: Seen, person: Looks) -> None:
+    alone = score_picture(happy, Asked("happy"), person)
+    assert alone.right and alone.right == alone.right_on_person and alone.pose is None and alone.background is None
+
+
+def test_without_a_face_nothing_is_read_and_the_picture_comes_last(judges: Judges, happy: Seen, neutral: Seen, person: Looks) -> None:
+    empty = judges.see(np.full((128, 128, 3), 127, np.uint8))
+    score = score_picture(empty, Asked("happy"), person, neutral)
+    assert score == PictureScore(False, right=False, right_classifier=False, right_on_person=False)
+    blind = score_picture(happy, Asked("happy"), person, empty)
+    assert blind.right is False and blind.read is None and blind.classified == "happy" and blind.pose is None
+    first = score_picture(happy, Asked("happy"), person, neutral)
+    assert best_first([score, first, replace(first), score]) == [1, 2, 0, 3]
+
+
+def test_what_cannot_be_asked_is_refused(happy: Seen, neutral: Seen, person: Looks) -> None:
+    for asked, told in ((("none",), "nothing to measure"), (("happy", 2.0), "between 0 and 1.5"), (("cheery",), "not an expression")):
+        with pytest.raises(FaceExprError, match=told):
+            Asked(*asked)  # type: ignore[arg-type]
+    small = replace(neutral, picture=neutral.picture[:-8])
+    with pytest.raises(FaceExprError, match="draw both from the same noise, in one size"):
+        score_picture(happy, Asked("happy"), person, small)
+
+
+def test_the_command_prints_the_best_first_and_writes_all_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(NEUTRAL), str(HAPPY), "--photos", str(mini.donor_path()), "--expression", "happy", "--neutral", str(NEUTRAL)]
+    assert faceexpr(["score", *words, "--json", str(tmp_path / "scores.json")]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"1. {HAPPY}: score 0.") and "read as happy at strength 1." in first and second.startswith(f"2. {NEUTRAL}")
+    rows = json.loads((tmp_path / "scores.json").read_text())
+    assert [row["picture"] for row in rows] == [str(NEUTRAL), str(HAPPY)] and rows[1]["right"] is True
+    assert faceexpr(["score", *words, "--best", "1"]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(HAPPY)]
+    assert faceexpr(["score", "nobody.png", *words[2:]]) == 2
+    assert "there is no picture nobody.png" in capsys.readouterr().err
+
+
+def graph(**inputs: Any) -> Graph:
+    """The node on two photos of a person, the neutral one first."""
+    folder = {"folder": "score", "trigger_word": "ohwx", "class_word": "person", "resolution": 256, "framing": "whole picture"}
+    score = {"images": ["batch", 0], "subject": ["photos", 0], "expression": "happy", "intensity": 1.0, "best_k": 1}
+    return {
+        "photos": {
+            "class_type": "FaceExprLoadSubjectImages",
+            "inputs": {**folder, "padding": 0.75, "face": 0, "drop_small_faces": True, "drop_duplicates": True},
+        },
+        "neutral": {"class_type": "LoadImage", "inputs": {"image": f"score/{NEUTRAL.name}"}},
+        "happy": {"class_type": "LoadImage", "inputs": {"image": f"score/{HAPPY.name}"}},
+        "batch": {"class_type": "ImageBatch", "inputs": {"image1": ["neutral", 0], "image2": ["happy", 0]}},
+        "list": {"class_type": "RebatchImages", "inputs": {"images": ["batch", 0], "batch_size": 1}},
+        "score": {"class_type": "FaceExprScore", "inputs": {**score, **inputs}},
+        "best": {"class_type": "PreviewImage", "inputs": {"images": ["score", 0]}},
+        "sorted": {"class_type": "PreviewImage", "inputs": {"images": ["score", 1]}},
+        "data": {"class_type": "PreviewAny", "inputs": {"source": ["score", 3]}},
+    }
+
+
+@pytest.fixture
+def photos(comfy: ComfyProcess) -> None:
+    (comfy.input_dir / "score").mkdir(exist_ok=True)
+    for photo in (HAPPY, NEUTRAL):
+        shutil.copy(photo, comfy.input_dir / "score")
+
+
+def pixels(comfy: ComfyProcess, shown: dict[str, Any]) -> list[np.ndarray]:
+    return [np.asarray(Image.open(io.BytesIO(comfy.view(one))).convert("RGB")) for one in shown["images"]]
+
+
+@pytest.mark.parametrize("given", ["batch", "list"])
+def test_the_node_sorts_a_batch_or_a_list_and_gives_the_best(comfy: ComfyProcess, photos: None, given: str) -> None:
+    shown = comfy.run(graph(images=[given, 0], neutral=["neutral", 0]))
+    (best,), every = pixels(comfy, shown["best"]), pixels(comfy, shown["sorted"])
+    assert np.array_equal(best, read_rgb(HAPPY))
+    assert [np.array_equal(one, read_rgb(path)) for one, path in zip(every, (HAPPY, NEUTRAL), strict=True)] == [True, True]
+    (report,) = shown["score"]["text"]
+    assert report.startswith("1. picture 2: score 0.") and "2. picture 1: score" in report
+    rows = json.loads(shown["data"]["text"][0])
+    assert [(row["picture"], row["read"], row["right"]) for row in rows] == [(1, "neutral", False), (2, "happy", True)]
+    assert rows[0]["pose"] == rows[0]["background"] == 0
+
+
+def test_the_node_measures_as_the_command_does(comfy: ComfyProcess, photos: None, tmp_path: Path) -> None:
+    shown = comfy.run(graph(action_units="AU12", intensity=0.8))
+    words = ["--photos", str(mini.donor_path()), "--expression", "happy", "--intensity", "0.8", "--action_units", "AU12"]
+    assert faceexpr(["score", str(NEUTRAL), str(HAPPY), *words, "--json", str(tmp_path / "scores.json")]) == 0
+    for node, command in zip(json.loads(shown["data"]["text"][0]), json.loads((tmp_path / "scores.json").read_text()), strict=True):
+        assert {**node, "picture": ""} == {**command, "picture": ""}
+
+
+def test_the_node_refuses_neutral_pictures_that_belong_to_none(comfy: ComfyProcess, photos: None) -> None:
+    three = graph(neutral=["three", 0]) | {
+        "three": {"class_type": "ImageBatch", "inputs": {"image1": ["batch", 0], "image2": ["neutral", 0]}}
+    }
+    with pytest.raises(ComfyError) as failed:
+        comfy.run(three)
+    assert "3 neutral pictures came with 2; connect one for all, or one for each" in failed.value.exception_message
+
+
+def test_pictures_of_different_size_come_out_as_a_list(comfy_modules: SimpleNamespace) -> None:
+    from faceexpr_pack.nodes.score import Score  # type: ignore[import-not-found]
+
+    pictures = [torch.from_numpy(read_rgb(path)).float() / 255 for path in (NEUTRAL, HAPPY)]
+    subject = SimpleNamespace(photos=[SimpleNamespace(image=read_rgb(path)) for path in (NEUTRAL, HAPPY)])
+    images = [pictures[0][None, :-8], pictures[1][None]]
+    best, every, _, _, score = Score.execute(images, [subject], ["happy"], [1.0], [2]).args
+    assert [tuple(one.shape) for one in best] == [tuple(one.shape) for one in every] == [(1, 256, 256, 3), (1, 248, 256, 3)]
+    assert 0 < score <= 1
