@@ -87,6 +87,7 @@ def donor(comfy: ComfyProcess) -> None:
 
 def test_all_workflows_are_there() -> None:
     assert NAMES == [
+        "faceexpr_mini_best_of_four.json",
         "faceexpr_mini_expression.json",
         "faceexpr_mini_fusion_photo.json",
         "faceexpr_mini_fusion_text.json",
@@ -162,7 +163,7 @@ def test_the_template_browser_finds_them(comfy: ComfyProcess, name: str) -> None
 
 
 def test_minis_workflows_have_a_small_picture_in_the_template_browser(comfy: ComfyProcess) -> None:
-    for stem in ("faceexpr_mini_expression", "faceexpr_mini_quick_start", *(f"faceexpr_mini_fusion_{kind}" for kind in FUSIONS)):
+    for stem in (name.removesuffix(".json") for name in NAMES if "_mini_" in name):
         picture = comfy.get(f"/api/workflow_templates/faceexpr/{stem}.jpg")
         assert len(picture) < 60_000 and Image.open(io.BytesIO(picture)).format == "JPEG", stem
 
@@ -250,3 +251,19 @@ def test_the_picture_follows_the_photos(comfy: ComfyProcess, donor: None) -> Non
     _, exchanged, _ = drawn(comfy, graph)
     assert difference(exchanged, fused) > 0.5
     assert difference(exchanged, without) > 0.5
+
+
+def test_the_best_of_four_is_saved_and_all_four_are_shown_best_first(comfy: ComfyProcess) -> None:
+    graph: Graph = json.loads((WORKFLOWS / "api" / "faceexpr_mini_best_of_four.json").read_text())
+    for node in graph.values():
+        node["inputs"] |= SHORT.get(node["class_type"], {})
+    (score,), (best,), (every,) = (ids(graph, kind) for kind in ("FaceExprScore", "SaveImage", "PreviewImage"))
+    shown = comfy.run(graph)
+    pictures = {
+        number: [np.asarray(Image.open(io.BytesIO(comfy.view(one))).convert("RGB")) for one in shown[number]["images"]]
+        for number in (best, every)
+    }
+    assert len(pictures[best]) == 1 and len(pictures[every]) == 4
+    assert np.array_equal(pictures[best][0], pictures[every][0])
+    assert all(difference(one.astype(float), other.astype(float)) > 0.5 for one, other in itertools.combinations(pictures[every], 2))
+    assert [line.split(".")[0] for line in shown[score]["text"][0].splitlines()] == ["1", "2", "3", "4"]
