@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.records import read_all
 from faceexpr_core.evaluation.summary import grouped
@@ -27,7 +26,7 @@ from faceexpr_core.measure.picture_score import NEUTRAL
 from faceexpr_core.measure.scores import harmonic_score
 from faceexpr_core.measure.statistics import bootstrap_interval
 
-from .store import write_whole
+from .store import read_picture, write_whole
 from .subjects import PHOTOS, add_arguments, base_hash, learn, person, seeds, train_settings
 from .summary import table_head, table_line
 from .tools import pipeline
@@ -127,7 +126,8 @@ def prepare(arguments: argparse.Namespace) -> tuple[str, ...]:
     ]
     words += ["--output_dir", str(output), "--class_words", *class_words, "--intensities", "1", "--expressions", *arguments.expressions]
     words += ["--seeds", *map(str, range(arguments.n)), "--steps", str(arguments.steps), "--cfg", str(arguments.cfg)]
-    return (*words, "--train", f"--framing 'whole picture' --resolution {mini.RESOLUTION}")
+    side = len(read_picture(next((output / "photos").rglob("photo_0.png"))))  # as the other benchmarks see the photos
+    return (*words, "--train", f"--framing 'whole picture' --resolution {side}")
 
 
 def _copied(source: Path, target: Path) -> None:
