@@ -111,7 +111,7 @@ def test_what_cannot_be_used_is_said(comfyui) -> None:
         " 4, since they are for the CLIP, and none is connected",
         " 1, since this model has no such layers",
         " 1, since their size is another in this model",
-        " 1, since they name no layer of Stable Diffusion",
+        " 1, since they name no module of Stable Diffusion",
     ]
     assert "down_blocks.7" in told[1] and "up_blocks.1" in told[2] and "odd.key" in told[3]
 

@@ -17,7 +17,7 @@ from ..errors import FaceExprError
 if TYPE_CHECKING:
     from ..lora.formats import Encoded
 
-FORMATS = ("kohya", "diffusers", "peft", "comfyui")
+FORMATS = ("kohya", "diffusers", "peft", "comfyui", "sd-scripts")
 
 
 def add_lora_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +33,8 @@ def add_lora_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
         "convert",
         help="write a LoRA in another format",
         description="Write a LoRA in another format. Numbers are copied, never rounded; what the format cannot hold is named. "
-        "kohya's is the one that ComfyUI, diffusers and most other tools read.",
+        "kohya's is the one that ComfyUI, diffusers and most other tools read; sd-scripts is the same with SDXL's blocks named as "
+        "kohya's own scripts need them.",
     )
     convert_to.add_argument("file", type=Path, metavar="FILE", help="a LoRA (.safetensors), or the folder of a PEFT adapter")
     convert_to.add_argument("--to", choices=FORMATS, required=True, help="format to write")
@@ -41,6 +42,11 @@ def add_lora_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
         "--output", type=Path, required=True, metavar="FILE", help="new file (for peft a folder); a number is added when the name is taken"
     )
     convert_to.set_defaults(func=convert)
+
+    words = verbs.add_parser("embeddings", help="write the embeddings that a LoRA carries as files of their own")
+    words.add_argument("file", type=Path, metavar="FILE", help="a LoRA (.safetensors) with embeddings in it")
+    words.add_argument("--output_dir", type=Path, required=True, help="folder for them, such as ComfyUI's models/embeddings")
+    words.set_defaults(func=take_embeddings)
 
 
 def inspect(arguments: argparse.Namespace) -> int:
@@ -70,6 +76,19 @@ def convert(arguments: argparse.Namespace) -> int:
     for line in (*lora.notes, *(f"left out: {what}" for what in encoded.lost)):
         print(f"faceexpr: {line}", file=sys.stderr)
     print(saved)
+    return 0
+
+
+def take_embeddings(arguments: argparse.Namespace) -> int:
+    """Write the embeddings of a file, print where they lie. Returns 0; raises FaceExprError where there are none."""
+    from ..lora.embeddings import save_embeddings
+    from ..lora.formats import load
+
+    embeddings = load(arguments.file).embeddings
+    if not embeddings:
+        raise FaceExprError(f"{arguments.file} carries no embeddings (keys that begin with bundle_emb); there is nothing to write.")
+    for path in save_embeddings(embeddings, arguments.output_dir).values():
+        print(path)
     return 0
 
 

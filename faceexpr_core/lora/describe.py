@@ -6,17 +6,19 @@ import math
 from collections import Counter
 from typing import Any
 
+from .embeddings import describe as embedding
 from .formats import Lora, some_keys
+from .kinds import LORA
 
 
 def describe(lora: Lora) -> str:
     """A report for people: format, rank, alpha, number type, layers and size of the change by block, what is unknown, metadata."""
     ranks, alphas = Counter(layer.rank for layer in lora.layers.values()), Counter(layer.alpha for layer in lora.layers.values())
-    kinds = Counter(str(layer.down.dtype).removeprefix("torch.") for layer in lora.layers.values())
+    numbers = Counter(str(layer.down.dtype).removeprefix("torch.") for layer in lora.layers.values())
     lines = [
         f"format    {lora.spelling or 'none that is known'}",
         f"made for  {lora.family()}",
-        f"layers    {len(lora.layers)}, {_counted(kinds)}",
+        f"layers    {len(lora.layers)}, {_counted(numbers)}",
         f"rank      {_counted(ranks)}",
         f"alpha     {_counted(alphas)}",
         *(f"note      {note}" for note in lora.notes),
@@ -31,8 +33,13 @@ def describe(lora: Lora) -> str:
     if lora.others:
         endings = Counter(ending for extra in lora.others.values() for ending in extra)
         lines += ["", f"besides   {', '.join(f'{count} x {ending}' for ending, count in endings.items())}"]
-    if lora.unknown:
-        lines += ["", f"unknown   {len(lora.unknown)} keys: {some_keys(lora.unknown)}"]
+    of_kind = Counter(lora.kind(module) for module in lora.modules)
+    if of_kind.keys() - {LORA}:
+        lines += ["", f"kinds     {', '.join(f'{kind} ({count} layers)' for kind, count in of_kind.items())}"]
+    if lora.embeddings:
+        which = ", ".join(embedding(word, tensors) for word, tensors in lora.embeddings.items())
+        lines += ["", f"carries   embeddings: {which}; `faceexpr lora embeddings` writes them as files"]
+    lines += [f"unknown   {len(keys)} keys that {why}: {some_keys(keys)}" for why, keys in lora.unread().items()]
     if lora.metadata:
         lines += ["", "metadata", *(f"  {key}: {_short(value)}" for key, value in sorted(lora.metadata.items()))]
     return "\n".join(lines)

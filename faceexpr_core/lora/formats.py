@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,21 @@ import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
+from . import embeddings, kinds
 from .files import read_lora
-from .names import PARTS, TEXT_WIDTHS, comfyui_module, kernel_of, kohya_module, module_of
+from .names import PARTS, TEXT_WIDTHS, comfyui_module, kernel_of, kohya_module, module_of, sd_scripts_module
+from .peft_config import adapter_config, alpha_in, read_json, scaled_product
 
 FORMATS = ("kohya", "diffusers", "peft", "comfyui")
+WRITTEN = (*FORMATS, "sd-scripts")
+"""`sd-scripts` is kohya's format with SDXL's blocks as Stability names them, without which kohya's own scripts pass over the U-Net."""
 PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ADAPTER_METADATA = "lora_adapter_metadata"
 """Where diffusers keeps rank and alpha: PEFT's LoraConfig as JSON, its keys prefixed with the part's name."""
 
 _LOW_RANK = re.compile(r"(?P<module>.+?)(?:\.lora_linear_layer\.|\.lora\.|_lora\.|\.lora_)(?P<side>down|up|A|B)(?:\.default)?(?:\.weight)?")
 _MAGNITUDE = re.compile(r"(?P<module>.+?)\.lora_magnitude_vector(?:\.default)?(?:\.weight)?")
-_OTHER = re.compile(
-    r"(?P<module>.+?)\.(?P<what>alpha|diff|diff_b|dora_scale|w_norm|b_norm|set_weight|reshape_weight|lora_mid\.weight"
-    r"|hada_\w+|lokr_\w+|oft_\w+)"
-)
+_OTHER = re.compile(rf"(?P<module>.+?)\.(?P<what>{kinds.ENDINGS})(?:\.default)?")
 _SIDES = {"down": "down", "A": "down", "up": "up", "B": "up"}
 _BESIDE = frozenset({"diff", "diff_b", "w_norm", "b_norm"})
 """What stands beside a low-rank pair; anything else changes what the pair means."""
@@ -51,9 +52,12 @@ class Layer:
         down, up = self.down.flatten(1).double(), self.up.flatten(1).double()
         return abs(self.alpha) / self.rank * math.sqrt(max(0.0, float(((down @ down.T) * (up.T @ up)).sum())))
 
-    def fits(self, weight: torch.Size) -> bool:
-        """Whether the change has the size of a module's weight."""
-        return len(self.up) == weight[0] and self.down[0].numel() == weight[1:].numel()
+    def fits(self, weight: torch.Size, core: Tensor | None = None) -> bool:
+        """Whether the change, with a Tucker `core` [rank, rank, k, k] between down and up, has the size of a module's weight."""
+        if core is not None and core.shape != (self.rank, self.rank, *weight[2:]):
+            return False
+        columns = self.down[0].numel() * (1 if core is None else core[0, 0].numel())
+        return len(self.up) == weight[0] and columns == weight[1:].numel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +65,8 @@ class Lora:
     """What a LoRA file holds, by module as `lora_names` spells it.
 
     `others`: what is not a low-rank pair (diff, diff_b, dora_scale, hada_w1_a ...), by module and kohya's ending. `unknown`: what names
-    no module of Stable Diffusion, or is half a pair, by the file's key. `spelling`: one of FORMATS, or "" where nothing was known.
-    `notes`: what had to be assumed.
+    no module of Stable Diffusion, is half a pair or no change that is known, by the file's key. `spelling`: one of FORMATS, or "" where
+    nothing was known. `notes`: what had to be assumed. `embeddings`: those in the file (see `embeddings`), tensors by text encoder.
     """
 
     layers: Mapping[str, Layer]
@@ -71,15 +75,32 @@ class Lora:
     metadata: Mapping[str, str]
     spelling: str
     notes: tuple[str, ...] = ()
+    embeddings: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @property
     def modules(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.layers, *self.others)))
 
+    def kind(self, module: str) -> str:
+        """What the file does to a module: one of the names in `kinds`."""
+        return kinds.kind_of(self.others.get(module, {}), module in self.layers)
+
+    def unread(self) -> dict[str, list[str]]:
+        """The keys of `unknown` by what is wrong with them, said of several."""
+        found: dict[str, list[str]] = {}
+        for key in self.unknown:
+            ours = any(module_of(key[: match.start()]) is not None for match in re.finditer(r"\.", key))
+            why = "are half a pair, or no change that is known" if ours else "name no module of Stable Diffusion"
+            found.setdefault(why, []).append(key)
+        return found
+
     def text_width(self) -> int | None:
         """Width of the text that the U-Net takes for which the file was made, or None where no layer tells."""
-        widths = (len(layer.down[0]) for name, layer in self.layers.items() if name.endswith((".attn2.to_k", ".attn2.to_v")))
-        return next(widths, None)
+        readers = [name for name in self.modules if name.endswith((".attn2.to_k", ".attn2.to_v"))]
+        for name in readers:
+            if name in self.layers:
+                return len(self.layers[name].down[0])
+        return next(filter(None, (kinds.columns(self.kind(name), self.others[name]) for name in readers)), None)
 
     def family(self) -> str:
         """The kind of model that the file was made for, in words."""
@@ -108,7 +129,7 @@ def load(path: Path) -> Lora:
         return _load_adapter_folder(path)
     state, metadata = read_lora(path)
     beside = path.with_name(PEFT_CONFIG)
-    config = _read_json(beside.read_bytes(), str(beside)) if beside.is_file() else {}
+    config = read_json(beside.read_bytes(), str(beside)) if beside.is_file() else {}
     return decode(state, metadata, config, "text_encoder_2" if path.parent.name == "text_encoder_2" else "text_encoder")
 
 
@@ -136,22 +157,28 @@ def decode(state: Mapping[str, Tensor], metadata: Mapping[str, str], config: Map
     """
     sides: dict[str, dict[str, str]] = {}
     others: dict[str, dict[str, Tensor]] = {}
+    bundled: dict[str, dict[str, Tensor]] = {}
     unknown: dict[str, Tensor] = {}
     spellings: Counter[str] = Counter()
+    names: dict[tuple[str, str], str] = {}
     for key, value in state.items():
+        if (part := embeddings.read_key(key)) is not None:
+            bundled.setdefault(part[0], {})[part[1]] = value
+            continue
         read = _read_key(key, text_part)
         if read is None:
             unknown[key] = value
             continue
         spelling, module, what = read
         spellings[spelling] += 1
+        names[module, what] = key
         if what in ("down", "up"):
             sides.setdefault(module, {})[what] = key
         else:
             others.setdefault(module, {})[what] = value
 
     spelling = spellings.most_common(1)[0][0] if spellings else ""
-    adapter = config if spelling == "peft" else _read_json(metadata.get(ADAPTER_METADATA, "{}"), ADAPTER_METADATA)
+    adapter = config if spelling == "peft" else read_json(metadata.get(ADAPTER_METADATA, "{}"), ADAPTER_METADATA)
     layers: dict[str, Layer] = {}
     without = 0
     for module, keys in sides.items():
@@ -163,42 +190,52 @@ def decode(state: Mapping[str, Tensor], metadata: Mapping[str, str], config: Map
         given = others.get(module, {}).pop("alpha", None)
         if given is not None and given.numel() == 1:
             alpha = float(given)
-        elif (told := _alpha_in(adapter, module, len(down), prefixed=spelling != "peft")) is not None:
+        elif (told := alpha_in(adapter, module, len(down), prefixed=spelling != "peft")) is not None:
             alpha = told
         else:
             alpha, without = float(len(down)), without + 1
         layers[module] = Layer(down, up, alpha)
         magnitude = others.get(module, {}).get("dora_scale")
-        if magnitude is not None and magnitude.ndim == 1:  # as PEFT writes it
+        if magnitude is not None and (magnitude.ndim == 1 or _MAGNITUDE.fullmatch(names[module, "dora_scale"])):  # PEFT's [1, out, 1, 1]
             others[module]["dora_scale"] = magnitude.reshape(-1, *[1] * (down.ndim - 1))
+    for module, extra in list(others.items()):
+        if module in layers:
+            continue
+        if kinds.is_meaningless(extra):
+            unknown.update({names[module, what]: value for what, value in extra.items()})
+            extra.clear()
+        elif spelling == "peft":
+            others[module] = scaled_product(config, module, extra)
     notes = (f"{without} of {len(layers)} layers name no alpha: taken as the rank, scale 1",) if without else ()
-    return Lora(layers, {module: extra for module, extra in others.items() if extra}, unknown, metadata, spelling, notes)
+    return Lora(layers, {module: extra for module, extra in others.items() if extra}, unknown, metadata, spelling, notes, bundled)
 
 
 def encode(lora: Lora, spelling: str) -> Encoded:
-    """The table in one of FORMATS; tensors are passed on as they are, so that nothing is rounded.
+    """The table in one of WRITTEN; tensors are passed on as they are, so that nothing is rounded.
 
-    kohya and ComfyUI hold everything. diffusers and PEFT hold low-rank pairs alone: changes of biases and norms (diff, diff_b) are left
-    out, and so are layers that are more than a pair (DoRA, LoHa, LoKr, Tucker). Keys that name no module are lost everywhere.
-    Raises FaceExprError when nothing is left.
+    kohya, ComfyUI and sd-scripts hold everything. diffusers and PEFT hold low-rank pairs alone: changes of biases and norms (diff, diff_b)
+    are left out, and so are layers that are more than a pair (DoRA, LoHa, LoKr, Tucker), and embeddings. Keys that name no module are
+    lost everywhere. Raises FaceExprError when nothing is left.
     """
     metadata = {key: value for key, value in lora.metadata.items() if key != ADAPTER_METADATA}
-    lost = [f"{len(lora.unknown)} keys that name no module of Stable Diffusion ({some_keys(lora.unknown)})"] if lora.unknown else []
+    lost = [f"{len(keys)} keys that {why} ({some_keys(keys)})" for why, keys in lora.unread().items()]
     layers = dict(lora.layers)
-    if spelling in ("diffusers", "peft") and lora.others:
+    pairs_alone = spelling in ("diffusers", "peft")
+    if pairs_alone and lora.embeddings:
+        lost.append(f"the embeddings {', '.join(lora.embeddings)}")
+    if pairs_alone and lora.others:
         endings = Counter(ending for extra in lora.others.values() for ending in extra)
         told = ", ".join(f"{count} x {ending}" for ending, count in endings.items())
         lost.append(f"what is no low-rank pair in {len(lora.others)} modules ({told})")
         layers = {name: layer for name, layer in layers.items() if set(lora.others.get(name, {})) <= _BESIDE}
         if len(layers) < len(lora.layers):
             lost.append(f"{len(lora.layers) - len(layers)} pairs that mean something else without it")
-    if not layers and not (lora.others and spelling in ("kohya", "comfyui")):
+    if not layers and (pairs_alone or not lora.others):
         raise FaceExprError(f"Nothing of this LoRA can be written for {spelling}{': lost would be ' if lost else ''}{'; '.join(lost)}.")
-    if spelling == "kohya":
-        return Encoded(_with_alpha(lora, kohya_module), metadata, tuple(lost), {})
-    if spelling == "comfyui":
-        return Encoded(_with_alpha(lora, comfyui_module, flat=True), metadata, tuple(lost), {})
-    configs = {part: config for part in PARTS if (config := _adapter_config(layers, part))}
+    if not pairs_alone:
+        spell = {"kohya": kohya_module, "comfyui": comfyui_module, "sd-scripts": sd_scripts_module}[spelling]
+        return Encoded(_with_alpha(lora, spell, flat=spelling == "comfyui"), metadata, tuple(lost), {})
+    configs = {part: config for part in PARTS if (config := adapter_config(layers, part))}
     state = {f"{name}.lora_A.weight": layer.down for name, layer in layers.items()}
     state |= {f"{name}.lora_B.weight": layer.up for name, layer in layers.items()}
     if spelling == "diffusers":
@@ -260,56 +297,9 @@ def _with_alpha(lora: Lora, name: Callable[[str], str], flat: bool = False) -> d
         state[f"{name(module)}.alpha"] = torch.tensor(layer.alpha)
     for module, extra in lora.others.items():
         state |= {f"{name(module)}.{ending}": value for ending, value in extra.items()}
+    for word, tensors in lora.embeddings.items():
+        state |= {embeddings.key_of(word, what): value for what, value in tensors.items()}
     return state
-
-
-def _adapter_config(layers: Mapping[str, Layer], part: str) -> dict[str, Any]:
-    """PEFT's LoraConfig for the layers of one part; {} where there are none."""
-    own = {
-        name.removeprefix(f"{part}.").removeprefix("text_model."): layer for name, layer in layers.items() if name.startswith(f"{part}.")
-    }
-    if not own:
-        return {}
-    rank = Counter(layer.rank for layer in own.values()).most_common(1)[0][0]
-    alpha = Counter(layer.alpha for layer in own.values()).most_common(1)[0][0]
-    return {
-        "peft_type": "LORA",
-        "r": rank,
-        "lora_alpha": _plain(alpha),
-        "rank_pattern": {re.escape(name): layer.rank for name, layer in own.items() if layer.rank != rank},
-        "alpha_pattern": {re.escape(name): _plain(layer.alpha) for name, layer in own.items() if layer.alpha != alpha},
-        "target_modules": sorted(own),
-        "lora_dropout": 0.0,
-        "bias": "none",
-    }
-
-
-def _alpha_in(config: Mapping[str, Any], module: str, rank: int, prefixed: bool) -> float | None:
-    """alpha of one module by a LoraConfig (its keys after the part's name if `prefixed`), or None where it says nothing."""
-    part, _, name = module.partition(".")
-    own = {key.removeprefix(f"{part}."): value for key, value in config.items() if key.startswith(f"{part}.")} if prefixed else config
-    if not own:
-        return None
-    alpha = own.get("lora_alpha", 8)  # PEFT's default
-    for pattern, value in (own.get("alpha_pattern") or {}).items():
-        if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", name):
-            alpha = value
-            break
-    return float(alpha) * (math.sqrt(rank) if own.get("use_rslora") else 1.0)
-
-
-def _read_json(text: str | bytes, where: str) -> dict[str, Any]:
-    try:
-        read = json.loads(text)
-    except ValueError as reason:
-        raise FaceExprError(f"{where} of the LoRA is not whole JSON ({reason}), so alpha cannot be told; take the file anew.") from reason
-    if not isinstance(read, dict):
-        raise FaceExprError(f"{where} of the LoRA holds a {type(read).__name__}, not PEFT's settings; take the file anew.")
-    return read
-
-
-def _plain(value: float) -> float | int:
-    return int(value) if value.is_integer() else value
 
 
 def some_keys(keys: Iterable[str], count: int = 3) -> str:

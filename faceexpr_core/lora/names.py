@@ -85,6 +85,15 @@ def kohya_module(module: str) -> str:
     return _KOHYA[part] + path.replace(".", "_")
 
 
+def sd_scripts_module(module: str) -> str:
+    """`unet.mid_block.attentions.0.proj_in` -> `lora_unet_middle_block_1_proj_in`: kohya's scripts have SDXL's U-Net as Stability names it.
+
+    They read no other names of SDXL (sd-scripts' library/sdxl_original_unet.py and networks/lora.py), and write these.
+    """
+    part, _, path = module.partition(".")
+    return _KOHYA[part] + (to_stability(path) if part == "unet" else path).replace(".", "_")
+
+
 def comfyui_module(module: str) -> str:
     """`unet.mid_block.attentions.0.proj_in` -> `diffusion_model.middle_block.1.proj_in`, as ComfyUI names the modules of SDXL."""
     part, _, path = module.partition(".")

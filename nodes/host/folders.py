@@ -22,6 +22,11 @@ def loras_folder() -> Path:
     return Path(folder_paths.get_folder_paths("loras")[0])
 
 
+def embeddings_folder() -> Path:
+    """The first of ComfyUI's embeddings folders."""
+    return Path(folder_paths.get_folder_paths("embeddings")[0])
+
+
 def input_folder() -> Path:
     return Path(folder_paths.get_input_directory())
 

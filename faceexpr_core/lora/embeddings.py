@@ -1,0 +1,66 @@
+"""Embeddings that a LoRA file carries beside its layers (`bundle_emb.<name>.<encoder>`, as OneTrainer writes them), and files of them.
+
+Such a LoRA was trained together with new words: its trigger is the embedding, without which the LoRA shows half of what it learned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import FaceExprError
+from ..files import write_new
+
+_KEY = re.compile(r"bundle_emb\.(?P<name>.+?)\.(?P<what>string_to_param\.\*|[^.]+)")
+_ONLY = "emb_params"
+"""What ComfyUI and A1111 call the tensor of an embedding of one text encoder."""
+
+
+def read_key(key: str) -> tuple[str, str] | None:
+    """(name of the embedding, which tensor of it), None for another key."""
+    match = _KEY.fullmatch(key)
+    return None if match is None else (match["name"], match["what"])
+
+
+def key_of(name: str, what: str) -> str:
+    return f"bundle_emb.{name}.{what}"
+
+
+def describe(name: str, tensors: Mapping[str, Tensor]) -> str:
+    """`anna (2 vectors)`."""
+    count = max((len(tensor) for tensor in tensors.values() if tensor.ndim), default=0)
+    return f"{name} ({count} vector{'' if count == 1 else 's'})"
+
+
+def save_embeddings(embeddings: Mapping[str, Mapping[str, Tensor]], folder: Path) -> dict[str, Path]:
+    """Write each embedding as a file of its own into `folder`, as ComfyUI and A1111 read it; where it lies, by name.
+
+    A file that already holds the same is left as it is; one of that name that holds something else too: a number is added. A name
+    that is no file name loses what makes it none. Raises FaceExprError when the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    saved = {}
+    for name, tensors in embeddings.items():
+        content = save({_ONLY if what.startswith("string_to_param") else what: one.contiguous() for what, one in tensors.items()})
+        path = folder / f"{_file_name(name)}.safetensors"
+        try:
+            saved[name] = path if path.is_file() and path.read_bytes() == content else write_new(path, content)
+        except OSError as reason:
+            raise FaceExprError(
+                f"The embedding {name} could not be saved in {folder} ({reason.strerror or reason}). Free some space, or change its rights."
+            ) from reason
+    return saved
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w .+-]", "_", name).strip(" .") or "embedding"
+
+
+def are_embeddings(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether every tensor is one or more vectors of numbers."""
+    return all(one.ndim == 2 and one.dtype in (torch.float32, torch.float16, torch.bfloat16) for one in tensors.values())
