@@ -12,7 +12,7 @@ from faceexpr_core.diffusers_host.donors import Run, draw_text_donors
 from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.fusion.settings import CONTEXT_SITE, paper_settings, site_settings
 from faceexpr_core.text import build_prompts, expression_terms
-from lab.pretended import PretendedCard
+from lab.pretended.card import PretendedCard
 
 SIGMAS = (5.0, 3.0, 2.0, 1.0, 0.0)
 SETTINGS = {

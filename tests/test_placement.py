@@ -13,7 +13,7 @@ from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.diffusers_host.placement import bring_vae, device_of, fitting, manage
 from faceexpr_core.text import ExpressionPrompt
-from lab.pretended import PretendedCard
+from lab.pretended.card import PretendedCard
 
 WORDS = ExpressionPrompt("a photo of a woman", ("a photo of a woman, happy expression",), (1.0,))
 DRAWN: dict[str, Any] = {"seed": 3, "steps": 2, "width": 64, "height": 64}

@@ -12,7 +12,9 @@ from toys import lora_of, toy_unet
 from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.settings import TrainSettings
 from lab.card.sets import sets_for, widths
-from lab.pretended import CachingAllocator, DeviceMix, PretendedCard, engine
+from lab.pretended import engine
+from lab.pretended.allocator import CachingAllocator
+from lab.pretended.card import DeviceMix, PretendedCard
 
 MIB = 1 << 20
 

@@ -12,7 +12,7 @@ from faceexpr_core.training.result import Step
 from faceexpr_core.training.settings import TrainSettings
 from faceexpr_core.training.trainer import Trainer
 from lab.card.sets import sets_for, widths
-from lab.pretended import PretendedCard
+from lab.pretended.card import PretendedCard
 
 WAITS = 4
 """Of the host for the device in a step, bitsandbytes' own not counted."""

@@ -40,13 +40,23 @@ def together(doing: str) -> Iterator[None]:
     try:
         yield
     except Exception as reason:
-        if not _is_told(reason):
-            _gather(str(reason) or type(reason).__name__)
-            reason.add_note(TOLD)
+        if not is_told(reason):
+            tell(reason)
         raise
+    hear(doing)
+
+
+def tell(reason: Exception) -> None:
+    """Tell the other processes, which `hear`, why this one cannot go on."""
+    _gather(str(reason) or type(reason).__name__)
+    reason.add_note(TOLD)
+
+
+def hear(doing: str) -> None:
+    """Raise FailedElsewhere when another process `tell`s why it cannot go on."""
     for number, said in enumerate(_gather("")):
         if said:
-            raise FailedElsewhere(f"Process {number + 1} of {ranks} could not go on while {doing}: {said}")
+            raise FailedElsewhere(f"Process {number + 1} of {rank()[1]} could not go on while {doing}: {said}")
 
 
 def from_first(make: Callable[[], bytes], doing: str) -> bytes:
@@ -74,7 +84,8 @@ def least(number: int) -> int:
     return int(shared)
 
 
-def _is_told(reason: BaseException | None) -> bool:
+def is_told(reason: BaseException | None) -> bool:
+    """Whether the other processes know of this error."""
     while reason is not None:
         if isinstance(reason, FailedElsewhere) or TOLD in getattr(reason, "__notes__", ()):
             return True

@@ -99,8 +99,11 @@ def _kept(weight: Tensor) -> Tensor:
 
 
 def add_up(parameters: Sequence[torch.nn.Parameter], values: Sequence[Tensor]) -> None:
-    """Add up the gradients and these scalars over the processes of torch.distributed, in place."""
-    gradients = [weight.grad for weight in parameters if weight.grad is not None]
+    """Add up the gradients and these scalars over the processes of torch.distributed, in place.
+
+    A weight without a gradient gives zeros and gets none, so that a process whose step failed can take part, and be told of by a scalar.
+    """
+    gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in parameters]
     flat = torch.cat([gradient.flatten() for gradient in gradients] + [value[None] for value in values])
     torch.distributed.all_reduce(flat)
     *pieces, rest = flat.split([gradient.numel() for gradient in gradients] + [len(values)])

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from lab.pretended import Ledger, PretendedCard
+from lab.pretended.card import PretendedCard
+from lab.pretended.ledger import Ledger
 
 from .sets import POOLED, WORDS, made_on, sdxl_config, sdxl_encoders, sdxl_unet
 

@@ -24,7 +24,9 @@ from torch import Tensor
 from faceexpr_core.training.precision import compute_dtype
 from faceexpr_core.training.settings import PRESETS, TrainSettings, parse_settings, preset, preset_settings
 from faceexpr_core.training.trainer import Trainer
-from lab.pretended import CachingAllocator, Ledger, PretendedCard, module_names
+from lab.pretended.allocator import CachingAllocator
+from lab.pretended.card import PretendedCard
+from lab.pretended.ledger import Ledger, module_names
 
 from .sets import sdxl_encoders, sdxl_unet, sets_for
 

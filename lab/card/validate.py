@@ -24,7 +24,7 @@ import torch
 
 from faceexpr_core.training.settings import preset_settings
 from faceexpr_core.training.trainer import Trainer
-from lab.pretended import PretendedCard
+from lab.pretended.card import PretendedCard
 
 from .sets import sets_for
 

@@ -1,5 +1,6 @@
 """A CUDA device that is not there: PyTorch believes in one `cuda:0` on a machine without a GPU, and what it would do there is counted.
 
+    from lab.pretended.card import PretendedCard
     with PretendedCard("values") as card:      # numbers too: Mini, tests
         train_lora(unet, data, settings, device="cuda")
     with PretendedCard("shapes") as card:      # shapes alone: SDXL's full size in about a gigabyte
@@ -12,9 +13,3 @@ for the device with the line of this project that caused it; autocast and GradSc
 Not simulated: speed, the kernels' workspaces, the CUDA context, kernels that do not exist for a dtype, streams, several cards,
 non-determinism, overflow where CUDA rounds otherwise than the CPU.
 """
-
-from .allocator import CachingAllocator
-from .card import DeviceMix, PretendedCard
-from .ledger import Ledger, module_names
-
-__all__ = ["CachingAllocator", "DeviceMix", "Ledger", "PretendedCard", "module_names"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from lab.pretended import PretendedCard
+from lab.pretended.card import PretendedCard
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 CARD = PretendedCard("values", total=int(os.environ.get("PRETENDED_GB", "24")) << 30)

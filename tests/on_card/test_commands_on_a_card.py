@@ -16,7 +16,7 @@ from faceexpr_core.diffusers_host.training import DiffusersHost
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training import loop, previews
 from faceexpr_core.training.trainer import Trainer
-from lab.pretended import PretendedCard
+from lab.pretended.card import PretendedCard
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from faceexpr_core.training.state import StateFolder
 from lab.card.sets import mini_models, sets_for, widths
 from lab.card.step import simulated
 from lab.card.validate import ALLOWED, compared, off
-from lab.pretended import PretendedCard
+from lab.pretended.card import PretendedCard
 
 GIB = 1 << 30
 WAITS = 4
