@@ -63,11 +63,13 @@ class TrainLoRA(io.ComfyNode):
         from ..faceexpr_core.lora.reserve import reserve
         from ..faceexpr_core.training.loss_plot import loss_picture
         from ..faceexpr_core.training.run import run
+        from .host.predictions import told_prediction
         from .host.training import Page, TrainingHost
         from .training_job import job_of, settle_for, states_at
 
         values = {**DEFAULTS, **values}
         require_choices(cls, **values)
+        model = told_prediction(model, values["model_predicts"])
         host = TrainingHost(model, clip, vae, NODE)
         path = file_in(loras_folder(), lora_name, ".safetensors", "lora_name")
         settled = settle_for(host, subject, states_at(path, values), values)

@@ -8,8 +8,10 @@ from typing import Any
 
 import folder_paths
 
+from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.lora.start import read_start
 from ..faceexpr_core.training.auto import Settled, settle
-from ..faceexpr_core.training.options import RESUME, widget_values
+from ..faceexpr_core.training.options import NO_FILE, RESUME, widget_values
 from ..faceexpr_core.training.previews import Previews
 from ..faceexpr_core.training.run import ClassPictures, Job
 from ..faceexpr_core.training.settings import AUTO, parse_settings, preset, require_used
@@ -38,7 +40,10 @@ def states_at(path: Path, values: Mapping[str, Any]) -> StateFolder | None:
     """Where the run of the LoRA at `path` keeps its states, in ComfyUI's output folder."""
     every = values["state_every"]
     name = path.relative_to(loras_folder().resolve()).with_suffix("")
-    return StateFolder(_home() / "training" / name, every=every, resume=RESUME[values["resume"]]) if every else None
+    if not every:
+        return None
+    keep = values["finished_state"] == "keep"
+    return StateFolder(_home() / "training" / name, every=every, resume=RESUME[values["resume"]], lengthened_later=keep)
 
 
 def job_of(subject: Any, settled: Settled, path: Path, values: Mapping[str, Any]) -> Job:
@@ -52,7 +57,18 @@ def job_of(subject: Any, settled: Settled, path: Path, values: Mapping[str, Any]
         Previews(_home() / "previews", values["preview_every"], stem=f"{path.stem}_step"),
         states_at(path, values),
         preset=settled.preset,
+        start=None if values["start_from"] == NO_FILE else read_start(_lora(values["start_from"])),
+        file=path,
     )
+
+
+def _lora(name: str) -> Path:
+    found = folder_paths.get_full_path("loras", name)
+    if found is None:
+        raise FaceExprError(
+            f"start_from is {name!r}, which is no file of the loras folder. Put it there, press R in the page and choose it."
+        )
+    return Path(found)
 
 
 def _home() -> Path:

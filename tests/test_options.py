@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import pack
@@ -33,7 +34,7 @@ def test_a_flag_says_and_allows_what_the_table_does(option: Any) -> None:
     words = option.help.format(*option.choices)
     assert action.dest == option.field and (action.help or "").startswith(f"{words} (")
     assert tuple(action.choices or ()) == option.choices and action.default == option.default
-    assert {"int": int, "float": float, "text": str}.get(option.kind) == action.type
+    assert {"int": int, "float": float, "text": str, "file": Path}.get(option.kind) == action.type
 
 
 def test_the_widgets_say_and_allow_what_the_table_does(comfy_modules: Any) -> None:

@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from ..training.settings import PREDICTIONS, SCHEDULES, BadSetting, TrainSettings
-from ..training.state import StateFolder
 from .train_job import TrainJob, world_size
 from .watch import TRACKERS
 
 if TYPE_CHECKING:
     from ..faces.images import SourceImage
+    from ..training.state import StateFolder
 
 FILE = "pytorch_lora_weights.safetensors"
 TEXT_ENCODER_LR, TEXT_ENCODER_DECAY = 5e-6, 1e-3
 KOHYA_FILE = "pytorch_lora_weights_kohya.safetensors"
 LR_SCHEDULERS = tuple(dict.fromkeys((*SCHEDULES, "constant_with_warmup")))
+EVERY = 500
+"""Steps from one state to the next, as in diffusers' script."""
 PRECISIONS: Mapping[str, str] = {"no": "fp32", "fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}
 
 # flag -> (value that changes nothing, why another is refused)
@@ -159,9 +161,9 @@ def build_parser() -> argparse.ArgumentParser:
     look("--validation_epochs", type=int, default=50, help="epochs from one sheet to the next")
     look("--report_to", choices=TRACKERS, help="where the losses go (default: tensorboard if installed)")
     look("--logging_dir", type=_text, default="logs", help="folder of the losses in output_dir")
-    look("--checkpointing_steps", type=int, default=500, help="steps from one saved state to the next")
-    look("--checkpoints_total_limit", type=int, help="states that are kept (default: all); a finished run deletes them")
-    look("--resume_from_checkpoint", type=_text, metavar="latest|DIR", help="go on with a run that was stopped")
+    look("--checkpointing_steps", type=int, help="steps from one saved state to the next (500); given, a finished run's last one stays")
+    look("--checkpoints_total_limit", type=int, help="states that are kept while it runs (default: all)")
+    look("--resume_from_checkpoint", type=_text, metavar="latest|DIR", help="go on with a run that was stopped, or give it more steps")
     others = parser.add_argument_group("known, but without a counterpart here: anything but the default is refused").add_argument
     for name, (default, _) in WITHOUT_COUNTERPART.items():
         _add_like(others, name, default)
@@ -331,6 +333,8 @@ def _settings(arguments: argparse.Namespace, epoch: int) -> TrainSettings:
 
 
 def _states(arguments: argparse.Namespace) -> StateFolder:
+    from ..training.state import StateFolder
+
     folder = arguments.output_dir / "checkpoints"
     wanted = arguments.resume_from_checkpoint
     if wanted not in (None, "latest"):
@@ -338,10 +342,13 @@ def _states(arguments: argparse.Namespace) -> StateFolder:
         if not StateFolder(folder).files():
             raise FaceExprError(f"--resume_from_checkpoint {wanted} holds no state of a run; give latest, or the folder with the states.")
     limit = arguments.checkpoints_total_limit
-    states = StateFolder(folder, arguments.checkpointing_steps, sys.maxsize if limit is None else limit, "strict" if wanted else "off")
+    every, resume = arguments.checkpointing_steps or EVERY, "strict" if wanted else "off"
+    states = StateFolder(folder, every, sys.maxsize if limit is None else limit, resume, arguments.checkpointing_steps is not None)
+    if wanted == "latest" and not states.files():
+        print(f"faceexpr: there is no state of a run in {folder}; the training starts anew, with step 1", file=sys.stderr)
     if wanted is None and states.files():
         raise FaceExprError(
-            f"{folder} holds the state of a run that was stopped. Give --resume_from_checkpoint latest to go on with it, "
+            f"{folder} holds the state of an earlier run. Give --resume_from_checkpoint latest to go on with it, "
             "another --output_dir, or delete that folder to start anew."
         )
     return states

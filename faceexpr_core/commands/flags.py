@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from ..training.options import Option
 
-KINDS = {"int": int, "float": float, "text": str}
+KINDS = {"int": int, "float": float, "text": str, "file": Path}
 
 
 def add_flag(parser: Any, option: Option) -> None:
@@ -19,5 +20,5 @@ def add_flag(parser: Any, option: Option) -> None:
         given["choices"] = option.choices
     else:
         given["type"] = KINDS[option.kind]
-        given["metavar"] = option.name.upper()
+        given["metavar"] = "FILE" if option.kind == "file" else option.name.upper()
     parser.add_argument(f"--{option.name}", **given)

@@ -34,8 +34,8 @@ class TrainJob:
     `model`: mini, a diffusers folder or a checkpoint file; `vae` takes the place of its VAE. What it predicts, and its zero SNR, are the
     checkpoint's own, whatever `settings` say, or `prediction` where that is not "". `centre_crop` cuts the largest square in the
     middle of each photo, instead of near the face. `copies`: further names for the file. `states` None
-    keeps no states. With the preset `auto` the settings are chosen when the device is known, those `given` over it, and the photos' side
-    too unless `side_given`. `report_to` one of TRACKERS, which write to `log_folder`.
+    keeps no states; `start` is the file of a LoRA to start from. With the preset `auto` the settings are chosen when the device is
+    known, those `given` over it, and the photos' side too unless `side_given`. `report_to` one of TRACKERS, which write to `log_folder`.
     """
 
     model: str
@@ -56,6 +56,7 @@ class TrainJob:
     device: str = ""
     copies: tuple[Path, ...] = ()
     states: StateFolder | None = None
+    start: Path | None = None
     report_to: str = "none"
     log_folder: Path = field(default_factory=Path)
 
@@ -67,12 +68,14 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
     stays, and the same command goes on from there. Raises FaceExprError for what cannot be done.
     """
     from ..diffusers_host.training import open_host
+    from ..lora.start import read_start
     from ..training.memory import enough_memory
     from ..training.processes import together
     from ..training.run import Job, run
 
     with _processes(job.device, alone) as (device, main), closing(Terminal(main)) as watched:
         check_tracker(job.report_to)
+        start = None if job.start is None else read_start(job.start)
         with together("choosing the settings"):
             job, chosen = _settled(job, device)
         if chosen:
@@ -84,7 +87,7 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
             host = open_host(job.model, job.vae, job.settings.precision, device, job.prediction)
             pictures = replace(job.class_pictures, given=_own_pictures(job, subject))
         again = "the same command goes on from here"
-        whole = Job(subject, job.settings, job.background_weight, pictures, job.previews, job.states, again, job.preset)
+        whole = Job(subject, job.settings, job.background_weight, pictures, job.previews, job.states, again, job.preset, start, job.output)
         with tracker(job.report_to if main else "none", job.log_folder, job.settings) as watched.track:
             finished = run(host, watched, whole, _saved_as(job))
         if finished.result.stopped_by is not None:

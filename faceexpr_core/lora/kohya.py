@@ -69,6 +69,7 @@ def training_metadata(
     *,
     preset: str = "",
     base_hash: str = "",
+    started_from: str = "",
 ) -> dict[str, str]:
     """What the file says of itself: kohya's `ss_*` and Stability's `modelspec.*`, as other tools read them, and our `faceexpr.*`.
 
@@ -92,6 +93,9 @@ def training_metadata(
         "ss_seed": str(settings.seed),
         "ss_learning_rate": f"{settings.learning_rate:g}",
         "ss_text_encoder_lr": f"{settings.text_encoder_learning_rate or settings.learning_rate:g}" if settings.text_encoder else "",
+        "ss_network_args": json.dumps({"conv_dim": str(settings.rank), "conv_alpha": f"{settings.effective_alpha:g}"})
+        if settings.convolutions
+        else "",
         "ss_lr_scheduler": settings.schedule,
         "ss_optimizer": result.optimizer,
         "ss_mixed_precision": {"fp32": "no"}.get(result.precision, result.precision),
@@ -114,6 +118,7 @@ def training_metadata(
         "faceexpr.base_model_hash": base_hash,
         "faceexpr.trigger": subject.trigger,
         "faceexpr.class_word": subject.class_word,
+        "faceexpr.started_from": started_from,
         "faceexpr.steps": str(result.steps),
         "faceexpr.interrupted": "true" if result.interrupted else "false",
         "faceexpr.text_encoder": "true" if settings.text_encoder else "",
@@ -141,6 +146,7 @@ def save_result(
     fallbacks: tuple[Path, ...] = (),
     preset: str = "",
     base_hash: str = "",
+    started_from: str = "",
 ) -> Path:
     """Save what a run gave, as `name_interrupted_step<N>` when it was stopped early. Returns and raises as `save_lora` does.
 
@@ -149,7 +155,8 @@ def save_result(
     if result.interrupted:
         path = path.with_name(f"{path.stem}_interrupted_step{result.steps}{path.suffix}")
     try:
-        metadata = training_metadata(path.stem, result, settings, subject, background_weight, preset=preset, base_hash=base_hash)
+        told = {"preset": preset, "base_hash": base_hash, "started_from": started_from}
+        metadata = training_metadata(path.stem, result, settings, subject, background_weight, **told)
     except Exception as reason:  # a field is not worth the run
         log.warning("%s could not be told of its training (%s: %s); the LoRA itself is whole.", path.name, type(reason).__name__, reason)
         metadata = {"ss_network_module": "networks.lora", "ss_network_dim": str(settings.rank)}

@@ -47,6 +47,7 @@ def reserve(
                 fallbacks=fallbacks,
                 preset=job.preset,
                 base_hash=base_hash,
+                started_from="" if job.start is None else job.start.name,
             )
             on_saved(written)
             saved.append(written)

@@ -90,7 +90,7 @@ def _fitting(given: Mapping[str, Any], sides: Sequence[int], room: int) -> Itera
 
 
 def _is_of(settings: TrainSettings, run: Mapping[str, Any]) -> bool:
-    free = ("gradient_checkpointing", "accumulation")  # not compared, or counted over processes
+    free = ("gradient_checkpointing", "accumulation", "steps")  # not compared, counted over processes, or added to
     return all(run.get(name) == value for name, value in settings.used().items() if name not in free)
 
 

@@ -13,6 +13,7 @@ from .checks import needs_prompts
 from .crafting import CraftingSet
 from .data import TrainingSet, digest_of
 from .settings import TrainSettings
+from .start import Start
 from .state import SIGNS
 from .text_encoders import TextEncoders
 
@@ -31,6 +32,7 @@ def run_of(
     crafting: CraftingSet | None,
     processes: int = 1,
     encoders: TextEncoders | None = None,
+    start: Start | None = None,
 ) -> dict[str, Any]:
     """What decides a run's outcome, as JSON can hold it: two runs of which this is equal end with the same LoRA."""
     made = settings.used()
@@ -44,6 +46,8 @@ def run_of(
         made["class_images"] = class_images.digest()
     if needs_prompts(settings) and crafting is not None:
         made["prompts"] = crafting.digest()
+    if start is not None:
+        made["start"] = digest_of(*start.pieces())
     return made
 
 

@@ -18,6 +18,7 @@ from .progress import memory_in_use, reset_peak
 from .result import Step, TrainResult
 from .resume import go_on_from, state_of, state_size
 from .settings import TrainSettings
+from .start import Start
 from .state import StateFolder
 from .text_encoders import TextEncoders
 from .trainer import Trainer
@@ -41,6 +42,7 @@ def train_lora(
     states: StateFolder | None = None,
     encoders: TextEncoders | None = None,
     on_start: Callable[[tuple[str, ...]], None] | None = None,
+    start: Start | None = None,
 ) -> TrainResult:
     """Learn a LoRA on the attention projections (to_q, to_k, to_v, to_out) of the transformers that `settings.blocks` names.
 
@@ -51,12 +53,14 @@ def train_lora(
     the host, and L_id sees the same noise whatever else is on.
 
     With `states` the run's state is written there as it goes, at the end, and when something stops it, and an earlier run of the same
-    settings is gone on with: the LoRA is then the same, to the bit on one machine, as without the stop. Call `states.clear()` once the
-    LoRA is saved. A state that cannot be written is told in the log, and costs no more than itself.
+    settings is gone on with: the LoRA is then the same, to the bit on one machine, as without the stop. With another number of steps than
+    it was planned with the run is lengthened. Call `states.finish()` once the LoRA is saved. A state that cannot be written is told in
+    the log, and costs no more than itself.
     Where torch.distributed is set up (by accelerate), the processes share the batches of each step, and the first writes.
 
     With `settings.text_encoder` the attention projections of `encoders` learn too, and every prompt is encoded anew in each step, from
-    the tokens that the sets then must hold; eps_0 keeps the base's embeddings. `encoders` are left alone otherwise.
+    the tokens that the sets then must hold; eps_0 keeps the base's embeddings. `encoders` are left alone otherwise. `start` is a LoRA
+    whose layers are the first weights; the optimiser starts without moments.
 
     `unet` must be a copy that nobody else uses: it is moved to `device` (default: where it is), cast, and keeps the adapter.
     Whatever stops the run after the first step, an exception of `on_step` included, is handed back in `TrainResult.stopped_by`
@@ -68,7 +72,7 @@ def train_lora(
         target = torch.device(device) if device is not None else unet.device
         reset_peak(target)
         with enough_memory("setting up the training"):
-            trainer = Trainer(unet, data, settings, target, class_images, crafting, encoders)
+            trainer = Trainer(unet, data, settings, target, class_images, crafting, encoders, start)
             states = _begun(trainer, states)
         if on_start is not None:
             on_start(trainer.notes)
@@ -86,6 +90,8 @@ def train_lora(
                     embed = trainer.embed if trainer.text_layers else None
                     on_step(Step(done, settings.steps, total, trainer.learning_rate, unet, losses, done - first, seconds, memory, embed))
         except BaseException as reason:
+            if isinstance(reason, Exception) and not isinstance(reason, Diverged) and trainer.steps_done < settings.steps:
+                trainer.fail(reason)  # all processes diverge together, and hear Ctrl-C themselves
             stopped_by = _out_of_memory(reason, settings) if is_out_of_memory(reason) else reason
             if states is not None:
                 if isinstance(reason, Diverged):

@@ -17,9 +17,11 @@ from .settings import (
     BOUNDS,
     EVERY,
     FILE_PRECISIONS,
+    FINISHED,
     KEEP,
     OPTIMIZERS,
     PRECISIONS,
+    PREDICTED,
     PRESET_NAMES,
     PRESETS,
     PRIOR_IMAGES,
@@ -29,11 +31,13 @@ from .settings import (
 )
 from .settings import RESUME as RESUMES
 
-Kind = Literal["int", "float", "choice", "switch", "text"]
+Kind = Literal["int", "float", "choice", "switch", "text", "file"]
 
 PRESET = "preset"
 """A list's word for: as the preset says."""
 SWITCH: Mapping[str, bool | None] = {PRESET: None, "on": True, "off": False}
+NO_FILE = "none"
+"""What a list of files shows where none is chosen."""
 RESUME = dict(zip(("continue", "continue or start anew", "start anew"), RESUMES, strict=True))
 
 TRAINING, KEEPING, SEEING = "training", "keeping the class and its expressions", "seeing and keeping it"
@@ -95,6 +99,8 @@ class Option:
         """The command's help, with the default, or `preset` where presets differ, in brackets."""
         plain: Any = getattr(TrainSettings, self.field, None) if self.default is None else self.default
         says = self.default is None and (plain is None or any(self.field in one.settings for one in PRESETS.values()))
+        if self.kind == "file":
+            return f"{self.help} ({NO_FILE})"
         shown = PRESET if says else {True: "on", False: "off"}.get(plain, plain) if isinstance(plain, bool) else plain
         return f"{self.help.format(*self.choices)} ({f'{shown:g}' if isinstance(shown, int | float) else shown})"
 
@@ -268,6 +274,30 @@ OPTIONS: tuple[Option, ...] = (
         Widget(PRESET),
         choices=BASES,
     ),
+    Option(
+        "finished_state",
+        "choice",
+        "the state of a finished run: {0} it, or {1} the last one (300 MB to 1 GB for SDXL), so that the run can be given more steps later",
+        Widget("delete"),
+        SEEING,
+        default="delete",
+        choices=FINISHED,
+    ),
+    Option(
+        "start_from",
+        "file",
+        "a LoRA whose weights the run starts from, in place of new ones; its rank must not be more than this run's",
+        Widget(NO_FILE, note="A file of the loras folder. LoRAs on the MODEL are another thing: they are taken as part of it."),
+    ),
+    Option(
+        "model_predicts",
+        "choice",
+        "what the MODEL was made to predict, for checkpoints that do not say it themselves; {0}: read from the MODEL, "
+        "ModelSamplingDiscrete included",
+        Widget(next(iter(PREDICTED))),
+        choices=tuple(PREDICTED),
+        flag=False,
+    ),
     Option("blocks", "text", "parts of the U-Net that learn: all, or some of down, middle, up, down.1 ... with commas"),
     Option("convolutions", "switch", "also learn on the ResNet blocks' convolutions; a larger file"),
     _setting("text_encoder_learning_rate", "float", "how far each step of the text encoders goes; 0: as learning_rate; 1e-3 for Mini"),
@@ -283,7 +313,7 @@ OPTIONS: tuple[Option, ...] = (
     _setting("crafting_every", "int", "crafting on each so many-th step", group=KEEPING),
     _setting("crafting_ramp", "float", "share of the run over which the weight of crafting rises", group=KEEPING),
     Option("crafting_mask", "switch", "crafting only where the expression moves the face", group=KEEPING),
-    Option("state_keep", "int", "saved states that are kept; a finished run deletes them", group=SEEING, default=KEEP, low=1),
+    Option("state_keep", "int", "saved states that are kept while the run lasts", group=SEEING, default=KEEP, low=1),
 )
 
 BY_NAME: Mapping[str, Option] = {one.name: one for one in OPTIONS}

@@ -48,7 +48,8 @@ def state_size(numbers: int, settings: TrainSettings, device: torch.device) -> i
 def go_on_from(trainer: Trainer, state: RunState) -> None:
     """Put `state`, which must be of a run made as this one, into a trainer that has taken no step.
 
-    Where this device or its libraries make the run go on otherwise than it began, that is added to the trainer's notes.
+    Where this device, its libraries or another number of steps make the run go on otherwise than it began, that is added to the trainer's
+    notes.
     Raises FaceExprError for a state that lacks something.
     """
     try:
@@ -69,6 +70,7 @@ def _put(trainer: Trainer, state: RunState) -> None:
                 weight.copy_(state.tensors[f"average.{index}"])
             update.average.optimization_step = state.values["average_steps"]
     _put_optimizer(trainer, state)
+    _put_length(trainer, state)
     _put_scaler(trainer, state)
     generators = {name: state.tensors[f"generator.{name}"] for name in trainer.draws.generators}
     trainer.before = Standing(generators, state.values["queues"])
@@ -99,6 +101,28 @@ def _put_optimizer(trainer: Trainer, state: RunState) -> None:
         group["lr"] = rate
     update.optimizer.load_state_dict({"state": entries, "param_groups": groups})
     update.rates.load_state_dict({**state.values["schedule"], "lr_lambdas": update.rates.state_dict()["lr_lambdas"]})
+
+
+def _put_length(trainer: Trainer, state: RunState) -> None:
+    """A run that was planned with another number of steps takes the learning rate of a run of its new length, from here on."""
+    planned, steps = state.run.get("steps"), trainer.settings.steps
+    if planned == steps:
+        if state.step == steps:
+            trainer.notes += (f"All {steps} steps were taken before; give more to go on.",)
+        return
+    update, schedule = trainer.update, trainer.settings.schedule
+    before = update.optimizer.param_groups[0]["lr"]
+    for group, base, factor in zip(update.optimizer.param_groups, update.rates.base_lrs, update.rates.lr_lambdas, strict=True):
+        group["lr"] = base * factor(update.rates.last_epoch)
+    update.rates._last_lr = [group["lr"] for group in update.optimizer.param_groups]
+    now = update.optimizer.param_groups[0]["lr"]
+    course = f"the learning rate, {before:.3g} there, follows {schedule} over {steps} steps from here: {now:.3g} now"
+    same = "the learning rate is constant, so that the LoRA is that of a run planned so"
+    settings = trainer.settings
+    ramp = bool(settings.crafting_weight) and state.step <= settings.crafting_ramp * max(steps, planned or 0)
+    told = same if schedule == "constant" and not ramp else course
+    more = f"; the weight of crafting rises over {settings.crafting_ramp:.0%} of {steps} steps" if ramp else ""
+    trainer.notes += (f"The run was planned with {planned} steps and goes on from {state.step} to {steps}: {told}{more}.",)
 
 
 def _put_scaler(trainer: Trainer, state: RunState) -> None:

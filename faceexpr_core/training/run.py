@@ -27,6 +27,7 @@ from .progress import forget_freed
 from .result import Step, TrainResult
 from .resume import state_size
 from .settings import PRIOR_IMAGES, TrainSettings
+from .start import Start
 from .state import StateFolder
 from .text_encoders import TextEncoders, text_lora_parameters
 
@@ -59,7 +60,7 @@ class ClassPictures:
 @dataclass(frozen=True)
 class Job:
     """What is to be learned. `again` says how the user goes on with a run that was stopped, "" for no word; `preset` where the settings
-    come from, "" for none of them."""
+    come from, "" for none of them. `start` is a LoRA to start from; `file` the name that the LoRA gets, None for no word on it."""
 
     subject: Subject
     settings: TrainSettings
@@ -69,6 +70,8 @@ class Job:
     states: StateFolder | None = None
     again: str = ""
     preset: str = ""
+    start: Start | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +110,8 @@ def run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
         forget_freed(host.device)
 
     def on_start(notes: tuple[str, ...]) -> None:
-        for note in notes if first else ():
+        begins = () if job.states is not None and job.states.newest() else _beginning(job)
+        for note in (*notes, *begins) if first else ():
             watcher.say(note)
 
     def on_step(step: Step) -> None:
@@ -125,17 +129,30 @@ def run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
         states=job.states,
         encoders=ready.encoders,
         on_start=on_start,
+        start=job.start,
     )
     if ready.save is None:
         return Finished(result, settings)
     paths = tuple(ready.save(result))
     if result.stopped_by is None:
         if job.states is not None:
-            job.states.clear()
+            job.states.finish()
     else:
         again = f"; {job.again}" if job.again and job.states is not None else ""
         watcher.say(f"stopped after {result.steps} of {settings.steps} steps; the LoRA so far is saved as {paths[0]}{again}")
     return Finished(result, settings, paths)
+
+
+def _beginning(job: Job) -> tuple[str, ...]:
+    """What a run begins with, where that may be taken for something else."""
+    if job.start is not None:
+        return (f"starts from {job.start.name}, with step 1 and the learning rate of a new run",)
+    if job.file is not None and job.file.exists():
+        return (
+            f"{job.file.name} is there already, but no state of its run: this one starts anew, and gets a number. "
+            "To go on from that LoRA, give it as start_from.",
+        )
+    return ()
 
 
 def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready:

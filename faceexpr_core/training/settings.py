@@ -16,6 +16,13 @@ SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial
 OPTIMIZERS = ("adamw8bit", "adamw")
 PRIORS = ("off", "images", "distill")
 PREDICTIONS = ("epsilon", "v_prediction")
+PREDICTED: Mapping[str, Mapping[str, Any]] = {
+    "as the MODEL says": {},
+    "epsilon": {"prediction": "epsilon", "zero_snr": False},
+    "v_prediction": {"prediction": "v_prediction", "zero_snr": False},
+    "v_prediction, zero SNR": {"prediction": "v_prediction", "zero_snr": True},
+}
+"""What the node can be told that the MODEL predicts."""
 FILE_PRECISIONS = ("fp16", "fp32")
 BACKGROUND_WEIGHT = 0.3
 """What the loss weighs outside the face, where the face weighs 1."""
@@ -25,6 +32,8 @@ PRIOR_IMAGES = 64
 RESUME = ("strict", "auto", "off")
 """What to do with the state of an earlier run: `strict` goes on with it, and refuses when its settings are others; `auto` goes on with it,
 and starts anew when they are others; `off` starts anew."""
+FINISHED = ("delete", "keep")
+"""What is done with the last state of a finished run."""
 EVERY, KEEP = 50, 2
 """A state every so many steps, and so many of them kept."""
 

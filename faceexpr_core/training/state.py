@@ -37,6 +37,7 @@ _DIGESTS = {
     "class_images": "the pictures of the class are others",
     "prompts": "trigger word, class word or the vocabulary are others",
     "model": "the checkpoint, or the LoRAs on it, are others",
+    "start": "the LoRA that it starts from is another",
     "text_encoders": "the text encoders, or the LoRAs on them, are others",
 }
 
@@ -113,13 +114,15 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 class StateFolder:
     """Where a run keeps its states: one is written `every` so many steps, and the newest `keep` stay. `resume` is one of RESUME.
 
-    Raises FaceExprError for values out of range.
+    With `lengthened_later` a finished run's newest state stays, so that more steps can be added. Raises FaceExprError for values out of
+    range.
     """
 
     path: Path
     every: int = EVERY
     keep: int = KEEP
     resume: str = "strict"
+    lengthened_later: bool = False
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.keep < 1:
@@ -145,16 +148,18 @@ class StateFolder:
         return None
 
     def to_resume(self, run: Mapping[str, Any]) -> RunState | None:
-        """The state that a run made of `run` goes on from, None to start anew.
+        """The state that a run made of `run` goes on from, None to start anew. The number of steps alone may be another.
 
-        Raises FaceExprError, with `resume` strict, when the newest state is that of another run.
+        Raises FaceExprError, with `resume` strict, when the newest state is that of another run, or of a later step than is asked for.
         """
         state = None if self.resume == "off" else self.latest()
         if state is None:
             return None
-        if not (changed := differences(state.run, run)):
+        changed = differences({**state.run, "steps": run.get("steps")}, run)
+        if not changed and state.step <= run.get("steps", state.step):
             return state
-        told = f"A run in {self.path} was stopped after {state.step} steps and is not the same: {'; '.join(changed)}."
+        changed = changed or [f"{run['steps']} steps are asked for, and it has taken more"]
+        told = f"A run in {self.path} stands at {state.step} steps and is not the same: {'; '.join(changed)}."
         if self.resume == "strict":
             raise FaceExprError(f"{told} Set these back to go on with it, choose another name, or choose to start anew, which gives it up.")
         log.warning("%s The training starts anew.", told)
@@ -199,8 +204,15 @@ class StateFolder:
             if int(file.stem[4:]) > step:
                 _remove(file)
 
+    def finish(self) -> None:
+        """For a run that is finished and saved: `clear`, or with `lengthened_later` all states but the newest are deleted."""
+        if not self.lengthened_later:
+            self.clear()
+        for file in self.files()[1:]:
+            _remove(file)
+
     def clear(self) -> None:
-        """Delete every state, and the folder if nothing else lies in it. For a run that is finished and saved."""
+        """Delete every state, and the folder if nothing else lies in it."""
         for file in (*self.files(), *self.path.glob(".step*.part")):
             _remove(file)
         if self.path.is_dir() and not any(self.path.iterdir()):

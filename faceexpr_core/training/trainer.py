@@ -19,9 +19,10 @@ from .fingerprint import run_of
 from .losses import min_snr_weight
 from .parts import Parts, noise_schedule
 from .precision import compute_dtype, precision_note
-from .processes import rank
+from .processes import hear, is_told, rank, tell
 from .result import Layers
 from .settings import TrainSettings
+from .start import Start, begin_from
 from .text_encoders import TextEncoders, add_text_lora, enable_checkpointing
 from .update import Diverged, Update, add_up, excess
 
@@ -41,6 +42,7 @@ class Trainer:
         class_images: TrainingSet | None = None,
         crafting: CraftingSet | None = None,
         encoders: TextEncoders | None = None,
+        start: Start | None = None,
     ) -> None:
         from diffusers.training_utils import compute_snr
 
@@ -51,7 +53,7 @@ class Trainer:
         self.unet, self.settings, self.device = unet, settings, device
         self.rank, self.ranks = rank()
         dtype = compute_dtype(settings.precision, device)
-        self.run = run_of(unet, data, settings, class_images, crafting, self.ranks, encoders)
+        self.run = run_of(unet, data, settings, class_images, crafting, self.ranks, encoders, start)
         drawn = class_images if settings.prior == "images" else None
         self.draws = Draws(settings, _counted(data), None if drawn is None else _counted(drawn), 0 if crafting is None else len(crafting))
 
@@ -71,6 +73,10 @@ class Trainer:
             # a generator of their own, so that the photos' draws stay as they are without them
             generator = seeded(settings.seed, len(self.draws.generators))
             self.text_layers = add_text_lora(encoders, settings.rank, settings.effective_alpha, generator)
+
+        if start is not None:
+            pairs = {**{f"unet.{name}": pair for name, pair in self.layers.items()}, **self.text_layers}
+            begin_from(start, pairs, settings.effective_alpha)
 
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype).clone()
@@ -123,15 +129,22 @@ class Trainer:
         drawn = self.draws.step(batches, weights["crafting"] > 0)
         mine = [batch for index, group in enumerate(drawn) if _turn(index, batches) % self.ranks == self.rank for batch in group]
         sums = {name: torch.zeros((), device=self.device) for name in self.curves}
-        counted = torch.zeros((), device=self.device)
-        for batch in uploaded(mine, self.device):
-            loss, share, used = self._loss(batch, weights[batch.part], batches)
-            self.update.scaler.scale(loss).backward()
-            sums[batch.part] += share
-            counted += used
+        counted, failed = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        try:
+            for batch in uploaded(mine, self.device):
+                loss, share, used = self._loss(batch, weights[batch.part], batches)
+                self.update.scaler.scale(loss).backward()
+                sums[batch.part] += share
+                counted += used
+        except Exception as reason:
+            self.fail(reason)
+            raise
         if self.ranks > 1:
-            add_up(self.update.parameters, [*sums.values(), counted])
-        *values, taken, norm = torch.stack([*sums.values(), counted, self.update.clipped_norm()]).tolist()  # one wait for all
+            add_up(self.update.parameters, [*sums.values(), counted, failed])
+        told = torch.stack([*sums.values(), counted, failed, self.update.clipped_norm()])
+        *values, taken, ended, norm = told.tolist()  # one wait for all
+        if ended:
+            hear("training")
         losses = dict(zip(sums, values, strict=True))
         total = sum(weights[name] * value for name, value in losses.items())
         if "crafting" in losses:
@@ -149,6 +162,19 @@ class Trainer:
     def embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [N, 2, K, 77] -> H [N, 77 K, C] and pooled [N, P] with the LoRA as it is now; only where the text encoders learn."""
         return self.parts.embed(tokens.to(self.device))
+
+    def fail(self, reason: Exception) -> None:
+        """Tell the other processes, which wait in the sum of the step that this one cannot take, that it ends and why."""
+        if self.ranks == 1 or is_told(reason):
+            return
+        try:
+            self.update.forget_gradients()
+            empty = [torch.zeros((), device=self.device) for _ in range(len(self.curves) + 1)]
+            add_up(self.update.parameters, [*empty, torch.ones((), device=self.device)])
+            tell(reason)
+            self.update.forget_gradients()
+        except Exception as second:  # a device that answers nothing more: the others run into their timeout
+            reason.add_note(f"The other processes could not be told ({type(second).__name__}: {second}).")
 
     def rewind(self) -> bool:
         """Undo the draws of a step that was broken off. False when it was broken off while the weights changed: then nothing helps."""

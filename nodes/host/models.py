@@ -25,8 +25,8 @@ def drawn_side(model: Any) -> int:
     return 1024 if model.model.model_config.unet_config["model_channels"] >= 320 else mini.RESOLUTION
 
 
-def require_sdxl(model: Any, node: str, *, epsilon: bool = False) -> None:
-    """Raise FaceExprError unless `model` is an SDXL MODEL; with `epsilon` (training), also unless it predicts noise."""
+def require_sdxl(model: Any, node: str) -> None:
+    """Raise FaceExprError unless `model` is an SDXL MODEL."""
     if model is None:
         raise FaceExprError(f"{node} got no MODEL. Connect the MODEL output of an SDXL checkpoint loader or of FaceExpr Mini.")
     if not is_sdxl(model):
@@ -34,11 +34,6 @@ def require_sdxl(model: Any, node: str, *, epsilon: bool = False) -> None:
         raise FaceExprError(
             f"{node} got a MODEL of type {given}; it needs an SDXL base model. "
             "Load an SDXL checkpoint (or FaceExpr Mini) and connect its MODEL."
-        )
-    kind = model.model.model_type
-    if epsilon and kind != comfy.model_base.ModelType.EPS:
-        raise FaceExprError(
-            f"{node} got an SDXL MODEL that predicts {kind.name.lower()}; it needs one that predicts noise (epsilon), as SDXL base does."
         )
 
 

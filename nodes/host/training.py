@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import comfy.model_base
 import comfy.model_management
 import torch
 from torch import Tensor
@@ -18,7 +17,8 @@ from ...faceexpr_core.training.plan import rest
 from ...faceexpr_core.training.progress import progress_text
 from .conditioning import count_tokens, encode_conditioning
 from .encoding import decode_latents, encode_images, encode_text
-from .models import require_sdxl, require_sdxl_clip
+from .models import require_sdxl_clip
+from .predictions import prediction_of
 from .progress import Interrupted, Progress
 from .sampling import sample
 from .text_encoders import export_text_encoders, tokenize
@@ -44,7 +44,7 @@ class TrainingHost:
 
     def __init__(self, model: Any, clip: Any, vae: Any, node: str) -> None:
         self.model, self.clip, self.vae, self.node = model, clip, vae, node
-        self._prediction = _prediction_of(model, node)
+        self._prediction = prediction_of(model, node)
         require_sdxl_clip(clip, node)
         self.device: torch.device = comfy.model_management.get_torch_device()
         self.full_size = model.model.model_config.unet_config["model_channels"] == FULL_WIDTH
@@ -123,15 +123,6 @@ class Page:
         instance = getattr(server, "instance", None)
         if instance is not None and self._node_id is not None:
             instance.send_progress_text(text, self._node_id)
-
-
-def _prediction_of(model: Any, node: str) -> dict[str, Any]:
-    """What an SDXL MODEL predicts, as TrainSettings has it. Raises FaceExprError for another kind of model."""
-    require_sdxl(model, node)
-    if model.model.model_type == comfy.model_base.ModelType.V_PREDICTION:
-        return {"prediction": "v_prediction", "zero_snr": bool(getattr(model.model.model_sampling, "zsnr", False))}
-    require_sdxl(model, node, epsilon=True)
-    return {}
 
 
 def _picture(images: Tensor) -> Picture:

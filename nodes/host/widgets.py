@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import folder_paths
 from comfy_api.latest import io
 
 from ...faceexpr_core.errors import FaceExprError
@@ -34,6 +35,9 @@ def widget_of(option: Option) -> Any:
         widget = io.Float.Input(option.name, tooltip=option.tooltip, **floats)
     elif option.kind == "text":
         widget = io.String.Input(option.name, default=about.start, tooltip=option.tooltip)
+    elif option.kind == "file":
+        files = [about.start, *folder_paths.get_filename_list("loras")]
+        widget = io.Combo.Input(option.name, options=files, default=about.start, tooltip=option.tooltip)
     else:
         known = list(SWITCH) if option.kind == "switch" else list(option.labels or option.choices)
         options = [PRESET, *known] if about.start == PRESET and PRESET not in known else known

@@ -1,0 +1,66 @@
+"""A run that starts from a LoRA: its layers in place of the first weights, at the run's own rank and scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import FaceExprError
+
+Pairs = Mapping[str, tuple[torch.nn.Parameter, torch.nn.Parameter]]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The LoRA `name`: (down [r, in, ...], up [out, r, ...], alpha) by module, with its part's name before diffusers' path."""
+
+    name: str
+    layers: Mapping[str, tuple[Tensor, Tensor, float]]
+
+    def pieces(self) -> list[bytes]:
+        """What decides the first weights, for a digest."""
+        found = []
+        for module, (down, up, alpha) in sorted(self.layers.items()):
+            found.append(f"{module} {tuple(down.shape)} {alpha}".encode())
+            found += [side.detach().to("cpu", torch.float32).contiguous().numpy().tobytes() for side in (down, up)]
+        return found
+
+
+def begin_from(start: Start, pairs: Pairs, alpha: float) -> None:
+    """Give the pairs that a run learns (`lora_layers`' names; scale `alpha` / rank) the change that `start` makes, exactly.
+
+    A file of less rank leaves the other rows of down as they were drawn, beside columns of 0 in up. Modules that the file lacks stay as
+    they are. Raises FaceExprError for modules that the run does not learn, of another size, or of more rank than the run has.
+    """
+    missing = [module for module in start.layers if module not in pairs]
+    if missing:
+        raise FaceExprError(
+            f"{start.name} changes {len(missing)} layers that this run would not learn ({missing[0]} ...); {_advice(missing)}."
+        )
+    for module, (down, up, own) in start.layers.items():
+        first, second = pairs[module]
+        rank, room = len(down), len(first)
+        if down.shape[1:] != first.shape[1:] or up.shape[0] != second.shape[0]:
+            raise FaceExprError(f"{start.name} was made for another model: {module} has another size here. Take a LoRA of this one.")
+        if rank > room:
+            raise FaceExprError(f"{start.name} has rank {rank}, and the run rank {room}; give rank {max(_ranks(start))} or more.")
+        scale = (own / rank) / (alpha / room)
+        with torch.no_grad():
+            first[:rank] = down.to(first)
+            second.zero_()
+            second[:, :rank] = scale * up.to(second)
+
+
+def _ranks(start: Start) -> list[int]:
+    return [len(down) for down, _, _ in start.layers.values()]
+
+
+def _advice(missing: list[str]) -> str:
+    if not missing[0].startswith("unet."):
+        return "switch train_text_encoder on"
+    if ".resnets." in missing[0]:
+        return "switch convolutions on (in the node: more, convolutions=on)"
+    return "learn the same blocks, or take a LoRA of the attention layers of this kind of model"
