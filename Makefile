@@ -1,6 +1,7 @@
 # make demo     learn a person from six photos and draw eight expressions: output/demo/sheet.png
 # make comfyui  ComfyUI's web page with these nodes and their workflows
 # make test     lint, types, tests (as root on Debian it installs Chromium for the tests of the page; elsewhere see tests/browser.py)
+# make oldest   faces with the oldest OpenCV and MediaPipe that work, beside those of .venv
 # make page     the bundle of the expression editor, web/js, from page/ (needs npm)
 #
 # COMFYUI_PATH=/path/to/ComfyUI uses your ComfyUI instead of fetching one; nothing is written into it.
@@ -14,7 +15,7 @@ INSTALLED := .venv/.installed
 
 PAGE_BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 
-.PHONY: demo comfyui test lint types tests browser page page-pictures venv comfyui-files clean
+.PHONY: demo comfyui test lint types tests browser page page-pictures oldest venv comfyui-files clean
 
 demo: comfyui-files
 	$(BIN)/python scripts/demo.py
@@ -49,6 +50,9 @@ card: comfyui-files
 	$(BIN)/pytest tests/on_card/test_training_on_a_card.py tests/on_card/test_commands_on_a_card.py
 	PYTHONPATH=. $(BIN)/python -m pytest -p lab.pretended.plugin -p no:cacheprovider tests/on_card/test_low_vram_nodes.py \
 		tests/test_sampler.py tests/test_fusion_comfy.py tests/test_load_lora_node.py
+
+oldest: comfyui-files
+	$(BIN)/python scripts/oldest_faces.py
 
 sdxl-size: comfyui-files
 	$(BIN)/python -m lab.card.sdxl_size $(ARGS)

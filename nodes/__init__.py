@@ -5,6 +5,8 @@ from comfy_api.latest import ComfyExtension, io
 from .apply_attention_focused_fusion import ApplyAttentionFocusedFusion
 from .expression_text_encode import ExpressionTextEncode
 from .extract_expression_features import ExtractExpressionFeatures
+from .host.aliases import add_aliases
+from .host.missing import announce
 from .load_features import LoadFeatures
 from .load_lora import LoadLoRA
 from .load_mini import LoadMini
@@ -16,8 +18,11 @@ from .train_lora import TrainLoRA
 
 
 class FaceExprExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        announce()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [
+        nodes = [
             LoadSubjectImages,
             TrainLoRA,
             ExpressionTextEncode,
@@ -30,3 +35,4 @@ class FaceExprExtension(ComfyExtension):
             LoadLoRA,
             Score,
         ]
+        return [add_aliases(node) for node in nodes]

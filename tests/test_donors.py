@@ -14,6 +14,7 @@ from PIL import Image
 
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.faces import models
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.fusion import donors
@@ -202,6 +203,7 @@ def test_a_few_noise_levels_stand_for_all() -> None:
 def test_missing_model_files_leave_the_mask_out_instead_of_failing(tmp_path: Path, photo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEEXPR_MODELS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(models, "_beside", lambda pack: [])
     found = locate(photo, ("mouth",), [tmp_path])
     assert found.mask is None
     assert "no mask" in found.report

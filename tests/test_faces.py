@@ -15,6 +15,7 @@ from skimage import data
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces import detector as faces
+from faceexpr_core.faces import models
 from faceexpr_core.faces.detector import Face, FaceDetector, face_mask, region_mask
 
 Picture = NDArray[np.uint8]
@@ -88,6 +89,7 @@ def test_a_missing_model_file_names_the_command(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(models, "_beside", lambda pack: [])
     with pytest.raises(FaceExprError, match="faceexpr models fetch face_landmarker"):
         FaceDetector()
 

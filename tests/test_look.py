@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from faceexpr_core import mini
+from faceexpr_core.faces import models
 from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.fusion.look import EVERYWHERE, Look
 
@@ -105,6 +106,7 @@ def test_of_several_faces_the_one_that_is_drawn_is_meant(photo, model_folder: Pa
 def test_missing_model_files_are_told_and_the_expression_acts_everywhere(photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEEXPR_MODELS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(models, "_beside", lambda pack: [])
     told: list[str] = []
     look = watching([photo], tmp_path, [], tell=told.append)
     look.seen(numbered([photo]))

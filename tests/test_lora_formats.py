@@ -13,7 +13,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main
@@ -22,7 +22,7 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.describe import describe
 from faceexpr_core.lora.files import read_lora, save_lora
 from faceexpr_core.lora.formats import FORMATS, Layer, Lora, decode, encode, load
-from faceexpr_core.lora.names import comfyui_module, from_stability, kohya_module, module_of, to_stability
+from faceexpr_core.lora.names import comfyui_module, from_stability, kohya_module, module_of, sd_scripts_module, to_stability
 
 Q = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 OUT = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0"
@@ -132,6 +132,36 @@ def test_every_module_of_the_unet_has_a_name_in_each_spelling() -> None:
         for spell in (kohya_module, comfyui_module):
             found = module_of(spell(f"unet.{name}"))
             assert found is not None and found[1] == f"unet.{name}"
+
+
+def test_sd_scripts_names_are_those_of_stabilitys_unet_which_kohyas_scripts_have(comfy_modules) -> None:
+    """kohya's SDXL U-Net is named as Stability's, as ComfyUI's is; its networks put `lora_unet_` before the path, with underscores."""
+    import importlib
+
+    model, _, _ = pack.host().load_mini()
+    stability = importlib.import_module("comfy.utils").unet_to_diffusers(model.model.model_config.unet_config)
+    unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(mini.path() / "unet"))
+    from faceexpr_core.training.adapter import lora_targets
+
+    names = lora_targets(unet, (), True)
+    for name in names:
+        theirs = stability[f"{name}.weight"].removesuffix(".weight")
+        assert sd_scripts_module(f"unet.{name}") == f"lora_unet_{theirs.replace('.', '_')}", name
+    assert len(names) > 60 and any(".conv1" in name for name in names)
+    for part, prefix in (("text_encoder", "lora_te1_"), ("text_encoder_2", "lora_te2_")):
+        path = "text_model.encoder.layers.3.self_attn.q_proj"
+        assert sd_scripts_module(f"{part}.{path}") == prefix + path.replace(".", "_")
+
+
+def test_what_is_written_for_sd_scripts_is_read_back_and_drawn_the_same(
+    pipe: StableDiffusionXLPipeline, adapter: PeftModel, tmp_path: Path
+) -> None:
+    weights = {key.removeprefix("base_model.model."): value for key, value in get_peft_model_state_dict(adapter).items()}
+    lora = decode({f"unet.{key}": value for key, value in weights.items()}, {}, {})
+    path = written(lora, "sd-scripts", tmp_path / "scripts")
+    assert not [key for key in load_file(path) if "down_blocks" in key or "up_blocks" in key or "mid_block_" in key]
+    assert same(lora, load(path))
+    assert relative(drawn_with(pipe, path), drawn_with(pipe, written(lora, "kohya", tmp_path / "plain"))) < 1e-6
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(models, "_beside", lambda pack: [])
     return tmp_path / "empty"
 
 
@@ -54,6 +55,27 @@ def test_a_given_folder_comes_before_the_environment(model_folder: Path, nowhere
     nowhere.mkdir()
     shutil.copy(model_folder / YUNET.file_name, nowhere)
     assert models.find("yunet", [nowhere]).parent == nowhere
+
+
+def test_what_make_brought_into_a_clone_and_comfyuis_own_folder_are_found(
+    model_folder: Path, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    for name, value in (("XDG_DATA_HOME", nowhere), ("LOCALAPPDATA", nowhere), ("HOME", nowhere)):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("FACEEXPR_MODELS", raising=False)
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    for pack, home in (
+        (nowhere / "clone", nowhere / "clone" / ".comfyui" / "home" / "models" / "faceexpr"),
+        (nowhere / "ComfyUI" / "custom_nodes" / "faceexpr", nowhere / "ComfyUI" / "models" / "faceexpr"),
+    ):
+        monkeypatch.setattr(models, "__file__", str(pack / "faceexpr_core" / "faces" / "models.py"))
+        with pytest.raises(models.MissingModelFile):
+            models.find("yunet")
+        home.mkdir(parents=True)
+        shutil.copy(model_folder / YUNET.file_name, home)
+        assert models.find("yunet").parent == home
+        assert models.default_folder() != home
 
 
 def test_comfyui_path_and_the_users_folder_are_searched(model_folder: Path, nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

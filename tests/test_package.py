@@ -83,6 +83,28 @@ def test_the_registry_finds_its_fields() -> None:
     assert "comfyui" not in told["project"]["name"].lower()
 
 
+def test_the_registrys_own_client_and_its_security_check_have_nothing_to_say() -> None:
+    """`comfy node validate` of comfy-cli 1.23: fields of pyproject.toml, then ruff with these rules. Beside them what the registry forbids:
+    eval, exec, shells, pickle, pip at run time, hidden code."""
+    told = project()["project"]
+    assert re.fullmatch(r"[a-z][a-z0-9._-]{0,99}", told["name"]) and not told["name"].endswith("-")
+    assert re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", told["version"])
+    assert told["urls"]["Repository"].startswith("https://")
+    rules = ["S102", "S307", "E702", "S301", "S302", "S601", "S602", "S604", "S605", "S609", "S310", "S323", "S501", "S506"]
+    command = [sys.executable, "-m", "ruff", "check", "--quiet", "--isolated", "--select", ",".join(rules), "--output-format", "concise"]
+    command += ["__init__.py", "nodes", "faceexpr_core"]
+    said = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout.splitlines()
+    assert [line for line in said if not line.startswith("faceexpr_core/faces/models.py")] == []
+    assert all("S310" in line for line in said)  # the explicit download of a model file, from a fixed address, checked by sha256
+
+
+def test_a_change_of_version_has_its_lines_in_the_changelog() -> None:
+    changelog = (REPOSITORY / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## (\d+\.\d+\.\d+)", changelog, re.M)
+    assert versions[0] == faceexpr_core.__version__
+    assert versions == sorted(versions, key=lambda text: [int(number) for number in text.split(".")], reverse=True)
+
+
 def test_installing_the_core_does_not_put_the_packs_nodes_folder_in_the_way_of_comfyuis_nodes_module() -> None:
     code = "import importlib.util as u, faceexpr_core; print(u.find_spec('nodes'))"
     found = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd="/", check=True)
@@ -127,6 +149,28 @@ def test_the_command_knows_its_verbs_and_its_version() -> None:
     assert faceexpr("--version").stdout.strip() == f"faceexpr {faceexpr_core.__version__}"
     told = faceexpr("--help").stdout
     assert all(verb in told for verb in ("models", "train", "generate"))
+
+
+def test_help_is_printed_without_loading_torch_or_what_looks_at_faces() -> None:
+    code = """
+import contextlib, io, sys
+from faceexpr_core.commands.cli import _parser, main
+from faceexpr_core.commands.train import main as paper
+
+def told(run, *arguments):
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        run([*arguments, "--help"])
+    assert "usage:" in said.getvalue(), arguments
+    heavy = {"torch", "diffusers", "transformers", "cv2", "mediapipe", "peft"} & sys.modules.keys()
+    assert not heavy, (arguments, heavy)
+
+verbs = next(action.choices for action in _parser()._actions if action.dest == "verb")
+for verb in ("", *verbs):
+    told(main, *filter(None, [verb]))
+told(paper)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
 
 
 def faceexpr(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
 from ..expressions import NONE, names
-from ..fusion.donor_faces import crop_photos, twins_picture
 from ..fusion.settings import MODES, SITES, default_levels, default_site
 from .generate import PROMPT, add_expression_arguments, add_run_arguments, fusion_settings, moved_by, open_pipeline, save_picture, terms_of
 
@@ -72,6 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..diffusers_host import encoding, sampling
     from ..diffusers_host.donors import Run, draw_photo_donors, draw_text_donors
     from ..fusion import donors
+    from ..fusion.donor_faces import crop_photos, twins_picture
     from ..fusion.recorder import save_bank
 
     if arguments.steps < 1:

@@ -14,12 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from ..errors import FaceExprError
-
-if TYPE_CHECKING:
-    pass
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
@@ -97,14 +94,15 @@ def model_file(name: str) -> ModelFile:
 
 
 def search_path(folders: Iterable[str | os.PathLike[str]] = ()) -> list[Path]:
-    """Folders looked through, first to last: those given, $FACEEXPR_MODELS, $COMFYUI_PATH/models/faceexpr, the user's data folder."""
+    """Folders looked through, first to last: those given, $FACEEXPR_MODELS, $COMFYUI_PATH/models/faceexpr, the user's data folder, and
+    where the files lie for the pack beside this package: what `make` brought into a clone, and ComfyUI's models folder."""
     found = [Path(folder) for folder in folders]
     if own := os.environ.get("FACEEXPR_MODELS"):
         found.append(Path(own))
     if comfyui := os.environ.get("COMFYUI_PATH"):
         found.append(Path(comfyui) / "models" / "faceexpr")
     found.append(_user_folder())
-    return found
+    return [*found, *_beside(Path(__file__).absolute().parents[2])]
 
 
 def find(name: str, folders: Iterable[str | os.PathLike[str]] = ()) -> Path:
@@ -183,6 +181,13 @@ def fetch(
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def _beside(pack: Path) -> list[Path]:
+    """The folder, where it is there, of the ComfyUI in whose custom_nodes the pack lies, else of a clone's own ComfyUI."""
+    home = pack.parent.parent if pack.parent.name == "custom_nodes" else pack / ".comfyui" / "home"
+    folder = home / "models" / "faceexpr"
+    return [folder] if folder.is_dir() else []
 
 
 def _user_folder() -> Path:

@@ -1,0 +1,64 @@
+"""What is missing or too old is said with what to type, from the packages' metadata alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from comfy_process import ComfyProcess
+
+from faceexpr_core.requirements import NEEDED, lacking
+
+GOOD = {"opencv-contrib-python": "4.12.0.88", "mediapipe": "1.0.1", "diffusers": "0.35.2", "peft": "0.17", "accelerate": "1.11.0"}
+GOOD |= {"transformers": "4.57.1", "safetensors": "0.6", "scipy": "1.16", "matplotlib": "3.10"}
+
+
+def said(versions: dict[str, str], absent: tuple[str, ...] = ()) -> tuple[str, ...]:
+    return lacking(lambda module: module not in absent, versions.get)
+
+
+def test_nothing_is_said_where_all_is_there() -> None:
+    assert said(GOOD) == () and lacking() == ()
+
+
+@pytest.mark.parametrize("package", NEEDED, ids=lambda package: package.module)
+def test_each_missing_package_is_said_with_what_to_type(package) -> None:
+    name = package.distributions[0]
+    versions = {key: value for key, value in GOOD.items() if key not in package.distributions}
+    (sentence,) = said(versions, (package.module,))
+    assert sentence.startswith(f"{name} is missing (")
+    assert f'"{sys.executable}" -m pip install' in sentence and name in sentence.split("install")[1]
+
+
+@pytest.mark.parametrize("distribution", ["opencv-python", "opencv-python-headless", "opencv-contrib-python"])
+def test_any_opencv_from_4_8_will_do_and_an_older_one_is_told_by_its_own_name(distribution: str) -> None:
+    others = {key: value for key, value in GOOD.items() if "opencv" not in key}
+    for version in ("4.8.0.74", "4.10.0", "5.0.0rc1"):
+        assert said({**others, distribution: version}) == ()
+    (sentence,) = said({**others, distribution: "4.7.0.72"})
+    assert sentence.startswith(f"{distribution} 4.7.0.72 is older than 4.8") and f'install "{distribution}>=4.8"' in sentence
+
+
+def test_mediapipe_0_10_will_do_and_older_will_not() -> None:
+    assert said({**GOOD, "mediapipe": "0.10.21"}) == ()
+    assert "mediapipe 0.9.3 is older than 0.10.14" in said({**GOOD, "mediapipe": "0.9.3"})[0]
+
+
+def test_an_opencv_without_metadata_is_left_in_peace_and_two_that_differ_are_said() -> None:
+    others = {key: value for key, value in GOOD.items() if "opencv" not in key}
+    assert said(others) == ()
+    (sentence,) = said({**GOOD, "opencv-python-headless": "4.9.0.80"})
+    assert "overwrite each other: opencv-contrib-python 4.12.0.88, opencv-python-headless 4.9.0.80" in sentence
+    assert said({**GOOD, "opencv-python-headless": "4.12.0.88"}) == ()
+
+
+def test_looking_loads_none_of_them() -> None:
+    code = "import sys; from faceexpr_core.requirements import lacking; lacking(); assert not {'cv2', 'mediapipe'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
+
+
+def test_the_page_can_ask_and_the_log_is_silent_where_nothing_is_missing(comfy: ComfyProcess) -> None:
+    assert json.loads(comfy.get("/faceexpr/missing")) == []
+    assert "FaceExpr: " not in comfy.log()
