@@ -6,7 +6,6 @@ from .apply_attention_focused_fusion import ApplyAttentionFocusedFusion
 from .expression_text_encode import ExpressionTextEncode
 from .extract_expression_features import ExtractExpressionFeatures
 from .host.aliases import add_aliases
-from .host.missing import announce
 from .load_features import LoadFeatures
 from .load_lora import LoadLoRA
 from .load_mini import LoadMini
@@ -18,9 +17,6 @@ from .train_lora import TrainLoRA
 
 
 class FaceExprExtension(ComfyExtension):
-    async def on_load(self) -> None:
-        announce()
-
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         nodes = [
             LoadSubjectImages,

@@ -81,7 +81,7 @@ def test_a_stopped_run_may_get_another_length_and_crafting_is_said(tmp_path: Pat
 def test_fewer_steps_than_were_taken_are_refused_or_begun_anew_and_no_more_than_were_taken_is_said(tmp_path: Path) -> None:
     states = StateFolder(tmp_path / "run")
     train(PLAIN, states)
-    with pytest.raises(FaceExprError, match="stands at 3 steps and is not the same: 2 steps are asked for, and it has taken more"):
+    with pytest.raises(FaceExprError, match="stands after 3 steps and is not the same: 2 steps are asked for, and it has taken more"):
         train(replace(PLAIN, steps=2), states)
     again, rates = train(PLAIN, states)
     assert not rates and again.notes == ("All 3 steps were taken before; give more to go on.",)

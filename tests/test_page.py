@@ -96,3 +96,14 @@ def test_without_a_browser_these_tests_are_skipped_but_where_ci_is_set_they_fail
     monkeypatch.setenv("CI", ci)
     with pytest.raises(outcome, match="make browser"):
         require_chromium()
+
+
+def test_what_python_misses_is_said_in_the_page(opened: tuple[Page, list[str]], comfy: ComfyProcess) -> None:
+    browser = opened[0].context.browser
+    assert browser is not None
+    page = browser.new_page()
+    sentence = "mediapipe is missing (finding faces and reading expressions). Type: python -m pip install mediapipe"
+    page.route("**/faceexpr/missing", lambda route: route.fulfill(json=[sentence]))
+    page.goto(comfy.url)
+    page.get_by_text(sentence).wait_for(timeout=120_000)
+    page.close()

@@ -75,7 +75,8 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
 
     with _processes(job.device, alone) as (device, main), closing(Terminal(main)) as watched:
         check_tracker(job.report_to)
-        start = None if job.start is None else read_start(job.start)
+        with together("reading the LoRA to start from"):
+            start = None if job.start is None else read_start(job.start)
         with together("choosing the settings"):
             job, chosen = _settled(job, device)
         if chosen:

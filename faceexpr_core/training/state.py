@@ -159,7 +159,7 @@ class StateFolder:
         if not changed and state.step <= run.get("steps", state.step):
             return state
         changed = changed or [f"{run['steps']} steps are asked for, and it has taken more"]
-        told = f"A run in {self.path} stands at {state.step} steps and is not the same: {'; '.join(changed)}."
+        told = f"A run in {self.path} stands after {state.step} steps and is not the same: {'; '.join(changed)}."
         if self.resume == "strict":
             raise FaceExprError(f"{told} Set these back to go on with it, choose another name, or choose to start anew, which gives it up.")
         log.warning("%s The training starts anew.", told)
