@@ -377,13 +377,6 @@ def test_what_faceexpr_train_cannot_do_is_refused_before_anything_is_loaded(
     assert sorted(path.name for path in photos.parent.iterdir()) == ["photos"]
 
 
-@pytest.mark.parametrize("content", ["schön".encode("latin-1"), "a photo of ohwx".encode("utf-16")])
-def test_a_caption_that_cannot_be_read_is_refused(photos: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
-    (photos / "photo_2.txt").write_bytes(content)
-    assert paper(command(photos)) == 2
-    assert "photo_2.txt cannot be read" in (told := capsys.readouterr().err) and "Save it as UTF-8 text, or take it away" in told
-
-
 @pytest.mark.parametrize(
     ("files", "message"),
     [

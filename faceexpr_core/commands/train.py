@@ -35,7 +35,7 @@ def add_train_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..photos.subject import FRAMINGS, SubjectSettings
+    from ..photos.settings import EVERYBODY, FRAMINGS, SubjectSettings
 
     photos = SubjectSettings()
     add = parser.add_argument
@@ -53,9 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resolution", type=int, help="side of the training pictures in pixels (preset)")
     add("--framing", choices=FRAMINGS, default=photos.framing, help="a square around the face, or the largest square (face crop)")
     add("--padding", type=float, default=photos.padding, help=f"room around the face as a share of its size ({photos.padding})")
-    add("--face", type=int, default=photos.face_index, help="of several faces in a photo: 0 the largest, 1 the second largest ... (0)")
+    add("--face", type=int, default=photos.face_index, help="above 0: by its size, 1 the second largest face of each photo ... (0)")
     add("--keep_small_faces", action="store_true", help="only report faces smaller than an eighth of the resolution")
     add("--keep_duplicates", action="store_true", help="only report near-copies of an earlier photo")
+    add(
+        "--person",
+        type=int,
+        default=photos.person,
+        help=f"of several people: 0 who is in most photos, 1 the next ..., {EVERYBODY} each photo's largest face (0)",
+    )
     add_flag(group, BY_NAME["flip"])
 
     groups = {title: parser.add_argument_group(title) for title in (TRAINING, KEEPING, SEEING)}
@@ -80,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 def job_of(arguments: argparse.Namespace) -> TrainJob:
     """The run that the arguments ask for. Raises FaceExprError for what cannot be."""
     from ..photos.dataset import read_dataset
-    from ..photos.subject import SubjectSettings
+    from ..photos.settings import SubjectSettings
     from ..training.previews import Previews
     from ..training.run import ClassPictures
     from ..training.state import StateFolder
@@ -104,6 +110,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
             face_index=arguments.face,
             drop_small=not arguments.keep_small_faces,
             drop_duplicates=not arguments.keep_duplicates,
+            person=arguments.person,
         ),
         settings=settings,
         preset=arguments.preset,

@@ -21,6 +21,7 @@ MAX_FACES = 8
 _YUNET_SIDE = 1280
 _YUNET_SCORE = 0.7
 _CROP_FACTOR = 2.0
+_CLOSER_SIDE = 320
 
 REGIONS = ("brows", "eyes", "nose", "mouth", "jaw", "face")
 
@@ -103,7 +104,7 @@ class FaceDetector:
         )
         with native.without_log_lines():
             self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
-            self._yunet: Any = self._cv2.FaceDetectorYN.create(str(yunet), "", (320, 320), _YUNET_SCORE)
+            self._yunet: Any = native.network(self._cv2.FaceDetectorYN, yunet, (320, 320), _YUNET_SCORE)
 
     def __enter__(self) -> FaceDetector:
         return self
@@ -134,12 +135,33 @@ class FaceDetector:
 
     def five_points(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """YuNet's five points [5, 2] of the largest face, in the order of `Face.five_points`; None where it finds no face."""
-        _check_picture(rgb)
-        rows, scale = self._yunet_rows(rgb)
+        rows = self.rows(rgb)
         if not len(rows):
             return None
-        largest = rows[np.argmax(rows[:, 2] * rows[:, 3])]
-        return (largest[4:14].reshape(5, 2) / scale).astype(np.float32)
+        return rows[np.argmax(rows[:, 2] * rows[:, 3]), 4:14].reshape(5, 2)
+
+    def rows(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What YuNet finds, float32 [n, 15] in pixels: left, top, width, height, the five points' x and y, and its score in 0..1."""
+        _check_picture(rgb)
+        rows, scale = self._yunet_rows(rgb)
+        return np.concatenate([rows[:, :14] / np.float32(scale), rows[:, 14:]], axis=1)
+
+    def closer_row(self, rgb: NDArray[np.uint8], face: Face) -> NDArray[np.float32] | None:
+        """YuNet's row of one face, seen enlarged or shrunk to its usual size; None where it does not see it."""
+        left, top, side = round(face.centre[0] - face.size), round(face.centre[1] - face.size), max(8, round(2 * face.size))
+        cut = _square(rgb, left, top, side)
+        scale = min(1.0, _CLOSER_SIDE / side)
+        size = max(8, round(side * scale))
+        rows = self.rows(np.ascontiguousarray(self._cv2.resize(cut, (size, size), interpolation=self._cv2.INTER_AREA)))
+        rows[:, :14] *= side / size
+        middle = rows[:, :2] + rows[:, 2:4] / 2 - side / 2
+        far = np.hypot(middle[:, 0], middle[:, 1])
+        if not len(rows) or far.min() > face.size / 2:
+            return None
+        row = rows[far.argmin()]
+        row[[0, *range(4, 14, 2)]] += left
+        row[[1, *range(5, 14, 2)]] += top
+        return row
 
     def _landmarks(self, rgb: NDArray[np.uint8]) -> list[Face]:
         height, width = rgb.shape[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaceExprError
+from .kinds import FORMATS, HEIF, OTHER, PICTURE, heif_reader, is_meant_as_picture, kind_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
-"""Files of a folder taken for pictures, whatever the case."""
+CAPTION_SUFFIXES = (".txt", ".caption")
+"""Endings of the text file beside a picture, in place of its own or after it, that holds its caption; the first there is counts."""
 
 _WHITE = (255, 255, 255)
 
@@ -26,38 +28,41 @@ _WHITE = (255, 255, 255)
 class SourceImage:
     """One picture as given: `rgb` uint8 [H, W, 3], or None with the `problem` that kept it from being read.
 
-    `caption` is the text of the `.txt` beside the file, or None.
+    `caption` is the text of the file beside it, or None; `notes` are for the report. `photo` False: a file of the folder that is no
+    picture, named so that the report is whole.
     """
 
     name: str
     rgb: NDArray[np.uint8] | None
     caption: str | None = None
     problem: str = ""
+    notes: tuple[str, ...] = ()
+    photo: bool = True
 
 
 def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The pictures directly in a folder, sorted by name; hidden files are left out."""
-    return sorted(
-        path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
+    """The pictures directly in a folder, sorted by name: by what they hold, or by their ending; hidden files are left out."""
+    return sorted(path for path in Path(folder).iterdir() if not path.name.startswith(".") and path.is_file() and _is_picture(path))
 
 
-def caption_file(picture: Path) -> Path:
-    """The text file beside a picture that may hold its caption."""
-    return picture.with_suffix(".txt")
+def caption_files(picture: Path) -> list[Path]:
+    """The text files beside a picture that may hold its caption; the first of them counts."""
+    names = [name for suffix in CAPTION_SUFFIXES for name in (picture.with_suffix(suffix), picture.with_name(picture.name + suffix))]
+    return [name for name in names if name.is_file()]
 
 
 def read_images(folder: str | os.PathLike[str]) -> list[SourceImage]:
     """Read every picture of a folder, in the order of their names; one that cannot be read comes with its `problem`.
 
-    Raises FaceExprError for a folder that does not exist or holds no pictures, and for a caption that cannot be read.
+    Raises FaceExprError for a folder that does not exist or holds no pictures.
     """
     if not Path(folder).is_dir():
         raise FaceExprError(f"There is no folder {folder}. Make it and put photos of one person into it (six to twenty are best).")
     files = picture_files(folder)
     if not files:
         raise FaceExprError(
-            f"The folder {folder} holds no pictures. Put photos of one person into it (six to twenty are best), as {', '.join(SUFFIXES)}."
+            f"The folder {folder} holds no pictures. Put photos of one person into it (six to twenty are best), as JPEG, PNG, WebP, TIFF, "
+            "HEIC or another usual kind."
         )
     return [_read_source(path) for path in files]
 
@@ -83,13 +88,10 @@ def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """One picture file as uint8 [H, W, 3] in sRGB, turned upright by its EXIF orientation; of several frames the first.
 
     Transparent parts become white. 16-bit grey is scaled to 8 bits. Colours are converted from an embedded profile (CMYK, Display P3 ...).
-    Raises OSError, SyntaxError, ValueError or Image.DecompressionBombError for what cannot be read, as Pillow does.
+    What kind of picture it is is told by what it holds. Raises OSError, SyntaxError, ValueError or Image.DecompressionBombError for what
+    cannot be read, as Pillow does.
     """
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as opened:
-        opened.load()
-        return np.array(_to_rgb(ImageOps.exif_transpose(opened)), np.uint8)
+    return _read(Path(path))[0]
 
 
 def centre_square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -114,28 +116,70 @@ def likeness(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return float((first * second).sum() / max(1e-9, float(np.linalg.norm(first) * np.linalg.norm(second))))
 
 
+def _is_picture(path: Path) -> bool:
+    try:
+        return is_meant_as_picture(path) or kind_of(path).what != OTHER
+    except OSError:
+        return False
+
+
+def _read(path: Path) -> tuple[NDArray[np.uint8], int]:
+    """The first frame, and how many there are to see one after the other."""
+    from PIL import Image, ImageOps
+
+    heif_reader()
+    known = [*FORMATS, *(["TGA"] if path.suffix.lower() == ".tga" else [])]
+    Image.preinit()
+    Image.init()
+    with Image.open(path, formats=[name for name in known if name in Image.OPEN]) as opened:
+        frames = 1 if opened.format in ("MPO", "PSD", "HEIF") else int(getattr(opened, "n_frames", 1))
+        opened.load()
+        return np.array(_to_rgb(ImageOps.exif_transpose(opened)), np.uint8), frames
+
+
 def _read_source(path: Path) -> SourceImage:
     from PIL import Image, UnidentifiedImageError
 
-    caption = _read_caption(caption_file(path))
+    caption, notes, problem = _read_caption(path)
     try:
-        return SourceImage(path.name, read_rgb(path), caption)
+        problem = problem or _unreadable(path)
+        if not problem:
+            rgb, frames = _read(path)
+            if frames > 1:
+                notes = (*notes, f"the first of its {frames} pictures was taken")
+            return SourceImage(path.name, rgb, caption, notes=notes)
     except Image.DecompressionBombError:
         problem = "is too large; make it smaller than 100 megapixels"
     except UnidentifiedImageError:
-        problem = "HEIC cannot be read here; save it as JPEG" if path.suffix.lower() in (".heic", ".heif") else "is damaged or no picture"
+        problem = "is damaged or no picture"
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
         problem = f"cannot be read ({type(error).__name__}: {error})"
-    return SourceImage(path.name, None, caption, problem)
+    return SourceImage(path.name, None, caption, problem, notes)
 
 
-def _read_caption(file: Path) -> str | None:
+def _unreadable(path: Path) -> str:
+    """Why a picture cannot be read, told by its first bytes; "" where it may be."""
+    kind = kind_of(path)
+    if kind.what == PICTURE or (kind.what == HEIF and heif_reader()):
+        return ""
+    return f"is no picture but {kind.words}" if kind.what == OTHER else kind.words
+
+
+def _read_caption(picture: Path) -> tuple[str | None, tuple[str, ...], str]:
+    """Caption, notes, and the problem of a caption that cannot be read: without it the photo would be learned with other words."""
+    files = caption_files(picture)
+    if not files:
+        return None, (), ""
+    file, notes = files[0], [f"{other.name} was not used" for other in files[1:]]
     try:
-        return " ".join(file.read_text(encoding="utf-8-sig").split()) or None
-    except FileNotFoundError:
-        return None
+        content = file.read_bytes()
+        text = content.decode("utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as reason:
-        raise FaceExprError(f"The caption {file} cannot be read ({reason}). Save it as UTF-8 text, or take it away.") from reason
+        return None, tuple(notes), f"its caption {file.name} cannot be read ({reason}). Save it as UTF-8 text, or take it away"
+    caption = " ".join(text.split())
+    if not caption:
+        notes.append(f"{file.name} is empty")
+    return caption or None, tuple(notes), ""
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
+from contextlib import contextmanager, suppress
+from importlib import import_module, metadata
+from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import numpy as np
 
 from ..errors import FaceExprError
 
@@ -23,9 +28,71 @@ _LOG_LINE = re.compile(
 _stderr_lock = threading.Lock()
 
 
+OLDEST_OPENCV = (4, 8)
+NEEDED_OF_OPENCV = ("FaceDetectorYN", "FaceRecognizerSF", "resize", "warpAffine", "GaussianBlur", "convexHull", "fillConvexPoly")
+OPENCV_PACKAGES = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+"""Packages of Python's index that all write into the one folder `cv2`: each installed over another leaves a mixture."""
+
+
 def opencv() -> ModuleType:
-    """The module `cv2`. Raises FaceExprError where it cannot load."""
-    return _load("cv2", "opencv-python")
+    """The module `cv2`. Raises FaceExprError where it cannot load, is older than OLDEST_OPENCV, or lacks what is needed, saying which
+    OpenCV it is, where it lies and what to install."""
+    with _told_of_opencv():
+        module = _load("cv2", "opencv-contrib-python")
+    if module in _fit:
+        return module
+    version = str(getattr(module, "__version__", ""))
+    lacks = [
+        name for name in NEEDED_OF_OPENCV if not hasattr(getattr(module, name, None), "create" if name.startswith("Face") else "__call__")
+    ]
+    number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if lacks or number < OLDEST_OPENCV:
+        fault = f"lacks {', '.join(lacks)}" if lacks else f"is older than {'.'.join(map(str, OLDEST_OPENCV))}"
+        raise FaceExprError(f"The OpenCV that Python loads ({version or 'without a version'}, from {_place(module)}) {fault}. {_cure()}")
+    _fit.append(module)
+    return module
+
+
+_fit: list[ModuleType] = []
+
+
+def _place(module: ModuleType) -> str:
+    return str(getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), "an unknown place"))
+
+
+def installed_opencv() -> list[str]:
+    """Name and version of each installed package that brings OpenCV."""
+    found = []
+    for name in OPENCV_PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return found
+
+
+def _cure() -> str:
+    """What to do about an OpenCV that does not fit."""
+    found = installed_opencv()
+    state = (
+        f"Installed are {' and '.join(found)}, which overwrite each other"
+        if len(found) > 1
+        else (f"Installed is {found[0]}, perhaps overwritten by another node pack" if found else "It is no package that pip knows")
+    )
+    python = f'"{sys.executable}" -m pip'
+    return (
+        f"{state}. In ComfyUI's Python: {python} uninstall -y {' '.join(OPENCV_PACKAGES)}; then {python} install opencv-contrib-python; "
+        "then start ComfyUI again."
+    )
+
+
+@contextmanager
+def _told_of_opencv() -> Iterator[None]:
+    """Turn what a mixture of two OpenCVs raises while it loads into one message; what `_load` says stays."""
+    try:
+        yield
+    except FaceExprError:
+        raise
+    except Exception as error:  # AttributeError, RecursionError, SystemError ...: whatever its half-written files run into
+        raise FaceExprError(f"OpenCV cannot load ({type(error).__name__}: {error}). {_cure()}") from error
 
 
 def mediapipe() -> ModuleType:
@@ -33,6 +100,28 @@ def mediapipe() -> ModuleType:
     opencv()
     _load("mediapipe.tasks.python.vision", "mediapipe")
     return _load("mediapipe", "mediapipe")
+
+
+def network(factory: Any, model: Path, *rest: Any) -> Any:
+    """OpenCV's `FaceDetectorYN` or `FaceRecognizerSF` of an ONNX file, `rest` being what `factory.create` takes after the file.
+
+    From bytes, since OpenCV cannot open every path that Windows allows; OpenCV before 4.11 cannot always, and is given a path of plain
+    letters. Raises FaceExprError where there is none such.
+    """
+    cv2: Any = opencv()
+    with suppress(TypeError, cv2.error):
+        return factory.create("onnx", np.frombuffer(model.read_bytes(), np.uint8), np.zeros(0, np.uint8), *rest)
+    with tempfile.TemporaryDirectory(prefix="faceexpr_") as folder:
+        plain = model if str(model).isascii() else Path(shutil.copy(model, Path(folder) / "model.onnx"))
+        if not str(plain).isascii():
+            raise FaceExprError(
+                f"OpenCV {cv2.__version__} cannot open {model}, whose path has letters beyond a to z. Put the file into a folder without "
+                f"them and set FACEEXPR_MODELS to that folder, or bring OpenCV up to date. {_cure()}"
+            )
+        try:
+            return factory.create(str(plain), "", *rest)
+        except cv2.error as error:
+            raise FaceExprError(f"OpenCV {cv2.__version__} cannot read the model file {model}: {error}") from error
 
 
 @contextmanager
@@ -65,6 +154,8 @@ def _load(module: str, package: str) -> ModuleType:
             raise
         raise FaceExprError(f"Finding faces needs the Python package {package}. Install it with: pip install {package}") from error
     except (ImportError, OSError) as error:
+        if module == "cv2" and ".so" not in str(error):
+            raise  # two OpenCVs in one folder, or one made for another NumPy
         raise FaceExprError(
             f"{package} is installed but cannot load: {error}. On a slim Linux image it lacks system libraries: install them, for "
             f"example with: apt-get install libgl1 libglib2.0-0 libegl1 libgles2"

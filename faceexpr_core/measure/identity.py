@@ -45,7 +45,7 @@ class IdentityMeter:
         self.detector = detector or FaceDetector(folders)
         self._cv2: Any = native.opencv()
         with native.without_log_lines():
-            self._sface: Any = self._cv2.FaceRecognizerSF.create(str(sface), "")
+            self._sface: Any = native.network(self._cv2.FaceRecognizerSF, sface)
 
     def __enter__(self) -> IdentityMeter:
         return self
@@ -67,9 +67,13 @@ class IdentityMeter:
             points = faces[0].five_points()
         scale = max(1.0, YUNET_MIN_SIDE / min(picture.shape[:2]))
         size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
-        bgr = np.ascontiguousarray(self._cv2.resize(picture, size, interpolation=self._cv2.INTER_CUBIC)[:, :, ::-1])
+        return self.embed_points(self._cv2.resize(picture, size, interpolation=self._cv2.INTER_CUBIC), points * scale)
+
+    def embed_points(self, picture: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Unit vector [128] of the face with these five points [5, 2], in pixels and in YuNet's order."""
+        bgr = np.ascontiguousarray(picture[:, :, ::-1])
         row = np.zeros((1, 15), np.float32)  # box, five points, score; alignCrop uses the points alone
-        row[0, 4:14] = (points * scale).reshape(-1)
+        row[0, 4:14] = points.reshape(-1)
         vector = np.asarray(self._sface.feature(self._sface.alignCrop(bgr, row))[0], np.float32)
         return vector / np.float32(np.linalg.norm(vector))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import FaceExprError
 from ..faces.images import SourceImage, picture_files, read_images
+from .folder import inside_of, kohya_folders, no_photo, others, read_folder
 
 METADATA = "metadata.jsonl"
 CAPTION_COLUMNS = ("text", "caption", "prompt")
@@ -16,7 +18,8 @@ CAPTION_COLUMNS = ("text", "caption", "prompt")
 
 
 def read_dataset(folder: Path, image_column: str = "image", caption_column: str | None = None) -> list[SourceImage]:
-    """The photos of a folder, those that metadata.jsonl names if there is one (also in `train/`), with their captions.
+    """The photos of a folder, those that metadata.jsonl names if there is one (also in `train/`), with their captions; after them a
+    source with a word, and no picture, for every other file.
 
     `image_column`, `caption_column`: columns of metadata.jsonl; `image` means `file_name`, as Hugging Face calls it. A caption of
     metadata.jsonl goes before a .txt. Raises FaceExprError for a missing folder, column or file, and for a line that cannot be read.
@@ -25,8 +28,9 @@ def read_dataset(folder: Path, image_column: str = "image", caption_column: str 
         raise FaceExprError(
             f"There is no folder {folder}. Give a folder of photos, with captions in {METADATA} or .txt files if you have them."
         )
-    if not picture_files(folder) and not (folder / METADATA).is_file() and (folder / "train").is_dir():
-        folder = folder / "train"
+    inside = _photos_inside(folder)
+    if inside is not None:
+        return [*read_dataset(inside, image_column, caption_column), *others(folder, [inside.name])]
     table = folder / METADATA
     if not table.is_file():
         for kind, column in (("caption", caption_column), ("image", image_column if image_column != "image" else None)):
@@ -34,7 +38,7 @@ def read_dataset(folder: Path, image_column: str = "image", caption_column: str 
                 raise FaceExprError(
                     f"The {kind} column {column!r} was given, but {folder} has no {METADATA}; add it, or leave the column out."
                 )
-        return read_images(folder)
+        return read_folder(folder)
     rows = _rows(table)
     names = [_file_name(row, image_column, table, number) for number, row in rows]
     pictures = {path: source for parent in {name.parent for name in names} for path, source in _read_folder(folder, parent).items()}
@@ -44,7 +48,27 @@ def read_dataset(folder: Path, image_column: str = "image", caption_column: str 
         if name not in pictures:
             raise FaceExprError(f"{table}, line {number}, names {name}, which is no picture in {folder}. Add it, or take the line out.")
         found.append(_with_caption(pictures[name], row, column, caption_column is not None, table, number))
-    return found
+    return [*found, *_not_named(folder, names)]
+
+
+def _photos_inside(folder: Path) -> Path | None:
+    """The folder in a folder without photos that has them: `img` of kohya's projects, `train` of Hugging Face's."""
+    if picture_files(folder) or kohya_folders(folder) or (folder / METADATA).is_file():
+        return None
+    return next((folder / name for name, fits in (("img", kohya_folders), ("train", Path.is_dir)) if fits(folder / name)), None)
+
+
+def _not_named(folder: Path, names: Sequence[Path]) -> Iterator[SourceImage]:
+    """A line for what metadata.jsonl does not name."""
+    yield no_photo(METADATA, "names the photos and their captions")
+    parents = sorted({Path("."), *(name.parent for name in names)})
+    for parent in parents:
+        for picture in picture_files(folder / parent):
+            if parent / picture.name not in names:
+                yield SourceImage(str(parent / picture.name), None, problem=f"is not named in {METADATA}")
+        known = [METADATA, *(name.parts[0] for name in parents if name.parts)] if parent == Path(".") else []
+        rest = others(folder / parent, known)
+        yield from rest if parent == Path(".") else (inside_of(parent.as_posix(), one) for one in rest)
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, Any]]]:

@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 from ..faces.detector import Face
 from ..faces.images import SourceImage
 from .subject import Photo, Subject
+from .verdicts import Verdict
 
 
 def write_sources(path: Path, images: Sequence[SourceImage]) -> None:
     """Photos as they were read, to `path` (.npz)."""
-    words = [{"name": one.name, "caption": one.caption, "problem": one.problem} for one in images]
+    words = [{name: getattr(one, name) for name in ("name", "caption", "problem", "notes", "photo")} for one in images]
     _write(path, words, {f"rgb.{number}": one.rgb for number, one in enumerate(images) if one.rgb is not None})
 
 
 def read_sources(path: Path) -> list[SourceImage]:
     """What `write_sources` wrote."""
     words, arrays = _read(path)
-    return [SourceImage(rgb=arrays.get(f"rgb.{number}"), **one) for number, one in enumerate(words)]
+    return [SourceImage(rgb=arrays.get(f"rgb.{number}"), notes=tuple(one.pop("notes")), **one) for number, one in enumerate(words)]
 
 
 def write_subject(path: Path | BinaryIO, subject: Subject) -> None:
@@ -32,11 +33,13 @@ def write_subject(path: Path | BinaryIO, subject: Subject) -> None:
     arrays: dict[str, NDArray[Any]] = {}
     photos = []
     for number, photo in enumerate(subject.photos):
-        words = {name: getattr(photo, name) for name in ("name", "caption", "expression", *_SIZES)}
+        words = {name: getattr(photo, name) for name in ("name", "caption", "expression", "turned", *_SIZES)}
         photos.append({**words, "box": photo.face.box, "blendshapes": photo.face.blendshapes})
         arrays |= {f"image.{number}": photo.image, f"landmarks.{number}": photo.face.landmarks, f"mask.{number}": photo.mask()}
     whole = {name: getattr(subject, name) for name in ("trigger", "class_word", "resolution", "report")}
-    _write(path, {"subject": whole, "photos": photos}, arrays)
+    verdicts = [{name: getattr(one, name) for name in ("name", "verdict", "words")} for one in subject.verdicts]
+    arrays |= {f"verdict.{number}": one.picture for number, one in enumerate(subject.verdicts) if one.picture is not None}
+    _write(path, {"subject": whole, "photos": photos, "verdicts": verdicts}, arrays)
 
 
 def read_subject(path: Path | BinaryIO) -> Subject:
@@ -47,7 +50,8 @@ def read_subject(path: Path | BinaryIO) -> Subject:
         face = Face(tuple(one.pop("box")), arrays[f"landmarks.{number}"], one.pop("blendshapes"))
         sizes: dict[str, Any] = {name: tuple(one.pop(name)) for name in _SIZES}
         photos.append(Photo(image=arrays[f"image.{number}"], face=face, drawn_mask=arrays[f"mask.{number}"], **one, **sizes))
-    return Subject(tuple(photos), **words["subject"])
+    verdicts = tuple(Verdict(picture=arrays.get(f"verdict.{number}"), **one) for number, one in enumerate(words["verdicts"]))
+    return Subject(tuple(photos), verdicts=verdicts, **words["subject"])
 
 
 _SIZES = ("original_size", "crop_top_left", "target_size")

@@ -62,7 +62,10 @@ def prepare_centred(images: Sequence[SourceImage], settings: SubjectSettings) ->
     sizes = {source.name: source.rgb.shape[:2] for source in images if source.rgb is not None}
     photos = []
     for photo in subject.photos:
-        height, width = sizes[photo.name]
+        if photo.turned % 90:  # a square of its own
+            photos.append(photo)
+            continue
+        height, width = sizes[photo.name][:: -1 if photo.turned % 180 else 1]
         scale = subject.resolution / min(height, width)
         top, left = (height - min(height, width)) // 2, (width - min(height, width)) // 2
         photos.append(replace(photo, original_size=(height, width), crop_top_left=(round(top * scale), round(left * scale))))

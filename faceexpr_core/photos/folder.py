@@ -1,0 +1,99 @@
+"""A folder of photos as people have it, with kohya's folders in it, and a word for every file that is no photo."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ..faces.images import SourceImage, caption_files, picture_files, read_images
+from ..faces.kinds import kind_of
+
+KOHYA_FOLDER = re.compile(r"^(\d+)_(.+)$")
+"""`10_ohwx person`: how often each photo is drawn in an epoch, and the words that name the person."""
+
+
+def read_folder(folder: Path) -> list[SourceImage]:
+    """The photos directly in a folder; where there are none, those of its `10_ohwx person` folders. After them a word for every other
+    file and folder. Raises FaceExprError for a folder that does not exist or holds no pictures."""
+    kohya = kohya_folders(folder)
+    if not kohya or picture_files(folder):
+        own = [_as_named(folder)] if folder.is_dir() and KOHYA_FOLDER.match(folder.name) else []
+        return [*read_images(folder), *own, *others(folder)]
+    found: list[SourceImage] = []
+    for inside in kohya:
+        found += [inside_of(inside.name, one) for one in [*read_images(inside), *others(inside)]]
+        found.append(_as_named(inside))
+    return [*found, *others(folder, [inside.name for inside in kohya])]
+
+
+def kohya_folders(folder: Path) -> list[Path]:
+    """Folders of the form that kohya's scripts read, if they hold pictures."""
+    if not folder.is_dir():
+        return []
+    inside = (path for path in sorted(folder.iterdir()) if KOHYA_FOLDER.match(path.name) and path.is_dir() and not path.is_symlink())
+    return [path for path in inside if picture_files(path)]
+
+
+def watched_files(folder: Path) -> list[Path]:
+    """Every file on which what `read_folder` returns depends."""
+    return sorted(path for pattern in ("*", "*/*", "*/*/*") for path in folder.glob(pattern) if path.is_file())
+
+
+def others(folder: Path, known: Collection[str] = ()) -> list[SourceImage]:
+    """A source with a word, and no picture, for everything in a folder but its pictures and the names in `known`; [] for no folder."""
+    if not folder.is_dir():
+        return []
+    pictures = picture_files(folder)
+    captions = {file.name for picture in pictures for file in caption_files(picture)}
+    used = {*captions, *known, *(picture.name for picture in pictures)}
+    found = [no_photo(name, "the caption of the photo of its name") for name in sorted(captions)]
+    return [*found, *(no_photo(name, word) for name, word in _words(folder) if name.rstrip("/") not in used)]
+
+
+def no_photo(name: str, word: str) -> SourceImage:
+    """A line of the report for what is no photo."""
+    return SourceImage(name, None, problem=word, photo=False)
+
+
+def inside_of(folder: str, source: SourceImage) -> SourceImage:
+    """The source with its folder before its name."""
+    return replace(source, name=f"{folder}/{source.name}")
+
+
+def _words(folder: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.iterdir()):
+        try:
+            yield (f"{path.name}/", _folder_word(path)) if path.is_dir() else (path.name, _file_word(path))
+        except OSError as reason:
+            yield path.name, f"cannot be read ({reason.strerror})"
+
+
+def _folder_word(path: Path) -> str:
+    if path.name.startswith("."):
+        return "a hidden folder"
+    return "a folder, not looked into; choose it by itself, or move its photos here"
+
+
+def _file_word(path: Path) -> str:
+    if path.suffix == ".icloud":
+        return "a picture that lies in iCloud only; download it"
+    if path.name.startswith("."):
+        return "a hidden file"
+    if not path.exists():
+        return "a link to a file that is not there"
+    if not path.is_file():
+        return "no file"
+    if path.suffix.lower() in (".txt", ".caption"):
+        return "text, but no photo has this name"
+    return kind_of(path).words
+
+
+def _as_named(folder: Path) -> SourceImage:
+    times, words = folder.name.split("_", 1)
+    return no_photo(
+        f"{folder.name}/",
+        f"kohya's folder of '{words}', each photo {times} times; here trigger and class word are those of the settings, "
+        "and each photo comes up equally often",
+    )
