@@ -35,7 +35,7 @@ class LoadSubjectImages(io.ComfyNode):
                     options=[NO_FOLDER, *([EXAMPLE] if mini.subject_path().is_dir() else []), *_sub_folders()],
                     default=NO_FOLDER,
                     tooltip="A folder inside ComfyUI's input folder with photos of one person, six to twenty, with different expressions. "
-                    "A .txt beside a photo, with the same name, replaces its caption. Choose 'none' to use only the IMAGE input.",
+                    "A .txt or .caption of the same name beside a photo replaces its caption. Choose 'none' to use only the IMAGE input.",
                 ),
                 io.String.Input(
                     "trigger_word",
@@ -71,7 +71,8 @@ class LoadSubjectImages(io.ComfyNode):
                     default=0,
                     min=0,
                     max=7,
-                    tooltip="Which face of a photo with several: 0 is the largest, 1 the second largest, and so on.",
+                    tooltip="0 takes the face of the person (see 'person'). Above 0 takes a face by its size: 1 is the second largest of "
+                    "each photo, and so on; people are then not compared.",
                 ),
                 io.Boolean.Input(
                     "drop_small_faces",
@@ -84,75 +85,93 @@ class LoadSubjectImages(io.ComfyNode):
                     default=True,
                     tooltip="Leave out photos that are nearly the same as an earlier one. Otherwise they are only reported.",
                 ),
-                io.Image.Input("images", optional=True, tooltip="Photos of the person as a batch, instead of a folder or added to it."),
+                io.Image.Input(
+                    "images", optional=True, tooltip="Photos of the person, as a batch or a list, instead of a folder or added to it."
+                ),
+                io.Int.Input(
+                    "person",
+                    default=0,
+                    min=-1,
+                    max=63,
+                    optional=True,
+                    tooltip="Whom to learn if the photos show several people: 0 is who is in most photos, 1 the next; the report says who "
+                    "is who. -1 takes the largest face of each photo, without comparing them.",
+                ),
             ],
             outputs=[
                 io.Custom("FACEEXPR_SUBJECT").Output(display_name="subject", tooltip="The person, for Train FaceExpr LoRA."),
                 io.Image.Output(display_name="images", tooltip="The prepared pictures, as they will be trained on."),
                 io.Mask.Output(display_name="face_masks", tooltip="A mask of the face for each prepared picture."),
-                io.String.Output(display_name="report", tooltip="One line for each photo: kept or not, why, and its caption."),
+                io.String.Output(display_name="report", tooltip="One line for each file: kept or not, why, and its caption."),
+                io.Image.Output(
+                    display_name="contact_sheet", tooltip="The report as a picture: every photo with its mask, verdict and caption."
+                ),
             ],
             is_output_node=True,
+            is_input_list=True,  # a list of images is one person's photos, not a person each
         )
 
     @classmethod
-    def validate_inputs(cls, folder: str = NO_FOLDER) -> bool | str:
+    def validate_inputs(cls, folder: Any = NO_FOLDER) -> bool | str:
         try:
-            _resolve(folder)
+            _resolve(_one("folder", folder))
         except FaceExprError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str = NO_FOLDER, **_: Any) -> str:
-        from ..faceexpr_core.faces.images import caption_file, picture_files
+    def fingerprint_inputs(cls, folder: Any = NO_FOLDER, **_: Any) -> str:
+        from ..faceexpr_core.photos.folder import watched_files
 
         try:
-            directory = _resolve(folder)
+            directory = _resolve(_one("folder", folder))
         except FaceExprError as error:
             return str(error)
         if directory is None:
             return ""
-        files = [file for picture in picture_files(directory) for file in (picture, caption_file(picture)) if file.is_file()]
-        return "\n".join(f"{file} {file.stat().st_mtime_ns} {file.stat().st_size}" for file in files)
+        return "\n".join(f"{file} {file.stat().st_mtime_ns} {file.stat().st_size}" for file in watched_files(directory))
 
     @classmethod
-    def execute(
-        cls,
-        folder: str,
-        trigger_word: str,
-        class_word: str,
-        resolution: int,
-        framing: str,
-        padding: float,
-        face: int,
-        drop_small_faces: bool,
-        drop_duplicates: bool,
-        images: torch.Tensor | None = None,
-    ) -> io.NodeOutput:
-        from ..faceexpr_core.faces.images import images_from_batch, read_images
+    def execute(cls, images: list[torch.Tensor] | None = None, **lists: list[Any]) -> io.NodeOutput:
+        from ..faceexpr_core.faces.images import images_from_batches
+        from ..faceexpr_core.photos.dataset import read_dataset
+        from ..faceexpr_core.photos.sheet import contact_sheet
         from ..faceexpr_core.photos.subject import prepare_subject
 
-        require_choices(cls, framing=framing)
-        directory = _resolve(folder)
-        sources = [] if directory is None else read_images(directory)
-        if images is not None:
-            sources += images_from_batch(images)
+        given = {"person": 0, **{name: _one(name, values) for name, values in lists.items()}}
+        require_choices(cls, framing=given["framing"])
+        directory = _resolve(given["folder"])
+        sources = [] if directory is None else read_dataset(directory)
+        sources += images_from_batches(one for one in images or () if one is not None)
         subject = prepare_subject(
             sources,
             folders=model_folders(),
-            trigger=trigger_word,
-            class_word=class_word,
-            resolution=resolution,
-            framing=framing,
-            padding=padding,
-            face_index=face,
-            drop_small=drop_small_faces,
-            drop_duplicates=drop_duplicates,
+            trigger=given["trigger_word"],
+            class_word=given["class_word"],
+            resolution=given["resolution"],
+            framing=given["framing"],
+            padding=given["padding"],
+            face_index=given["face"],
+            drop_small=given["drop_small_faces"],
+            drop_duplicates=given["drop_duplicates"],
+            person=given["person"],
         )
         pictures = torch.stack([torch.from_numpy(photo.image) for photo in subject.photos]).float() / 255
         masks = torch.stack([torch.from_numpy(photo.mask()) for photo in subject.photos])
-        return io.NodeOutput(subject, pictures, masks, subject.report, ui=ui.PreviewText(subject.report))
+        sheet = torch.from_numpy(contact_sheet(subject))[None].float() / 255
+        shown = {**ui.PreviewImage(sheet, cls=cls).as_dict(), **ui.PreviewText(subject.report).as_dict()}
+        return io.NodeOutput(subject, pictures, masks, subject.report, sheet, ui=shown)
+
+
+def _one(name: str, values: Any) -> Any:
+    """The value of an input that ComfyUI hands over as a list. Raises FaceExprError for several that differ."""
+    if not isinstance(values, list):
+        return values
+    if any(value != values[0] for value in values[1:]):
+        raise FaceExprError(
+            f"{len(values)} different values of '{name}' were given; one subject is made of one. Only 'images' may be a list."
+        )
+    return values[0]
 
 
 def _sub_folders() -> list[str]:

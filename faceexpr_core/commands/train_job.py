@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
+from ..files import write_new
 from ..training.settings import AUTO, BACKGROUND_WEIGHT, TrainSettings
 from .watch import Terminal, check_tracker, tracker
 
@@ -83,6 +84,8 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
             watched.say(chosen)
         subject = prepare(job)
         watched.say(subject.report)
+        if main:
+            watched.say(_write_sheet(job, subject))
         job = replace(job, images=())  # the photos in their full size are not needed any more
         with together("loading the model"), enough_memory("loading the model"):
             host = open_host(job.model, job.vae, job.settings.precision, device, job.prediction)
@@ -129,6 +132,22 @@ def prepare(job: TrainJob) -> Subject:
         return stream.getvalue()
 
     return here() if rank()[1] == 1 else read_subject(io.BytesIO(from_first(sent, "preparing the photos")))
+
+
+def _write_sheet(job: TrainJob, subject: Subject) -> str:
+    """The report as a picture beside the LoRA; returns where it lies, or why it does not."""
+    from PIL import Image
+
+    from ..photos.sheet import contact_sheet
+
+    stream, path = io.BytesIO(), job.output.with_name(f"{job.output.stem}_photos.png")
+    Image.fromarray(contact_sheet(subject)).save(stream, "PNG")
+    try:
+        if not (path.is_file() and path.read_bytes() == stream.getvalue()):
+            path = write_new(path, stream.getvalue())
+    except OSError as reason:
+        return f"The photos' contact sheet could not be written to {path} ({reason})."
+    return f"The photos with their masks and captions: {path}"
 
 
 def _saved_as(job: TrainJob) -> Reserve:

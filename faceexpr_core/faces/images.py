@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaceExprError
-from .kinds import FORMATS, HEIF, OTHER, PICTURE, heif_reader, is_meant_as_picture, kind_of
+from .kinds import CAPTION_SUFFIXES, FORMATS, HEIF, OTHER, PICTURE, heif_reader, is_meant_as_picture, kind_of
 
 if TYPE_CHECKING:
     from PIL import Image
-
-CAPTION_SUFFIXES = (".txt", ".caption")
-"""Endings of the text file beside a picture, in place of its own or after it, that holds its caption; the first there is counts."""
 
 _WHITE = (255, 255, 255)
 
@@ -48,7 +46,7 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
 def caption_files(picture: Path) -> list[Path]:
     """The text files beside a picture that may hold its caption; the first of them counts."""
     names = [name for suffix in CAPTION_SUFFIXES for name in (picture.with_suffix(suffix), picture.with_name(picture.name + suffix))]
-    return [name for name in names if name.is_file()]
+    return [name for name in names if name != picture and name.is_file() and not _is_picture(name)]
 
 
 def read_images(folder: str | os.PathLike[str]) -> list[SourceImage]:
@@ -67,21 +65,32 @@ def read_images(folder: str | os.PathLike[str]) -> list[SourceImage]:
     return [_read_source(path) for path in files]
 
 
-def images_from_batch(batch: Any, name: str = "image") -> list[SourceImage]:
-    """A float batch [N, H, W, 3 or more] in 0..1 (ComfyUI's IMAGE, or an array) as sources called `image 1`, `image 2` ...
+def images_from_batches(batches: Iterable[Any], name: str = "image") -> list[SourceImage]:
+    """Float batches [N, H, W, 1, 3 or 4] in 0..1, each of its own size (ComfyUI's IMAGE, single or as a list, or arrays), as sources
+    called `image 1`, `image 2` ...
 
     A fourth channel is taken for alpha, over white. Raises FaceExprError for other shapes.
     """
+    pictures = [one for batch in batches for one in _pixels(batch)]
+    return [SourceImage(f"{name} {number}", one) for number, one in enumerate(pictures, start=1)]
+
+
+def images_from_batch(batch: Any, name: str = "image") -> list[SourceImage]:
+    """`images_from_batches` of one."""
+    return images_from_batches([batch], name)
+
+
+def _pixels(batch: Any) -> list[NDArray[np.uint8]]:
     if hasattr(batch, "detach"):
         batch = batch.detach().cpu().float().numpy()
     pixels = np.asarray(batch, np.float32)
-    if pixels.ndim != 4 or pixels.shape[3] not in (1, 3, 4):
+    if pixels.ndim != 4 or pixels.shape[3] not in (1, 3, 4) or 0 in pixels.shape[1:]:
         raise FaceExprError(f"An IMAGE of shape {tuple(pixels.shape)} was given; [N, H, W, 3] is needed.")
     pixels = np.clip(np.nan_to_num(pixels), 0, 1)
     if pixels.shape[3] == 4:
         pixels = pixels[..., :3] * pixels[..., 3:] + (1 - pixels[..., 3:])
     rgb = np.broadcast_to(np.round(pixels * 255).astype(np.uint8), (*pixels.shape[:3], 3))
-    return [SourceImage(f"{name} {number}", np.ascontiguousarray(one)) for number, one in enumerate(rgb, start=1)]
+    return [np.ascontiguousarray(one) for one in rgb]
 
 
 def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -154,6 +163,8 @@ def _read_source(path: Path) -> SourceImage:
         problem = "is damaged or no picture"
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
         problem = f"cannot be read ({type(error).__name__}: {error})"
+    if kind_of(path).what == HEIF and heif_reader():
+        problem = f"is a HEIC picture and {problem}; if other programs open it, save it as JPEG"
     return SourceImage(path.name, None, caption, problem, notes)
 
 

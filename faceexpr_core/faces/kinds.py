@@ -19,6 +19,9 @@ SUFFIXES = (
 )  # fmt: skip
 """Files that end so, whatever the case, are meant as pictures, even if what is in them is none."""
 
+CAPTION_SUFFIXES = (".txt", ".caption")
+"""Endings of the text file beside a picture, in place of its own or after it, that holds its caption; the first there is counts."""
+
 RAW_SUFFIXES = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PSD", "QOI", "PPM", "HEIF")
@@ -28,6 +31,7 @@ of its own, is added for files that end so."""
 HEIF_READERS = ("pillow_heif", "pi_heif")
 
 _HEAD = 64
+_NOT_IN_TEXT = {*range(9), *range(14, 32), 127, *range(128, 256)}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
 _BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
@@ -49,6 +53,8 @@ def kind_of(path: Path) -> Kind:
         return Kind(UNREADABLE if is_meant_as_picture(path) else OTHER, "is empty")
     if (suffix in RAW_SUFFIXES and _is_raw(head)) or head[8:10] == b"CR" or head[4:12] == b"ftypcrx ":
         return Kind(RAW, "is a camera's raw file; develop it and save it as JPEG")
+    if suffix in CAPTION_SUFFIXES and not set(head) & _NOT_IN_TEXT:
+        return Kind(OTHER, "text")
     kind = next((kind for fits, kind in _SIGNATURES if fits(head)), None)
     if kind is not None:
         return kind

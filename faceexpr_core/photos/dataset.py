@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import FaceExprError
 from ..faces.images import SourceImage, picture_files, read_images
-from .folder import inside_of, kohya_folders, no_photo, others, read_folder
+from .folder import inside_of, kohya_folders, looked_into, no_photo, others, read_folder
 
 METADATA = "metadata.jsonl"
 CAPTION_COLUMNS = ("text", "caption", "prompt")
@@ -30,7 +30,8 @@ def read_dataset(folder: Path, image_column: str = "image", caption_column: str 
         )
     inside = _photos_inside(folder)
     if inside is not None:
-        return [*read_dataset(inside, image_column, caption_column), *others(folder, [inside.name])]
+        found = (inside_of(inside.name, one) for one in read_dataset(inside, image_column, caption_column))
+        return [*found, looked_into(inside.name), *others(folder, [inside.name])]
     table = folder / METADATA
     if not table.is_file():
         for kind, column in (("caption", caption_column), ("image", image_column if image_column != "image" else None)):
@@ -53,9 +54,14 @@ def read_dataset(folder: Path, image_column: str = "image", caption_column: str 
 
 def _photos_inside(folder: Path) -> Path | None:
     """The folder in a folder without photos that has them: `img` of kohya's projects, `train` of Hugging Face's."""
-    if picture_files(folder) or kohya_folders(folder) or (folder / METADATA).is_file():
+    if _has_photos(folder):
         return None
-    return next((folder / name for name, fits in (("img", kohya_folders), ("train", Path.is_dir)) if fits(folder / name)), None)
+    places = (("img", kohya_folders), ("train", _has_photos))
+    return next((folder / name for name, fits in places if (folder / name).is_dir() and fits(folder / name)), None)
+
+
+def _has_photos(folder: Path) -> bool:
+    return bool(picture_files(folder) or kohya_folders(folder) or (folder / METADATA).is_file())
 
 
 def _not_named(folder: Path, names: Sequence[Path]) -> Iterator[SourceImage]:
@@ -63,6 +69,7 @@ def _not_named(folder: Path, names: Sequence[Path]) -> Iterator[SourceImage]:
     yield no_photo(METADATA, "names the photos and their captions")
     parents = sorted({Path("."), *(name.parent for name in names)})
     for parent in parents:
+        yield from (looked_into(place.as_posix()) for place in [parent] if place != Path("."))
         for picture in picture_files(folder / parent):
             if parent / picture.name not in names:
                 yield SourceImage(str(parent / picture.name), None, problem=f"is not named in {METADATA}")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FaceExprError
 from ..faces.detector import Face, FaceDetector, square_around
 from ..faces.images import SourceImage, crop_resized
 from ..faces.upright import Upright, turned_upright
@@ -76,10 +75,7 @@ def see(source: SourceImage, detector: FaceDetector) -> Seen | Verdict:
 def choose(
     seen: Mapping[int, Seen], settings: SubjectSettings, meter: IdentityMeter | None
 ) -> tuple[dict[int, Found], dict[int, Verdict], list[str]]:
-    """Of each picture the face to be learned, or a verdict; and lines about the people in them. Without a `meter` faces are not compared.
-
-    Raises FaceExprError for the number of a person who is not there.
-    """
+    """Of each picture the face to be learned, or a verdict; and lines about the people. Without a `meter` faces are not compared."""
     found: dict[int, Found] = {}
     verdicts: dict[int, Verdict] = {}
     chosen, lines = _by_person(seen, settings, meter) if meter is not None and seen else (_by_size(seen, settings), [])
@@ -117,10 +113,8 @@ def _by_person(seen: Mapping[int, Seen], settings: SubjectSettings, meter: Ident
     sightings = [Sighting(number, seen[number].faces[face].size, vector) for (number, face), vector in zip(places, vectors, strict=True)]
     people = who_is_who(sightings)
     if settings.person >= len(people.persons):
-        raise FaceExprError(
-            f"The person is number {settings.person}, but the photos show {len(people.persons)} (0 to {len(people.persons) - 1}):\n"
-            + "\n".join(_people_lines(people, seen, 0))
-        )
+        asked = f"The person is number {settings.person}, but the photos show {len(people.persons)} (0 to {len(people.persons) - 1}):"
+        return dict.fromkeys(seen, "does not show the person asked for"), [asked, *_people_lines(people, seen, None)[1:]]
     who = people.persons[settings.person]
     reference = np.mean([vectors[sighting] for sighting in who.sightings], axis=0)
     reference /= np.linalg.norm(reference)
@@ -147,7 +141,7 @@ def _chosen(one: Seen, own: Sequence[int], likeness: Mapping[int, float], bar: f
     return f"shows {who} ({how})"
 
 
-def _people_lines(people: People, seen: Mapping[int, Seen], taken: int) -> list[str]:
+def _people_lines(people: People, seen: Mapping[int, Seen], taken: int | None) -> list[str]:
     count = f"{len(people.persons)} people were seen"
     most = len(people.persons[0].photos)
     tied = len(people.persons) > 1 and len(people.persons[1].photos) == most

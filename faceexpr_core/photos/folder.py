@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import FaceExprError
 from ..faces.images import SourceImage, caption_files, picture_files, read_images
 from ..faces.kinds import kind_of
 
@@ -18,6 +19,12 @@ def read_folder(folder: Path) -> list[SourceImage]:
     """The photos directly in a folder; where there are none, those of its `10_ohwx person` folders. After them a word for every other
     file and folder. Raises FaceExprError for a folder that does not exist or holds no pictures."""
     kohya = kohya_folders(folder)
+    if not kohya and folder.is_dir() and not picture_files(folder):
+        there = "\n".join(f"{one.name}: {one.problem}" for one in others(folder))
+        raise FaceExprError(
+            f"The folder {folder} holds no pictures. Put photos of one person into it (six to twenty are best), as JPEG, PNG, WebP, TIFF, "
+            f"HEIC or another usual kind.{f' There is:{chr(10)}{there}' if there else ''}"
+        )
     if not kohya or picture_files(folder):
         own = [_as_named(folder)] if folder.is_dir() and KOHYA_FOLDER.match(folder.name) else []
         return [*read_images(folder), *own, *others(folder)]
@@ -55,6 +62,11 @@ def others(folder: Path, known: Collection[str] = ()) -> list[SourceImage]:
 def no_photo(name: str, word: str) -> SourceImage:
     """A line of the report for what is no photo."""
     return SourceImage(name, None, problem=word, photo=False)
+
+
+def looked_into(folder: str) -> SourceImage:
+    """The line of a folder whose photos are read."""
+    return no_photo(f"{folder}/", "a folder whose photos are read")
 
 
 def inside_of(folder: str, source: SourceImage) -> SourceImage:

@@ -112,11 +112,9 @@ def prepare_subject(
     for (number, one), reading in zip(found.items(), _readings(list(found.values())), strict=True):
         photo, notes = _cut(one, reading.expression, settings)
         photos.append(photo)
-        words = (
-            f'face {one.face.size:.0f} px, {_in_words(reading)}, caption "{photo.caption}"{" (as given)" if one.source.caption else ""}'
-            f"{''.join(f'; {note}' for note in (*one.notes, *notes, *_caption_notes(one.source, settings)))}"
-        )
-        verdicts[number] = Verdict(photo.name, KEPT, words)
+        words, given = f"face {one.face.size:.0f} px, {_in_words(reading)}", bool(one.source.caption)
+        told = (*one.notes, *notes, *_caption_notes(one.source, settings))
+        verdicts[number] = Verdict(photo.name, KEPT, words, caption=photo.caption, given=given, notes=told)
     side, ordered = settings.resolution, tuple(verdicts[number] for number in sorted(verdicts))
     heading = f"{len(photos)} of {shown} pictures kept, {side} x {side}, {settings.framing}"
     report = "\n".join([heading, *(verdict.line() for verdict in ordered), *lines, *unable])
@@ -151,7 +149,9 @@ def _look_for_duplicates(found: dict[int, Found], verdicts: dict[int, Verdict], 
     for number, one in list(found.items()):
         twin = next((other for other in kept if _near_duplicates(one, other)), None)
         if twin is not None and settings.drop_duplicates:
-            verdicts[number] = Verdict(one.source.name, DROPPED, f"nearly the same as {twin.source.name}", thumbnail(one.rgb))
+            verdicts[number] = Verdict(
+                one.source.name, DROPPED, f"nearly the same as {twin.source.name}", thumbnail(one.rgb), notes=one.notes
+            )
             del found[number]
             continue
         if twin is not None:

@@ -37,7 +37,9 @@ def write_subject(path: Path | BinaryIO, subject: Subject) -> None:
         photos.append({**words, "box": photo.face.box, "blendshapes": photo.face.blendshapes})
         arrays |= {f"image.{number}": photo.image, f"landmarks.{number}": photo.face.landmarks, f"mask.{number}": photo.mask()}
     whole = {name: getattr(subject, name) for name in ("trigger", "class_word", "resolution", "report")}
-    verdicts = [{name: getattr(one, name) for name in ("name", "verdict", "words")} for one in subject.verdicts]
+    verdicts = [
+        {name: getattr(one, name) for name in ("name", "verdict", "words", "caption", "given", "notes")} for one in subject.verdicts
+    ]
     arrays |= {f"verdict.{number}": one.picture for number, one in enumerate(subject.verdicts) if one.picture is not None}
     _write(path, {"subject": whole, "photos": photos, "verdicts": verdicts}, arrays)
 
@@ -50,7 +52,10 @@ def read_subject(path: Path | BinaryIO) -> Subject:
         face = Face(tuple(one.pop("box")), arrays[f"landmarks.{number}"], one.pop("blendshapes"))
         sizes: dict[str, Any] = {name: tuple(one.pop(name)) for name in _SIZES}
         photos.append(Photo(image=arrays[f"image.{number}"], face=face, drawn_mask=arrays[f"mask.{number}"], **one, **sizes))
-    verdicts = tuple(Verdict(picture=arrays.get(f"verdict.{number}"), **one) for number, one in enumerate(words["verdicts"]))
+    verdicts = tuple(
+        Verdict(picture=arrays.get(f"verdict.{number}"), notes=tuple(one.pop("notes")), **one)
+        for number, one in enumerate(words["verdicts"])
+    )
     return Subject(tuple(photos), verdicts=verdicts, **words["subject"])
 
 

@@ -16,17 +16,22 @@ THUMBNAIL = 192
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """`verdict` is one of the words above, `words` the reason; `picture` uint8 [h, w, 3], at most THUMBNAIL a side, None where nothing
-    could be read, and for photos that are kept, whose picture is the prepared one."""
+    """`verdict` is one of the words above, `words` what was seen, or the reason; `caption` of a photo that is kept, whether it was
+    `given`, and `notes`. `picture` uint8 [h, w, 3], at most THUMBNAIL a side; None where nothing could be read, and for photos that are
+    kept, whose picture is the prepared one."""
 
     name: str
     verdict: str
     words: str
     picture: NDArray[np.uint8] | None = None
+    caption: str = ""
+    given: bool = False
+    notes: tuple[str, ...] = ()
 
     def line(self) -> str:
         """The report's line."""
-        return f"{self.verdict:<8} {self.name}: {self.words}"
+        caption = f', caption "{self.caption}"{" (as given)" if self.given else ""}' if self.verdict == KEPT else ""
+        return f"{self.verdict:<8} {self.name}: {'; '.join((self.words + caption, *self.notes))}"
 
 
 def thumbnail(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
