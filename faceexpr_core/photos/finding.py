@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,9 @@ from .settings import SubjectSettings
 from .verdicts import DROPPED, NO_PHOTO, SKIPPED, Verdict, thumbnail
 
 _FACE_MARGIN = 1.3
-_DOUBTFUL = 0.6
+_DOUBTFUL = 0.8
+"""Share of the bar down to which a face that is hard to see is kept, with a word, since SFace is weak on it."""
+
 _NAMED_PEOPLE = 6
 
 
@@ -116,27 +118,31 @@ def _by_person(seen: Mapping[int, Seen], settings: SubjectSettings, meter: Ident
         asked = f"The person is number {settings.person}, but the photos show {len(people.persons)} (0 to {len(people.persons) - 1}):"
         return dict.fromkeys(seen, "does not show the person asked for"), [asked, *_people_lines(people, seen, None)[1:]]
     who = people.persons[settings.person]
-    reference = np.mean([vectors[sighting] for sighting in who.sightings], axis=0)
-    reference /= np.linalg.norm(reference)
+    own_vectors = np.stack([vectors[sighting] for sighting in who.sightings])
     chosen: dict[int, _Choice | str] = {}
     for number, one in seen.items():
         here = {face: sighting for sighting, (photo, face) in enumerate(places) if photo == number}
         own = [face for face, sighting in here.items() if sighting in who.sightings]
-        likeness = {face: float(vectors[sighting] @ reference) for face, sighting in here.items()}
-        chosen[number] = _chosen(one, own, likeness, people.bar, [people.of(sighting) for sighting in here.values()])
+        likeness = {face: float((own_vectors @ vectors[sighting]).mean()) for face, sighting in here.items()}
+        persons = {face: people.of(sighting) for face, sighting in here.items()}
+        known = {face for face, person in persons.items() if len(people.persons[person].photos) > 1}
+        chosen[number] = _chosen(one, own, likeness, people.bar, persons, known)
     return chosen, _people_lines(people, seen, settings.person) if len(people.persons) > 1 else []
 
 
-def _chosen(one: Seen, own: Sequence[int], likeness: Mapping[int, float], bar: float, persons: Sequence[int]) -> _Choice | str:
-    """The largest of the person's own faces in a photo, which has `likeness` to the person's mean for each face; or why there is none."""
+def _chosen(
+    one: Seen, own: Sequence[int], likeness: Mapping[int, float], bar: float, persons: Mapping[int, int], known: Collection[int]
+) -> _Choice | str:
+    """The largest of the person's own faces in a photo, which has the mean `likeness` to them for each face, and the number of whom it
+    shows; or why there is none. `known` are the faces of those who are in other photos too."""
     if own:
         twice = (f"{len(own)} of them look like the same person (a mirror, a collage?)",) if len(own) > 1 else ()
         return _Choice(own[0], (*_of_several(one, own[0]), *twice))
     nearest = max(likeness, key=lambda face: likeness[face])
     how = f"likeness {likeness[nearest]:.2f}, the same person from about {bar:.2f}"
-    if likeness[nearest] >= _DOUBTFUL * bar and conditions(one.faces[nearest], one.rows[nearest]):
+    if nearest not in known and likeness[nearest] >= _DOUBTFUL * bar and conditions(one.faces[nearest], one.rows[nearest]):
         return _Choice(nearest, (*_of_several(one, nearest), f"may be another person ({how})"))
-    numbers = sorted(set(persons))
+    numbers = sorted(set(persons.values()))
     who = f"another person: person {numbers[0]}" if len(numbers) == 1 else f"other people: persons {', '.join(map(str, numbers))}"
     return f"shows {who} ({how})"
 

@@ -1,0 +1,279 @@
+"""Albums with strangers, groups and doubles, and photos that do not stand upright, tilted, turned away or covered.
+
+Faces: three rendered people of 128 px, nine expressions each, and skimage's astronaut.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.faces import models
+from faceexpr_core.faces.detector import FaceDetector
+from faceexpr_core.faces.images import SourceImage
+from faceexpr_core.faces.upright import roll_of, turned_upright
+from faceexpr_core.measure.identity import IdentityMeter
+from faceexpr_core.photos.people import HIGHEST_BAR, SAME_PERSON, Sighting, who_is_who
+from faceexpr_core.photos.sheet import CELL, contact_sheet
+from faceexpr_core.photos.subject import Subject, prepare_subject
+from faceexpr_core.photos.subject_files import read_subject, write_subject
+
+Picture = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def meter(model_folder: Path) -> Iterator[IdentityMeter]:
+    with FaceDetector([model_folder]) as detector:
+        yield IdentityMeter([model_folder], detector)
+
+
+@pytest.fixture(scope="module")
+def photo() -> Picture:
+    return np.asarray(data.astronaut())
+
+
+@pytest.fixture(scope="module")
+def people() -> list[list[Picture]]:
+    sheet = np.asarray(Image.open(Path(__file__).parent / "data" / "rendered_faces.jpg"))
+    return [[sheet[y : y + 128, x : x + 128].copy() for x in range(0, sheet.shape[1], 128)] for y in range(0, len(sheet), 128)]
+
+
+def album(pictures: dict[str, Picture]) -> list[SourceImage]:
+    return [SourceImage(name, picture) for name, picture in pictures.items()]
+
+
+def prepared(meter: IdentityMeter, pictures: dict[str, Picture], **fields: Any) -> Subject:
+    return prepare_subject(album(pictures), detector=meter.detector, meter=meter, **{"resolution": 64, **fields})
+
+
+def beside(*pictures: Picture) -> Picture:
+    """Pictures of faces side by side on grey, each at its own size."""
+    height = max(one.shape[0] for one in pictures)
+    return np.concatenate([np.pad(one, ((0, height - one.shape[0]), (0, 8), (0, 0)), constant_values=120) for one in pictures], axis=1)
+
+
+def larger(picture: Picture, times: float) -> Picture:
+    size = round(picture.shape[1] * times), round(picture.shape[0] * times)
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+
+
+def line_of(subject: Subject, name: str) -> str:
+    return next(verdict.line() for verdict in subject.verdicts if verdict.name == name)
+
+
+@pytest.fixture(scope="module")
+def mixed(people: list[list[Picture]]) -> dict[str, Picture]:
+    """Person 0 in four photos, of which one is a group where person 1, who has one more photo, is larger; person 2 in one."""
+    own = {f"own {number}": people[0][number] for number in range(3)}
+    group = beside(people[0][4], larger(people[1][1], 1.3))
+    return {"a stranger": people[1][0], **own, "group": group, "another": people[2][0]}
+
+
+def test_the_person_in_most_photos_is_learned(meter: IdentityMeter, mixed: dict[str, Picture]) -> None:
+    subject = prepared(meter, mixed)
+    assert [one.name for one in subject.photos] == ["own 0", "own 1", "own 2", "group"]
+    assert "2 faces found, number 2 by size was taken" in line_of(subject, "group")
+    assert line_of(subject, "a stranger").startswith("dropped  a stranger: shows another person: person 1 (likeness 0.")
+    assert line_of(subject, "another").startswith("dropped  another: shows another person: person 2")
+    told = subject.report.splitlines()[-4:]
+    assert told[0].startswith("3 people were seen; to learn another one, give the number as 'person'")
+    assert told[1] == "person 0 (taken: is in most photos): own 0, own 1, own 2, group"
+    assert told[2] == "person 1: a stranger, group" and told[3] == "person 2: another"
+
+
+def test_another_person_can_be_chosen(meter: IdentityMeter, mixed: dict[str, Picture]) -> None:
+    subject = prepared(meter, mixed, person=1)
+    assert [one.name for one in subject.photos] == ["a stranger", "group"]
+    assert "2 faces found, the largest was taken" in line_of(subject, "group")
+    assert "person 1 (taken): a stranger, group" in subject.report
+
+
+def test_everybody_can_be_taken_without_comparing(meter: IdentityMeter, mixed: dict[str, Picture]) -> None:
+    subject = prepared(meter, mixed, person=-1)
+    assert len(subject.photos) == 6 and "the largest was taken" in line_of(subject, "group")
+    assert "people were seen" not in subject.report
+
+
+def test_a_person_who_is_not_there_is_told_with_those_who_are(meter: IdentityMeter, mixed: dict[str, Picture]) -> None:
+    with pytest.raises(FaceExprError) as caught:
+        prepared(meter, mixed, person=3)
+    told = str(caught.value)
+    assert "The person is number 3, but the photos show 3 (0 to 2):" in told
+    assert "person 1: a stranger, group" in told and "dropped  own 0: does not show the person asked for" in told
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"person": -2}, "-1 for whoever is largest"), ({"person": 1, "face_index": 1}, "give one of them, and 0 for the other")],
+)
+def test_persons_out_of_range_are_refused(people: list[list[Picture]], fields: dict[str, int], message: str) -> None:
+    with pytest.raises(FaceExprError, match=message):
+        prepare_subject(album({"a": people[0][0]}), **fields)
+
+
+@pytest.mark.parametrize("subject", [0, 1, 2])
+@pytest.mark.parametrize("stranger", [0, 1, 2])
+def test_a_strangers_photo_is_dropped_whoever_it_is(meter: IdentityMeter, people: list[list[Picture]], subject: int, stranger: int) -> None:
+    pictures = {f"own {number}": people[subject][number] for number in (0, 1, 5)} | {"other": people[stranger][2]}
+    kept = [one.name for one in prepared(meter, pictures).photos]
+    assert kept == [*(["own 0", "own 1", "own 5"]), *(["other"] if stranger == subject else [])]
+
+
+def test_a_real_person_among_rendered_ones_and_the_other_way_round(
+    meter: IdentityMeter, people: list[list[Picture]], photo: Picture
+) -> None:
+    real = {"as it is": photo, "darker": (photo * 0.6).astype(np.uint8)[20:, 30:480], "mirrored": np.ascontiguousarray(photo[:, ::-1])}
+    subject = prepared(meter, {"render": people[1][0], **real}, drop_duplicates=False)
+    assert [one.name for one in subject.photos] == list(real)
+    rendered = {f"render {number}": people[1][number] for number in range(3)}
+    assert [one.name for one in prepared(meter, {"real": photo, **rendered}).photos] == list(rendered)
+
+
+def test_a_double_is_told_and_the_larger_one_taken(meter: IdentityMeter, people: list[list[Picture]]) -> None:
+    collage = beside(people[0][0], larger(people[0][3], 1.4))
+    subject = prepared(meter, {"collage": collage, "own": people[0][1]})
+    told = line_of(subject, "collage")
+    assert "2 faces found, the largest was taken; 2 of them look like the same person (a mirror, a collage?)" in told
+    assert subject.photos[0].crop_top_left[1] > 0 and "people were seen" not in subject.report
+
+
+def test_a_neighbours_face_in_the_cut_is_told(meter: IdentityMeter, people: list[list[Picture]]) -> None:
+    close = np.concatenate([people[0][0][:, 10:118], people[1][0][:, 10:118]], axis=1)
+    subject = prepared(meter, {"own": people[0][1], "own 2": people[0][2], "close": close}, padding=2.0, framing="face crop")
+    assert "another face is in the cut" not in line_of(subject, "own")
+    wide = prepared(meter, {"own": people[0][1], "own 2": people[0][2], "close": np.pad(close, ((60, 60), (0, 0), (0, 0)))}, padding=2.0)
+    assert "another face is in the cut" in line_of(wide, "close")
+
+
+def test_two_photos_of_two_people_say_that_neither_is_in_more(meter: IdentityMeter, people: list[list[Picture]]) -> None:
+    subject = prepared(meter, {"small": people[0][0], "large": larger(people[1][0], 1.5)})
+    assert [one.name for one in subject.photos] == ["large"]
+    assert "person 0 (taken: is the largest of those in as many photos): large" in subject.report
+
+
+def test_a_face_picked_by_size_is_not_compared(meter: IdentityMeter, mixed: dict[str, Picture]) -> None:
+    subject = prepared(meter, mixed, face_index=1)
+    assert len(subject.photos) == 6 and "2 faces found, number 2 by size was taken" in line_of(subject, "group")
+
+
+def test_without_sface_the_report_says_that_nobody_was_compared(
+    people: list[list[Picture]], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("face_landmarker", "yunet"):
+        file = models.find(name, [model_folder])
+        (tmp_path / file.name).symlink_to(file)
+    monkeypatch.delenv("FACEEXPR_MODELS")
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    subject = prepare_subject(album({"a": people[0][0], "b": people[1][0]}), folders=[tmp_path], resolution=64)
+    assert len(subject.photos) == 2
+    assert "the faces were not compared, so that strangers may be among them" in subject.report
+    assert "faceexpr models fetch sface" in subject.report
+
+
+def vectors(*rows: Sequence[float]) -> list[Sighting]:
+    units = [np.array(row, np.float32) / np.linalg.norm(row) for row in rows]
+    return [Sighting(number, 100.0, unit) for number, unit in enumerate(units)]
+
+
+def test_the_bar_lies_between_opencvs_and_that_of_renders() -> None:
+    alike = who_is_who(vectors((1, 0, 0.1), (1, 0.3, 0), (1, 0, -0.3)))
+    assert alike.bar == HIGHEST_BAR and len(alike.persons) == 1
+    apart = who_is_who(vectors((1, 0, 0), (0.3, 1, 0), (0, 0, 1)))
+    assert apart.bar == SAME_PERSON and [one.sightings for one in apart.persons] == [(0,), (1,), (2,)]
+    assert who_is_who([]).persons == ()
+
+
+@pytest.mark.parametrize("turned", [0, 90, 180, 270])
+@pytest.mark.parametrize("person", [0, 1, 2, 3])
+def test_a_photo_turned_by_quarters_is_turned_back_whole(
+    meter: IdentityMeter, people: list[list[Picture]], photo: Picture, person: int, turned: int
+) -> None:
+    upright = photo[:256, 96:360] if person == 3 else people[person][1]
+    lies = np.ascontiguousarray(np.rot90(upright, turned // 90))  # counter-clockwise
+    found = turned_upright(lies, meter.detector)
+    assert found.turned == turned and np.array_equal(found.rgb, upright)
+
+
+@pytest.mark.parametrize("turned", [40, 75, 130, 160, 200, 250, 310, 325])
+def test_a_photo_lying_aslant_is_turned_upright(meter: IdentityMeter, photo: Picture, turned: int) -> None:
+    lies = np.asarray(Image.fromarray(photo).rotate(turned, expand=True, fillcolor="grey", resample=Image.Resampling.BICUBIC))
+    found = turned_upright(lies, meter.detector)
+    assert abs((found.turned - turned + 180) % 360 - 180) < 30
+    assert abs(roll_of(meter.detector.detect(found.rgb)[0])) < 30
+
+
+def test_what_was_turned_is_told_and_read_as_it_shows(meter: IdentityMeter, people: list[list[Picture]]) -> None:
+    upright = {f"{number}": people[1][number] for number in range(3)}
+    lying = {name: np.ascontiguousarray(np.rot90(one, 2 - int(name) % 2)) for name, one in upright.items()}
+    first, second = (prepared(meter, pictures, resolution=128) for pictures in (upright, lying))
+    assert [one.caption for one in first.photos] == [one.caption for one in second.photos]
+    assert "it lay upside down and was turned upright, by 180 degrees clockwise" in line_of(second, "0")
+    assert "it lay on its side and was turned upright, by 90 degrees clockwise" in line_of(second, "1")
+    assert "turned upright" not in first.report
+    assert all(np.array_equal(one.image, other.image) for one, other in zip(first.photos, second.photos, strict=True))
+    assert [one.turned for one in second.photos] == [180, 90, 180]
+
+
+def test_a_tilted_head_is_told_and_left(meter: IdentityMeter, photo: Picture) -> None:
+    tilted = np.asarray(Image.fromarray(photo).rotate(-20, fillcolor="grey", resample=Image.Resampling.BICUBIC))
+    told = line_of(prepared(meter, {"tilted": tilted}), "tilted")
+    assert re.search(r"the head is tilted by 2\d degrees", told) and "turned upright" not in told
+
+
+def covered(picture: Picture, detector: FaceDetector, what: str) -> Picture:
+    face, shown = detector.detect(picture)[0], picture.copy()
+    points = face.landmarks[:, :2]
+    if what == "sunglasses":
+        for corner in (33, 133), (263, 362):
+            x, y = points[list(corner)].mean(axis=0)
+            cv2.ellipse(shown, (int(x), int(y)), (int(0.19 * face.width), int(0.16 * face.width)), 0, 0, 360, (15, 15, 20), -1)
+    else:
+        hull = cv2.convexHull(points[[234, 93, 58, 172, 150, 152, 379, 397, 288, 323, 454, 280, 195, 50]].astype(np.float32))
+        cv2.fillConvexPoly(shown, hull.astype(np.int32), (150, 190, 210))
+    return shown
+
+
+@pytest.mark.parametrize("what", ["sunglasses", "mask"])
+@pytest.mark.parametrize("person", [1, 3])
+def test_a_covered_face_is_told(meter: IdentityMeter, people: list[list[Picture]], photo: Picture, person: int, what: str) -> None:
+    picture = photo[:300, 60:400] if person == 3 else people[person][0]
+    pictures = {"open": picture, what: covered(picture, meter.detector, what)}
+    subject = prepared(meter, pictures, drop_duplicates=False)
+    assert "part of the face may be covered" in line_of(subject, what)
+    assert "part of the face may be covered" not in line_of(subject, "open")
+
+
+@pytest.mark.parametrize(("yaw", "told"), [(0.0, False), (15.0, False), (-50.0, True), (50.0, True)])
+def test_a_side_face_is_told(meter: IdentityMeter, yaw: float, told: bool) -> None:
+    from lab.mannequins.heads import make_head
+    from lab.mannequins.render import Scene, render
+
+    picture, _ = render(make_head(3), {}, Scene(yaw=yaw), 192)
+    subject = prepared(meter, {"face": picture})
+    assert bool(re.search(r"the head is turned [45]\d degrees to the side", line_of(subject, "face"))) == told
+
+
+def test_the_contact_sheet_shows_crop_mask_and_verdict(meter: IdentityMeter, mixed: dict[str, Picture], tmp_path: Path) -> None:
+    subject = prepared(meter, mixed)
+    write_subject(tmp_path / "subject.npz", subject)
+    again = read_subject(tmp_path / "subject.npz")
+    sheet = contact_sheet(subject)
+    assert sheet.shape[1] == 6 * CELL + 7 * 14 and np.array_equal(sheet, contact_sheet(again))
+    row = np.flatnonzero((sheet == (110, 205, 120)).all(axis=2).sum(axis=1) > CELL)[0]  # the upper edges of the cells
+    first, second = (sheet[row : row + CELL, left : left + CELL].astype(float) for left in (14, 28 + CELL))
+    assert (first[0, 0] == (240, 175, 70)).all() and (second[0, 0] == (110, 205, 120)).all()
+    own = subject.photos[0]
+    assert np.abs(second[110:150, 110:150].mean() - own.image[28:38, 28:38].mean()) < 6  # the face as it is
+    assert second[6:30, 6:30].mean() < 0.75 * own.image[1:8, 1:8].mean()  # outside of the mask it is dimmed
+    assert ((second == (110, 205, 120)).all(axis=2)).sum() > 4 * CELL + 300  # its edge
