@@ -358,7 +358,7 @@ def test_the_node_offers_the_folders_inside_input_and_tips_on_every_input(comfy:
     assert folder.relative_to(comfy.input_dir).as_posix() in options and "people" in options
     assert not any(option.startswith(".") for option in options)
     assert all(len(spec[1]["tooltip"]) > 20 for spec in inputs.values())
-    assert info["output"] == ["FACEEXPR_SUBJECT", "IMAGE", "MASK", "STRING"]
+    assert info["output"] == ["FACEEXPR_SUBJECT", "IMAGE", "MASK", "STRING", "IMAGE"]
 
 
 def test_a_subject_holds_what_training_reads(photo: Picture, detector: FaceDetector) -> None:
