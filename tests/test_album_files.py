@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
+from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces import kinds
 from faceexpr_core.faces.detector import FaceDetector
-from faceexpr_core.faces.images import picture_files, read_images, read_rgb
+from faceexpr_core.faces.images import images_from_batches, picture_files, read_images, read_rgb
 from faceexpr_core.photos.dataset import read_dataset
 from faceexpr_core.photos.subject import prepare_subject
 
@@ -43,6 +45,34 @@ def no_heif_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     kinds.heif_reader.cache_clear()
     yield
     kinds.heif_reader.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "sizes"),
+    [
+        ([(2, 8, 6, 3)], [(8, 6), (8, 6)]),
+        ([(1, 8, 6, 3), (1, 6, 8, 3)], [(8, 6), (6, 8)]),
+        ([(1, 8, 6, 3), (3, 5, 5, 3)], [(8, 6), (5, 5), (5, 5), (5, 5)]),
+        ([(1, 8, 6, 4), (1, 6, 8, 3)], [(8, 6), (6, 8)]),
+        ([(1, 8, 6, 1), (1, 6, 8, 4)], [(8, 6), (6, 8)]),
+        ([(0, 8, 6, 3), (1, 6, 8, 3)], [(6, 8)]),
+        ([(1, 1, 1, 3)], [(1, 1)]),
+        ([], []),
+    ],
+)
+@pytest.mark.parametrize("half", [False, True])
+def test_a_list_of_batches_of_any_sizes_is_gathered(shapes: list[tuple[int, ...]], sizes: list[tuple[int, int]], half: bool) -> None:
+    batches = [torch.full(shape, 0.5, dtype=torch.float16 if half else torch.float32) for shape in shapes]
+    read = images_from_batches(batches)
+    assert [one.name for one in read] == [f"image {number}" for number in range(1, len(sizes) + 1)]
+    assert [one.rgb.shape for one in read if one.rgb is not None] == [(*size, 3) for size in sizes]
+    assert all(one.rgb is not None and one.rgb.min() >= 127 for one in read)
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 3), (1, 8, 6, 2), (1, 0, 6, 3), (1, 8, 6, 3, 1)])
+def test_a_list_with_something_else_in_it_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(FaceExprError, match=r"An IMAGE of shape .* was given; \[N, H, W, 3\] is needed"):
+        images_from_batches([torch.zeros(1, 8, 6, 3), torch.zeros(shape)])
 
 
 def encoded(picture: Picture, kind: str) -> bytes:

@@ -112,11 +112,16 @@ def test_a_person_who_is_not_there_is_told_with_those_who_are(meter: IdentityMet
     assert "person 1: a stranger, group" in told and "dropped  own 0: does not show the person asked for" in told
 
 
+def test_a_second_person_is_looked_for_in_a_single_photo_too(model_folder: Path, people: list[list[Picture]]) -> None:
+    with pytest.raises(FaceExprError, match=r"The person is number 1, but the photos show 1"):
+        prepare_subject(album({"own": people[0][0]}), folders=[model_folder], resolution=64, person=1)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [({"person": -2}, "-1 for whoever is largest"), ({"person": 1, "face_index": 1}, "give one of them, and 0 for the other")],
 )
-def test_persons_out_of_range_are_refused(people: list[list[Picture]], fields: dict[str, int], message: str) -> None:
+def test_persons_out_of_range_are_refused(people: list[list[Picture]], fields: dict[str, Any], message: str) -> None:
     with pytest.raises(FaceExprError, match=message):
         prepare_subject(album({"a": people[0][0]}), **fields)
 
@@ -179,6 +184,8 @@ def test_without_sface_the_report_says_that_nobody_was_compared(
     assert len(subject.photos) == 2
     assert "the faces were not compared, so that strangers may be among them" in subject.report
     assert "faceexpr models fetch sface" in subject.report
+    with pytest.raises(FaceExprError, match="faceexpr models fetch sface"):
+        prepare_subject(album({"a": people[0][0], "b": people[1][0]}), folders=[tmp_path], resolution=64, person=1)
 
 
 def vectors(*rows: Sequence[float]) -> list[Sighting]:

@@ -162,7 +162,7 @@ def _read_source(path: Path) -> SourceImage:
     except UnidentifiedImageError:
         problem = "is damaged or no picture"
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
-        problem = f"cannot be read ({type(error).__name__}: {error})"
+        problem = f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
     if kind_of(path).what == HEIF and heif_reader():
         problem = f"is a HEIC picture and {problem}; if other programs open it, save it as JPEG"
     return SourceImage(path.name, None, caption, problem, notes)

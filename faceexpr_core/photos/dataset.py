@@ -30,8 +30,8 @@ def read_dataset(folder: Path, image_column: str = "image", caption_column: str 
         )
     inside = _photos_inside(folder)
     if inside is not None:
-        found = (inside_of(inside.name, one) for one in read_dataset(inside, image_column, caption_column))
-        return [*found, looked_into(inside.name), *others(folder, [inside.name])]
+        there = [inside_of(inside.name, one) for one in read_dataset(inside, image_column, caption_column)]
+        return [*there, looked_into(inside.name), *others(folder, [inside.name])]
     table = folder / METADATA
     if not table.is_file():
         for kind, column in (("caption", caption_column), ("image", image_column if image_column != "image" else None)):

@@ -89,7 +89,8 @@ def _left_out(picture: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    lines, current = [], ""
+    lines: list[str] = []
+    current = ""
     for word in text.split():
         while font.getlength(word) > width:  # a name without a space
             head = _longest(word, font, width)

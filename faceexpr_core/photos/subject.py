@@ -85,38 +85,29 @@ def prepare_subject(
     check(settings)
     if not any(source.photo for source in images):
         raise FaceExprError("No pictures were given. Choose a folder with photos of one person, or connect an IMAGE, or both.")
-    verdicts: dict[int, Verdict] = {}
-    seen: dict[int, Seen] = {}
     folders, own = tuple(folders), detector is None
     detector = detector or FaceDetector(folders)
     try:
-        for number, source in enumerate(images):
-            one = see(source, detector)
-            if isinstance(one, Seen):
-                seen[number] = one
-            else:
-                verdicts[number] = one
+        looked = {number: see(source, detector) for number, source in enumerate(images)}
+        seen = {number: one for number, one in looked.items() if isinstance(one, Seen)}
         meter, unable = _meter(seen, settings, folders, detector, meter)
         found, others, lines = choose(seen, settings, meter)
     finally:
         if own:
             detector.close()
-    verdicts |= others
+    verdicts = {number: one for number, one in looked.items() if isinstance(one, Verdict)} | others
     _look_for_duplicates(found, verdicts, settings)
-    shown = sum(source.photo for source in images)
+    count = sum(source.photo for source in images)
     if not found:
         reasons = "\n".join([*(verdicts[number].line() for number in sorted(verdicts)), *lines])
-        raise FaceExprError(f"None of the {shown} pictures can be used:\n{reasons}\nGive photos that show one face clearly.")
+        raise FaceExprError(f"None of the {count} pictures can be used:\n{reasons}\nGive photos that show one face clearly.")
 
     photos = []
-    for (number, one), reading in zip(found.items(), _readings(list(found.values())), strict=True):
-        photo, notes = _cut(one, reading.expression, settings)
+    for number, reading in zip(found, _readings(list(found.values())), strict=True):
+        photo, verdicts[number] = _kept(found[number], reading, settings)
         photos.append(photo)
-        words, given = f"face {one.face.size:.0f} px, {_in_words(reading)}", bool(one.source.caption)
-        told = (*one.notes, *notes, *_caption_notes(one.source, settings))
-        verdicts[number] = Verdict(photo.name, KEPT, words, caption=photo.caption, given=given, notes=told)
     side, ordered = settings.resolution, tuple(verdicts[number] for number in sorted(verdicts))
-    heading = f"{len(photos)} of {shown} pictures kept, {side} x {side}, {settings.framing}"
+    heading = f"{len(photos)} of {count} pictures kept, {side} x {side}, {settings.framing}"
     report = "\n".join([heading, *(verdict.line() for verdict in ordered), *lines, *unable])
     return Subject(tuple(photos), settings.trigger.strip(), settings.class_word.strip(), side, report, ordered)
 
@@ -129,11 +120,15 @@ def _meter(
     meter: IdentityMeter | None,
 ) -> tuple[IdentityMeter | None, list[str]]:
     """What compares the faces, None where there is nothing to compare; and a line where its file is not there."""
-    if not settings.compares() or sum(len(one.faces) for one in seen.values()) < 2 or meter is not None:
-        return (meter if settings.compares() else None), []
+    if not settings.compares():
+        return None, []
+    if meter is not None or (settings.person == 0 and sum(len(one.faces) for one in seen.values()) < 2):
+        return meter, []
     try:
         return IdentityMeter(folders, detector), []
     except MissingModelFile as missing:
+        if settings.person:
+            raise
         return None, [f"the faces were not compared, so that strangers may be among them: {missing}"]
 
 
@@ -178,6 +173,13 @@ def _in_words(reading: Reading) -> str:
         return f"expression unclear (most likely {reading.likeliest}, {sure}{disputed})"
     strength = "" if reading.expression == "neutral" else f", strength {reading.intensity:.1f}"
     return f"{reading.expression} ({sure} sure{strength})"
+
+
+def _kept(one: Found, reading: Reading, settings: SubjectSettings) -> tuple[Photo, Verdict]:
+    photo, notes = _cut(one, reading.expression, settings)
+    words, given = f"face {one.face.size:.0f} px, {_in_words(reading)}", bool(one.source.caption)
+    told = (*one.notes, *notes, *_caption_notes(one.source, settings))
+    return photo, Verdict(photo.name, KEPT, words, caption=photo.caption, given=given, notes=told)
 
 
 def _cut(one: Found, expression: str | None, settings: SubjectSettings) -> tuple[Photo, list[str]]:
