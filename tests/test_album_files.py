@@ -253,16 +253,16 @@ def kohya(root: Path, picture: Picture) -> Path:
     return root
 
 
-@pytest.mark.parametrize("place", ["", "img"])
+@pytest.mark.parametrize("place", ["", "img/"])
 def test_kohyas_folders_are_read_together(tmp_path: Path, photo: Picture, detector: FaceDetector, place: str) -> None:
     kohya(tmp_path / place, photo)
     (tmp_path / "config.toml").write_text("")
     subject = prepare_subject(read_dataset(tmp_path), detector=detector, resolution=64, drop_duplicates=False)
-    assert [one.name for one in subject.photos] == ["10_ohwx person/1.png", "5_ohwx person laughing/1.png"]
+    assert [one.name for one in subject.photos] == [f"{place}10_ohwx person/1.png", f"{place}5_ohwx person laughing/1.png"]
     assert subject.photos[0].caption == "ohwx at home"
-    for name in ("10_ohwx person/1.caption", "10_ohwx person/log.json", "config.toml"):
+    for name in (f"{place}10_ohwx person/1.caption", f"{place}10_ohwx person/log.json", "config.toml"):
         line_of(subject.report, name)
-    told = line_of(subject.report, "5_ohwx person laughing/")
+    told = line_of(subject.report, f"{place}5_ohwx person laughing/")
     assert "kohya's folder of 'ohwx person laughing', each photo 5 times" in told and "those of the settings" in told
 
 

@@ -247,14 +247,26 @@ def test_metadata_jsonl_gives_captions_and_chooses_photos(photos: Path) -> None:
     shutil.move(photos / "photo_3.png", photos / "more" / "photo_1.png")
     rows = [{"file_name": "photo_2.png", "text": " ohwx  woman,\nsad"}, {"file_name": "more/photo_1.png", "text": ""}]
     (photos / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
-    read = read_dataset(photos)
+    read = [source for source in read_dataset(photos) if source.rgb is not None]
     assert [(source.name, source.caption) for source in read] == [("photo_2.png", "ohwx woman, sad"), ("more/photo_1.png", None)]
-    captions = [source.caption for source in asked(photos).images]
+    captions = [source.caption for source in asked(photos).images if source.rgb is not None]
     assert captions == ["ohwx woman, sad", "a photo of ohwx woman"]
     home = photos.parent / "home"
     home.mkdir()
     shutil.move(photos, home / "train")
-    assert len(read_dataset(home)) == 2
+    assert [source.name for source in read_dataset(home) if source.rgb is not None] == ["train/photo_2.png", "train/more/photo_1.png"]
+
+
+def test_files_that_are_no_photos_lengthen_no_epoch(photos: Path) -> None:
+    before = asked(photos, "--num_train_epochs=3", "--train_batch_size=1").settings.steps
+    (photos / "notes.md").write_text("")
+    (photos / "photo_2.txt").write_text("ohwx woman")
+    assert asked(photos, "--num_train_epochs=3", "--train_batch_size=1").settings.steps == before
+
+
+def test_another_person_can_be_asked_for(photos: Path) -> None:
+    assert (asked(photos).subject.person, asked(photos, "--person=-1").subject.person) == (0, -1)
+    assert (house(photos).subject.person, house(photos, "--person=2").subject.person) == (0, 2)
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
     photos("--instance_prompt", type=_text, required=True, help="caption of the photos that have none, such as 'a photo of ohwx woman'")
     photos("--resolution", type=int, default=1024, help="side of the training pictures in pixels")
     photos("--center_crop", action="store_true", help="cut the square in the middle; else it is laid over the face (not at random)")
+    photos("--person", type=int, default=0, help="of several people: 0 who is in most photos, 1 the next ..., -1 each photo's largest face")
     photos("--random_flip", action="store_true", help="also learn the photos mirrored; faces are not symmetric")
     photos("--repeats", type=int, default=1, help="how often the photos are seen in an epoch")
     prior = parser.add_argument_group("prior preservation").add_argument
@@ -199,22 +200,21 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
     _check(arguments)
     images = _images(arguments)
     folder: Path = arguments.output_dir
-    epoch = max(
-        1, math.ceil(len(images) * arguments.repeats / (arguments.train_batch_size * arguments.gradient_accumulation_steps * world_size()))
-    )
+    count = sum(source.rgb is not None for source in images) * arguments.repeats
+    epoch = max(1, math.ceil(count / (arguments.train_batch_size * arguments.gradient_accumulation_steps * world_size())))
     settings = _settings(arguments, epoch)
     trigger, class_word = person_of(arguments.instance_prompt, arguments.class_prompt or "")
     previews = Previews(folder / "previews")
     if arguments.validation_prompt is not None:
         sheet = (arguments.validation_prompt,) * arguments.num_validation_images
         previews = Previews(folder / "previews", arguments.validation_epochs * epoch, sheet, paired=True)
-    from ..photos.subject import SubjectSettings
+    from ..photos.settings import SubjectSettings
 
     return TrainJob(
         model=local_model(arguments.pretrained_model_name_or_path, arguments.revision, arguments.cache_dir),
         prediction=arguments.prediction_type or "",
         vae=local_model(arguments.pretrained_vae_model_name_or_path or "", None, arguments.cache_dir),
-        images=[source if source.caption else replace(source, caption=arguments.instance_prompt) for source in images],
+        images=[source if source.caption or not source.photo else replace(source, caption=arguments.instance_prompt) for source in images],
         subject=SubjectSettings(
             trigger=trigger,
             class_word=class_word,
@@ -222,6 +222,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
             framing="whole picture",
             drop_small=False,
             drop_duplicates=False,
+            person=arguments.person,
         ),
         centre_crop=arguments.center_crop,
         settings=settings,
@@ -267,11 +268,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _images(arguments: argparse.Namespace) -> list[SourceImage]:
-    from ..faces.images import read_images
     from ..photos.dataset import read_dataset
+    from ..photos.folder import read_folder
 
     if arguments.instance_data_dir is not None:
-        return read_images(arguments.instance_data_dir)
+        return read_folder(arguments.instance_data_dir)
     if not arguments.dataset_name.is_dir():
         raise FaceExprError(f"--dataset_name {arguments.dataset_name} is no folder here. Nothing is downloaded: give a folder of photos.")
     return read_dataset(arguments.dataset_name, arguments.image_column, arguments.caption_column)
