@@ -19,6 +19,7 @@ from faceexpr_core.faces import kinds
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.faces.images import images_from_batches, picture_files, read_images, read_rgb
 from faceexpr_core.photos.dataset import read_dataset
+from faceexpr_core.photos.sheet import contact_sheet
 from faceexpr_core.photos.subject import prepare_subject
 
 Picture = NDArray[np.uint8]
@@ -286,6 +287,18 @@ def test_what_a_table_of_captions_does_not_name_is_told(tmp_path: Path, photo: P
         assert line_of(report, name) == f"skipped  {name}: is not named in metadata.jsonl"
     assert line_of(report, f"{inside}x.md").startswith("no photo")
     assert line_of(report, "metadata.jsonl") == "no photo metadata.jsonl: names the photos and their captions"
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="such names cannot be there")
+def test_names_that_break_lines_or_are_no_text_have_their_lines(tmp_path: Path, photo: Picture, detector: FaceDetector) -> None:
+    for name in ("two\nlines.png", "b\udcff.png"):
+        (tmp_path / name).write_bytes(encoded(photo, "PNG"))
+    (tmp_path / "odd\r\udcfe.md").write_text("")
+    subject = prepare_subject(read_dataset(tmp_path), detector=detector, resolution=64, drop_duplicates=False)
+    assert [photo.name for photo in subject.photos] == ["b?.png", "two?lines.png"]
+    assert len(subject.report.splitlines()) == 4 and line_of(subject.report, "odd??.md") == "no photo odd??.md: is empty"
+    subject.report.encode("utf-8")
+    assert contact_sheet(subject).shape[1] == 2 * 256 + 3 * 14
 
 
 def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path: Path, photo: Picture) -> None:

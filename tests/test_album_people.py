@@ -24,9 +24,11 @@ from faceexpr_core.faces.images import SourceImage
 from faceexpr_core.faces.upright import roll_of, turned_upright
 from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.photos.people import HIGHEST_BAR, SAME_PERSON, Sighting, who_is_who
+from faceexpr_core.photos.settings import SubjectSettings
 from faceexpr_core.photos.sheet import CELL, contact_sheet
 from faceexpr_core.photos.subject import Subject, prepare_subject
 from faceexpr_core.photos.subject_files import read_subject, write_subject
+from faceexpr_core.photos.subject_process import prepare_centred
 
 Picture = NDArray[np.uint8]
 
@@ -230,6 +232,14 @@ def test_what_was_turned_is_told_and_read_as_it_shows(meter: IdentityMeter, peop
     assert "turned upright" not in first.report
     assert all(np.array_equal(one.image, other.image) for one, other in zip(first.photos, second.photos, strict=True))
     assert [one.turned for one in second.photos] == [180, 90, 180]
+
+
+def test_a_turned_photo_cut_in_the_middle_has_the_size_ids_of_the_upright_one(photo: Picture) -> None:
+    wide = np.pad(photo, ((0, 0), (40, 60), (0, 0)))
+    lying = {"upright": wide, "lying": np.ascontiguousarray(np.rot90(wide))}
+    first, second = prepare_centred(album(lying), SubjectSettings(resolution=64, drop_duplicates=False)).photos
+    assert first.original_size == second.original_size == (512, 612)
+    assert first.crop_top_left == second.crop_top_left == (0, 6) and np.array_equal(first.image, second.image)
 
 
 def test_a_tilted_head_is_told_and_left(meter: IdentityMeter, photo: Picture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,11 @@ class SourceImage:
 def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
     """The pictures directly in a folder, sorted by name: by what they hold, or by their ending; hidden files are left out."""
     return sorted(path for path in Path(folder).iterdir() if not path.name.startswith(".") and path.is_file() and _is_picture(path))
+
+
+def shown_name(path: Path) -> str:
+    """A file's name for a line of text: without line breaks and what cannot be written as UTF-8."""
+    return re.sub(r"[\x00-\x1f\x7f]", "?", path.name.encode("utf-8", "replace").decode("utf-8"))
 
 
 def caption_files(picture: Path) -> list[Path]:
@@ -156,7 +162,7 @@ def _read_source(path: Path) -> SourceImage:
             rgb, frames = _read(path)
             if frames > 1:
                 notes = (*notes, f"the first of its {frames} pictures was taken")
-            return SourceImage(path.name, rgb, caption, notes=notes)
+            return SourceImage(shown_name(path), rgb, caption, notes=notes)
     except Image.DecompressionBombError:
         problem = "is too large; make it smaller than 100 megapixels"
     except UnidentifiedImageError:
@@ -164,8 +170,8 @@ def _read_source(path: Path) -> SourceImage:
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
         problem = f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
     if kind_of(path).what == HEIF and heif_reader():
-        problem = f"is a HEIC picture and {problem}; if other programs open it, save it as JPEG"
-    return SourceImage(path.name, None, caption, problem, notes)
+        problem = "is a HEIC picture, but damaged or of an unknown kind; if other programs open it, save it as JPEG"
+    return SourceImage(shown_name(path), None, caption, problem, notes)
 
 
 def _unreadable(path: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import FaceExprError
-from ..faces.images import SourceImage, caption_files, picture_files, read_images
+from ..faces.images import SourceImage, caption_files, picture_files, read_images, shown_name
 from ..faces.kinds import kind_of
 
 KOHYA_FOLDER = re.compile(r"^(\d+)_(.+)$")
@@ -53,8 +53,8 @@ def others(folder: Path, known: Collection[str] = ()) -> list[SourceImage]:
     if not folder.is_dir():
         return []
     pictures = picture_files(folder)
-    captions = {file.name for picture in pictures for file in caption_files(picture)}
-    used = {*captions, *known, *(picture.name for picture in pictures)}
+    captions = {shown_name(file) for picture in pictures for file in caption_files(picture)}
+    used = {*captions, *known, *(shown_name(picture) for picture in pictures)}
     found = [no_photo(name, "the caption of the photo of its name") for name in sorted(captions)]
     return [*found, *(no_photo(name, word) for name, word in _words(folder) if name.rstrip("/") not in used)]
 
@@ -77,9 +77,9 @@ def inside_of(folder: str, source: SourceImage) -> SourceImage:
 def _words(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.iterdir()):
         try:
-            yield (f"{path.name}/", _folder_word(path)) if path.is_dir() else (path.name, _file_word(path))
+            yield (f"{shown_name(path)}/", _folder_word(path)) if path.is_dir() else (shown_name(path), _file_word(path))
         except OSError as reason:
-            yield path.name, f"cannot be read ({reason.strerror})"
+            yield shown_name(path), f"cannot be read ({reason.strerror})"
 
 
 def _folder_word(path: Path) -> str:
