@@ -25,7 +25,7 @@ from faceexpr_core.faces.upright import roll_of, turned_upright
 from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.photos.people import HIGHEST_BAR, SAME_PERSON, Sighting, who_is_who
 from faceexpr_core.photos.settings import SubjectSettings
-from faceexpr_core.photos.sheet import CELL, contact_sheet
+from faceexpr_core.photos.sheet import CELL, COLUMNS, contact_sheet
 from faceexpr_core.photos.subject import Subject, prepare_subject
 from faceexpr_core.photos.subject_files import read_subject, write_subject
 from faceexpr_core.photos.subject_process import prepare_centred
@@ -286,7 +286,7 @@ def test_the_contact_sheet_shows_crop_mask_and_verdict(meter: IdentityMeter, mix
     write_subject(tmp_path / "subject.npz", subject)
     again = read_subject(tmp_path / "subject.npz")
     sheet = contact_sheet(subject)
-    assert sheet.shape[1] == 6 * CELL + 7 * 14 and np.array_equal(sheet, contact_sheet(again))
+    assert sheet.shape[1] == COLUMNS * CELL + (COLUMNS + 1) * 14 and np.array_equal(sheet, contact_sheet(again))
     row = np.flatnonzero((sheet == (110, 205, 120)).all(axis=2).sum(axis=1) > CELL)[0]  # the upper edges of the cells
     first, second = (sheet[row : row + CELL, left : left + CELL].astype(float) for left in (14, 28 + CELL))
     assert (first[0, 0] == (240, 175, 70)).all() and (second[0, 0] == (110, 205, 120)).all()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CELL = 256
 """Side of each photo in pixels."""
 
-COLUMNS = 6
+COLUMNS = 4
 
 _GAP, _LINE, _TEXT = 14, 18, 14
 _LINES = 9
