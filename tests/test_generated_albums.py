@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -186,6 +186,7 @@ def test_every_album_ends_with_a_line_for_every_file(meter: IdentityMeter, album
             report = subject.report
         except FaceExprError as error:
             subject, report = None, str(error)
+        event("a message" if subject is None else f"a report of {len(subject.photos)} photos kept")
         assert not missing_lines(folder, report), report
         if subject is not None:
             kept = [verdict for verdict in subject.verdicts if verdict.verdict == KEPT]

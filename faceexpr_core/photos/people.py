@@ -2,8 +2,8 @@
 
 Of photographs OpenCV calls a cosine above 0.363 the same person (Zhong et al., "SFace", TIP 2021, by OpenCV's threshold for LFW). Rendered
 people are more alike than real ones: other people reach 0.65, the same person's photos 0.62 and more. So an album has its own bar: a share
-of the likeness that its faces have to their nearest ones (`python -m lab.benchmarks.album_faces`). Weak: side faces, sunglasses and many years
-between photos lower the likeness of one person; relatives raise it.
+of the likeness that its faces have to their nearest ones (`python -m lab.benchmarks.album_faces`). Weak: side faces, sunglasses and many
+years between photos lower the likeness of one person; relatives raise it.
 """
 
 from __future__ import annotations

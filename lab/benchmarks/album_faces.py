@@ -69,7 +69,7 @@ def roll_figures(albums: Sequence[Sequence[Picture]], detector: FaceDetector) ->
 
 def people_figures(albums: Sequence[Sequence[Picture]], meter: IdentityMeter) -> Iterator[str]:
     """SFace's cosines, and drawn albums of three to five photos of one person with up to three of two others."""
-    vectors = [np.stack([meter.embed(picture) for picture in album]) for album in albums]  # type: ignore[arg-type]
+    vectors = [np.stack([vector for picture in album if (vector := meter.embed(picture)) is not None]) for album in albums]
     same = np.concatenate([(one @ one.T)[~np.eye(len(one), dtype=bool)] for one in vectors])
     other = np.concatenate([(a @ b.T).ravel() for i, a in enumerate(vectors) for b in vectors[:i]])
     yield f"| SFace, same person | median {np.median(same):.2f}, least {same.min():.2f} |"
