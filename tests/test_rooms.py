@@ -25,6 +25,7 @@ BELOW: dict[str, set[str]] = {
     "training": {"errors", "files", "expressions", "faces", "text", "measure", "photos"},
     "diffusers_host": {"errors", "files", "mini", "expressions", "faces", "text", "fusion", "photos", "training"},
     "evaluation": {"errors", "files", "expressions", "faces", "text", "fusion", "measure", "photos", "diffusers_host"},
+    "dataset": {"errors", "files", "expressions", "faces", "measure", "evaluation"},
     "lora": {"__init__", "errors", "files", "photos", "training"},
 }
 """What a room of the core may import of the core, whether at the top of a file or inside a function. `commands` may import all."""

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .dataset import add_dataset_command
     from .evaluate import add_evaluate_command
     from .extract import add_extract_command
     from .generate import add_generate_command
@@ -44,4 +45,5 @@ def _parser() -> argparse.ArgumentParser:
     add_lora_command(verbs)
     add_score_command(verbs)
     add_evaluate_command(verbs)
+    add_dataset_command(verbs)
     return parser

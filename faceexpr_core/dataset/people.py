@@ -1,0 +1,105 @@
+"""Who may come into a data set: people described in words, and learned ones with their LoRA files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import FaceExprError
+from ..evaluation.people import Person
+from .traits import Traits, describe_person
+
+DESCRIBED, LEARNED = "described", "learned"
+TRIES = 4
+"""Described people are looked for among this many times as many as are asked, and SPARE more."""
+SPARE = 10
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """`name`: in the data set's files, no word of the user's. `person`: the words for prompts. `seeds`: of the noise, one for a described
+    person, who is words and noise together. `lora` and `file`, its digest and name: of a learned person."""
+
+    name: str
+    person: Person
+    seeds: tuple[int, ...]
+    traits: Traits | None = None
+    lora: Path | None = None
+    digest: str = ""
+
+    @property
+    def kind(self) -> str:
+        return DESCRIBED if self.lora is None else LEARNED
+
+    @property
+    def words(self) -> str:
+        """What stands in a prompt for the person."""
+        return self.person.anybody if self.lora is None else self.person.words
+
+
+def described(seed: int, number: int) -> Candidate:
+    """The described person of a number, from 0."""
+    traits, noise = describe_person(seed, number)
+    name = f"{DESCRIBED}_{number:05}"
+    return Candidate(name, Person(name, Path(), "", traits.words()), (noise,), traits)
+
+
+def learned(files: Sequence[Path], words: Mapping[str, str], seeds: tuple[int, ...]) -> list[Candidate]:
+    """A candidate for each LoRA file, in their order. Its words are `words` of the file's name without ending, else what the file says.
+
+    Raises FaceExprError for a file that cannot be read, one that does not say its words, one that comes twice, and words for none of them.
+    """
+    if unknown := [name for name in words if name not in {file.stem for file in files}]:
+        raise FaceExprError(
+            f"--lora_words names '{unknown[0]}', but the LoRA files are: {', '.join(file.stem for file in files) or 'none'}."
+        )
+    found: list[Candidate] = []
+    for number, file in enumerate(files):
+        trigger, class_word = _split(words[file.stem]) if file.stem in words else _said(file)
+        digest = hashlib.sha256(_content(file)).hexdigest()[:16]
+        if twin := next((one for one in found if one.digest == digest), None):
+            raise FaceExprError(f"the LoRA {file} is the same file as {twin.lora}; give each person once.")
+        name = f"{LEARNED}_{number:05}"
+        found.append(Candidate(name, Person(name, Path(), trigger, class_word), seeds, lora=file, digest=digest))
+    return found
+
+
+def parse_words(given: Iterable[str]) -> dict[str, str]:
+    """`anna=ohwx woman` by name. Raises FaceExprError."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not (name and equals and value.strip()):
+            raise FaceExprError(f"--lora_words {one}: write NAME='TRIGGER CLASS', such as anna='ohwx woman', NAME being the file's.")
+        found[name] = value.strip()
+    return found
+
+
+def _split(words: str) -> tuple[str, str]:
+    trigger, _, class_word = words.rpartition(" ")
+    return trigger, class_word
+
+
+def _said(file: Path) -> tuple[str, str]:
+    """Trigger and class word in the file's metadata, as `faceexpr train` writes them."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+    except (OSError, SafetensorError) as reason:
+        raise FaceExprError(f"{file} cannot be read as a LoRA ({reason}); it needs to be a whole .safetensors file.") from reason
+    if "faceexpr.trigger" in metadata or "faceexpr.class_word" in metadata:
+        return metadata.get("faceexpr.trigger", ""), metadata.get("faceexpr.class_word", "")
+    if phrase := metadata.get("modelspec.trigger_phrase"):
+        return _split(phrase)
+    raise FaceExprError(f"the LoRA {file} does not say which words it learned; give them: --lora_words {file.stem}='TRIGGER CLASS'.")
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as reason:
+        raise FaceExprError(f"the LoRA {file} cannot be read: {reason.strerror}.") from reason

@@ -1,0 +1,81 @@
+"""Makes a data set by one process, and by two of which one is killed by SIGKILL and started again: `killed_dataset.py FOLDER`.
+
+Prints as JSON how many pictures were recorded when it was killed. Forks as killed_run.py does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from killed_run import forked
+from safetensors.torch import save_file
+
+from faceexpr_core.commands.cli import main as faceexpr
+from faceexpr_core.diffusers_host.pipeline import load_pipeline
+
+WORDS = (
+    "dataset --model=mini --output_dir={folder}/{name} --people=2 --lora {folder}/test.safetensors --expressions happy "
+    "--intensities 0.05 1 --steps=4 --cfg=4 --device=cpu --splits 0.34 0.33 0.33"
+)
+"""At an intensity of 0.05 no face shows what was asked. The LoRA's name must not make a split of it."""
+
+
+def make(folder: Path, name: str, rank: int = 0, processes: int = 1) -> int:
+    """The process id of one of several processes that make a data set; what it says goes to <name>_<rank>.txt."""
+
+    def work() -> None:
+        said = os.open(folder / f"{name}_{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
+        assert faceexpr(WORDS.format(folder=folder, name=name).split()) == 0
+
+    return forked(work)
+
+
+def whole(child: int) -> None:
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+
+
+def recorded(output: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in output.glob("making/records/*.jsonl"))
+
+
+def write_lora(path: Path) -> None:
+    """A person's LoRA file of one small layer, which says its words as `faceexpr train` does."""
+    name, width = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v", 128
+    generator = torch.Generator().manual_seed(0)
+    layer = {
+        f"{name}.lora_down.weight": torch.randn(2, width, generator=generator),
+        f"{name}.lora_up.weight": 0.02 * torch.randn(width, 2, generator=generator),
+        f"{name}.alpha": torch.tensor(2.0),
+    }
+    save_file(layer, path, {"faceexpr.trigger": "ohwx", "faceexpr.class_word": "woman"})
+
+
+def main(folder: Path) -> None:
+    load_pipeline("mini")  # for what that imports
+    write_lora(folder / "test.safetensors")
+    whole(make(folder, "whole"))
+    children = [make(folder, "shared", rank, 2) for rank in (0, 1)]
+    while (done := recorded(folder / "shared")) < 2:
+        assert os.waitpid(children[0], os.WNOHANG) == (0, 0), "the run ended before it was killed"
+        time.sleep(0.01)
+    os.kill(children[0], signal.SIGKILL)
+    _, status = os.waitpid(children[0], 0)
+    assert os.WIFSIGNALED(status), "the run ended before it was killed"
+    before = (folder / "shared" / "README.md").exists()
+    whole(make(folder, "shared", 0, 2))
+    whole(children[1])
+    print(json.dumps({"killed": done, "card_before_all": before}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
