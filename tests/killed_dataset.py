@@ -20,7 +20,7 @@ from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
 
 WORDS = (
-    "dataset --model=mini --output_dir={folder}/{name} --people=2 --lora {folder}/test.safetensors --expressions happy "
+    "dataset --model=mini --output_dir={folder}/{name} --people=3 --lora {folder}/test.safetensors --expressions happy "
     "--intensities 0.05 1 --steps=4 --cfg=4 --device=cpu --splits 0.34 0.33 0.33"
 )
 """At an intensity of 0.05 no face shows what was asked. The LoRA's name must not make a split of it."""

@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, env=environment, timeout=580)
     assert done.returncode == 0, done.stderr + "".join(path.read_text() for path in folder.glob("*.txt"))
     told = json.loads(done.stdout)
-    assert 2 <= told["killed"] < 9 and not told["card_before_all"]
+    assert 2 <= told["killed"] < 12 and not told["card_before_all"]
     return folder
 
 
@@ -105,9 +105,9 @@ def split_of(loaded: dict[str, list[dict[str, Any]]], row: Row) -> str:
 def test_no_person_is_in_two_splits_and_everybody_asked_for_is_there_or_told(made: Path, loaded: dict[str, list[dict[str, Any]]]) -> None:
     people = [{row["person"] for row in loaded[split]} for split in SPLITS]
     assert sum(map(len, people)) == len(set().union(*people))
-    assert sum(name.startswith("described") for name in set().union(*people)) == 2
+    assert sum(name.startswith("described") for name in set().union(*people)) == 3
     said = (made / "whole_0.txt").read_text()
-    for name in ("learned_00000", *[f"described_{number:05}" for number in range(2)]):
+    for name in ("learned_00000", *[f"described_{number:05}" for number in range(3)]):
         assert name in set().union(*people) or f"{name} (" in said
 
 
