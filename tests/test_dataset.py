@@ -17,7 +17,7 @@ import yaml
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.dataset.reading import NO_NEUTRAL, NOT_SHOWN, OTHER_FACE
 from faceexpr_core.evaluation.run import read_picture
-from faceexpr_core.measure.picture_score import Judges
+from faceexpr_core.measure.judges import Judges
 
 SPLITS = ("train", "validation", "test")
 Row = Mapping[str, Any]

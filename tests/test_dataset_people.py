@@ -24,7 +24,8 @@ from faceexpr_core.dataset.traits import CELLS, describe_person
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.arms import parse_arms
 from faceexpr_core.evaluation.plan import Place, Plan
-from faceexpr_core.measure.picture_score import Asked, Judges
+from faceexpr_core.measure.judges import Judges
+from faceexpr_core.measure.picture_score import Asked
 
 
 def plan_of(people: int, loras: tuple[Candidate, ...] = (), shares: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> DatasetPlan:

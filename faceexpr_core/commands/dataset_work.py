@@ -20,7 +20,7 @@ from .evaluate_work import Share, _judges, _Progress, _say, _wait_for, model_dig
 if TYPE_CHECKING:
     from ..dataset.people import Candidate
     from ..evaluation.draw import Drawer
-    from ..measure.picture_score import Picture
+    from ..measure.judges import Picture
 
 
 class Worker:

@@ -13,7 +13,8 @@ import numpy as np
 from ..errors import FaceExprError
 from ..evaluation.run import read_picture, write_picture
 from ..files import replace_file
-from ..measure.picture_score import NEUTRAL, Asked, Judges, Picture
+from ..measure.judges import Judges, Picture
+from ..measure.picture_score import NEUTRAL, Asked
 from .people import SPARE, TRIES, Candidate
 from .plan import MAKING, SPLITS, DatasetPlan, split_of
 from .reading import TWIN, look, measure

@@ -12,7 +12,8 @@ from ..expressions import ACTION_UNITS
 from ..faces.detector import Face
 from ..measure.action_units import unit_strength
 from ..measure.expression import blendshape_vector, measured_as, prototypes, read_change
-from ..measure.picture_score import NEUTRAL, Asked, Judges, Looks, Picture, Seen, score_picture
+from ..measure.judges import Judges, Looks, Picture, Seen
+from ..measure.picture_score import NEUTRAL, Asked, score_picture
 from ..measure.reader import READER_CLASSES
 from ..measure.reading import read_expression
 

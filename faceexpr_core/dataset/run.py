@@ -11,7 +11,8 @@ from ..errors import FaceExprError
 from ..evaluation.plan import Place
 from ..evaluation.records import Lines, read_all, short_name
 from ..evaluation.run import read_picture, write_picture
-from ..measure.picture_score import NEUTRAL, Asked, Judges, Seen
+from ..measure.judges import Judges, Seen
+from ..measure.picture_score import NEUTRAL, Asked
 from .cast import Cast, portrait, reference_of
 from .people import Candidate
 from .plan import MAKING, REJECTED, DatasetPlan, picture_name, places_of
