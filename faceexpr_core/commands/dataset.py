@@ -66,8 +66,8 @@ def add_dataset_command(subparsers: argparse._SubParsersAction[argparse.Argument
     group = parser.add_argument_group("what is rejected")
     add = group.add_argument
     add("--judge", choices=JUDGES, default="both", help="who must read the expression that was asked (both, weighed together)")
-    add("--same_person", type=float, metavar="COS", help=f"SFace likeness to the neutral picture at least ({PHOTOGRAPHS}; for mini 0.59)")
-    add("--twins", type=float, metavar="COS", help=f"SFace likeness from which two people count as one ({PHOTOGRAPHS}; for mini 0.78)")
+    add("--same_person", type=float, metavar="COS", help=f"SFace likeness to the neutral picture at least ({PHOTOGRAPHS}; more for mini)")
+    add("--twins", type=float, metavar="COS", help=f"SFace likeness from which two people count as one ({PHOTOGRAPHS}; more for mini)")
 
     group = parser.add_argument_group("drawing")
     add = group.add_argument

@@ -109,11 +109,13 @@ def check_splits(plan: DatasetPlan, cast: Cast) -> None:
 
 def closest_pair(output: Path, cast: Cast) -> tuple[str, str, float] | None:
     """The two people of different splits whose portraits are most alike, and SFace's cosine."""
-    vectors = [(one.name, reference_of(output, one)) for one in cast.people]
-    pairs = [
-        (a, b, float(u @ v)) for number, (a, u) in enumerate(vectors) for b, v in vectors[number + 1 :] if cast.splits[a] != cast.splits[b]
-    ]
-    return max(pairs, key=lambda pair: pair[2], default=None)
+    if len({*cast.splits.values()}) < 2:
+        return None
+    vectors = np.stack([reference_of(output, one) for one in cast.people])
+    splits = np.array([SPLITS.index(cast.splits[one.name]) for one in cast.people])
+    alike = np.where(splits[:, None] == splits[None], -np.inf, vectors @ vectors.T)
+    first, second = np.unravel_index(int(alike.argmax()), alike.shape)
+    return cast.people[first].name, cast.people[second].name, float(alike[first, second])
 
 
 def _twin(vector: np.ndarray, chosen: Sequence[tuple[Candidate, np.ndarray]], limit: float) -> str:
