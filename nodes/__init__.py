@@ -3,6 +3,8 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .apply_attention_focused_fusion import ApplyAttentionFocusedFusion
+from .change_expression import ChangeExpression
+from .expression_sheet import ExpressionSheet
 from .expression_text_encode import ExpressionTextEncode
 from .extract_expression_features import ExtractExpressionFeatures
 from .host.aliases import add_aliases
@@ -30,5 +32,7 @@ class FaceExprExtension(ComfyExtension):
             LoadMini,
             LoadLoRA,
             Score,
+            ChangeExpression,
+            ExpressionSheet,
         ]
         return [add_aliases(node) for node in nodes]

@@ -14,11 +14,11 @@ from ..faceexpr_core.fusion.settings import MAX_STRENGTH, FusionSettings
 FEATURES = io.Custom("FACEEXPR_FEATURES")
 
 
-def strength_input(name: str, tooltip: str, *, optional: bool = False) -> Any:
+def strength_input(name: str, tooltip: str, *, optional: bool = False, default: float = FusionSettings.strength) -> Any:
     """How strong the fusion is."""
     return io.Float.Input(
         name,
-        default=FusionSettings.strength,
+        default=default,
         min=0.0,
         max=MAX_STRENGTH,
         step=0.05,

@@ -103,8 +103,8 @@ class DonorHost:
 class _Session(comfy.samplers.Sampler):
     """A `Sampler` that does the work of a donor instead of sampling."""
 
-    def __init__(self, work: Work, vae: Any, total: int, recording: Recording) -> None:
-        self._work, self._vae, self._total, self._recording = work, vae, total, recording
+    def __init__(self, work: Work, vae: Any, total: int, recording: Recording, before: int = 0) -> None:
+        self._work, self._vae, self._total, self._recording, self._before = work, vae, total, recording, before
 
     def sample(
         self,
@@ -124,7 +124,7 @@ class _Session(comfy.samplers.Sampler):
 
         def on_step(done: int, denoised: Tensor, x: Tensor) -> None:
             if callback is not None:
-                callback(min(done, self._total) - 1, denoised, x, self._total)
+                callback(min(done + self._before, self._total) - 1, denoised, x, self._total)
 
         arguments = {**extra_args, "denoise_mask": denoise_mask}
         self._work(DonorHost(model_wrap, model_k, start, arguments, self._vae, on_step, self._recording))
@@ -132,13 +132,22 @@ class _Session(comfy.samplers.Sampler):
 
 
 def run_session(
-    guider: TwinGuider, latent: dict[str, Any], noise: Tensor, sigmas: Tensor, vae: Any, total: int, recording: Recording, work: Work
+    guider: TwinGuider,
+    latent: dict[str, Any],
+    noise: Tensor,
+    sigmas: Tensor,
+    vae: Any,
+    total: int,
+    recording: Recording,
+    work: Work,
+    before: int = 0,
 ) -> None:
-    """Do `work` inside a sampling session of `guider` on the first latent of the batch; `total` evaluations are shown as progress."""
+    """Do `work` inside a sampling session of `guider` on the first latent of the batch; `total` evaluations are shown as progress, of
+    which earlier sessions did `before`."""
     samples = first_latent(guider.model_patcher, latent)[:1]
     mask = latent.get("noise_mask")
     callback = latent_preview.prepare_callback(guider.model_patcher, max(total, 1))
-    session = _Session(work, vae, max(total, 1), recording)
+    session = _Session(work, vae, max(total, 1), recording, before)
     if mask is not None:
         mask = mask.reshape(-1, 1, *mask.shape[-2:])[:1]
     guider.sample(noise, samples, session, sigmas, mask, callback, not comfy.utils.PROGRESS_BAR_ENABLED, 0)

@@ -17,6 +17,11 @@ Interrupted = comfy.model_management.InterruptProcessingException
 PREVIEW_SIDE = 512
 
 
+def stop_if_cancelled() -> None:
+    """Raise `Interrupted` when the user pressed cancel."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
 class Progress:
     """ComfyUI's progress bar of the running node, with preview pictures and the user's cancel button."""
 

@@ -1,0 +1,94 @@
+"""A given picture drawn over with another expression: the difference of two runs of a model along the picture's own noise path.
+
+The path is DDIM inversion (Song et al. 2010.02502; Dhariwal and Nichol 2105.05233) under the words for what the picture shows, n. Along it
+the model draws twice, as the picture is (n) and as it is to be (e), and only their difference is kept (after "Direct Inversion", Ju et al.
+2310.01506, where the source's branch follows its recorded path exactly):
+
+    p_K = z,   p_k = p_{k+1} + (s_k - s_{k+1}) eps_n(p_{k+1}, s_{k+1})                    up to the noise s_0
+    d_0 = 0,   d_{k+1} = d_k + (s_{k+1} - s_k) m (eps_e(p_k + d_k, s_k) - eps_n(p_k, s_k))  down again
+    z' = z + d_K
+
+So the latent stays where the mask m is 0, and all of it where both runs say the same: the error of the inversion never enters. The mask
+and its use with fusion are ours. s_K, the clean picture's level, is LOWEST instead of 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import FaceExprError
+from ..expressions import EXPRESSIONS, NONE
+from ..text import ExpressionPrompt, Term, TokenCount, build_prompts, expression_terms
+from .donors import Which
+from .grids import grid_mask
+
+READ = "read"
+SHOWN = (READ, "neutral", *(name for name in EXPRESSIONS if name != "neutral"))
+"""What a face may be said to show; READ: see for oneself."""
+
+STRENGTH, GUIDANCE, DENOISE, STEPS = 3.0, 1.0, 0.65, 20
+LOWEST = 0.5
+"""The model looks at the clean latent at this share of the lowest noise level."""
+
+
+class Words(NamedTuple):
+    """Texts of one length, with one neutral text: what is `asked` of a picture and what it has `shown` until now."""
+
+    asked: ExpressionPrompt
+    shown: ExpressionPrompt
+
+
+def redraw_words(prompt: str, terms: Sequence[Term], shown: str, count: TokenCount) -> Words:
+    """The texts for a prompt, what is asked (`text.expression_terms`) and the expression that the picture shows (of the vocabulary, or
+    `none`). A neutral face has the neutral text itself on either side. Raises FaceExprError for an unknown name, or nothing asked."""
+    if not terms:
+        raise FaceExprError("no expression is asked; choose one, or write action units such as AU12.")
+    resting = EXPRESSIONS["neutral"].phrase
+    asked = [term for term in terms if term.weight > 0 and term.phrase != resting]
+    before = [] if shown == NONE else [term for term in expression_terms(shown) if term.phrase != resting]
+    built = build_prompts(prompt, [*asked, *before] or terms, count)
+
+    def part(expressions: tuple[str, ...], weights: tuple[float, ...]) -> ExpressionPrompt:
+        whole = ExpressionPrompt(built.neutral, expressions, weights)
+        return whole if expressions else whole.at_rest()
+
+    first, last = slice(0, len(asked)), slice(len(asked), len(asked) + len(before))
+    return Words(*(part(built.expressions[one], built.weights[one]) for one in (first, last)))
+
+
+class Host(Protocol):
+    """A model with the words for what a picture shows (`n`), and for what it is to show (`e`), fusion included."""
+
+    def predict(self, x: Tensor, sigma: float, which: Which) -> Tensor:
+        """The noise in x = z + sigma eps, float32 [1, 4, h, w], with guidance."""
+        ...
+
+
+def redraw_evaluations(steps: int) -> int:
+    """How often `redraw` calls its host for so many steps."""
+    return 2 * steps + 1
+
+
+def redraw(host: Host, latent: Tensor, sigmas: Sequence[float], mask: Tensor) -> Tensor:
+    """The latent [1, 4, h, w] of a picture, with the other expression.
+
+    `sigmas`: a falling schedule with its 0, from the noise up to which the picture is taken (see `redraw_levels`). `mask`: float [H, W] in
+    0..1, where it may change. Raises FaceExprError for a schedule without a step.
+    """
+    if len(sigmas) < 2:
+        raise FaceExprError("the schedule has no step, so that nothing would be drawn; raise steps or denoise.")
+    inside = grid_mask(mask, (latent.shape[2], latent.shape[3])).to(latent)
+    path, noises = [latent], [host.predict(latent, LOWEST * sigmas[-2], "n")]
+    for low, high in pairwise(reversed(sigmas)):
+        path.append(path[-1] + (high - low) * noises[-1])
+        noises.append(host.predict(path[-1], high, "n"))
+    path, noises = path[::-1], noises[::-1]
+    change = torch.zeros_like(latent)
+    for (sigma, following), point, noise in zip(pairwise(sigmas), path, noises, strict=False):
+        change = change + (following - sigma) * inside * (host.predict(point + change, sigma, "e") - noise)
+    return latent + change

@@ -1,0 +1,148 @@
+"""Many expressions from one noise: a labelled sheet, or the frames from one expression to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.samplers
+import torch
+from comfy_api.latest import io, ui
+
+from ..faceexpr_core import sheet
+from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.fusion.settings import FusionSettings
+from .expression_text_encode import ExpressionTextEncode
+from .fusion_inputs import strength_input
+from .host.models import require_sdxl, require_sdxl_clip
+from .host.progress import stop_if_cancelled
+from .host.widgets import require_choices
+from .sampler import Sampler
+
+NODE = "Expression Sheet"
+
+
+class ExpressionSheet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        samplers = comfy.samplers.KSampler
+        return io.Schema(
+            node_id="FaceExprExpressionSheet",
+            display_name=NODE,
+            category="FaceExpr",
+            description="Draws chosen expressions at chosen intensities from one noise, as a labelled sheet and as a batch; or, with "
+            "frames, the pictures between each expression and the next, for a video. Each picture is what FaceExpr Sampler draws of it.",
+            inputs=[
+                io.Model.Input("model", tooltip="The SDXL MODEL that draws, with the person's LoRA if there is one."),
+                io.Clip.Input("clip", tooltip="The CLIP that belongs to it."),
+                io.Vae.Input("vae", tooltip="The checkpoint's VAE."),
+                io.Conditioning.Input("negative", tooltip="What to avoid."),
+                io.Latent.Input("latent_image", tooltip="The latent that every picture starts from: one, not a batch."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    dynamic_prompts=False,
+                    default="a photo of a woman, {expression}",
+                    tooltip="What to draw. The expression is put where {expression} stands, or at the end, which works best.",
+                ),
+                io.String.Input(
+                    "expressions",
+                    multiline=True,
+                    dynamic_prompts=False,
+                    default=sheet.ALL,
+                    tooltip="Which, with commas between them: names such as happy, sadly angry, action units such as AU1+AU2; 'all' for "
+                    "the basic ones.",
+                ),
+                io.String.Input(
+                    "intensities",
+                    default="1.0",
+                    tooltip="How strong, with commas between several: 0.5, 1.0, 1.5. Each becomes a column of the sheet. Frames take the "
+                    "first.",
+                ),
+                io.Int.Input(
+                    "frames",
+                    default=0,
+                    min=0,
+                    max=sheet.MAX_PICTURES,
+                    tooltip="0: a sheet. 2 or more: so many pictures from each expression to the next, both included.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The seed of the noise, the same for every picture.",
+                ),
+                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="How many denoising steps."),
+                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How closely to follow the prompt."),
+                io.Combo.Input("sampler_name", options=samplers.SAMPLERS, default="euler", tooltip="The sampling method."),
+                io.Combo.Input("scheduler", options=samplers.SCHEDULERS, default="normal", tooltip="How the noise levels are spaced."),
+                io.Float.Input(
+                    "denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="1 draws anew, less keeps more of the latent given."
+                ),
+                io.Model.Input(
+                    "base_model",
+                    optional=True,
+                    tooltip="The MODEL without the person's LoRA, to bring the expressions in by fusion, as in FaceExpr Sampler.",
+                ),
+                strength_input("fusion_strength", "How strong the fusion is: 0 is off. Needs 'base_model'.", optional=True),
+            ],
+            outputs=[
+                io.Image.Output(display_name="sheet", tooltip="All pictures with their names, as one."),
+                io.Image.Output(display_name="images", tooltip="The pictures as a batch, in the sheet's order; frames in theirs."),
+                io.String.Output(display_name="labels", tooltip="What each picture of the batch shows, a line each."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, expressions: str = sheet.ALL, intensities: str = "1.0") -> bool | str:
+        try:
+            sheet.parse_entries(expressions)
+            sheet.parse_intensities(intensities)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        negative: Any,
+        latent_image: dict[str, Any],
+        prompt: str,
+        expressions: str,
+        intensities: str,
+        frames: int,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        denoise: float,
+        base_model: Any = None,
+        fusion_strength: float = FusionSettings.strength,
+    ) -> io.NodeOutput:
+        require_choices(cls, sampler_name=sampler_name, scheduler=scheduler)
+        require_sdxl(model, NODE)
+        require_sdxl_clip(clip, NODE)
+        if (count := len(latent_image["samples"])) != 1:
+            raise FaceExprError(f"{NODE} got a batch of {count} latents; it draws every picture from one. Set the batch size to 1.")
+        entries, strengths = sheet.parse_entries(expressions), sheet.parse_intensities(intensities)
+        asked = sheet.strip(entries, strengths[0], frames) if frames else sheet.grid_of_expressions(entries, strengths)
+        fusion = {} if base_model is None else {"base_model": base_model, "fusion_strength": fusion_strength, "vae": vae}
+        run = (model, seed, steps, cfg, sampler_name, scheduler)
+        pictures = []
+        for one in asked:
+            stop_if_cancelled()
+            words = (one.expression, one.intensity, one.second, one.second_weight, one.action_units)
+            positive, neutral = ExpressionTextEncode.execute(clip, prompt, *words).args
+            drawn = Sampler.execute(*run, positive, negative, latent_image, denoise, neutral=neutral, **fusion).args[0]
+            pictures.append(vae.decode(drawn["samples"])[..., :3].float().cpu())
+        batch = torch.cat(pictures)
+        labels = [one.label for one in asked]
+        columns = sheet.sheet_columns(len(entries), len(strengths)) if not frames else min(frames, len(asked))
+        page = sheet.labelled_sheet(list((batch.clamp(0, 1) * 255).round().byte().numpy()), labels, columns)
+        shown = torch.from_numpy(page.copy()).float()[None] / 255
+        return io.NodeOutput(shown, batch, "\n".join(labels), ui=ui.PreviewImage(shown, cls=cls))

@@ -1,0 +1,159 @@
+"""Faces of pictures found, drawn over with another expression, and laid back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..faceexpr_core import text
+from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.faces.change import FaceCut, FloatPicture, chosen_faces, cut_face, paste_change
+from ..faceexpr_core.fusion.bank import FeatureBank
+from ..faceexpr_core.fusion.donor_faces import location_of, moved_regions
+from ..faceexpr_core.fusion.grids import grid_mask
+from ..faceexpr_core.fusion.redraw import READ, redraw_words
+from ..faceexpr_core.fusion.settings import FusionSettings, default_site, site_settings
+from . import extraction
+from .host.conditioning import Conditioning, combine_conditioning, count_tokens, encode_conditioning
+from .host.folders import model_folders
+from .host.models import drawn_side
+from .host.redraw import Change, Redrawing, redraw_latent
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked: `terms` as `text.expression_terms` gives them, `moved` the regions of the face that they move, `shown` what the faces
+    show now (READ: look), `face` as in `chosen_faces`."""
+
+    prompt: str
+    terms: tuple[text.Term, ...]
+    moved: tuple[str, ...]
+    strength: float
+    shown: str
+    face: int
+
+
+class Changed(NamedTuple):
+    """IMAGE, MASK [N, H, W] of where it may differ, and what was done."""
+
+    image: Tensor
+    mask: Tensor
+    report: str
+
+
+class _Job(NamedTuple):
+    picture: int
+    cut: FaceCut
+    shown: str
+
+
+def change_faces(
+    image: Tensor, mask: Tensor | None, model: Any, person_model: Any, clip: Any, vae: Any, wish: Wish, how: Callable[..., Redrawing]
+) -> Changed:
+    """`model` says what the expression is, `person_model` (else `model`) draws. Raises FaceExprError where no picture shows a face that is
+    meant; a picture of a batch without one stays as it is, and the report says so."""
+    drawing = model if person_model is None else person_model
+    jobs, lines = _jobs(image, mask, wish, drawn_side(model))
+    if not jobs:
+        where = " inside the mask" if mask is not None else ""
+        raise FaceExprError(
+            f"no face to change was found{where} in {len(image)} picture{'s' if len(image) > 1 else ''}: {'; '.join(lines)}. Give one that "
+            "shows a face clearly, from the front or nearly so; 'face' and the mask say which are meant."
+        )
+    pictures = [one[..., :3].float().cpu().numpy() for one in image]
+    changed = torch.zeros(image.shape[:3])
+    if wish.strength > 0:
+        for job, before, after in _drawn(jobs, model, drawing, clip, vae, wish, how):
+            pictures[job.picture] = paste_change(pictures[job.picture], job.cut, before, after)
+            changed[job.picture] = torch.maximum(changed[job.picture], torch.from_numpy(job.cut.mask))
+    report = "\n".join(lines)
+    logging.info("Change Expression: %s", report)
+    return Changed(_put(image, pictures, changed), changed, report)
+
+
+def _jobs(image: Tensor, mask: Tensor | None, wish: Wish, side: int) -> tuple[list[_Job], list[str]]:
+    from ..faceexpr_core.faces.detector import FaceDetector
+    from ..faceexpr_core.measure.reader import judge_faces
+    from ..faceexpr_core.measure.reading import read_expression
+
+    jobs, lines = [], []
+    height, width = int(image.shape[1]), int(image.shape[2])
+    masks = None if mask is None else grid_mask(mask.reshape(-1, *mask.shape[-2:]), (height, width)).cpu().numpy()
+    with FaceDetector(model_folders()) as detector:
+        for number, one in enumerate(image):
+            picture = one[..., :3].float().cpu().numpy()
+            seen = (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+            free = None if masks is None else masks[number % len(masks)]
+            faces = detector.detect(seen, every=True)
+            meant = chosen_faces(faces, wish.face, free)
+            if not meant:
+                lines.append(f"picture {number + 1}: {len(faces)} faces found, none that is meant; left as it is")
+            for face in meant:
+                shown = wish.shown
+                if shown == READ:
+                    shown = read_expression(face.blendshapes, judge_faces([seen], [face])[0]).expression or "neutral"
+                jobs.append(_Job(number, cut_face(picture, face, side, free), shown))
+                lines.append(f"picture {number + 1}: a face of {face.size:.0f} pixels, {shown} until now")
+    return jobs, lines
+
+
+def _drawn(
+    jobs: list[_Job], model: Any, drawing: Any, clip: Any, vae: Any, wish: Wish, how: Callable[..., Redrawing]
+) -> Iterator[tuple[_Job, FloatPicture, FloatPicture]]:
+    """Each face as the VAE has it, and drawn over. One model after the other, which a small card likes."""
+    spoken = {shown: _speak(shown, model, clip, wish) for shown in dict.fromkeys(job.shown for job in jobs)}
+    plan = how(drawing, encode_conditioning(clip, ""))
+    latents = [vae.encode(torch.from_numpy(job.cut.crop)[None]) for job in jobs]
+    drawn = []
+    for number, (job, latent) in enumerate(zip(jobs, latents, strict=True)):
+        words = spoken[job.shown]
+        moved = (*wish.moved, *(region for region in moved_regions(job.shown) if region not in wish.moved))
+        acts = location_of(job.cut.placed, *job.cut.crop.shape[:2], moved).mask
+        assert acts is not None
+        change = Change(latent, acts, words.shown, words.neutral, words.bank, words.settings)
+        drawn.append(redraw_latent(plan, change, number, len(jobs)))
+    for job, *both in zip(jobs, latents, drawn, strict=True):
+        before, after = (vae.decode(one)[0, ..., :3].float().clamp(0, 1).cpu().numpy() for one in both)
+        yield job, before, after
+
+
+class _Spoken(NamedTuple):
+    neutral: Conditioning
+    shown: Conditioning
+    bank: FeatureBank | None
+    settings: FusionSettings
+
+
+def _speak(shown: str, model: Any, clip: Any, wish: Wish) -> _Spoken:
+    words = redraw_words(wish.prompt, wish.terms, shown, partial(count_tokens, clip))
+    neutral = encode_conditioning(clip, words.asked.neutral)
+    settings = replace(site_settings(default_site(photo=False)), strength=wish.strength)
+    asked = _mixed(clip, words.asked, neutral)
+    bank = None if asked is neutral else extraction.kept_contexts(model, asked[0], neutral[0], settings)
+    return _Spoken(neutral, _mixed(clip, words.shown, neutral), bank, settings)
+
+
+def _mixed(clip: Any, words: text.ExpressionPrompt, neutral: Conditioning) -> Conditioning:
+    """`neutral` itself where the words are the neutral text."""
+    if words.expressions == (words.neutral,):
+        return neutral
+    parts = [neutral, *(encode_conditioning(clip, one) for one in words.expressions)]
+    return combine_conditioning(
+        parts,
+        lambda hidden: text.mix(hidden[0], hidden[1:], words.weights),
+        lambda pooled: text.mix_pooled(pooled[0], pooled[1:], words.weights),
+    )
+
+
+def _put(image: Tensor, pictures: list[Any], changed: Tensor) -> Tensor:
+    """The pictures where they may differ, in the type and with the other channels of IMAGE; the given bits elsewhere."""
+    new = torch.from_numpy(np.stack(pictures)).to(image)
+    where = changed[..., None].to(image.device) > 0
+    return torch.cat([torch.where(where, new, image[..., :3]), image[..., 3:]], -1)
