@@ -15,16 +15,15 @@ from torch import Tensor
 from ..faceexpr_core import text
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.faces.change import FaceCut, FloatPicture, chosen_faces, cut_face, paste_change
-from ..faceexpr_core.fusion.bank import FeatureBank
-from ..faceexpr_core.fusion.donor_faces import location_of, moved_regions
+from ..faceexpr_core.fusion.donor_faces import location_of
 from ..faceexpr_core.fusion.grids import grid_mask
-from ..faceexpr_core.fusion.redraw import READ, redraw_words
-from ..faceexpr_core.fusion.settings import FusionSettings, default_site, site_settings
+from ..faceexpr_core.fusion.redraw import READ, SHOWN_SHARE, acting_regions, redraw_words
+from ..faceexpr_core.fusion.settings import default_site, site_settings
 from . import extraction
 from .host.conditioning import Conditioning, combine_conditioning, count_tokens, encode_conditioning
 from .host.folders import model_folders
 from .host.models import drawn_side
-from .host.redraw import Change, Redrawing, redraw_latent
+from .host.redraw import Change, Fused, Redrawing, redraw_latent
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,7 @@ def change_faces(
 
 def _jobs(image: Tensor, mask: Tensor | None, wish: Wish, side: int) -> tuple[list[_Job], list[str]]:
     from ..faceexpr_core.faces.detector import FaceDetector
-    from ..faceexpr_core.measure.reader import judge_faces
-    from ..faceexpr_core.measure.reading import read_expression
+    from ..faceexpr_core.measure.shown import shown_expression
 
     jobs, lines = [], []
     height, width = int(image.shape[1]), int(image.shape[2])
@@ -96,9 +94,7 @@ def _jobs(image: Tensor, mask: Tensor | None, wish: Wish, side: int) -> tuple[li
             if not meant:
                 lines.append(f"picture {number + 1}: {len(faces)} faces found, none that is meant; left as it is")
             for face in meant:
-                shown = wish.shown
-                if shown == READ:
-                    shown = read_expression(face.blendshapes, judge_faces([seen], [face])[0]).expression or "neutral"
+                shown = shown_expression(seen, face) if wish.shown == READ else wish.shown
                 jobs.append(_Job(number, cut_face(picture, face, side, free), shown))
                 lines.append(f"picture {number + 1}: a face of {face.size:.0f} pixels, {shown} until now")
     return jobs, lines
@@ -114,36 +110,36 @@ def _drawn(
     drawn = []
     for number, (job, latent) in enumerate(zip(jobs, latents, strict=True)):
         words = spoken[job.shown]
-        moved = (*wish.moved, *(region for region in moved_regions(job.shown) if region not in wish.moved))
-        acts = location_of(job.cut.placed, *job.cut.crop.shape[:2], moved).mask
+        acts = location_of(job.cut.placed, *job.cut.crop.shape[:2], acting_regions(job.shown, wish.moved)).mask
         assert acts is not None
-        change = Change(latent, acts, words.shown, words.neutral, words.bank, words.settings)
-        drawn.append(redraw_latent(plan, change, number, len(jobs)))
+        drawn.append(redraw_latent(plan, Change(latent, acts, *words), number, len(jobs)))
     for job, *both in zip(jobs, latents, drawn, strict=True):
         before, after = (vae.decode(one)[0, ..., :3].float().clamp(0, 1).cpu().numpy() for one in both)
         yield job, before, after
 
 
 class _Spoken(NamedTuple):
+    """As in `Change`."""
+
     neutral: Conditioning
-    shown: Conditioning
-    bank: FeatureBank | None
-    settings: FusionSettings
+    asked: Fused | None
+    shown: Fused | None
 
 
 def _speak(shown: str, model: Any, clip: Any, wish: Wish) -> _Spoken:
     words = redraw_words(wish.prompt, wish.terms, shown, partial(count_tokens, clip))
     neutral = encode_conditioning(clip, words.asked.neutral)
-    settings = replace(site_settings(default_site(photo=False)), strength=wish.strength)
-    asked = _mixed(clip, words.asked, neutral)
-    bank = None if asked is neutral else extraction.kept_contexts(model, asked[0], neutral[0], settings)
-    return _Spoken(neutral, _mixed(clip, words.shown, neutral), bank, settings)
+
+    def fused(said: text.ExpressionPrompt, strength: float) -> Fused | None:
+        if said.expressions == (said.neutral,):
+            return None
+        settings = replace(site_settings(default_site(photo=False)), strength=strength)
+        return extraction.kept_contexts(model, _mixed(clip, said, neutral)[0], neutral[0], settings), settings
+
+    return _Spoken(neutral, fused(words.asked, wish.strength), fused(words.shown, SHOWN_SHARE * wish.strength))
 
 
 def _mixed(clip: Any, words: text.ExpressionPrompt, neutral: Conditioning) -> Conditioning:
-    """`neutral` itself where the words are the neutral text."""
-    if words.expressions == (words.neutral,):
-        return neutral
     parts = [neutral, *(encode_conditioning(clip, one) for one in words.expressions)]
     return combine_conditioning(
         parts,

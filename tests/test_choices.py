@@ -13,6 +13,8 @@ DRAWING = {"positive": ["words", 0], "negative": ["words", 1], "latent_image": [
 PHOTOS = {"folder": "example: a rendered person", "trigger_word": "ohwx", "class_word": "man", "resolution": 64, "padding": 0.75, "face": 0}
 WORDS = {"prompt": "a photo of a woman", "expression": "happy", "second_expression": "none", "intensity": 1.0, "second_weight": 0.5}
 TRAINING = {"lora_name": "choices", "preset": "default", "steps": 1, "learning_rate": 1e-4, "rank": 4, "seed": 0}
+LOADED = {"model": ["mini", 0], "clip": ["mini", 1], "vae": ["mini", 2]}
+SHEET = {"prompt": "a photo of a woman", "expressions": "happy", "intensities": "1", "frames": 0}
 NODES: dict[str, tuple[str, dict[str, Any]]] = {
     "mini": ("FaceExprLoadMini", {}),
     "empty": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
@@ -25,6 +27,12 @@ NODES: dict[str, tuple[str, dict[str, Any]]] = {
     "load lora": ("FaceExprLoadLoRA", {"model": ["mini", 0], "lora_name": "none", "strength_model": 1.0, "strength_clip": 1.0}),
     "draw": ("FaceExprSampler", {"model": ["apply", 0], **DRAWING}),
     "score": ("FaceExprScore", {"images": ["photos", 1], "subject": ["photos", 0], "expression": "happy", "intensity": 1.0, "best_k": 1}),
+    "picture": ("EmptyImage", {"width": 64, "height": 64, "batch_size": 1, "color": 0}),
+    "change": ("FaceExprChangeExpression", {"image": ["picture", 0], **LOADED, **WORDS, "strength": 1.0, "face": -1}),
+    "sheet": (
+        "FaceExprExpressionSheet",
+        {**LOADED, "negative": ["words", 1], "latent_image": ["empty", 0], **SAMPLING, **SHEET},
+    ),
 }
 LISTS = [
     ("photos", "folder"),
@@ -47,6 +55,9 @@ LISTS = [
     ("draw", "scheduler"),
     ("draw", "fusion_text"),
     ("score", "expression"),
+    *(("change", name) for name in ("expression", "second_expression", "shown", "scheduler")),
+    ("sheet", "sampler_name"),
+    ("sheet", "scheduler"),
 ]
 FILES = ("folder", "file", "lora_name")
 """Lists of what lies in a folder: as many as there are files."""

@@ -27,6 +27,8 @@ DISPLAY_NAMES = {
     "FaceExprLoadMini": "Load FaceExpr Mini",
     "FaceExprLoadLoRA": "Load FaceExpr LoRA",
     "FaceExprScore": "FaceExpr Score",
+    "FaceExprChangeExpression": "Change Expression",
+    "FaceExprExpressionSheet": "Expression Sheet",
 }
 IMPORT_SECONDS = 0.3
 PHOTOS, TRAIN, SAMPLER = "2", "4", "8"

@@ -19,6 +19,7 @@ BELOW: dict[str, set[str]] = {
     "expressions": {"errors"},
     "faces": {"errors", "files"},
     "text": {"errors", "expressions"},
+    "sheet": {"errors", "expressions"},
     "fusion": {"errors", "files", "expressions", "faces", "text"},
     "measure": {"errors", "expressions", "faces"},
     "photos": {"errors", "files", "expressions", "faces", "measure"},

@@ -15,7 +15,6 @@ from PIL import Image
 from workflow_api import NOTES, WORKFLOWS, input_specs, to_api, with_sources
 
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.json"))
-TRAINING = [name for name in NAMES if name != "faceexpr_mini_expression.json"]
 FUSIONS = ("text", "photo")
 DONOR = REPOSITORY / "faceexpr_core" / "mini" / "donor"
 TRAIN, EXTRACT, APPLY, SAMPLER = (
@@ -24,6 +23,8 @@ TRAIN, EXTRACT, APPLY, SAMPLER = (
     "FaceExprApplyAttentionFocusedFusion",
     "FaceExprSampler",
 )
+TRAINING = [name for name in NAMES if TRAIN in (WORKFLOWS / name).read_text()]
+MINIS = [name.removesuffix(".json") for name in NAMES if "_mini_" in name]
 SHORT: dict[str, dict[str, Any]] = {
     TRAIN: {"steps": 4, "rank": 4, "batch_size": 2, "preview_every": 0, "state_every": 0, "lora_name": "test/fusion"},
     EXTRACT: {"steps": 3},
@@ -88,11 +89,16 @@ def donor(comfy: ComfyProcess) -> None:
 def test_all_workflows_are_there() -> None:
     assert NAMES == [
         "faceexpr_mini_best_of_four.json",
+        "faceexpr_mini_change.json",
         "faceexpr_mini_expression.json",
         "faceexpr_mini_fusion_photo.json",
         "faceexpr_mini_fusion_text.json",
         "faceexpr_mini_quick_start.json",
+        "faceexpr_mini_sheet.json",
         "faceexpr_sdxl.json",
+        "faceexpr_sdxl_change.json",
+        "faceexpr_sdxl_my_lora_frowns.json",
+        "faceexpr_sdxl_sheet.json",
     ]
     assert sorted(path.name for path in (WORKFLOWS / "api").glob("*.json")) == NAMES
 
@@ -136,7 +142,7 @@ def test_every_value_is_one_that_its_widget_allows(name: str, page: dict[str, An
             if kind in ("INT", "FLOAT"):
                 assert options["min"] <= value <= options["max"], (node, key)
             elif node["class_type"].startswith("FaceExpr") and (choices := kind if isinstance(kind, list) else options.get("options")):
-                assert value in choices or key == "folder", (node, key)
+                assert value in choices or key in ("folder", "lora_name"), (node, key)
 
 
 def test_no_two_nodes_overlap_and_every_node_lies_in_a_group_or_is_a_note(page: dict[str, Any]) -> None:
@@ -164,6 +170,7 @@ def test_the_template_browser_finds_them(comfy: ComfyProcess, name: str) -> None
 
 def test_minis_workflows_have_a_small_picture_in_the_template_browser(comfy: ComfyProcess) -> None:
     for stem in (name.removesuffix(".json") for name in NAMES if "_mini_" in name):
+    for stem in MINIS:
         picture = comfy.get(f"/api/workflow_templates/faceexpr/{stem}.jpg")
         assert len(picture) < 60_000 and Image.open(io.BytesIO(picture)).format == "JPEG", stem
 
@@ -267,3 +274,34 @@ def test_the_best_of_four_is_saved_and_all_four_are_shown_best_first(comfy: Comf
     assert np.array_equal(pictures[best][0], pictures[every][0])
     assert all(difference(one.astype(float), other.astype(float)) > 0.5 for one, other in itertools.combinations(pictures[every], 2))
     assert [line.split(".")[0] for line in shown[score]["text"][0].splitlines()] == ["1", "2", "3", "4"]
+def test_the_template_for_a_picture_changes_one_of_the_photos(comfy: ComfyProcess) -> None:
+    graph: Graph = json.loads((WORKFLOWS / "api" / "faceexpr_mini_change.json").read_text())
+    (change,) = ids(graph, "FaceExprChangeExpression")
+    graph[change]["inputs"]["steps"] = 3
+    shown = comfy.run(graph)
+    pictures = {
+        kind: np.asarray(Image.open(io.BytesIO(comfy.view(shown[number]["images"][0]))).convert("RGB"), float)
+        for kind in ("PreviewImage", "SaveImage")
+        for number in ids(graph, kind)
+    }
+    given, made = pictures["PreviewImage"], pictures["SaveImage"]
+    assert "a face of" in shown[change]["text"][0]
+    assert np.array_equal(made[:4], given[:4])
+    assert difference(given, made) > 0.5
+
+
+def test_the_template_of_a_sheet_draws_the_vocabulary_and_frames(comfy: ComfyProcess) -> None:
+    graph: Graph = json.loads((WORKFLOWS / "api" / "faceexpr_mini_sheet.json").read_text())
+    for number in ids(graph, "FaceExprExpressionSheet"):
+        graph[number]["inputs"]["steps"] = 1
+    shown = comfy.run(graph)
+    count = {graph[number]["_meta"]["title"]: len(shown[number]["images"]) for number in ids(graph, "SaveImage")}
+    assert count == {"The sheet": 1, "The frames": 5}
+
+
+def test_a_frowning_lora_is_drawn_twice_that_differ_by_fusion_alone() -> None:
+    graph: Graph = json.loads((WORKFLOWS / "api" / "faceexpr_sdxl_my_lora_frowns.json").read_text())
+    without, fused = (graph[number]["inputs"] for number in ids(graph, SAMPLER))
+    (words,), (checkpoint,) = ids(graph, "FaceExprExpressionTextEncode"), ids(graph, "CheckpointLoaderSimple")
+    differing = {key: fused[key] for key in fused if fused[key] != without.get(key)}
+    assert differing == {"neutral": [words, 1], "base_model": [checkpoint, 0], "vae": [checkpoint, 2]}

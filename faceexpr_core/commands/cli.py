@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from .dataset import add_dataset_command
     from .evaluate import add_evaluate_command
+    from .change import add_change_command
     from .extract import add_extract_command
     from .generate import add_generate_command
     from .lora import add_lora_command
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     add_plan_command(verbs)
     add_extract_command(verbs)
     add_generate_command(verbs)
+    add_change_command(verbs)
     add_lora_command(verbs)
     add_score_command(verbs)
     add_evaluate_command(verbs)

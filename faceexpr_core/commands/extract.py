@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
     terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
     site = arguments.site or (None if arguments.mode == "paper" else default_site(arguments.photo is not None))
     settings = fusion_settings(site, arguments.mode, layers=arguments.layers, window=arguments.window)
-    photo, neutral_photo = (None if path is None else _read(path) for path in (arguments.photo, arguments.neutral_photo))
+    photo, neutral_photo = (None if path is None else read_picture(path) for path in (arguments.photo, arguments.neutral_photo))
 
     pipe = open_pipeline(arguments)
     native = 8 * pipe.unet.config.sample_size
@@ -142,7 +142,7 @@ def _schedule(sigmas: list[float] | None) -> tuple[float, ...]:
     return tuple(sigmas) if sigmas[-1] == 0 else (*sigmas, 0.0)
 
 
-def _read(path: Path) -> NDArray[np.uint8]:
+def read_picture(path: Path) -> NDArray[np.uint8]:
     from ..faces.images import read_rgb
 
     if not path.is_file():

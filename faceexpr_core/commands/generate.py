@@ -102,6 +102,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg", type=float, default=5.0, help="guidance: how closely to follow the prompt")
     parser.add_argument("--width", type=int, help="pixels, a multiple of 8 (default: what the model was made for)")
     parser.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: what the model was made for)")
+    add_machine_arguments(parser)
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of how the model is read and where it runs."""
     parser.add_argument(
         "--prediction_type", choices=PREDICTIONS, default="", help="what the model predicts (default: as the checkpoint says)"
     )

@@ -1,15 +1,16 @@
 """A given picture drawn over with another expression: the difference of two runs of a model along the picture's own noise path.
 
-The path is DDIM inversion (Song et al. 2010.02502; Dhariwal and Nichol 2105.05233) under the words for what the picture shows, n. Along it
-the model draws twice, as the picture is (n) and as it is to be (e), and only their difference is kept (after "Direct Inversion", Ju et al.
-2310.01506, where the source's branch follows its recorded path exactly):
+The path is DDIM inversion (Song et al. 2010.02502; Dhariwal and Nichol 2105.05233) by the model that is told what the picture shows, n.
+Along it the model draws twice, as the picture is (n) and as it is to be (e), and only their difference is kept (after "Direct Inversion",
+Ju et al. 2310.01506, where the source's branch follows its recorded path exactly):
 
     p_K = z,   p_k = p_{k+1} + (s_k - s_{k+1}) eps_n(p_{k+1}, s_{k+1})                    up to the noise s_0
     d_0 = 0,   d_{k+1} = d_k + (s_{k+1} - s_k) m (eps_e(p_k + d_k, s_k) - eps_n(p_k, s_k))  down again
     z' = z + d_K
 
-So the latent stays where the mask m is 0, and all of it where both runs say the same: the error of the inversion never enters. The mask
-and its use with fusion are ours. s_K, the clean picture's level, is LOWEST instead of 0.
+Both runs have the neutral text, with the expression, if any, by fusion. So the latent stays where the mask m is 0, and all of it where both
+runs say the same: the error of the inversion never enters. The mask and its use with fusion are ours. s_K, the clean picture's level, is
+LOWEST instead of 0.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 from ..errors import FaceExprError
 from ..expressions import EXPRESSIONS, NONE
 from ..text import ExpressionPrompt, Term, TokenCount, build_prompts, expression_terms
+from .donor_faces import moved_regions
 from .donors import Which
 from .grids import grid_mask
 
@@ -32,6 +34,8 @@ SHOWN = (READ, "neutral", *(name for name in EXPRESSIONS if name != "neutral"))
 """What a face may be said to show; READ: see for oneself."""
 
 STRENGTH, GUIDANCE, DENOISE, STEPS = 3.0, 1.0, 0.65, 20
+SHOWN_SHARE = 2 / 3
+"""Strength with which the shown expression is fused into the first of the two runs, as a share of the asked one's."""
 LOWEST = 0.5
 """The model looks at the clean latent at this share of the lowest noise level."""
 
@@ -61,8 +65,14 @@ def redraw_words(prompt: str, terms: Sequence[Term], shown: str, count: TokenCou
     return Words(*(part(built.expressions[one], built.weights[one]) for one in (first, last)))
 
 
+def acting_regions(shown: str, moved: Sequence[str]) -> tuple[str, ...]:
+    """Where a face is drawn over: the regions that the asked expression moves, with those of the one that it shows; all of the face, (),
+    where none is asked (`moved` empty), since what is left of a smile is everywhere."""
+    return (*moved, *(region for region in moved_regions(shown) if region not in moved)) if moved else ()
+
+
 class Host(Protocol):
-    """A model with the words for what a picture shows (`n`), and for what it is to show (`e`), fusion included."""
+    """A model on the neutral text, with what a picture shows fused into it (`n`), or what it is to show (`e`)."""
 
     def predict(self, x: Tensor, sigma: float, which: Which) -> Tensor:
         """The noise in x = z + sigma eps, float32 [1, 4, h, w], with guidance."""

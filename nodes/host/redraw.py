@@ -15,7 +15,7 @@ from ...faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings
 from .conditioning import Conditioning
 from .donors import DonorHost, TwinGuider, run_session, schedule_of
 from .fusion import attach_fusion
-from .texts import Pair, tagged
+from .texts import TAG
 
 
 class Redrawing(NamedTuple):
@@ -27,16 +27,19 @@ class Redrawing(NamedTuple):
     sigmas: Tensor
 
 
+Fused = tuple[FeatureBank, FusionSettings]
+ASKED, SHOWN = 0, 1
+
+
 class Change(NamedTuple):
-    """What becomes of one latent [1, 4, h, w] (of the VAE's scale). `shown` is the text of the picture as it is, `drawn` the text by
-    which it is drawn over; `bank`, if any, is fused there with `settings`. `mask` float [H, W]: where the latent may change."""
+    """What becomes of one latent [1, 4, h, w] (of the VAE's scale) on a neutral text. `asked` and `shown`: features of what it is to show
+    and of what it shows, with how strongly; None for a neutral face. `mask` float [H, W]: where the latent may change."""
 
     latent: Tensor
     mask: Tensor
-    shown: Conditioning
-    drawn: Conditioning
-    bank: FeatureBank | None
-    settings: FusionSettings
+    neutral: Conditioning
+    asked: Fused | None
+    shown: Fused | None
 
 
 def redrawing(model: Any, negative: Conditioning, cfg: float, steps: int, scheduler: str, denoise: float) -> Redrawing:
@@ -50,10 +53,11 @@ def redrawing(model: Any, negative: Conditioning, cfg: float, steps: int, schedu
 def redraw_latent(how: Redrawing, change: Change, number: int = 0, count: int = 1) -> Tensor:
     """The latent [1, 4, h, w] afterwards, in the VAE's scale; progress counts `count` such calls, of which this is `number`."""
     model = how.model
-    if change.bank is not None:
-        model = attach_fusion(model, change.bank, change.settings, change.mask[None], tag=0)
-    drawn = tagged(change.drawn, [Pair(0, 0)])
-    guider = TwinGuider(model, drawn, change.shown, how.negative, how.cfg)
+    for tag, fused in ((ASKED, change.asked), (SHOWN, change.shown)):
+        if fused is not None:
+            model = attach_fusion(model, *fused, change.mask[None], tag=tag)
+    asked, shown = ([[hidden, {**extra, TAG: tag}] for hidden, extra in change.neutral] for tag in (ASKED, SHOWN))
+    guider = TwinGuider(model, asked, shown, how.negative, how.cfg)
     once = redraw_evaluations(len(how.sigmas) - 1)
     made: list[Tensor] = []
 

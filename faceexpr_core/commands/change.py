@@ -1,0 +1,106 @@
+"""`faceexpr change`: a picture with another expression, on diffusers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FaceExprError
+from ..expressions import NONE, names
+from ..faces.change import ALL_FACES
+from ..fusion.redraw import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH, redraw_evaluations
+from .extract import read_picture
+from .generate import PROMPT, add_expression_arguments, add_machine_arguments, load_loras, moved_by, open_pipeline, save_picture, terms_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..faces.detector import Face
+
+
+def add_change_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `change` to the `faceexpr` command."""
+    parser = subparsers.add_parser(
+        "change",
+        help="give a picture another expression",
+        description="Give a face in a picture another expression, or a neutral one. The face is drawn over and its change laid onto the "
+        "picture; all else stays equal to the bit. The same as the node Change Expression in ComfyUI. Use pictures of people who agreed.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
+    parser.add_argument("--picture", type=Path, required=True, help="the picture; it is not overwritten")
+    parser.add_argument("--prompt", default=PROMPT, help="whom it shows, in a few words")
+    parser.add_argument("--expression", default="happy", metavar="E", help=f"one of: {', '.join((NONE, *names()))}")
+    add_expression_arguments(parser)
+    parser.add_argument("--shown", choices=SHOWN, default=READ, help="what the face shows now; read: see for yourself")
+    parser.add_argument("--strength", type=float, default=STRENGTH, help="how strongly, 0 to 4; lower keeps more of the person")
+    parser.add_argument("--face", type=int, default=ALL_FACES, help="-1 all faces, 0 the largest, 1 the second largest ...")
+    parser.add_argument("--lora", type=Path, action="append", default=[], help="the person's LoRA file, which draws the face then")
+    parser.add_argument("--lora_strength", type=float, default=1.0, help="strength of every LoRA")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for the picture; nothing in it is overwritten")
+    parser.add_argument("--steps", type=int, default=STEPS, help="steps into noise, and as many back")
+    parser.add_argument("--cfg", type=float, default=GUIDANCE, help="guidance; 1 keeps most")
+    parser.add_argument("--denoise", type=float, default=DENOISE, help="how far into noise, above 0 and up to 1")
+    parser.add_argument("--negative", default="", help="what to avoid, where --cfg is not 1")
+    add_machine_arguments(parser)
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Change and save the picture; prints its path. Raises FaceExprError for what cannot be done."""
+    import numpy as np
+    from PIL import Image
+
+    from ..diffusers_host import encoding
+    from ..diffusers_host.redraw import Redrawing, change_face
+    from ..faces.change import cut_face
+    from ..fusion.redraw import redraw_words
+
+    for file in arguments.lora:
+        if not file.is_file():
+            raise FaceExprError(f"there is no LoRA file {file}. Give the path of a .safetensors file.")
+    terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
+    how = Redrawing(arguments.strength, arguments.steps, arguments.cfg, arguments.denoise, arguments.negative)
+    given = read_picture(arguments.picture)
+    found = _faces(arguments, given)
+
+    pipe = open_pipeline(arguments)
+    load_loras(pipe, arguments.lora, arguments.lora_strength)
+    picture = given.astype(np.float32) / 255
+    on_call = partial(_show, iter(range(1, 10**9)), len(found) * redraw_evaluations(arguments.steps))
+    for face, shown in found:
+        cut = cut_face(picture, face, 8 * pipe.unet.config.sample_size)
+        words = redraw_words(arguments.prompt, terms, shown, partial(encoding.count_tokens, pipe))
+        picture = change_face(pipe, picture, cut, words, shown, moved, how, on_call)
+        print(f"faceexpr: a face of {face.size:.0f} pixels, {shown} until now", file=sys.stderr)
+    saved = {key: value for key, value in vars(arguments).items() if key not in ("func", "verb", "output_dir")}
+    saved |= {"picture": arguments.picture.name, "lora": [path.name for path in arguments.lora], "model": Path(arguments.model).name}
+    made = Image.fromarray(np.round(picture * 255).astype(np.uint8))
+    print(save_picture(made, arguments.output_dir, f"{arguments.picture.stem}_{arguments.expression}", saved))
+
+
+def _faces(arguments: argparse.Namespace, picture: NDArray[np.uint8]) -> list[tuple[Face, str]]:
+    """The faces that are meant, and what each shows. Raises FaceExprError where there is none."""
+    from ..faces.change import chosen_faces
+    from ..faces.detector import FaceDetector
+    from ..measure.shown import shown_expression
+
+    with FaceDetector() as detector:
+        faces = detector.detect(picture, every=True)
+    meant = chosen_faces(faces, arguments.face)
+    if not meant:
+        raise FaceExprError(
+            f"{arguments.picture} shows {len(faces)} faces, none of them number {arguments.face}. Give one that shows a face clearly, from "
+            "the front or nearly so, and --face -1 or 0."
+        )
+    return [(face, shown_expression(picture, face) if arguments.shown == READ else arguments.shown) for face in meant]
+
+
+def _show(calls: Any, total: int) -> None:
+    if sys.stderr.isatty():
+        done = next(calls)
+        print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

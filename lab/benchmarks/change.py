@@ -1,0 +1,156 @@
+"""Change Expression on pictures of unseen people: is the expression right, and is it still the person?
+
+    python -m lab.benchmarks.change --work_dir WORK --output_dir OUT --subjects 200000-200009 --processes 2
+
+Of each subject two renders are changed: a neutral one to each of the seven expressions, and a smiling one to neutral. `right`: the
+expression measured (change of blendshapes from the person's neutral render) is the one asked. `likeness`: normalised SFace to the person's
+photos, as a share of the untouched picture's. `same`: SFace cosine to the untouched picture. `outside`: pixels that differ where the mask
+is 0 (must be 0).
+
+Arms: `redraw` as the node does it; `whole` with all of the face open, whatever the expression moves; `image_to_image` from fresh noise
+(cfg 5, fusion 1); `lora` as `redraw`, drawn with the person's LoRA (trained if it is not there). What is measured already is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from faceexpr_core import mini
+from faceexpr_core.diffusers_host import encoding
+from faceexpr_core.diffusers_host.redraw import RedrawHost, Redrawing, change_face
+from faceexpr_core.faces.change import cut_face
+from faceexpr_core.fusion.donor_faces import moved_regions
+from faceexpr_core.fusion.grids import grid_mask
+from faceexpr_core.fusion.redraw import redraw, redraw_words
+from faceexpr_core.measure.expression import CLASSES
+from faceexpr_core.measure.identity import normalised
+from faceexpr_core.measure.shown import shown_expression
+from faceexpr_core.text import expression_terms
+
+from . import tools
+from .store import Lines, file_name, read_all, write_picture
+from .subjects import base_hash, expressive_photo, learn, person, personalised, seeds, train_settings
+from .workers import each
+
+ARMS: dict[str, Redrawing] = {
+    "redraw": Redrawing(),
+    "whole": Redrawing(),
+    "image_to_image": Redrawing(strength=1.0, cfg=5.0, denoise=0.5),
+    "lora": Redrawing(),
+}
+TASKS = (*(("neutral", name) for name in CLASSES), ("happy", "neutral"))
+"""What a picture shows, and what is asked."""
+
+
+def image_to_image(host: RedrawHost, latent: Tensor, sigmas: Sequence[float], mask: Tensor) -> Tensor:
+    """What `redraw` is compared with: noise is added, and taken away under the words and the fusion."""
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(1)).to(latent)
+    inside = grid_mask(mask, (latent.shape[2], latent.shape[3])).to(latent)
+    x = latent + sigmas[0] * noise
+    for sigma, following in pairwise(sigmas):
+        x = x + (following - sigma) * host.predict(x, sigma, "e")
+        x = inside * x + (1 - inside) * (latent + following * noise)
+    return x
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All tasks of a subject in the arms, in a process of its own."""
+
+    work: Path
+    output: Path
+    model: str
+    arms: tuple[str, ...]
+    steps: int
+
+    def __call__(self, seed: int) -> str:
+        lines = Lines(self.output / f"{seed}.jsonl")
+        done = {(row["arm"], row["asked"]) for row in lines.values}
+        for arm in self.arms:
+            for shown, asked in TASKS:
+                if (arm, asked) not in done:
+                    lines.add({"subject": seed, "arm": arm, "asked": asked, **self._one(seed, arm, shown, asked)})
+        tools.close()
+        return f"{seed}: {len(lines.values)} pictures"
+
+    def _one(self, seed: int, arm: str, shown: str, asked: str) -> dict[str, Any]:
+        meters, pipe, one = tools.meters(), tools.pipeline(self.model), person(self.work, seed)
+        given, rest = expressive_photo(self.work, seed, shown), expressive_photo(self.work, seed, "neutral")
+        face = meters.expression.face(given)
+        if face is None:
+            return {"right": False, "likeness": 0.0, "same": 0.0, "outside": 0, "read": ""}
+        read = shown_expression(given, face)
+        trigger = ""
+        if arm == "lora":
+            pipe, trigger = personalised(pipe, learn(self.work, pipe, one, train_settings("{}"), base_hash(pipe))), "ohwx "
+        picture = given.astype(np.float32) / 255
+        cut = cut_face(picture, face, mini.RESOLUTION)
+        count = partial(encoding.count_tokens, pipe)
+        words = redraw_words(f"a photo of {trigger or 'a '}{one.gender}", expression_terms(asked), read, count)
+        moved = () if arm == "whole" else moved_regions(asked)
+        draw = image_to_image if arm == "image_to_image" else redraw
+        made = change_face(pipe, picture, cut, words, read, moved, replace(ARMS[arm], steps=self.steps), draw=draw)
+        drawn: NDArray[np.uint8] = np.round(made * 255).astype(np.uint8)
+        write_picture(self.output / "pictures" / file_name(arm) / f"{seed}_{asked}.png", np.concatenate([given, drawn], 1))
+        reading = meters.expression.measure(drawn, rest)
+        before, after = (normalised(meters.identity.similarity(one_of, one.reference)) for one_of in (given, drawn))
+        own = meters.identity.embed(given)
+        return {
+            "right": reading.hits(asked),
+            "likeness": after / before,
+            "same": 0.0 if own is None else meters.identity.similarity(drawn, own) or 0.0,
+            "outside": int((drawn != given)[cut.mask == 0].sum()),
+            "read": read,
+        }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Means of each arm, changing a neutral face and taking a smile away."""
+    lines = ["| arm | asked | pictures | right | likeness | same | outside |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for arm in ARMS:
+        for kind in ("an expression", "neutral"):
+            chosen = [row for row in rows if row["arm"] == arm and (row["asked"] == "neutral") == (kind == "neutral")]
+            if chosen:
+                right, likeness, same = (float(np.mean([row[name] for row in chosen])) for name in ("right", "likeness", "same"))
+                outside = sum(row["outside"] for row in chosen)
+                lines.append(f"| `{arm}` | {kind} | {len(chosen)} | {right:.2f} | {likeness:.2f} | {same:.2f} | {outside} |")
+    for name in (*CLASSES, "neutral"):
+        chosen = [row for row in rows if row["arm"] == "redraw" and row["asked"] == name]
+        if chosen:
+            means = (float(np.mean([row[key] for row in chosen])) for key in ("right", "likeness"))
+            lines.append(f"{name}: right {next(means):.2f}, likeness {next(means):.2f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work_dir", type=Path, required=True, help="photos and LoRAs are kept here, for all benchmarks")
+    parser.add_argument("--output_dir", type=Path, required=True, help="records and pictures")
+    parser.add_argument("--model", default="mini", help="'mini', or a folder with another version of it")
+    parser.add_argument("--subjects", nargs="+", default=["200000-200009"], help="seeds: 100000 and up tuning, 200000 and up reporting")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["redraw"])
+    parser.add_argument("--steps", type=int, default=Redrawing().steps)
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    make: Any = Measured(arguments.work_dir, arguments.output_dir, arguments.model, tuple(arguments.arms), arguments.steps)
+    for line in each(make, seeds(arguments.subjects), arguments.processes):
+        print(line, flush=True)
+    chosen = set(seeds(arguments.subjects))
+    print(table([row for row in read_all(arguments.output_dir) if row["subject"] in chosen and row["arm"] in arguments.arms]))
+    (arguments.output_dir / "settings.json").write_text(json.dumps({"steps": arguments.steps, "model": arguments.model}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

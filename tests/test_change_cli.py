@@ -1,0 +1,61 @@
+"""`faceexpr change`: the picture that the node makes, and clear words where there is nothing to change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pack
+import pytest
+import torch
+from PIL import Image
+
+from faceexpr_core import mini
+from faceexpr_core.commands.cli import main
+from faceexpr_core.faces.images import read_rgb
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("change") / "her.png"
+    Image.fromarray(read_rgb(mini.donor_path() / "another_person_happy.jpg")).resize((220, 220)).save(path)
+    return path
+
+
+def command(picture: Path, folder: Path, *more: str) -> list[str]:
+    return ["change", "--model", "mini", "--picture", str(picture), "--output_dir", str(folder), "--steps", str(STEPS), *more]
+
+
+def test_it_draws_what_the_node_draws(comfy_modules: SimpleNamespace, picture: Path, tmp_path: Path, capsys) -> None:
+    assert main(command(picture, tmp_path, "--expression", "surprised")) == 0
+    told = capsys.readouterr()
+    made = read_rgb(Path(told.out.strip()))
+    assert "a face of" in told.err and "happy until now" in told.err
+    saved = json.loads(Image.open(told.out.strip()).text["faceexpr"])
+    assert (saved["expression"], saved["steps"], saved["picture"]) == ("surprised", STEPS, "her.png")
+
+    given = read_rgb(picture)
+    with torch.inference_mode():
+        model, clip, vae = pack.host().load_mini()
+        change = pack.node("change_expression").ChangeExpression.execute
+        words = {"prompt": "a photo of a person", "expression": "surprised", "intensity": 1.0, "second_expression": "none"}
+        rest = {"second_weight": 0.5, "strength": 3.0, "face": -1, "steps": STEPS}
+        image, mask, _ = change(torch.from_numpy(given).float()[None] / 255, model, clip, vae, **words, **rest).args
+    node = (image[0] * 255).round().byte().numpy()
+    outside = mask[0].numpy() == 0
+    assert np.array_equal(made[outside], given[outside])
+    changed = np.abs(node.astype(float) - given).mean()
+    assert changed > 1
+    assert np.abs(node.astype(float) - made).mean() < 0.1 * changed
+
+
+def test_without_a_face_or_a_picture_it_says_so(picture: Path, tmp_path: Path, capsys) -> None:
+    assert main(command(picture, tmp_path, "--face", "3")) == 2
+    assert "shows 1 faces, none of them number 3" in capsys.readouterr().err
+    assert main(command(tmp_path / "nobody.png", tmp_path)) == 2
+    assert "there is no photo" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
