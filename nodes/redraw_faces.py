@@ -17,7 +17,7 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.faces.change import FaceCut, FloatPicture, chosen_faces, cut_face, paste_change
 from ..faceexpr_core.fusion.donor_faces import location_of
 from ..faceexpr_core.fusion.grids import grid_mask
-from ..faceexpr_core.fusion.redraw import READ, SHOWN_SHARE, acting_regions, redraw_words
+from ..faceexpr_core.fusion.redraw import READ, acting_regions, redraw_words, shown_strength
 from ..faceexpr_core.fusion.settings import default_site, site_settings
 from . import extraction
 from .host.conditioning import Conditioning, combine_conditioning, count_tokens, encode_conditioning
@@ -136,7 +136,7 @@ def _speak(shown: str, model: Any, clip: Any, wish: Wish) -> _Spoken:
         settings = replace(site_settings(default_site(photo=False)), strength=strength)
         return extraction.kept_contexts(model, _mixed(clip, said, neutral)[0], neutral[0], settings), settings
 
-    return _Spoken(neutral, fused(words.asked, wish.strength), fused(words.shown, SHOWN_SHARE * wish.strength))
+    return _Spoken(neutral, fused(words.asked, wish.strength), fused(words.shown, shown_strength(wish.strength, words)))
 
 
 def _mixed(clip: Any, words: text.ExpressionPrompt, neutral: Conditioning) -> Conditioning:

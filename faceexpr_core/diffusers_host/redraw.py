@@ -14,7 +14,7 @@ from ..errors import FaceExprError
 from ..faces.change import FaceCut, FloatPicture, paste_change
 from ..fusion.donor_faces import location_of
 from ..fusion.donors import Which
-from ..fusion.redraw import DENOISE, GUIDANCE, SHOWN_SHARE, STEPS, STRENGTH, Words, acting_regions, redraw
+from ..fusion.redraw import DENOISE, GUIDANCE, STEPS, STRENGTH, Words, acting_regions, redraw, shown_strength
 from ..fusion.settings import default_site, site_settings
 from ..text import ExpressionPrompt
 from . import encoding, sampling
@@ -109,7 +109,7 @@ def change_face(
 
     fusions: dict[Which, Fusion | None] = {
         "e": fused(words.asked, how.strength),
-        "n": fused(words.shown, SHOWN_SHARE * how.strength),
+        "n": fused(words.shown, shown_strength(how.strength, words)),
     }
     latent = encoding.encode_images(pipe, torch.from_numpy(cut.crop)[None])
     drawn = draw(RedrawHost(pipe, words, fusions, how, sigmas, on_call), latent.to(device_of(pipe)), sigmas, mask)

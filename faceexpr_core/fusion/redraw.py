@@ -33,9 +33,9 @@ READ = "read"
 SHOWN = (READ, "neutral", *(name for name in EXPRESSIONS if name != "neutral"))
 """What a face may be said to show; READ: see for oneself."""
 
-STRENGTH, GUIDANCE, DENOISE, STEPS = 3.0, 1.0, 0.65, 20
+STRENGTH, GUIDANCE, DENOISE, STEPS = 2.0, 1.0, 0.65, 20
 SHOWN_SHARE = 2 / 3
-"""Strength with which the shown expression is fused into the first of the two runs, as a share of the asked one's."""
+"""See `shown_strength`."""
 LOWEST = 0.5
 """The model looks at the clean latent at this share of the lowest noise level."""
 
@@ -69,6 +69,13 @@ def acting_regions(shown: str, moved: Sequence[str]) -> tuple[str, ...]:
     """Where a face is drawn over: the regions that the asked expression moves, with those of the one that it shows; all of the face, (),
     where none is asked (`moved` empty), since what is left of a smile is everywhere."""
     return (*moved, *(region for region in moved_regions(shown) if region not in moved)) if moved else ()
+
+
+def shown_strength(strength: float, words: Words) -> float:
+    """How strongly the shown expression is fused into the first of the two runs: as the asked one into the second where none is asked, else
+    a SHOWN_SHARE of that."""
+    alone = words.asked.expressions == (words.asked.neutral,)
+    return strength if alone else SHOWN_SHARE * strength
 
 
 class Host(Protocol):

@@ -7,8 +7,9 @@ expression measured (change of blendshapes from the person's neutral render) is 
 photos, as a share of the untouched picture's. `same`: SFace cosine to the untouched picture. `outside`: pixels that differ where the mask
 is 0 (must be 0).
 
-Arms: `redraw` as the node does it; `whole` with all of the face open, whatever the expression moves; `image_to_image` from fresh noise
-(cfg 5, fusion 1); `lora` as `redraw`, drawn with the person's LoRA (trained if it is not there). What is measured already is kept.
+Arms: `redraw` as the node does it; `strength_3` the same at strength 3; `whole` with all of the face open, whatever the expression moves;
+`image_to_image` from fresh noise (cfg 5, fusion 1); `lora` as `redraw`, drawn with the person's LoRA (trained if it is not there). What is
+measured already is kept.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from .workers import each
 
 ARMS: dict[str, Redrawing] = {
     "redraw": Redrawing(),
+    "strength_3": Redrawing(strength=3.0),
     "whole": Redrawing(),
     "image_to_image": Redrawing(strength=1.0, cfg=5.0, denoise=0.5),
     "lora": Redrawing(),
