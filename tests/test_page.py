@@ -35,6 +35,15 @@ LOAD = """async workflow => {
 }"""
 
 
+WITH_EDITOR = """() => Object.keys(LiteGraph.registered_node_types).filter(type => type.startsWith('FaceExpr')).filter(type => {
+    const node = LiteGraph.createNode(type)
+    app.graph.add(node)
+    const found = node.widgets?.some(widget => widget.name === 'expression_editor')
+    app.graph.remove(node)
+    return found
+})"""
+
+
 @pytest.fixture(scope="module")
 def opened(comfy: ComfyProcess) -> Iterator[tuple[Page, list[str]]]:
     with comfyui_page(comfy) as opened:
@@ -85,6 +94,10 @@ def test_nodes_keep_their_size_and_do_not_overlap(shown: dict[str, Any], workflo
 
 def test_the_page_reports_no_error(opened: tuple[Page, list[str]], shown: dict[str, Any]) -> None:
     assert opened[1] == []
+
+
+def test_the_editor_stands_where_an_expression_with_an_intensity_is_asked(opened: tuple[Page, list[str]]) -> None:
+    assert sorted(opened[0].evaluate(WITH_EDITOR)) == ["FaceExprChangeExpression", "FaceExprExpressionTextEncode"]
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
