@@ -36,8 +36,8 @@ class ChangeExpression(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="The picture, or a batch of them. Use pictures of people who agreed."),
                 io.Model.Input("model", tooltip="The SDXL MODEL, without a person's LoRA."),
-                io.Clip.Input("clip", tooltip="Its CLIP; with a person's LoRA, the CLIP that came with it."),
-                io.Vae.Input("vae", tooltip="Its VAE."),
+                io.Clip.Input("clip", tooltip="Its CLIP; with a person's LoRA, the CLIP that came with that."),
+                io.Vae.Input("vae", tooltip="The VAE of the same checkpoint."),
                 io.String.Input(
                     "prompt",
                     multiline=True,

@@ -23,9 +23,9 @@ SHOWN = ("PreviewImage", "SaveImage")
 
 
 def thumbnail(comfy: ComfyProcess, graph: Graph) -> bytes:
-    """A JPEG of the graph's first pictures beside each other, one of each node that shows some."""
+    """A JPEG of the graph's pictures beside each other: the last one of each of the first nodes that show some."""
     outputs = comfy.run(graph)
-    shown = [outputs[number]["images"][0] for number, node in graph.items() if node["class_type"] in SHOWN][:COUNT]
+    shown = [outputs[number]["images"][-1] for number, node in graph.items() if node["class_type"] in SHOWN][:COUNT]
     pictures = [Image.open(io.BytesIO(comfy.view(one))).convert("RGB") for one in shown]
     scaled = [picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS) for picture in pictures]
     page = Image.new("RGB", (sum(picture.width for picture in scaled), HEIGHT))

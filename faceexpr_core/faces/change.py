@@ -24,8 +24,10 @@ FloatPicture = NDArray[np.float32]
 ALL_FACES = -1
 KEPT_BELOW = 10 / 255
 """A change of this size (mean over the colours, smoothed) keeps 1/e of the given picture's own detail; a smaller one more."""
+FAINT = 1.5 / 255
+"""A change below this is the VAE's own unrest and is left out; from three times as much on it comes whole."""
 SMOOTHED = 1 / 64
-"""Sigma by which the change is smoothed before that, as a share of the square's side."""
+"""Sigma by which the change is smoothed before both, as a share of the square's side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +66,9 @@ def cut_face(picture: FloatPicture, face: Face, side: int, mask: NDArray[np.floa
 def paste_change(picture: FloatPicture, given: FaceCut, before: FloatPicture, after: FloatPicture) -> FloatPicture:
     """The picture with the change from `before` to `after`, both [s, s, 3]: the face as the model's VAE has it, and as it was drawn over.
 
-    With the change c = after - before, smoothed |c| and k = exp(-|c| / KEPT_BELOW), inside the mask m:
-    out = picture + m (c + (1 - k) (before - picture)): k = 1 lays the change on the picture's own pixels, k = 0 takes the drawn ones. Where
-    m is 0, and where nothing was changed, the picture stays equal to the bit.
+    With the change c = after - before, smoothed |c|, k = exp(-|c| / KEPT_BELOW) and l = clip((|c| / FAINT - 1) / 2, 0, 1), inside the mask:
+    out = picture + m l (c + (1 - k) (before - picture)): k = 1 lays the change on the picture's own pixels, k = 0 takes the drawn ones.
+    Where m is 0, and where hardly anything was changed, the picture stays equal to the bit.
     """
     cut, whole = given.cut, picture.copy()
     inside = slice(cut.top, cut.top + cut.side), slice(cut.left, cut.left + cut.side)
@@ -75,6 +77,7 @@ def paste_change(picture: FloatPicture, given: FaceCut, before: FloatPicture, af
     cv2: Any = native.opencv()
     smooth = cv2.GaussianBlur(size, (0, 0), max(0.3, SMOOTHED * cut.side), borderType=cv2.BORDER_REPLICATE)
     kept = np.exp(-smooth / KEPT_BELOW)[..., None]
+    share = share * np.clip((smooth / FAINT - 1) / 2, 0, 1)[..., None]
     drawn = np.clip(own + share * ((new - old) + (1 - kept) * (old - own)), 0, 1)
     whole[inside] = np.where(share > 0, drawn, own)
     return whole
