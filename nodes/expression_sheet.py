@@ -95,10 +95,10 @@ class ExpressionSheet(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, expressions: str = sheet.ALL, intensities: str = "1.0") -> bool | str:
-        try:
-            sheet.parse_entries(expressions)
-            sheet.parse_intensities(intensities)
+    def validate_inputs(cls, expressions: str | None = None, intensities: str | None = None) -> bool | str:
+        try:  # None: it comes by a link, and is not known yet
+            sheet.parse_entries(sheet.ALL if expressions is None else expressions)
+            sheet.parse_intensities("1" if intensities is None else intensities)
         except ValueError as error:
             return str(error)
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -72,9 +71,7 @@ def change_faces(
         for job, before, after in _drawn(jobs, model, drawing, clip, vae, wish, how):
             pictures[job.picture] = paste_change(pictures[job.picture], job.cut, before, after)
             changed[job.picture] = torch.maximum(changed[job.picture], torch.from_numpy(job.cut.mask))
-    report = "\n".join(lines)
-    logging.info("Change Expression: %s", report)
-    return Changed(_put(image, pictures, changed), changed, report)
+    return Changed(_put(image, pictures, changed), changed, "\n".join(lines))
 
 
 def _jobs(image: Tensor, mask: Tensor | None, wish: Wish, side: int) -> tuple[list[_Job], list[str]]:

@@ -5,7 +5,7 @@
 Of each subject two renders are changed: a neutral one to each of the seven expressions, and a smiling one to neutral. `right`: the
 expression measured (change of blendshapes from the person's neutral render) is the one asked. `likeness`: normalised SFace to the person's
 photos, as a share of the untouched picture's. `same`: SFace cosine to the untouched picture. `outside`: pixels that differ where the mask
-is 0 (must be 0).
+is 0 (must be 0). A sheet of each arm's pictures lies beside the records.
 
 Arms: `redraw` as the node does it; `strength_3` the same at strength 3; `whole` with all of the face open, whatever the expression moves;
 `image_to_image` from fresh noise (cfg 5, fusion 1); `lora` as `redraw`, drawn with the person's LoRA (trained if it is not there). What is
@@ -41,7 +41,7 @@ from faceexpr_core.measure.shown import shown_expression
 from faceexpr_core.text import expression_terms
 
 from . import tools
-from .store import Lines, file_name, read_all, write_picture
+from .store import Lines, file_name, read_all, read_picture, write_picture
 from .subjects import base_hash, expressive_photo, learn, person, personalised, seeds, train_settings
 from .workers import each
 
@@ -92,6 +92,7 @@ class Measured:
         given, rest = expressive_photo(self.work, seed, shown), expressive_photo(self.work, seed, "neutral")
         face = meters.expression.face(given)
         if face is None:
+            write_picture(_picture(self.output, arm, seed, asked), np.concatenate([given, given], 1))
             return {"right": False, "likeness": 0.0, "same": 0.0, "outside": 0, "read": ""}
         read = shown_expression(given, face)
         trigger = ""
@@ -105,7 +106,7 @@ class Measured:
         draw = image_to_image if arm == "image_to_image" else redraw
         made = change_face(pipe, picture, cut, words, read, moved, replace(ARMS[arm], steps=self.steps), draw=draw)
         drawn: NDArray[np.uint8] = np.round(made * 255).astype(np.uint8)
-        write_picture(self.output / "pictures" / file_name(arm) / f"{seed}_{asked}.png", np.concatenate([given, drawn], 1))
+        write_picture(_picture(self.output, arm, seed, asked), np.concatenate([given, drawn], 1))
         reading = meters.expression.measure(drawn, rest)
         before, after = (normalised(meters.identity.similarity(one_of, one.reference)) for one_of in (given, drawn))
         own = meters.identity.embed(given)
@@ -136,6 +137,20 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def sheet(output: Path, subjects: Sequence[int], arm: str) -> NDArray[np.uint8]:
+    """A row for each subject: the neutral picture and what was made of it, the smiling one and what was made of that."""
+    rows = []
+    for seed in subjects:
+        pairs = [read_picture(_picture(output, arm, seed, asked)) for _, asked in TASKS]
+        side = len(pairs[0])
+        rows.append(np.concatenate([pairs[0][:, :side], *(pair[:, side:] for pair in pairs[:-1]), pairs[-1]], 1))
+    return np.concatenate(rows)
+
+
+def _picture(output: Path, arm: str, seed: int, asked: str) -> Path:
+    return output / "pictures" / file_name(arm) / f"{seed}_{asked}.png"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work_dir", type=Path, required=True, help="photos and LoRAs are kept here, for all benchmarks")
@@ -149,7 +164,9 @@ def main() -> None:
     make: Any = Measured(arguments.work_dir, arguments.output_dir, arguments.model, tuple(arguments.arms), arguments.steps)
     for line in each(make, seeds(arguments.subjects), arguments.processes):
         print(line, flush=True)
-    chosen = set(seeds(arguments.subjects))
+    chosen = seeds(arguments.subjects)
+    for arm in arguments.arms:
+        write_picture(arguments.output_dir / f"{file_name(arm)}.png", sheet(arguments.output_dir, chosen, arm))
     print(table([row for row in read_all(arguments.output_dir) if row["subject"] in chosen and row["arm"] in arguments.arms]))
     (arguments.output_dir / "settings.json").write_text(json.dumps({"steps": arguments.steps, "model": arguments.model}) + "\n")
 
