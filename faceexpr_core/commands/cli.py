@@ -24,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .change import add_change_command
     from .dataset import add_dataset_command
     from .evaluate import add_evaluate_command
-    from .change import add_change_command
     from .extract import add_extract_command
     from .generate import add_generate_command
     from .lora import add_lora_command
