@@ -107,7 +107,8 @@ def _drawn(
     drawn = []
     for number, (job, latent) in enumerate(zip(jobs, latents, strict=True)):
         words = spoken[job.shown]
-        acts = location_of(job.cut.placed, *job.cut.crop.shape[:2], acting_regions(job.shown, wish.moved)).mask
+        height, width = job.cut.crop.shape[:2]
+        acts = location_of(job.cut.placed, height, width, acting_regions(job.shown, wish.moved)).mask
         assert acts is not None
         drawn.append(redraw_latent(plan, Change(latent, acts, *words), number, len(jobs)))
     for job, *both in zip(jobs, latents, drawn, strict=True):

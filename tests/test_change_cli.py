@@ -35,7 +35,7 @@ def test_it_draws_what_the_node_draws(comfy_modules: SimpleNamespace, picture: P
     told = capsys.readouterr()
     made = read_rgb(Path(told.out.strip()))
     assert "a face of" in told.err and "happy until now" in told.err
-    saved = json.loads(Image.open(told.out.strip()).text["faceexpr"])
+    saved = json.loads(Image.open(told.out.strip()).info["faceexpr"])
     assert (saved["expression"], saved["steps"], saved["picture"]) == ("surprised", STEPS, "her.png")
 
     given = read_rgb(picture)

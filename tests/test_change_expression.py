@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +27,7 @@ WORDS = {"prompt": "a photo of a person", "intensity": 1.0, "second_expression":
 
 
 @pytest.fixture(scope="module")
-def node(comfy_modules: SimpleNamespace) -> SimpleNamespace:
+def node(comfy_modules: SimpleNamespace) -> Iterator[SimpleNamespace]:
     """ComfyUI's Mini, and `change(image, expression, **inputs)`, which gives (image, mask, report)."""
     with torch.inference_mode():
         model, clip, vae = pack.host().load_mini()
@@ -101,7 +102,7 @@ def test_a_smile_is_taken_away(node, smiling, model_folder) -> None:
     assert torch.equal(made[mask == 0], smiling[mask == 0])
     rest = read_rgb(mini.donor_path() / "another_person_neutral.jpg")
     with ExpressionMeter([model_folder]) as meter:
-        faces = [meter.face(picture) for picture in (as_bytes(smiling), as_bytes(made), rest)]
+        faces = [face for picture in (as_bytes(smiling), as_bytes(made), rest) if (face := meter.face(picture)) is not None]
         before, after = (intensity_of(face, faces[2], "happy") for face in faces[:2])
     assert after < 0.6 * before
 

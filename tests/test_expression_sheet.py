@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ RUN = {"steps": 2, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "
 
 
 @pytest.fixture(scope="module")
-def node(comfy_modules: SimpleNamespace) -> SimpleNamespace:
+def node(comfy_modules: SimpleNamespace) -> Iterator[SimpleNamespace]:
     """ComfyUI's Mini; `draw(**inputs)` gives (sheet, images, labels), `alone(...)` what FaceExpr Sampler draws."""
     with torch.inference_mode():
         host = pack.host()

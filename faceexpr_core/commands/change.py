@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     pipe = open_pipeline(arguments)
     load_loras(pipe, arguments.lora, arguments.lora_strength)
-    picture = given.astype(np.float32) / 255
+    picture = np.asarray(given / 255, np.float32)
     on_call = partial(_show, iter(range(1, 10**9)), len(found) * redraw_evaluations(arguments.steps))
     for face, shown in found:
         cut = cut_face(picture, face, 8 * pipe.unet.config.sample_size)

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -113,5 +114,5 @@ def change_face(
     }
     latent = encoding.encode_images(pipe, torch.from_numpy(cut.crop)[None])
     drawn = draw(RedrawHost(pipe, words, fusions, how, sigmas, on_call), latent.to(device_of(pipe)), sigmas, mask)
-    before, after = (encoding.decode_latents(pipe, one)[0].numpy().astype("float32") / 255 for one in (latent, drawn))
+    before, after = (np.asarray(encoding.decode_latents(pipe, one)[0].numpy() / 255, np.float32) for one in (latent, drawn))
     return paste_change(picture, cut, before, after)

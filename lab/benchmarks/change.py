@@ -98,7 +98,7 @@ class Measured:
         trigger = ""
         if arm == "lora":
             pipe, trigger = personalised(pipe, learn(self.work, pipe, one, train_settings("{}"), base_hash(pipe))), "ohwx "
-        picture = given.astype(np.float32) / 255
+        picture = np.asarray(given / 255, np.float32)
         cut = cut_face(picture, face, mini.RESOLUTION)
         count = partial(encoding.count_tokens, pipe)
         words = redraw_words(f"a photo of {trigger or 'a '}{one.gender}", expression_terms(asked), read, count)
