@@ -11,9 +11,9 @@ from comfy_api.latest import io, ui
 from ..faceexpr_core import text
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import NONE, names, parse_action_units
-from ..faceexpr_core.faces.change import ALL_FACES
+from ..faceexpr_core.faces.face_choice import ALL_FACES
 from ..faceexpr_core.fusion.donor_faces import moved_regions
-from ..faceexpr_core.fusion.redraw import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
+from ..faceexpr_core.fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
 from .fusion_inputs import strength_input
 from .host.models import require_sdxl, require_sdxl_clip
 from .host.redraw import redrawing

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,8 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.faces.change import FaceCut, FloatPicture, chosen_faces, cut_face, paste_change
 from ..faceexpr_core.fusion.donor_faces import location_of
 from ..faceexpr_core.fusion.grids import grid_mask
-from ..faceexpr_core.fusion.redraw import READ, acting_regions, redraw_words, shown_strength
+from ..faceexpr_core.fusion.redraw import acting_regions, redraw_words, shown_strength
+from ..faceexpr_core.fusion.redraw_settings import READ
 from ..faceexpr_core.fusion.settings import default_site, site_settings
 from . import extraction
 from .host.conditioning import Conditioning, combine_conditioning, count_tokens, encode_conditioning
@@ -84,7 +84,7 @@ def _jobs(image: Tensor, mask: Tensor | None, wish: Wish, side: int) -> tuple[li
     with FaceDetector(model_folders()) as detector:
         for number, one in enumerate(image):
             picture = one[..., :3].float().cpu().numpy()
-            seen = (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+            seen = (one[..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
             free = None if masks is None else masks[number % len(masks)]
             faces = detector.detect(seen, every=True)
             meant = chosen_faces(faces, wish.face, free)
@@ -148,6 +148,6 @@ def _mixed(clip: Any, words: text.ExpressionPrompt, neutral: Conditioning) -> Co
 
 def _put(image: Tensor, pictures: list[Any], changed: Tensor) -> Tensor:
     """The pictures where they may differ, in the type and with the other channels of IMAGE; the given bits elsewhere."""
-    new = torch.from_numpy(np.stack(pictures)).to(image)
+    new = torch.stack([torch.from_numpy(one) for one in pictures]).to(image)
     where = changed[..., None].to(image.device) > 0
     return torch.cat([torch.where(where, new, image[..., :3]), image[..., 3:]], -1)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from ..expressions import NONE, names
-from ..faces.change import ALL_FACES
-from ..fusion.redraw import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH, redraw_evaluations
+from ..faces.face_choice import ALL_FACES
+from ..fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
 from .extract import read_picture
 from .generate import PROMPT, add_expression_arguments, add_machine_arguments, load_loras, moved_by, open_pipeline, save_picture, terms_of
 
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..diffusers_host import encoding
     from ..diffusers_host.redraw import Redrawing, change_face
     from ..faces.change import cut_face
-    from ..fusion.redraw import redraw_words
+    from ..fusion.redraw import redraw_evaluations, redraw_words
 
     for file in arguments.lora:
         if not file.is_file():

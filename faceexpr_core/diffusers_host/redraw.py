@@ -15,7 +15,8 @@ from ..errors import FaceExprError
 from ..faces.change import FaceCut, FloatPicture, paste_change
 from ..fusion.donor_faces import location_of
 from ..fusion.donors import Which
-from ..fusion.redraw import DENOISE, GUIDANCE, STEPS, STRENGTH, Words, acting_regions, redraw, shown_strength
+from ..fusion.redraw import Words, acting_regions, redraw, shown_strength
+from ..fusion.redraw_settings import DENOISE, GUIDANCE, STEPS, STRENGTH
 from ..fusion.settings import default_site, site_settings
 from ..text import ExpressionPrompt
 from . import encoding, sampling

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from ..errors import FaceExprError
 from . import native
 from .detector import Face
+from .face_choice import ALL_FACES
 from .small_faces import Cut, cut_around, paste_mask
 
 FloatPicture = NDArray[np.float32]
 """[H, W, 3] in 0..1."""
 
-ALL_FACES = -1
 KEPT_BELOW = 10 / 255
 """A change of this size (mean over the colours, smoothed) keeps 1/e of the given picture's own detail; a smaller one more."""
 FAINT = 1.5 / 255

@@ -29,11 +29,6 @@ from .donor_faces import moved_regions
 from .donors import Which
 from .grids import grid_mask
 
-READ = "read"
-SHOWN = (READ, "neutral", *(name for name in EXPRESSIONS if name != "neutral"))
-"""What a face may be said to show; READ: see for oneself."""
-
-STRENGTH, GUIDANCE, DENOISE, STEPS = 2.0, 1.0, 0.65, 20
 SHOWN_SHARE = 2 / 3
 """See `shown_strength`."""
 LOWEST = 0.5
