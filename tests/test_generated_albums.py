@@ -90,7 +90,7 @@ def face(person: int, shown: int) -> Image.Image:
 @st.composite
 def pictures(draw: st.DrawFn) -> Image.Image:
     """A face, a face on its side or aslant, a group, or no face."""
-    if draw(st.integers(0, 3)) == 0:
+    if draw(st.integers(0, 4)) == 0:
         size = draw(st.sampled_from([(1, 1), (3, 200), (200, 2), (17, 33), (64, 64)]))
         return Image.new("RGB", size, draw(st.sampled_from(["grey", "black", "white", "tan"])))
     picture = face(draw(st.integers(0, 2)), draw(st.integers(0, 8)))
@@ -141,8 +141,8 @@ captions = st.builds(
     st.sampled_from([b"ohwx at home", "ohwx è".encode(), "ohwx".encode("utf-16"), b"\xff\xff\xff", b" \n", b'"; quotes, \\']),
 )
 others = st.builds(Named, st.sampled_from(OTHERS), st.sampled_from(SCRAPS))
-files = st.one_of(photos(), photos(), scraps, captions, others)
-folders = st.sampled_from(["", "", "", "10_ohwx person/", "1_x/", "more/", "img/3_ohwx/", "train/"])
+files = st.one_of(photos(), photos(), photos(), photos(), scraps, captions, others)
+folders = st.sampled_from(["", "", "", "", "", "", "10_ohwx person/", "1_x/", "more/", "img/3_ohwx/", "train/"])
 
 
 @pytest.fixture(scope="module")
