@@ -51,7 +51,7 @@ def kind_of(path: Path) -> Kind:
     suffix = path.suffix.lower()
     if not head:
         return Kind(UNREADABLE if is_meant_as_picture(path) else OTHER, "is empty")
-    if (suffix in RAW_SUFFIXES and _is_raw(head)) or head[8:10] == b"CR" or head[4:12] == b"ftypcrx ":
+    if (suffix in RAW_SUFFIXES and _is_raw(head)) or head[:10] == b"II*\0\x10\0\0\0CR" or head[4:12] == b"ftypcrx ":
         return Kind(RAW, "is a camera's raw file; develop it and save it as JPEG")
     if suffix in CAPTION_SUFFIXES and not set(head) & _NOT_IN_TEXT:
         return Kind(OTHER, "text")
