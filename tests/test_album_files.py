@@ -187,6 +187,7 @@ def test_a_phones_second_lens_is_no_second_picture(tmp_path: Path, photo: Pictur
         ("._photo.png", b"\0\x05\x16\x07", "a hidden file"),
         (".IMG_7.HEIC.icloud", b"bplist00", "a picture that lies in iCloud only; download it"),
         ("empty", b"", "is empty"),
+        ("mail.dat", b"Message:CR and more", "no picture"),
     ],
 )
 def test_what_is_no_photo_has_its_line(
