@@ -17,7 +17,7 @@ from faceexpr_core.commands.evaluate_work import Share, training_flags
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.arms import parse_arms
 from faceexpr_core.evaluation.page import build_page
-from faceexpr_core.evaluation.people import Person, find_people, parse_class_words
+from faceexpr_core.evaluation.people import Person, find_people, parse_class_words, passed_over
 from faceexpr_core.evaluation.plan import Plan
 from faceexpr_core.evaluation.records import Lines, keep_meaning, short_name
 from faceexpr_core.evaluation.report import write_report
@@ -81,9 +81,13 @@ def test_people_are_one_folder_of_photos_or_its_folders(tmp_path: Path) -> None:
         ("anna", "ohwx old woman", "an old woman"),
         ("ben", "ohwx person", "a person"),
     ]
+    assert passed_over(tmp_path, people) == ["notes"]
+    (tmp_path / "carla" / "10_ohwx woman").mkdir(parents=True)  # as kohya's scripts have it
+    shutil.copy(mini.subject_path() / "photo_1.png", tmp_path / "carla" / "10_ohwx woman")
+    assert [one.name for one in find_people(tmp_path, "ohwx", "person")] == ["anna", "ben", "carla"]
     assert [one.name for one in find_people(tmp_path / "ben", "ohwx", "man")] == ["ben"]
-    with pytest.raises(FaceExprError, match="class word is given for 'carl', but the people are: anna, ben"):
-        find_people(tmp_path, "ohwx", "person", {"carl": "man"})
+    with pytest.raises(FaceExprError, match="class word is given for 'dan', but the people are: anna, ben, carla"):
+        find_people(tmp_path, "ohwx", "person", {"dan": "man"})
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,9 @@ def test_the_node_sorts_a_batch_or_a_list_and_gives_the_best(comfy: ComfyProcess
 
 
 def test_the_node_measures_as_the_command_does(comfy: ComfyProcess, photos: None, tmp_path: Path) -> None:
-    shown = comfy.run(graph(action_units="AU12", intensity=0.8))
+    asked = graph(action_units="AU12", intensity=0.8)
+    asked["photos"]["inputs"] |= {"resolution": 512, "framing": "face crop", "drop_small_faces": False}
+    shown = comfy.run(asked)
     words = ["--photos", str(mini.donor_path()), "--expression", "happy", "--intensity", "0.8", "--action_units", "AU12"]
     assert faceexpr(["score", str(NEUTRAL), str(HAPPY), *words, "--json", str(tmp_path / "scores.json")]) == 0
     for node, command in zip(json.loads(shown["data"]["text"][0]), json.loads((tmp_path / "scores.json").read_text()), strict=True):

@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
 def evaluation_of(arguments: argparse.Namespace) -> Evaluation:
     """What the arguments ask for. Raises FaceExprError."""
     from ..evaluation.arms import parse_arms
-    from ..evaluation.people import find_people, parse_class_words
+    from ..evaluation.people import find_people, parse_class_words, passed_over
     from ..evaluation.plan import Plan
     from ..evaluation.run import Evaluation
 
@@ -124,6 +124,8 @@ def evaluation_of(arguments: argparse.Namespace) -> Evaluation:
         each(arguments.seeds),
     )
     people = find_people(arguments.photos, arguments.trigger, arguments.class_word, parse_class_words(arguments.class_words))
+    if others := passed_over(arguments.photos, people):
+        print(f"faceexpr: passed over, for they hold no photos: {', '.join(others)}", file=sys.stderr)
     return Evaluation(arguments.output_dir, plan, tuple(people))
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from ..errors import FaceExprError
 from ..expressions import NONE, names
 
+SIDE = 512
+"""Pixels along the square that is cut around the face of each of the person's photos."""
+
 
 def add_score_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `score` to the `faceexpr` command."""
@@ -37,13 +40,15 @@ def run(arguments: argparse.Namespace) -> None:
     from ..measure.judges import Judges
     from ..measure.picture_score import Asked, best_first, score_picture, told
     from ..photos.dataset import read_dataset
+    from ..photos.subject import SubjectSettings, prepare_subject
 
     if arguments.best < 0:
         raise FaceExprError(f"--best {arguments.best}: give how many of the pictures you want, from 1.")
     asked = Asked(arguments.expression, arguments.intensity, arguments.action_units)
-    photos = [photo.rgb for photo in read_dataset(arguments.photos) if photo.rgb is not None]
+    photos = read_dataset(arguments.photos)
     with Judges() as judges:
-        person = judges.looks(photos)
+        subject = prepare_subject(photos, SubjectSettings(resolution=SIDE, drop_small=False), detector=judges.detector)
+        person = judges.looks(photo.image for photo in subject.photos)
         neutral = None if arguments.neutral is None else judges.see(_read(arguments.neutral))
         scores = [score_picture(judges.see(_read(path)), asked, person, neutral) for path in arguments.pictures]
     if arguments.json is not None:

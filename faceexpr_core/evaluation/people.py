@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import FaceExprError
 from ..faces.images import picture_files
 from ..photos.dataset import METADATA
+from ..photos.folder import kohya_folders
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def find_people(folder: Path, trigger: str, class_word: str, class_words: Mappin
     """
     if not folder.is_dir():
         raise FaceExprError(f"There is no folder {folder}. Give a folder of one person's photos, or of people's folders.")
-    folders = [folder] if _holds_photos(folder) else sorted(one for one in folder.iterdir() if one.is_dir() and _holds_photos(one))
+    folders = [folder] if _holds_photos(folder) else [one for one in _inside(folder) if _holds_photos(one) or kohya_folders(one)]
     if not folders:
         raise FaceExprError(
             f"{folder} holds no photos, nor does a folder in it. Give a folder of one person's photos, or of people's folders."
@@ -58,6 +59,12 @@ def find_people(folder: Path, trigger: str, class_word: str, class_words: Mappin
     if unknown := [name for name in given if name not in names]:
         raise FaceExprError(f"A class word is given for '{unknown[0]}', but the people are: {', '.join(names)}.")
     return [Person(name, one, trigger, given.get(name, class_word)) for name, one in zip(names, folders, strict=True)]
+
+
+def passed_over(folder: Path, people: Sequence[Person]) -> list[str]:
+    """Names of the folders beside people's that hold no photos."""
+    known = [one.folder for one in people]
+    return [] if folder in known else [one.name for one in _inside(folder) if one not in known]
 
 
 def parse_class_words(words: Sequence[str]) -> dict[str, str]:
@@ -71,5 +78,9 @@ def parse_class_words(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _inside(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+
+
 def _holds_photos(folder: Path) -> bool:
-    return not folder.name.startswith(".") and (bool(picture_files(folder)) or (folder / METADATA).is_file())
+    return bool(picture_files(folder)) or (folder / METADATA).is_file()
