@@ -198,8 +198,9 @@ def test_a_card_that_its_maker_changed_is_left_alone(made: Path, capsys: pytest.
     [
         (["--seed", "1"], "holds pictures for which 'seed' was 0, now it is 1"),
         (["--twins", "0.9"], "for which 'twins' was"),
-        (["--expressions", "sad"], "the expression 'happy', which is no longer asked for"),
-        (["--intensities", "1"], "the intensity '0.05', which is no longer asked for"),
+        (["--expressions", "sad"], "no longer asked for: described_00"),
+        (["--intensities", "1"], "happy at intensity 0.05. Ask for all"),
+        (["--intensities", "0.05"], "happy at intensity 1. Ask for all"),
         (["--people", "0", "--splits", "0.4", "0.3", "0.3"], "1 people are too few for these splits: validation would be empty"),
     ],
 )

@@ -77,14 +77,14 @@ class Worker:
         """Metadata and card; tells what was rejected, and where a card goes that would have overwritten the maker's."""
         from ..dataset import figures
         from ..dataset.card import CARD, build_card, write_card
-        from ..dataset.layout import picture_path, rows, write_layout
+        from ..dataset.layout import light_rows, picture_path, write_layout
         from ..evaluation.run import read_picture
 
-        found = rows(self.run, cast)
+        found = light_rows(self.run, cast)
         kept = figures.kept(found)
         if not kept:
             raise FaceExprError(f"all {len(found)} pictures were rejected; {self.run.output / 'rejected'} holds them. {_reasons(found)}")
-        write_layout(self.run, cast, found)
+        write_layout(self.run, cast, {str(row["split"]) for row in found})
         height, width = read_picture(picture_path(self.run.output, kept[0])).shape[:2]
         about = about_of(self.arguments, self.run, (width, height))
         card = write_card(self.run.output, build_card(self.run, cast, found, about, self.arguments.license))

@@ -1,4 +1,4 @@
-"""The card's figures, each computed from the rows of the data set (`layout.rows`)."""
+"""The card's figures, each computed from the rows of the data set (`layout.light_rows`)."""
 
 from __future__ import annotations
 

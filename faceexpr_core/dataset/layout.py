@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..evaluation.plan import PERSON
-from ..files import replace_file
+from ..files import replace_file, replace_streamed
 from ..measure.picture_score import NEUTRAL
 from .cast import Cast, portrait_file
 from .people import Candidate
@@ -20,44 +20,52 @@ METADATA = "metadata.jsonl"
 PORTRAIT = "portrait.png"
 
 
-def rows(run: Dataset, cast: Cast) -> list[dict[str, Any]]:
+HEAVY = ("blendshapes", "landmarks", "action_units")
+"""Columns that are never held for all pictures at once."""
+
+
+def rows(run: Dataset, cast: Cast) -> Iterator[dict[str, Any]]:
     """A row for each picture of the data set and each that was rejected, in order: `split` (or `rejected`), `file_name` in that folder,
     who and what was asked, what was measured (`reading.measure`), and `reasons`."""
     people = {one.name: one for one in cast.people}
-    found = []
     for record in run.recorded(cast.people):
         split, _, name = record["file"].partition("/")
         one = people[record["person"]]
         neutral = record["expression"] == NEUTRAL
         asked = {"expression": record["expression"], "intensity": 0.0 if neutral else record["asked"]}
-        found.append({"split": split, "file_name": name, **_who(one), **asked, **_where(record, one), **_measured(record)})
+        yield {"split": split, "file_name": name, **_who(one), **asked, **_where(record, one), **_measured(record)}
     for one, kept in cast.refused:
         place = run.plan.portrait(one)
         record = {**kept, "scene": place.scene, "seed": place.seed}
         asked = {"expression": NEUTRAL, "intensity": 0.0}
-        row = {"split": REJECTED, "file_name": f"{one.name}/{PORTRAIT}", **_who(one), **asked, **_where(record, one), **_measured(record)}
-        found.append(row)
-    return found
+        name = f"{one.name}/{PORTRAIT}"
+        yield {"split": REJECTED, "file_name": name, **_who(one), **asked, **_where(record, one), **_measured(record)}
 
 
-def write_layout(run: Dataset, cast: Cast, found: Sequence[Mapping[str, Any]]) -> None:
-    """Write metadata.jsonl of each split, and of `rejected`, where the portraits of refused people are put too."""
+def light_rows(run: Dataset, cast: Cast) -> list[dict[str, Any]]:
+    """The rows without the columns HEAVY: what the card is computed from."""
+    return [{key: value for key, value in row.items() if key not in HEAVY} for row in rows(run, cast)]
+
+
+def write_layout(run: Dataset, cast: Cast, there: Collection[str]) -> None:
+    """Write metadata.jsonl of each split, and of `rejected`, that has pictures (`there`); refused people's portraits are put into the
+    latter too."""
     for one, _ in cast.refused:
         replace_file(run.output / REJECTED / one.name / PORTRAIT, portrait_file(run.output, one).read_bytes())
     for split in (*SPLITS, REJECTED):
-        mine = [row for row in found if row["split"] == split]
         file = run.output / split / METADATA
-        if mine:
-            replace_file(file, "".join(json.dumps(_without(row, split), ensure_ascii=False) + "\n" for row in mine).encode())
+        if split in there:
+            replace_streamed(file, (_line(row) for row in rows(run, cast) if row["split"] == split))
         else:
             file.unlink(missing_ok=True)
         for part in (run.output / split).glob("*/.*.part"):  # what a killed run was writing; every picture is there by now
             part.unlink(missing_ok=True)
 
 
-def _without(row: Mapping[str, Any], split: str) -> dict[str, Any]:
+def _line(row: Mapping[str, Any]) -> bytes:
     """Splits hold nothing that was rejected, so that no reason is told there."""
-    return {key: value for key, value in row.items() if key != "split" and (split == REJECTED or key != "reasons")}
+    told = {key: value for key, value in row.items() if key != "split" and (row["split"] == REJECTED or key != "reasons")}
+    return (json.dumps(told, ensure_ascii=False) + "\n").encode()
 
 
 def _who(one: Candidate) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from ..evaluation.plan import Place
-from ..evaluation.records import Lines, read_all, short_name
+from ..evaluation.records import Lines, short_name
 from ..evaluation.run import read_picture, write_picture
 from ..measure.judges import Judges, Seen
 from ..measure.picture_score import NEUTRAL, Asked
@@ -20,9 +21,6 @@ from .reading import NO_NEUTRAL, look, measure
 
 if TYPE_CHECKING:
     from ..evaluation.draw import Drawer
-
-Key = tuple[str, str, int, str, float]
-"""Person, scene, seed, expression, intensity."""
 
 
 @dataclass(frozen=True)
@@ -41,40 +39,29 @@ class Dataset:
 
     def missing(self, place: Place) -> list[tuple[str, float]]:
         """Expressions and intensities that are not recorded there yet."""
-        path = self.lines(place)
-        known = {(one["expression"], one["asked"]) for one in (Lines(path).values if path.exists() else ())}
+        known = {(one["expression"], one["asked"]) for one in _read(self.lines(place))}
         return [one for one in self.plan.grid.wanted() if one not in known]
 
     def count_missing(self, places: Iterable[Place]) -> int:
         return sum(len(self.missing(place)) for place in places)
 
-    def recorded(self, people: Iterable[Candidate]) -> list[dict[str, Any]]:
-        """What the plan asks for of all that is recorded, in the plan's order."""
-        order: dict[Key, int] = {}
+    def recorded(self, people: Iterable[Candidate]) -> Iterator[dict[str, Any]]:
+        """What the plan asks for of all that is recorded, in the plan's order, a place at a time."""
+        wanted = list(self.plan.grid.wanted())
         for _, place in places_of(self.plan, people):
-            for expression, intensity in self.plan.grid.wanted():
-                order[place.person, place.scene, place.seed, expression, intensity] = len(order)
-        known = {_key(one): one for one in read_all(self.records)}
-        return sorted((one for key, one in known.items() if key in order), key=lambda one: order[_key(one)])
+            known = {(one["expression"], one["asked"]): one for one in _read(self.lines(place))}
+            yield from (known[one] for one in wanted if one in known)
 
     def check_nothing_left_out(self, people: Iterable[Candidate]) -> None:
         """Raise FaceExprError where pictures are recorded that are no longer asked for: they would lie beside those of the data set."""
-        people = tuple(people)
-        known = read_all(self.records)
-        if len(self.recorded(people)) == len({_key(one) for one in known}):
-            return
-        for what, asked in (
-            ("person", {one.name for one in people}),
-            ("expression", {name for name, _ in self.plan.grid.wanted()}),
-            ("scene", {*self.plan.grid.scenes}),
-            ("seed", {seed for one in people for seed in one.seeds}),
-            ("asked", {*self.plan.grid.intensities, 1.0}),
-        ):
-            for one in known:
-                if one[what] not in asked:
-                    said = "intensity" if what == "asked" else what
+        wanted, places = {*self.plan.grid.wanted()}, {place for _, place in places_of(self.plan, people)}
+        for path in sorted(self.records.glob("*.jsonl")):
+            for one in _read(path):
+                place, shown = Place(one["person"], one["scene"], one["seed"]), (one["expression"], one["asked"])
+                if place not in places or shown not in wanted:
                     raise FaceExprError(
-                        f"{self.output} holds pictures of the {said} '{one[what]}', which is no longer asked for. Ask for it too, or give "
+                        f"{self.output} holds a picture that is no longer asked for: {place.person} in '{place.scene}' from seed "
+                        f"{place.seed}, {shown[0]} at intensity {shown[1]:g}. Ask for all of it that was asked for before, or give "
                         "another --output_dir."
                     )
 
@@ -131,5 +118,7 @@ def draw_place(
         add(expression, intensity, seen, found)
 
 
-def _key(one: Mapping[str, Any]) -> Key:
-    return one["person"], one["scene"], one["seed"], one["expression"], one["asked"]
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Records of a place; an unfinished last line, which another process may be writing, is left out."""
+    content = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].decode().splitlines()]
