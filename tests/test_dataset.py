@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -209,3 +210,25 @@ def test_the_folder_refuses_what_would_mix_two_data_sets(
 ) -> None:
     assert faceexpr(again(made, *more)) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_scene_may_be_added_and_leaves_what_was_there(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(made / "whole", tmp_path / "whole")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    words = [word.replace(str(made / "whole"), str(tmp_path / "whole")) for word in again(made)]
+    assert faceexpr([*words, "--scenes", "a photo of {person}", "a photo of {person}, test, green background"]) == 0
+    assert all(path.read_bytes() == content for path, content in before.items())
+    found = [row for split in (*SPLITS, "rejected") for row in lines(tmp_path / "whole" / split / "metadata.jsonl")]
+    places: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in found:
+        if not row["file_name"].endswith("portrait.png"):
+            places.setdefault((row["person"], row["scene"]), []).append(row)
+    people = {person for person, _ in places}
+    assert len(places) == 2 * len(people) and all(len(rows) == 3 for rows in places.values())
+    for (_, scene), rows in places.items():
+        assert ("green background" in scene) == all("green background" in row["prompt"] for row in rows)
+        if any(row["expression"] == "neutral" and row.get("reasons") for row in rows):
+            assert all(NO_NEUTRAL in row["reasons"] for row in rows if row["expression"] != "neutral")
+    written = {path.relative_to(tmp_path / "whole").as_posix() for path in tmp_path.rglob("*.png") if "making" not in path.parts}
+    assert len(written) == len(found)
+    assert f"rejected {sum('reasons' in row for row in found)}." in capsys.readouterr().err
