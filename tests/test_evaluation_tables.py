@@ -13,7 +13,8 @@ import pytest
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import _parser
-from faceexpr_core.commands.evaluate_work import Share, training_flags
+from faceexpr_core.commands.evaluate_work import training_flags
+from faceexpr_core.commands.sharing import Share
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.arms import parse_arms
 from faceexpr_core.evaluation.page import build_page

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..dataset.run import Dataset
     from ..diffusers_host.sampling import check_size
     from .dataset_work import Worker
-    from .evaluate_work import Share
+    from .sharing import Share
 
     if arguments.steps < 1:
         raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")

@@ -15,7 +15,7 @@ from ..evaluation.plan import Drawing
 from ..measure.picture_score import NEUTRAL
 from .dataset import about_of, meaning_of
 from .evaluate import drawing_of
-from .evaluate_work import Share, _judges, _Progress, _say, _wait_for, model_digest
+from .sharing import Progress, Share, model_digest, open_judges, say, wait_for
 
 if TYPE_CHECKING:
     from ..dataset.people import Candidate
@@ -44,19 +44,19 @@ class Worker:
         while (cast := choose(output, plan)).unknown:
             mine = [one for one in cast.unknown if self._number(one) % self.share.processes == self.share.rank]
             if mine:
-                _say(f"drawing {len(mine)} people's portraits")
-                shown = _Progress(len(mine), self.share.rank == 0)
-                with _judges() as judges:
+                say(f"drawing {len(mine)} people's portraits")
+                shown = Progress(len(mine), self.share.rank == 0)
+                with open_judges() as judges:
                     for one in mine:
                         keep_portrait(output, plan, one, lambda one=one: self._portrait(one), judges)  # type: ignore[misc]
                         shown.step()
             for one in cast.unknown:
                 file = portrait_file(output, one).with_suffix(".json")
-                _wait_for(file.exists, f"the portrait of {one.name}")
+                wait_for(file.exists, f"the portrait of {one.name}")
         check_splits(plan, cast)
         if self.share.rank == 0:
             for one, kept in cast.refused:
-                _say(f"{one.name} ({one.words}) is refused: {'; '.join(kept['reasons'])}")
+                say(f"{one.name} ({one.words}) is refused: {'; '.join(kept['reasons'])}")
         self.run.check_nothing_left_out(cast.people)
         return cast
 
@@ -65,8 +65,8 @@ class Worker:
         mine = [pair for pair in self.share.of(places_of(self.run.plan, cast.people)) if self.run.missing(pair[1])]
         if not mine:
             return
-        shown = _Progress(self.run.count_missing(place for _, place in mine), self.share.rank == 0)
-        with _judges() as judges:
+        shown = Progress(self.run.count_missing(place for _, place in mine), self.share.rank == 0)
+        with open_judges() as judges:
             for one, place in mine:
                 draw_place(self.run, cast, one, place, lambda: self._drawer, judges, shown.step)
 
@@ -88,9 +88,9 @@ class Worker:
         height, width = read_picture(picture_path(self.run.output, kept[0])).shape[:2]
         about = about_of(self.arguments, self.run, (width, height))
         card = write_card(self.run.output, build_card(self.run, cast, found, about, self.arguments.license))
-        _say(f"{len(kept)} pictures of {len(cast.people)} people; rejected {len(found) - len(kept)}. {_reasons(found)}")
+        say(f"{len(kept)} pictures of {len(cast.people)} people; rejected {len(found) - len(kept)}. {_reasons(found)}")
         if card.name != CARD:
-            _say(f"{CARD} was changed by somebody and is left as it is; the new card is {card.name}")
+            say(f"{CARD} was changed by somebody and is left as it is; the new card is {card.name}")
 
     @staticmethod
     def _number(one: Candidate) -> int:

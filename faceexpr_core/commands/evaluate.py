@@ -80,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Do this process's share, and write the page when all is there; prints its path. Returns 0. Raises FaceExprError."""
     from ..diffusers_host.sampling import check_size
     from ..evaluation.report import write_report
-    from .evaluate_work import Share, Worker
+    from .evaluate_work import Worker
+    from .sharing import Share
 
     if arguments.steps < 1:
         raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")

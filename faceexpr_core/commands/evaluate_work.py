@@ -4,60 +4,28 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import shlex
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from .. import mini
 from ..errors import FaceExprError
 from ..evaluation import records
 from ..evaluation.arms import Arm
 from ..evaluation.people import Person
 from ..evaluation.plan import Drawing
 from ..evaluation.run import Evaluation, draw_place, keep_person, kept_person
+from .sharing import Progress, Share, model_digest, open_judges, say, wait_for
 
 if TYPE_CHECKING:
     from ..evaluation.draw import Drawer
     from ..measure.judges import Judges
     from .train_job import TrainJob
 
-LINES = 20
-"""Where there is no terminal, so many lines a run stand for the bar."""
-WAIT = 2.0
-"""Seconds between looks for what another process makes."""
 RESERVED = ("model", "photos", "output", "trigger", "class_word", "device", "prediction_type")
 """Flags of `faceexpr train` that an evaluation gives itself."""
 _OWN_DEFAULTS = ("--preview_every", "0")
-
-
-@dataclass(frozen=True)
-class Share:
-    """This process's number among those that a launcher (accelerate, torchrun) started, and on its machine."""
-
-    rank: int = 0
-    processes: int = 1
-    local: int = 0
-
-    @staticmethod
-    def here() -> Share:
-        number = {name: int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))}
-        return Share(number["RANK"], number["WORLD_SIZE"], number["LOCAL_RANK"])
-
-    def of(self, items: Sequence[Any]) -> Sequence[Any]:
-        return items[self.rank :: self.processes]
-
-    def device(self, asked: str) -> str:
-        """Where to compute: of several processes on one machine each has its own card."""
-        import torch
-
-        several = self.processes > 1 and asked in ("", "cuda") and torch.cuda.is_available()
-        return f"cuda:{self.local % torch.cuda.device_count()}" if several else asked
 
 
 class Worker:
@@ -88,20 +56,20 @@ class Worker:
         places = [place for place in self.evaluation.places(self.share.rank, self.share.processes) if self.evaluation.missing(place)]
         people = {one.name: one for one in self.evaluation.people}
         if lacking := [one for one in self.share.of(self.evaluation.people) if kept_person(self.evaluation.output, one.name) is None]:
-            with _judges() as judges:
+            with open_judges() as judges:
                 for one in lacking:
                     self._prepare(one, judges)
         self._train()
         if not places:
             return
         for place in places:
-            _wait_for(lambda name=place.person: kept_person(self.evaluation.output, name) is not None, f"the photos of {place.person}")  # type: ignore[misc]
+            wait_for(lambda name=place.person: kept_person(self.evaluation.output, name) is not None, f"the photos of {place.person}")  # type: ignore[misc]
             for arm in self.evaluation.plan.arms:
                 lora = self._lora(place.person, arm)
                 if lora is not None:
-                    _wait_for(lora.is_file, f"the LoRA {lora.name}")
-        shown = _Progress(self.evaluation.count_missing(places), self.share.rank == 0)
-        with _judges() as judges:
+                    wait_for(lora.is_file, f"the LoRA {lora.name}")
+        shown = Progress(self.evaluation.count_missing(places), self.share.rank == 0)
+        with open_judges() as judges:
             for place in places:
                 looks = kept_person(self.evaluation.output, place.person)
                 assert looks is not None
@@ -113,7 +81,7 @@ class Worker:
 
         first = next((training for name, training in self.loras if name == one.name), ())
         subject = prepare_subject(read_dataset(one.folder), self._job(one, first).subject, detector=judges.detector)
-        _say(f"{one.name}: {subject.report.splitlines()[0]}")
+        say(f"{one.name}: {subject.report.splitlines()[0]}")
         keep_person(self.evaluation.output, one, subject, judges)
 
     def _train(self) -> None:
@@ -122,7 +90,7 @@ class Worker:
         people = {one.name: one for one in self.evaluation.people}
         for (name, training), file in self.share.of(list(self.loras.items())):
             if not file.is_file():
-                _say(f"learning {name}{f' with {_words(training)}' if training else ''}: {file.name}")
+                say(f"learning {name}{f' with {_words(training)}' if training else ''}: {file.name}")
                 run_job(self._job(people[name], training), alone=True)
 
     def _file(self, one: Person, training: tuple[tuple[str, str], ...]) -> Path:
@@ -200,56 +168,5 @@ def train_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def model_digest(model: str) -> str:
-    """A model's name and a digest of its files' names, sizes and beginnings: told without reading gigabytes."""
-    location = mini.path() if model == "mini" else Path(model)
-    if not location.exists():
-        raise FaceExprError(f"there is no model {model}. Give 'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors).")
-    digest = hashlib.sha256()
-    for path in [location] if location.is_file() else sorted(location.rglob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(1 << 20))
-    return f"{Path(model).name} {digest.hexdigest()[:16]}"
-
-
-def _judges() -> Judges:
-    from ..measure.judges import Judges
-
-    return Judges()
-
-
 def _words(training: Sequence[tuple[str, str]]) -> str:
     return ", ".join(f"{name}={value}" for name, value in training)
-
-
-def _say(words: str) -> None:
-    print(f"faceexpr: {words}", file=sys.stderr, flush=True)
-
-
-def _wait_for(there: Callable[[], bool], what: str) -> None:
-    """Until another process has made it; a launcher ends all of them when one fails."""
-    for look in range(sys.maxsize):
-        if there():
-            return
-        if look == 1:
-            _say(f"waiting for another process: {what}")
-        time.sleep(WAIT)
-
-
-class _Progress:
-    """How many pictures are done, and about how long the rest will take, on stderr; silent unless it `speaks`."""
-
-    def __init__(self, total: int, speaks: bool) -> None:
-        self._total, self._speaks, self._done, self._started = total, speaks, 0, time.monotonic()
-
-    def step(self) -> None:
-        self._done += 1
-        seconds = (time.monotonic() - self._started) / self._done
-        left = f"{seconds:.1f} s each, about {seconds * (self._total - self._done) / 60:.0f} min left"
-        line = f"{self._done} of {self._total} pictures, {left}"
-        if not self._speaks:
-            return
-        if sys.stderr.isatty():
-            print(f"\r{line}    ", end="\n" if self._done == self._total else "", file=sys.stderr, flush=True)
-        elif self._done == self._total or self._done % max(1, self._total // LINES) == 0:
-            _say(line)

@@ -1,0 +1,102 @@
+"""What processes that share work over files have in common: their part of it, waiting for each other, what they say."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import mini
+from ..errors import FaceExprError
+
+if TYPE_CHECKING:
+    from ..measure.judges import Judges
+
+LINES = 20
+"""Where there is no terminal, so many lines a run stand for the bar."""
+WAIT = 2.0
+"""Seconds between looks for what another process makes."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's number among those that a launcher (accelerate, torchrun) started, and on its machine."""
+
+    rank: int = 0
+    processes: int = 1
+    local: int = 0
+
+    @staticmethod
+    def here() -> Share:
+        """As the launcher's environment says."""
+        number = {name: int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))}
+        return Share(number["RANK"], number["WORLD_SIZE"], number["LOCAL_RANK"])
+
+    def of(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Every so many of them, each process its own."""
+        return items[self.rank :: self.processes]
+
+    def device(self, asked: str) -> str:
+        """Where to compute: of several processes on one machine each has its own card."""
+        import torch
+
+        several = self.processes > 1 and asked in ("", "cuda") and torch.cuda.is_available()
+        return f"cuda:{self.local % torch.cuda.device_count()}" if several else asked
+
+
+def model_digest(model: str) -> str:
+    """A model's name and a digest of its files' names, sizes and beginnings: told without reading gigabytes."""
+    location = mini.path() if model == "mini" else Path(model)
+    if not location.exists():
+        raise FaceExprError(f"there is no model {model}. Give 'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors).")
+    digest = hashlib.sha256()
+    for path in [location] if location.is_file() else sorted(location.rglob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(1 << 20))
+    return f"{Path(model).name} {digest.hexdigest()[:16]}"
+
+
+def open_judges() -> Judges:
+    """Both judges and SFace, to be closed."""
+    from ..measure.judges import Judges
+
+    return Judges()
+
+
+def say(words: str) -> None:
+    """On stderr."""
+    print(f"faceexpr: {words}", file=sys.stderr, flush=True)
+
+
+def wait_for(there: Callable[[], bool], what: str) -> None:
+    """Until another process has made it; a launcher ends all of them when one fails."""
+    for look in range(sys.maxsize):
+        if there():
+            return
+        if look == 1:
+            say(f"waiting for another process: {what}")
+        time.sleep(WAIT)
+
+
+class Progress:
+    """How many pictures are done, and about how long the rest will take, on stderr; silent unless it `speaks`."""
+
+    def __init__(self, total: int, speaks: bool) -> None:
+        self._total, self._speaks, self._done, self._started = total, speaks, 0, time.monotonic()
+
+    def step(self) -> None:
+        self._done += 1
+        seconds = (time.monotonic() - self._started) / self._done
+        left = f"{seconds:.1f} s each, about {seconds * (self._total - self._done) / 60:.0f} min left"
+        line = f"{self._done} of {self._total} pictures, {left}"
+        if not self._speaks:
+            return
+        if sys.stderr.isatty():
+            print(f"\r{line}    ", end="\n" if self._done == self._total else "", file=sys.stderr, flush=True)
+        elif self._done == self._total or self._done % max(1, self._total // LINES) == 0:
+            say(line)
