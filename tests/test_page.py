@@ -97,7 +97,7 @@ def test_the_page_reports_no_error(opened: tuple[Page, list[str]], shown: dict[s
 
 
 def test_the_editor_stands_where_an_expression_with_an_intensity_is_asked(opened: tuple[Page, list[str]]) -> None:
-    assert sorted(opened[0].evaluate(WITH_EDITOR)) == ["FaceExprChangeExpression", "FaceExprExpressionTextEncode"]
+    assert sorted(opened[0].evaluate(WITH_EDITOR)) == ["FaceExprChangeExpression", "FaceExprExpressionTextEncode", "FaceExprScore"]
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
