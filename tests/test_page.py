@@ -117,6 +117,6 @@ def test_what_python_misses_is_said_in_the_page(opened: tuple[Page, list[str]], 
     page = browser.new_page()
     sentence = "mediapipe is missing (finding faces and reading expressions). Type: python -m pip install mediapipe"
     page.route("**/faceexpr/missing", lambda route: route.fulfill(json=[sentence]))
-    page.goto(comfy.url)
+    page.goto(comfy.url, timeout=120_000)
     page.get_by_text(sentence).wait_for(timeout=120_000)
     page.close()
