@@ -3,6 +3,7 @@
 # make test     lint, types, tests (as root on Debian it installs Chromium for the tests of the page; elsewhere see tests/browser.py)
 # make oldest   faces with the oldest OpenCV and MediaPipe that work, beside those of .venv
 # make page     the bundle of the expression editor, web/js, from page/ (needs npm)
+# make locales  the nodes' words in English, locales/en, from the nodes
 #
 # COMFYUI_PATH=/path/to/ComfyUI uses your ComfyUI instead of fetching one; nothing is written into it.
 
@@ -15,7 +16,7 @@ INSTALLED := .venv/.installed
 
 PAGE_BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 
-.PHONY: demo comfyui test lint types tests browser page page-pictures oldest venv comfyui-files clean
+.PHONY: demo comfyui test lint types tests browser page page-pictures oldest venv comfyui-files clean locales
 
 demo: comfyui-files
 	$(BIN)/python scripts/demo.py
@@ -45,6 +46,9 @@ browser:
 
 page:
 	cd page && npm ci --silent && npm run --silent build
+
+locales: comfyui-files
+	PYTHONPATH=scripts $(BIN)/python scripts/locales_en.py
 
 card: comfyui-files
 	$(BIN)/pytest tests/on_card/test_training_on_a_card.py tests/on_card/test_commands_on_a_card.py

@@ -66,7 +66,7 @@ def smoke() -> Graph:
 def test_neither_archive_nor_wheel_holds_anything_of_the_lab_or_the_tests(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in archive_files()}
     assert tops.isdisjoint(NOT_INSTALLED)
-    assert {"__init__.py", "nodes", "faceexpr_core", "web", "workflows", "pyproject.toml", "requirements.txt", "LICENSE"} <= tops
+    assert {"__init__.py", "nodes", "faceexpr_core", "web", "workflows", "locales", "pyproject.toml", "requirements.txt", "LICENSE"} <= tops
     with zipfile.ZipFile(wheel) as held:
         names = [name for name in held.namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in names} == {"faceexpr_core"}
