@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pack
@@ -50,6 +51,24 @@ def test_each_expression_gives_a_picture_that_carries_its_settings(tmp_path: Pat
     assert (settings["expression"], settings["seed"], settings["intensity"], settings["cfg"]) == ("happy", 5, 1.2, 5.0)
     assert settings["prompts"]["expressions"] == ["a photo of an old woman, happy expression, grey hair"]
     assert str(tmp_path) not in json.dumps(settings)
+
+
+def test_a_picture_says_that_a_model_drew_it_as_other_programs_read_it(tmp_path: Path) -> None:
+    (file,) = generate(tmp_path, "--width", "64", "--height", "64")
+    texts = Image.open(file).text  # type: ignore[attr-defined]
+    (about,) = ElementTree.fromstring(texts["XML:com.adobe.xmp"]).iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    source = about.attrib["{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"]
+    assert source == "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    assert about.attrib["{http://ns.adobe.com/xap/1.0/}CreatorTool"] == "FaceExpr"
+    saved = json.loads(texts[METADATA_KEY])
+    assert {"model", "lora", "seed", "prompts"} <= saved.keys() and "no_metadata" not in saved
+
+
+def test_without_metadata_a_picture_is_the_same_and_says_nothing(tmp_path: Path) -> None:
+    (said,) = generate(tmp_path / "said", "--width", "64", "--height", "64")
+    (silent,) = generate(tmp_path / "silent", "--width", "64", "--height", "64", "--no_metadata")
+    assert Image.open(silent).info == {}
+    assert (pixels(silent) == pixels(said)).all()
 
 
 def test_the_same_seed_draws_the_same_picture_again_in_a_new_file(tmp_path: Path) -> None:

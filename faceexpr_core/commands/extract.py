@@ -121,9 +121,8 @@ def run(arguments: argparse.Namespace) -> None:
         made = draw(crops=crops, neutral=arguments.neutral)
 
     sheet = Image.fromarray(twins_picture(made.twins, made.bank.mask))
-    picture = save_picture(
-        sheet, arguments.output_dir, f"{arguments.expression}_{arguments.seed}", {**made.bank.notes, "site": made.bank.site}
-    )
+    saved = None if arguments.no_metadata else {**made.bank.notes, "site": made.bank.site}
+    picture = save_picture(sheet, arguments.output_dir, f"{arguments.expression}_{arguments.seed}", saved)
     try:
         print(save_bank(made.bank, picture.with_suffix(".safetensors")))
     except FaceExprError:

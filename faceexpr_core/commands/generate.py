@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..errors import FaceExprError
 from ..expressions import NONE, names
 from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
+from ..provenance import say_drawn_by_a_model
 from ..training.settings import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ NEUTRAL_TEXT, EXPRESSION_TEXT = "neutral", "expression"
 
 METADATA_KEY = "faceexpr"
 """The PNG text chunk that holds a picture's settings as JSON."""
+UNSAVED = ("func", "verb", "output_dir", "no_metadata", "lora", "features")
+"""Arguments that are no setting of a picture, or are saved as the names of files."""
 
 
 def add_generate_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -112,6 +115,9 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="precision (default: float32 on cpu, else float16)")
+    parser.add_argument(
+        "--no_metadata", action="store_true", help="pictures do not say how they were made, nor that a model drew them; otherwise they do"
+    )
 
 
 def terms_of(arguments: argparse.Namespace, expression: str) -> tuple[Term, ...]:
@@ -213,7 +219,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         for number, picture in enumerate(pictures):
             saved = {
-                **{key: value for key, value in vars(arguments).items() if key not in ("func", "verb", "output_dir", "lora", "features")},
+                **{key: value for key, value in vars(arguments).items() if key not in UNSAVED},
                 "lora": [path.name for path in arguments.lora],
                 "features": None if bank is None else arguments.features.name,
                 "fusion": asdict(settings) if fusions else None,
@@ -224,7 +230,8 @@ def run(arguments: argparse.Namespace) -> None:
                 "picture": number,
                 "prompts": {"neutral": prompt.neutral, "expressions": prompt.expressions, "weights": prompt.weights},
             }
-            print(save_picture(Image.fromarray(picture.numpy()), arguments.output_dir, f"{expression}_{arguments.seed}", saved))
+            told = None if arguments.no_metadata else saved
+            print(save_picture(Image.fromarray(picture.numpy()), arguments.output_dir, f"{expression}_{arguments.seed}", told))
     for note in dict.fromkeys(notes):
         print(f"faceexpr: {note}", file=sys.stderr)
 
@@ -240,15 +247,17 @@ def load_loras(pipe: StableDiffusionXLPipeline, files: list[Path], strength: flo
         pipe.set_adapters([f"lora{number}" for number in range(len(files))], [strength] * len(files))
 
 
-def save_picture(picture: Image.Image, folder: Path, stem: str, settings: Mapping[str, Any]) -> Path:
-    """Save as the first free `<stem>_00001.png` in `folder`, with the settings as text in the file.
+def save_picture(picture: Image.Image, folder: Path, stem: str, settings: Mapping[str, Any] | None) -> Path:
+    """Save as the first free `<stem>_00001.png` in `folder`; the file holds the settings as text, and that a model drew it. None: neither.
 
     Raises FaceExprError if it cannot be written; nothing is left then.
     """
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    info.add_text(METADATA_KEY, json.dumps(settings))
+    if settings is not None:
+        info.add_text(METADATA_KEY, json.dumps(settings))
+        say_drawn_by_a_model(info)
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", stem)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import FaceExprError
 from ..expressions import EXPRESSIONS
 from ..files import replace_file
+from ..provenance import say_drawn_by_a_model
 from .data import ImageEncoder, TextEncoder, Tokenizer, TrainingSet, digest_of, plain
 
 Draw = Callable[[str, int], NDArray[np.uint8]]
@@ -127,10 +128,11 @@ def _read(path: Path, prompt: str) -> NDArray[np.uint8] | None:
 
 
 def png(image: NDArray[np.uint8], prompt: str = "") -> bytes:
-    """A picture uint8 [H, W, 3] as PNG, `prompt` noted in it."""
+    """A picture uint8 [H, W, 3] that a model drew, as PNG: the file says so, and holds `prompt`."""
     from PIL import Image, PngImagePlugin
 
     words = PngImagePlugin.PngInfo()
+    say_drawn_by_a_model(words)
     if prompt:
         words.add_text("prompt", prompt)
     stream = io.BytesIO()
