@@ -14,7 +14,7 @@ await build({
     format: 'esm',
     target: 'es2022',
     charset: 'utf8',
-    external: ['*/scripts/app.js'],
+    external: ['*/scripts/app.js', '*/scripts/api.js'],
     loader: { '.css': 'text', '.glsl': 'text' },
     banner: {
         js: `// Made by \`make page\` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).

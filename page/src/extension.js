@@ -3,10 +3,12 @@
 import { app } from '../../../scripts/app.js';
 import { element } from './dom.js';
 import { loadHead } from './head.js';
+import { loadNodeWords, translateDefinition, translateSlots } from './node_words.js';
 import { SETTING } from './presets.js';
 import style from './style.css';
 import { Values } from './values.js';
 import { makeEditor } from './widget.js';
+import { say } from './words.js';
 
 const WIDGET = 'expression_editor';
 const OPEN = 'faceexpr_editor'; // the node's property: whether its editor is open
@@ -14,17 +16,19 @@ const HEIGHTS = { closed: 30, wide: 372, narrow: 640 };
 const WIDE = 520; // pixels; below, the panels stand under the head
 const ROOM = 580; // width of a new node
 
+const isOurs = (name) => name.startsWith('FaceExpr');
+const nameOf = (node) => node.constructor.comfyClass ?? node.comfyClass ?? '';
+
 function asksForAnExpression(node) {
-    const name = node.constructor.comfyClass ?? node.comfyClass ?? '';
     const has = (wanted) => node.widgets?.some((widget) => widget.name === wanted);
-    return name.startsWith('FaceExpr') && has('expression') && has('intensity');
+    return isOurs(nameOf(node)) && has('expression') && has('intensity');
 }
 
 function addEditor(node) {
     const values = new Values(node);
     const body = element('div', {});
     const toggle = element('button', { class: 'fx-toggle', onclick: () => open(node.properties[OPEN] !== true) });
-    const root = element('div', { class: 'fx-editor', role: 'group', 'aria-label': 'expression editor' }, toggle, body);
+    const root = element('div', { class: 'fx-editor', role: 'group', 'aria-label': say('expression editor') }, toggle, body);
     let editor = null;
     node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
 
@@ -40,20 +44,20 @@ function addEditor(node) {
 
     async function fill() {
         if (editor) return;
-        body.textContent = 'The head is loading.';
+        body.textContent = say('The head is loading.');
         try {
             const loaded = await loadHead();
             editor ??= makeEditor(values, loaded);
             widget.editor = editor;
             body.replaceChildren(editor.root);
         } catch (error) {
-            body.textContent = `The editor could not be loaded (${error.message}). The widgets above work without it.`;
+            body.textContent = say('The editor could not be loaded ({0}). The widgets above work without it.', error.message);
         }
     }
 
     function show() {
         const opened = node.properties[OPEN] === true;
-        toggle.textContent = opened ? '▾ Set it on a face' : '▸ Set it on a face';
+        toggle.textContent = `${opened ? '▾' : '▸'} ${say('Set it on a face')}`;
         toggle.setAttribute('aria-expanded', opened);
         body.hidden = !opened;
         if (opened) fill();
@@ -106,7 +110,12 @@ app.registerExtension({
     setup() {
         document.head.append(element('style', {}, style));
     },
+    init: loadNodeWords,
+    beforeRegisterNodeDef(_, definition) {
+        if (isOurs(definition.name)) translateDefinition(definition);
+    },
     nodeCreated(node) {
+        if (isOurs(nameOf(node))) translateSlots(node, nameOf(node));
         if (asksForAnExpression(node)) addEditor(node);
     },
 });

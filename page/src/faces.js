@@ -2,6 +2,7 @@
 
 import { element } from './dom.js';
 import { NONE } from './vocabulary.js';
+import { say } from './words.js';
 
 const SIZE = 112; // pixels; shown at half of it
 const pictures = new Map(); // name -> address of its picture, for all editors of the page
@@ -27,7 +28,7 @@ export function makeFaces(values, table) {
     const faces = [NONE, ...Object.keys(table.expressions)].map((name) => {
         const picture = element('img', { alt: '', width: SIZE / 2, height: SIZE / 2, draggable: 'false' });
         const radio = element('input', { type: 'radio', name: group, value: name, onchange: () => values.change({ [which]: name }) });
-        const label = element('label', { class: 'fx-face', title: name }, radio, picture, element('span', {}, name));
+        const label = element('label', { class: 'fx-face', title: name }, radio, picture, element('span', {}, say(name)));
         label.addEventListener('click', (event) => {
             if (!event.shiftKey || !values.has('second_expression')) return;
             event.preventDefault();
@@ -36,14 +37,14 @@ export function makeFaces(values, table) {
         return { name, radio, label, picture };
     });
     const grid = element('div', { class: 'fx-grid', role: 'radiogroup' }, ...faces.map((face) => face.label));
-    const choice = element('div', { class: 'fx-choice', role: 'group', 'aria-label': 'a click chooses' });
-    for (const [name, text] of [['expression', 'Expression'], ['second_expression', 'Second, to blend']]) {
+    const choice = element('div', { class: 'fx-choice', role: 'group', 'aria-label': say('a click chooses') });
+    for (const [name, text] of [['expression', say('Expression')], ['second_expression', say('Second, to blend')]]) {
         if (values.has('second_expression')) choice.append(element('button', { 'data-which': name, onclick: () => turn(name) }, text));
     }
 
     function turn(name) {
         which = name;
-        grid.setAttribute('aria-label', name.replace('_', ' '));
+        grid.setAttribute('aria-label', say(name.replace('_', ' ')));
         for (const button of choice.children) button.setAttribute('aria-pressed', button.dataset.which === name);
         show(values.read());
     }

@@ -3,6 +3,7 @@
 import { Camera, Geometry, Mesh, Program, Renderer, Transform, Vec3 } from 'ogl';
 import vertex from './paint.vertex.glsl';
 import fragment from './paint.fragment.glsl';
+import { say } from './words.js';
 
 const FOLDER = new URL('../head/', import.meta.url);
 const TYPES = { uint8: Uint8Array, uint16: Uint16Array, int16: Int16Array };
@@ -23,7 +24,7 @@ async function load() {
     const canvas = document.createElement('canvas');
     const options = { alpha: true, antialias: true, premultipliedAlpha: true };
     if (!canvas.getContext('webgl2', options)) {
-        return { table, head: null, why: 'This browser has no WebGL: the head cannot be drawn. All controls work without it.' };
+        return { table, head: null, why: say('This browser has no WebGL: the head cannot be drawn. All controls work without it.') };
     }
     const entries = await (await fetched('head.json')).json();
     const data = await (await fetched('head.bin')).arrayBuffer();

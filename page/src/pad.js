@@ -2,13 +2,14 @@
 
 import { ANCHORS, placeOf, valuesAt } from './circumplex.js';
 import { element, slider } from './dom.js';
+import { say } from './words.js';
 
 const INSET = 0.78; // where a word of strength 1 stands; the edge is stronger
 
 export function makePad(values) {
     const point = element('div', { class: 'fx-point' });
     const words = ANCHORS.map(({ name, valence, arousal }) =>
-        element('span', { style: `left: ${50 + 50 * INSET * valence}%; top: ${50 - 50 * INSET * arousal}%` }, name));
+        element('span', { style: `left: ${50 + 50 * INSET * valence}%; top: ${50 - 50 * INSET * arousal}%` }, say(name)));
     const plane = element('div', { class: 'fx-plane', 'aria-hidden': 'true' }, ...words, point);
     let place = { valence: 0, arousal: 0 };
 
@@ -33,8 +34,8 @@ export function makePad(values) {
         made.input.min = -1.25;
         return made;
     };
-    const valence = axis('valence (unpleasant to pleasant)', (to) => go(to, place.arousal));
-    const arousal = axis('arousal (calm to excited)', (to) => go(place.valence, to));
+    const valence = axis(say('valence (unpleasant to pleasant)'), (to) => go(to, place.arousal));
+    const arousal = axis(say('arousal (calm to excited)'), (to) => go(place.valence, to));
     return {
         root: element('div', { class: 'fx-pad' }, plane, valence.root, arousal.root),
         show(now) {

@@ -3,6 +3,7 @@
 import { element } from './dom.js';
 import { handleNear, handlesOf, pulled } from './regions.js';
 import { blendshapesOf, formatUnits, parseUnits, strengthOf, withStrength } from './vocabulary.js';
+import { say } from './words.js';
 
 const TURN = { yaw: 0.7, pitch: 0.35 }; // radians, the most
 
@@ -50,7 +51,7 @@ export function makeStage(values, table, head, isOneSided) {
         const spot = head.spot(handle.vertex);
         mark.style.left = `${100 * spot.x}%`;
         mark.style.top = `${100 * spot.y}%`;
-        mark.title = handle.name;
+        mark.title = say(handle.name);
     }
 
     canvas.addEventListener('pointerdown', (event) => {

@@ -2,16 +2,16 @@
 
 import { element, slider } from './dom.js';
 import { formatUnits, hasBothSides, isSided, parseUnits, strengthOf, withStrength } from './vocabulary.js';
-
-const SIDES = { '': '', L: ', left', R: ', right' };
+import { say } from './words.js';
 
 export function makeUnits(values, table) {
+    const sideWords = { '': '', L: say(', left'), R: say(', right') };
     const rows = [];
     const seen = new Set();
     const groups = Object.entries(table.regions).map(([region, numbers]) => {
         const own = numbers.filter((number) => !seen.has(number));
         own.forEach((number) => seen.add(number));
-        return element('fieldset', {}, element('legend', {}, region), ...own.flatMap((number) => rowsOf(number)));
+        return element('fieldset', {}, element('legend', {}, say(region)), ...own.flatMap((number) => rowsOf(number)));
     });
     const apart = element('input', { type: 'checkbox', onchange: () => show(values.read()) });
 
@@ -19,7 +19,7 @@ export function makeUnits(values, table) {
         const sides = !isSided(number, table) ? [''] : hasBothSides(number) ? ['', 'L', 'R'] : ['L', 'R'];
         return sides.map((side) => {
             const made = slider({
-                label: `${number} ${table.action_units[number].phrase}${SIDES[side]}`,
+                label: `${number} ${say(table.action_units[number].phrase)}${sideWords[side]}`,
                 max: 1,
                 move: (strength) => {
                     const units = parseUnits(values.read().action_units, table) ?? new Map();
@@ -42,7 +42,7 @@ export function makeUnits(values, table) {
         }
     };
     return {
-        root: element('div', { class: 'fx-units' }, element('label', {}, apart, ' left and right apart (the person’s own)'), ...groups),
+        root: element('div', { class: 'fx-units' }, element('label', {}, apart, ` ${say('left and right apart (the person’s own)')}`), ...groups),
         show,
     };
 }

@@ -1,5 +1,7 @@
 /** The words and what they move. `table` is vocabulary.json, which Python writes from faceexpr_core/expressions.py. */
 
+import { say } from './words.js';
+
 export const NONE = 'none';
 const CODE = /^(?:AU)?\s*([LR]?)\s*(\d+)$/i;
 
@@ -84,11 +86,17 @@ export function blendshapesOf(values, table) {
 /** `happy 1.00, surprised 0.50, lip corners pulled up on the right side 0.60`. */
 export function describe(values, table) {
     const parts = [];
-    if (values.expression !== NONE) parts.push([values.expression, values.intensity]);
-    if (values.second_expression !== NONE && values.second_weight > 0) parts.push([values.second_expression, values.second_weight]);
+    if (values.expression !== NONE) parts.push([say(values.expression), values.intensity]);
+    if (values.second_expression !== NONE && values.second_weight > 0) parts.push([say(values.second_expression), values.second_weight]);
     const units = parseUnits(values.action_units, table);
-    for (const [code, strength] of units ?? []) parts.push([table.action_units[code].phrase, strength * values.intensity]);
+    for (const [code, strength] of units ?? []) parts.push([unitWords(code, table), strength * values.intensity]);
     const words = parts.map(([phrase, strength]) => `${phrase} ${strength.toFixed(2)}`);
-    if (!units) words.push(`action_units cannot be read: ${values.action_units}`);
-    return words.join(', ') || 'no expression';
+    if (!units) words.push(say('action_units cannot be read: {0}', values.action_units));
+    return words.join(', ') || say('no expression');
+}
+
+function unitWords(code, table) {
+    const phrase = say(table.action_units[code.replace(/^[LR]/, '')].phrase);
+    if (code.startsWith('L')) return say('{0} on the left side', phrase);
+    return code.startsWith('R') ? say('{0} on the right side', phrase) : phrase;
 }

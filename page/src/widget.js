@@ -7,29 +7,31 @@ import { makePresets } from './presets.js';
 import { makeStage } from './stage.js';
 import { makeUnits } from './units.js';
 import { blendshapesOf, describe } from './vocabulary.js';
+import { say } from './words.js';
 
 export function makeEditor(values, { table, head, why }) {
-    const oneSided = element('button', { 'aria-pressed': 'false', title: 'pull one side only (or hold Shift)', onclick: toggleSides }, 'One side');
-    const undo = element('button', { title: 'undo', 'aria-label': 'undo', onclick: () => values.undo() }, '↶');
-    const redo = element('button', { title: 'redo', 'aria-label': 'redo', onclick: () => values.redo() }, '↷');
-    const rest = element('button', { title: 'a neutral face', onclick: () => values.change(NEUTRAL) }, 'Neutral');
+    const pressed = { 'aria-pressed': 'false', title: say('pull one side only (or hold Shift)'), onclick: toggleSides };
+    const oneSided = element('button', pressed, say('One side'));
+    const undo = element('button', { title: say('undo'), 'aria-label': say('undo'), onclick: () => values.undo() }, '↶');
+    const redo = element('button', { title: say('redo'), 'aria-label': say('redo'), onclick: () => values.redo() }, '↷');
+    const rest = element('button', { title: say('a neutral face'), onclick: () => values.change(NEUTRAL) }, say('Neutral'));
     const stage = makeStage(values, table, head, () => oneSided.getAttribute('aria-pressed') === 'true');
     const words = element('p', { class: 'fx-words', role: 'status', 'aria-live': 'polite' });
     const strengths = ['intensity', 'second_weight'].filter((name) => values.has(name)).map((name) => {
         const move = (value) => values.set({ [name]: value });
-        return { name, ...slider({ label: name.replace('_', ' '), max: table.max_weight, move, done: () => values.rest() }) };
+        return { name, ...slider({ label: say(name.replace('_', ' ')), max: table.max_weight, move, done: () => values.rest() }) };
     });
-    const panels = [['Faces', makeFaces(values, table)]];
-    if (values.has('second_expression')) panels.push(['Feeling', makePad(values)]);
-    if (values.has('action_units')) panels.push(['Muscles', makeUnits(values, table)]);
-    panels.push(['Mine', makePresets(values, table)]);
+    const panels = [[say('Faces'), makeFaces(values, table)]];
+    if (values.has('second_expression')) panels.push([say('Feeling'), makePad(values)]);
+    if (values.has('action_units')) panels.push([say('Muscles'), makeUnits(values, table)]);
+    panels.push([say('Mine'), makePresets(values, table)]);
     const tools = values.has('action_units') ? [oneSided, rest] : [rest];
 
     const left = element(
         'div',
         { class: 'fx-left' },
         head ? stage.root : element('p', { class: 'fx-missing', role: 'alert' }, why),
-        element('div', { class: 'fx-tools', role: 'toolbar', 'aria-label': 'expression editor' }, undo, redo, ...tools),
+        element('div', { class: 'fx-tools', role: 'toolbar', 'aria-label': say('expression editor') }, undo, redo, ...tools),
         words,
         ...strengths.map((strength) => strength.root),
     );
@@ -45,7 +47,7 @@ export function makeEditor(values, { table, head, why }) {
         undo.disabled = !values.done.length;
         redo.disabled = !values.undone.length;
         words.textContent = describe(now, table);
-        stage.canvas.setAttribute('aria-label', `face: ${words.textContent}`);
+        stage.canvas.setAttribute('aria-label', say('face: {0}', words.textContent));
         stage.redraw();
     }
 

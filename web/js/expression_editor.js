@@ -1,8 +1,8 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: d0e604109aba0145f846f88303397c3320799f8eea9e4ad681e8a2199ea5c601
+// sources: 439aa03c242302b336d8ce5c1ae6468c898564a4299aad9db74eb78e7011a2fa
 
 // src/extension.js
-import { app as app3 } from "../../../scripts/app.js";
+import { app as app5 } from "../../../scripts/app.js";
 
 // src/dom.js
 function element(tag, properties = {}, ...children) {
@@ -2886,6 +2886,328 @@ var paint_vertex_default = "attribute vec3 position;\nattribute vec3 normal;\nat
 // src/paint.fragment.glsl
 var paint_fragment_default = "// The head's colours, painted by place as lab/mannequins/render.py paints its people.\nprecision highp float;\n\nvarying vec3 vNormal;\nvarying vec3 vPlace; // metres in the resting mesh: x to the person's left, -y to the front, z up; eyeballs: direction from their centre\nvarying vec4 vMasks; // lips, inside of the mouth, eyelids, hair\nvarying float vMaterial; // 0 skin, 1 eye, 2 teeth, 3 tongue, 4 lashes\n\nconst vec3 LIGHT = vec3(0.38, 0.52, 0.76);\nconst vec3 SKIN = vec3(0.66, 0.38, 0.25);\nconst vec3 LIP = vec3(0.53, 0.18, 0.15);\nconst vec3 HAIR = vec3(0.055, 0.026, 0.016);\nconst vec3 BROW = vec3(0.045, 0.018, 0.009);\nconst vec3 IRIS = vec3(0.06, 0.16, 0.18);\n\nfloat hash(vec2 p) {\n    return fract(sin(dot(p, vec2(127.1, 311.7))) * 43758.5453);\n}\n\nfloat noise(vec2 p) {\n    vec2 i = floor(p);\n    vec2 f = smoothstep(0.0, 1.0, p - i);\n    return mix(mix(hash(i), hash(i + vec2(1, 0)), f.x), mix(hash(i + vec2(0, 1)), hash(i + vec2(1, 1)), f.x), f.y);\n}\n\nfloat brow(float x, float z) {\n    float t = (x - 0.0115) / 0.039;\n    float middle = 0.7435 + 0.0048 * sin(3.14159 * pow(clamp(t, 0.0, 1.0), 1.3)) - 0.0015 * t;\n    float halfHeight = 0.0031 * clamp(1.15 - 0.75 * t, 0.0, 1.0);\n    float ends = smoothstep(-0.05, 0.06, t) * (1.0 - smoothstep(0.9, 1.02, t));\n    return smoothstep(-0.0006, 0.0006, halfHeight - abs(z - middle)) * ends;\n}\n\nvoid main() {\n    vec3 normal = normalize(vNormal);\n    float x = abs(vPlace.x), y = vPlace.y, z = vPlace.z;\n    vec3 colour = SKIN;\n    float gloss = 0.10;\n    float shade = 1.0;\n    if (vMaterial < 0.5) {\n        float front = step(y, -0.06);\n        vec2 fromCheek = vec2((x - 0.042) / 0.018, (z - 0.690) / 0.016);\n        float cheek = exp(-dot(fromCheek, fromCheek)) * front;\n        colour = mix(colour, SKIN * vec3(1.0, 0.72, 0.70), 0.5 * cheek);\n        colour = mix(colour, SKIN * 0.72, 0.6 * vMasks.z);\n        float lip = smoothstep(0.30, 0.65, vMasks.x);\n        colour = mix(colour, LIP, lip);\n        gloss += 0.18 * lip;\n        float inside = smoothstep(0.25, 0.60, vMasks.y);\n        colour = mix(colour, vec3(0.03, 0.006, 0.006), inside);\n        gloss *= 1.0 - inside;\n        colour = mix(colour, BROW * (0.75 + 0.5 * noise(vec2(vPlace.x * 900.0, z * 250.0))), 0.92 * brow(x, z) * front);\n        float hair = smoothstep(0.48, 0.52, vMasks.w + 0.05 * (noise(vec2(vPlace.x * 500.0, y * 200.0)) - 0.5));\n        float angle = atan(vPlace.x, 0.80 - z);\n        float strands = 0.65 + 0.7 * noise(vec2(angle * 55.0 + 3.0 * noise(vec2(y, z) * 60.0), y * 25.0));\n        colour = mix(colour, HAIR * strands, hair);\n        gloss = mix(gloss, 0.06, hair);\n    } else if (vMaterial < 1.5) {\n        float radius = length(vPlace.xz);\n        colour = mix(vec3(0.80, 0.77, 0.75), IRIS * (1.0 - 0.65 * smoothstep(0.34, 0.44, radius)), 1.0 - smoothstep(0.43, 0.47, radius));\n        colour *= 1.0 - 0.97 * (1.0 - smoothstep(0.16, 0.20, radius));\n        gloss = 0.0;\n        shade = 1.0 - 0.45 * smoothstep(0.05, 0.55, z); // the upper lid's shadow\n    } else if (vMaterial < 2.5) {\n        colour = vec3(0.72, 0.68, 0.58);\n        shade = 0.85;\n    } else if (vMaterial < 3.5) {\n        colour = vec3(0.30, 0.07, 0.07);\n        shade = 0.7;\n    } else {\n        colour = vec3(0.02, 0.012, 0.01);\n        gloss = 0.0;\n    }\n    vec3 light = normalize(LIGHT);\n    float diffuse = clamp((dot(normal, light) + 0.25) / 1.25, 0.0, 1.0);\n    float fill = clamp(0.7 * normal.z + 0.3 * normal.y, 0.0, 1.0);\n    float energy = (0.38 * (0.45 + 0.55 * fill) + 0.85 * diffuse) * shade;\n    if (vMaterial > 1.5 && vMaterial < 2.5) energy = mix(energy, 0.8, 0.75); // too few corners to be shaded by\n    float sheen = clamp(dot(normal, normalize(light + vec3(0, 0, 1))), 0.0, 1.0);\n    float eye = step(0.5, vMaterial) * step(vMaterial, 1.5);\n    vec3 lit = colour * energy + 0.85 * gloss * pow(sheen, 18.0) + 0.8 * eye * step(0.985, sheen);\n    float seen = vMaterial < 0.5 ? smoothstep(0.555, 0.600, z + 0.35 * clamp(y + 0.06, -0.1, 0.1)) : 1.0; // the neck fades out\n    gl_FragColor = vec4(sqrt(lit) * seen, seen);\n}\n";
 
+// src/words.js
+import { app } from "../../../scripts/app.js";
+
+// src/words.ja.json
+var words_ja_default = {
+  "Set it on a face": "顔で設定する",
+  "expression editor": "表情エディター",
+  "The head is loading.": "頭部を読み込んでいます。",
+  "The editor could not be loaded ({0}). The widgets above work without it.": "エディターを読み込めませんでした（{0}）。上のウィジェットはそのまま使えます。",
+  "pull one side only (or hold Shift)": "片側だけを引く（または Shift を押す）",
+  "One side": "片側",
+  undo: "元に戻す",
+  redo: "やり直す",
+  "a neutral face": "無表情の顔",
+  Neutral: "無表情",
+  intensity: "強さ",
+  "second weight": "第二の表情の強さ",
+  Faces: "顔",
+  Feeling: "気分",
+  Muscles: "筋肉",
+  Mine: "自分の",
+  "face: {0}": "顔：{0}",
+  "a click chooses": "クリックで選ぶもの",
+  Expression: "表情",
+  "Second, to blend": "混ぜる第二の表情",
+  expression: "表情",
+  "second expression": "第二の表情",
+  "This browser has no WebGL: the head cannot be drawn. All controls work without it.": "このブラウザーには WebGL がなく、頭部を描けません。操作はすべてそのまま使えます。",
+  "valence (unpleasant to pleasant)": "感情価（不快から快）",
+  "arousal (calm to excited)": "覚醒度（落ち着きから興奮）",
+  calm: "落ち着き",
+  "name of this expression": "この表情の名前",
+  Keep: "残す",
+  "Give it a name first.": "先に名前を付けてください。",
+  "“{0}” is there already: choose another name, or delete it first.": "「{0}」はすでにあります。別の名前にするか、先に削除してください。",
+  "Kept “{0}”.": "「{0}」を残しました。",
+  "delete {0}": "{0} を削除",
+  ", left": "、左",
+  ", right": "、右",
+  "left and right apart (the person’s own)": "左右を別々に（本人の左右）",
+  "{0} on the left side": "左側の{0}",
+  "{0} on the right side": "右側の{0}",
+  "action_units cannot be read: {0}": "アクションユニットを読み取れません：{0}",
+  "no expression": "表情なし",
+  none: "なし",
+  neutral: "無表情",
+  happy: "喜び",
+  sad: "悲しみ",
+  angry: "怒り",
+  surprised: "驚き",
+  fearful: "恐れ",
+  disgusted: "嫌悪",
+  contempt: "軽蔑",
+  shocked: "衝撃",
+  "happily surprised": "嬉しい驚き",
+  "happily disgusted": "笑いまじりの嫌悪",
+  "sadly fearful": "悲しい恐れ",
+  "sadly angry": "悲しい怒り",
+  "sadly surprised": "悲しい驚き",
+  "sadly disgusted": "悲しい嫌悪",
+  "fearfully angry": "恐れまじりの怒り",
+  "fearfully surprised": "恐れまじりの驚き",
+  "fearfully disgusted": "恐れまじりの嫌悪",
+  "angrily surprised": "怒りまじりの驚き",
+  "angrily disgusted": "怒りまじりの嫌悪",
+  "disgustedly surprised": "嫌悪まじりの驚き",
+  appalled: "愕然",
+  hateful: "憎しみ",
+  awed: "畏敬",
+  bittersweet: "ほろ苦さ",
+  "raised inner brows": "眉の内側を上げる",
+  "raised outer brows": "眉の外側を上げる",
+  "lowered brows": "眉を下げる",
+  "wide open eyes": "目を見開く",
+  "raised cheeks": "頬を上げる",
+  "tightened eyelids": "まぶたを緊張させる",
+  "wrinkled nose": "鼻にしわを寄せる",
+  "raised upper lip": "上唇を上げる",
+  "lip corners pulled up": "口角を引き上げる",
+  "dimpled lip corners": "えくぼを作る",
+  "lip corners pulled down": "口角を下げる",
+  "raised chin": "顎を上げる",
+  "stretched lips": "唇を横に引く",
+  "tightened lips": "唇を固く閉じる",
+  "pressed lips": "唇を押しつける",
+  "parted lips": "唇を開く",
+  "jaw dropped": "顎を下げる",
+  "mouth wide open": "口を大きく開ける",
+  "eyes closed": "目を閉じる",
+  winking: "ウインク",
+  brows: "眉",
+  eyes: "目",
+  nose: "鼻",
+  mouth: "口",
+  jaw: "顎",
+  "inner brow": "眉の内側",
+  "outer brow": "眉の外側",
+  "upper eyelid": "上まぶた",
+  "lower eyelid": "下まぶた",
+  cheek: "頬",
+  "side of the nose": "鼻の脇",
+  "corner of the mouth": "口角",
+  "upper lip": "上唇",
+  "lower lip": "下唇",
+  chin: "顎先"
+};
+
+// src/words.ko.json
+var words_ko_default = {
+  "Set it on a face": "얼굴에서 정하기",
+  "expression editor": "표정 편집기",
+  "The head is loading.": "머리를 불러오는 중입니다.",
+  "The editor could not be loaded ({0}). The widgets above work without it.": "편집기를 불러오지 못했습니다({0}). 위의 위젯은 그대로 쓸 수 있습니다.",
+  "pull one side only (or hold Shift)": "한쪽만 당기기(또는 Shift 누르기)",
+  "One side": "한쪽",
+  undo: "실행 취소",
+  redo: "다시 실행",
+  "a neutral face": "무표정한 얼굴",
+  Neutral: "무표정",
+  intensity: "세기",
+  "second weight": "둘째 표정의 세기",
+  Faces: "표정",
+  Feeling: "느낌",
+  Muscles: "근육",
+  Mine: "내 것",
+  "face: {0}": "얼굴: {0}",
+  "a click chooses": "누르면 고르는 것",
+  Expression: "표정",
+  "Second, to blend": "섞을 둘째 표정",
+  expression: "표정",
+  "second expression": "둘째 표정",
+  "This browser has no WebGL: the head cannot be drawn. All controls work without it.": "이 브라우저에는 WebGL이 없어 머리를 그릴 수 없습니다. 모든 조작은 그대로 쓸 수 있습니다.",
+  "valence (unpleasant to pleasant)": "정서가(불쾌에서 유쾌)",
+  "arousal (calm to excited)": "각성도(차분함에서 흥분)",
+  calm: "차분함",
+  "name of this expression": "이 표정의 이름",
+  Keep: "간직하기",
+  "Give it a name first.": "먼저 이름을 붙이세요.",
+  "“{0}” is there already: choose another name, or delete it first.": "“{0}”은(는) 이미 있습니다. 다른 이름을 고르거나 먼저 지우세요.",
+  "Kept “{0}”.": "“{0}”을(를) 간직했습니다.",
+  "delete {0}": "{0} 지우기",
+  ", left": ", 왼쪽",
+  ", right": ", 오른쪽",
+  "left and right apart (the person’s own)": "왼쪽과 오른쪽 따로(본인 기준)",
+  "{0} on the left side": "왼쪽 {0}",
+  "{0} on the right side": "오른쪽 {0}",
+  "action_units cannot be read: {0}": "동작 단위를 읽을 수 없습니다: {0}",
+  "no expression": "표정 없음",
+  none: "없음",
+  neutral: "무표정",
+  happy: "행복",
+  sad: "슬픔",
+  angry: "분노",
+  surprised: "놀람",
+  fearful: "두려움",
+  disgusted: "혐오",
+  contempt: "경멸",
+  shocked: "충격",
+  "happily surprised": "기쁜 놀람",
+  "happily disgusted": "웃음 섞인 혐오",
+  "sadly fearful": "슬픈 두려움",
+  "sadly angry": "슬픈 분노",
+  "sadly surprised": "슬픈 놀람",
+  "sadly disgusted": "슬픈 혐오",
+  "fearfully angry": "두려운 분노",
+  "fearfully surprised": "두려운 놀람",
+  "fearfully disgusted": "두려운 혐오",
+  "angrily surprised": "성난 놀람",
+  "angrily disgusted": "성난 혐오",
+  "disgustedly surprised": "혐오 섞인 놀람",
+  appalled: "경악",
+  hateful: "증오",
+  awed: "경외",
+  bittersweet: "시원섭섭함",
+  "raised inner brows": "눈썹 안쪽 올리기",
+  "raised outer brows": "눈썹 바깥쪽 올리기",
+  "lowered brows": "눈썹 내리기",
+  "wide open eyes": "눈 크게 뜨기",
+  "raised cheeks": "볼 올리기",
+  "tightened eyelids": "눈꺼풀 조이기",
+  "wrinkled nose": "코 찡그리기",
+  "raised upper lip": "윗입술 올리기",
+  "lip corners pulled up": "입꼬리 올리기",
+  "dimpled lip corners": "보조개 만들기",
+  "lip corners pulled down": "입꼬리 내리기",
+  "raised chin": "턱 올리기",
+  "stretched lips": "입술 옆으로 당기기",
+  "tightened lips": "입술 조이기",
+  "pressed lips": "입술 누르기",
+  "parted lips": "입술 벌리기",
+  "jaw dropped": "턱 내리기",
+  "mouth wide open": "입 크게 벌리기",
+  "eyes closed": "눈 감기",
+  winking: "윙크",
+  brows: "눈썹",
+  eyes: "눈",
+  nose: "코",
+  mouth: "입",
+  jaw: "턱",
+  "inner brow": "눈썹 안쪽",
+  "outer brow": "눈썹 바깥쪽",
+  "upper eyelid": "윗눈꺼풀",
+  "lower eyelid": "아랫눈꺼풀",
+  cheek: "볼",
+  "side of the nose": "콧방울",
+  "corner of the mouth": "입꼬리",
+  "upper lip": "윗입술",
+  "lower lip": "아랫입술",
+  chin: "턱끝"
+};
+
+// src/words.zh.json
+var words_zh_default = {
+  "Set it on a face": "在脸上设定",
+  "expression editor": "表情编辑器",
+  "The head is loading.": "正在加载头像。",
+  "The editor could not be loaded ({0}). The widgets above work without it.": "编辑器无法加载（{0}）。没有它，上面的控件照样可用。",
+  "pull one side only (or hold Shift)": "只拉一侧（或按住 Shift）",
+  "One side": "单侧",
+  undo: "撤销",
+  redo: "重做",
+  "a neutral face": "中性的脸",
+  Neutral: "中性",
+  intensity: "强度",
+  "second weight": "第二表情强度",
+  Faces: "表情",
+  Feeling: "感受",
+  Muscles: "肌肉",
+  Mine: "我的",
+  "face: {0}": "脸：{0}",
+  "a click chooses": "点击时选择",
+  Expression: "表情",
+  "Second, to blend": "第二表情，用于混合",
+  expression: "表情",
+  "second expression": "第二表情",
+  "This browser has no WebGL: the head cannot be drawn. All controls work without it.": "这个浏览器没有 WebGL，无法画出头像。没有它，所有控件照样可用。",
+  "valence (unpleasant to pleasant)": "效价（不愉快到愉快）",
+  "arousal (calm to excited)": "唤醒度（平静到兴奋）",
+  calm: "平静",
+  "name of this expression": "这个表情的名称",
+  Keep: "保存",
+  "Give it a name first.": "请先给它起个名称。",
+  "“{0}” is there already: choose another name, or delete it first.": "“{0}”已经存在：请换一个名称，或先删除它。",
+  "Kept “{0}”.": "已保存“{0}”。",
+  "delete {0}": "删除 {0}",
+  ", left": "，左",
+  ", right": "，右",
+  "left and right apart (the person’s own)": "左右分开（以本人的左右为准）",
+  "{0} on the left side": "左侧{0}",
+  "{0} on the right side": "右侧{0}",
+  "action_units cannot be read: {0}": "无法读懂动作单元：{0}",
+  "no expression": "没有表情",
+  none: "无",
+  neutral: "中性",
+  happy: "高兴",
+  sad: "悲伤",
+  angry: "愤怒",
+  surprised: "惊讶",
+  fearful: "恐惧",
+  disgusted: "厌恶",
+  contempt: "轻蔑",
+  shocked: "震惊",
+  "happily surprised": "惊喜",
+  "happily disgusted": "又好笑又嫌恶",
+  "sadly fearful": "悲伤而恐惧",
+  "sadly angry": "悲愤",
+  "sadly surprised": "悲伤而惊讶",
+  "sadly disgusted": "悲伤而厌恶",
+  "fearfully angry": "恐惧而愤怒",
+  "fearfully surprised": "惊恐",
+  "fearfully disgusted": "恐惧而厌恶",
+  "angrily surprised": "惊怒",
+  "angrily disgusted": "愤怒而厌恶",
+  "disgustedly surprised": "厌恶而惊讶",
+  appalled: "骇然",
+  hateful: "憎恨",
+  awed: "敬畏",
+  bittersweet: "苦乐参半",
+  "raised inner brows": "抬起眉头",
+  "raised outer brows": "抬起眉梢",
+  "lowered brows": "压低眉毛",
+  "wide open eyes": "睁大眼睛",
+  "raised cheeks": "抬起脸颊",
+  "tightened eyelids": "收紧眼睑",
+  "wrinkled nose": "皱鼻",
+  "raised upper lip": "抬起上唇",
+  "lip corners pulled up": "嘴角上扬",
+  "dimpled lip corners": "嘴角挤出酒窝",
+  "lip corners pulled down": "嘴角下垂",
+  "raised chin": "抬起下巴",
+  "stretched lips": "拉开嘴唇",
+  "tightened lips": "收紧嘴唇",
+  "pressed lips": "抿紧嘴唇",
+  "parted lips": "嘴唇分开",
+  "jaw dropped": "下颌下垂",
+  "mouth wide open": "张大嘴",
+  "eyes closed": "闭眼",
+  winking: "眨一只眼",
+  brows: "眉毛",
+  eyes: "眼睛",
+  nose: "鼻子",
+  mouth: "嘴",
+  jaw: "下颌",
+  "inner brow": "眉头",
+  "outer brow": "眉梢",
+  "upper eyelid": "上眼睑",
+  "lower eyelid": "下眼睑",
+  cheek: "脸颊",
+  "side of the nose": "鼻翼",
+  "corner of the mouth": "嘴角",
+  "upper lip": "上唇",
+  "lower lip": "下唇",
+  chin: "下巴"
+};
+
+// src/words.js
+var BOOKS = { ja: words_ja_default, ko: words_ko_default, zh: words_zh_default };
+function say(words, ...parts) {
+  const book = BOOKS[app.extensionManager?.setting.get("Comfy.Locale")] ?? {};
+  return (book[words] ?? words).replace(/\{(\d)\}/g, (_, number) => parts[number]);
+}
+
 // src/head.js
 var FOLDER = new URL("../head/", import.meta.url);
 var TYPES = { uint8: Uint8Array, uint16: Uint16Array, int16: Int16Array };
@@ -2902,7 +3224,7 @@ async function load() {
   const canvas = document.createElement("canvas");
   const options = { alpha: true, antialias: true, premultipliedAlpha: true };
   if (!canvas.getContext("webgl2", options)) {
-    return { table, head: null, why: "This browser has no WebGL: the head cannot be drawn. All controls work without it." };
+    return { table, head: null, why: say("This browser has no WebGL: the head cannot be drawn. All controls work without it.") };
   }
   const entries = await (await fetched("head.json")).json();
   const data = await (await fetched("head.bin")).arrayBuffer();
@@ -3022,8 +3344,36 @@ var Head = class {
   }
 };
 
+// src/node_words.js
+import { api } from "../../../scripts/api.js";
+import { app as app2 } from "../../../scripts/app.js";
+var books = {};
+var wordsOf = (name) => books[app2.extensionManager?.setting.get("Comfy.Locale")]?.nodeDefs?.[name];
+var plain = (message) => message.replace(/\{'(.)'\}/g, "$1");
+async function loadNodeWords() {
+  const answer = await api.fetchApi("/i18n").catch(() => void 0);
+  if (answer?.ok) books = await answer.json();
+}
+function translateDefinition(definition) {
+  const words = wordsOf(definition.name);
+  if (!words) return;
+  definition.display_name = plain(words.display_name);
+  definition.description = plain(words.description);
+  for (const [name, [, options]] of Object.values(definition.input ?? {}).flatMap((inputs) => Object.entries(inputs))) {
+    if (options?.tooltip && words.inputs?.[name]) options.tooltip = plain(words.inputs[name].tooltip);
+  }
+  definition.output_tooltips = definition.output_tooltips?.map((tooltip, number) => plain(words.outputs?.[number]?.tooltip ?? tooltip ?? ""));
+}
+function translateSlots(node, name) {
+  const words = wordsOf(name);
+  if (!words) return;
+  for (const widget of node.widgets ?? []) widget.label = words.inputs?.[widget.name]?.name ?? widget.label;
+  for (const slot of node.inputs ?? []) slot.localized_name = words.inputs?.[slot.name]?.name ?? slot.localized_name;
+  for (const [number, slot] of (node.outputs ?? []).entries()) slot.localized_name = words.outputs?.[number]?.name ?? slot.localized_name;
+}
+
 // src/presets.js
-import { app } from "../../../scripts/app.js";
+import { app as app3 } from "../../../scripts/app.js";
 
 // src/vocabulary.js
 var NONE = "none";
@@ -3056,8 +3406,8 @@ function hasBothSides(number) {
   return number !== 46;
 }
 function strengthOf(units, number, side = "") {
-  const plain = units.get(String(number)) ?? 0;
-  const both = hasBothSides(number) ? [plain, plain] : [plain, 0];
+  const plain2 = units.get(String(number)) ?? 0;
+  const both = hasBothSides(number) ? [plain2, plain2] : [plain2, 0];
   const [left, right] = [Math.max(units.get(`L${number}`) ?? 0, both[0]), Math.max(units.get(`R${number}`) ?? 0, both[1])];
   return side === "L" ? left : side === "R" ? right : Math.max(left, right);
 }
@@ -3092,41 +3442,46 @@ function blendshapesOf(values, table) {
 }
 function describe(values, table) {
   const parts = [];
-  if (values.expression !== NONE) parts.push([values.expression, values.intensity]);
-  if (values.second_expression !== NONE && values.second_weight > 0) parts.push([values.second_expression, values.second_weight]);
+  if (values.expression !== NONE) parts.push([say(values.expression), values.intensity]);
+  if (values.second_expression !== NONE && values.second_weight > 0) parts.push([say(values.second_expression), values.second_weight]);
   const units = parseUnits(values.action_units, table);
-  for (const [code, strength] of units ?? []) parts.push([table.action_units[code].phrase, strength * values.intensity]);
+  for (const [code, strength] of units ?? []) parts.push([unitWords(code, table), strength * values.intensity]);
   const words = parts.map(([phrase, strength]) => `${phrase} ${strength.toFixed(2)}`);
-  if (!units) words.push(`action_units cannot be read: ${values.action_units}`);
-  return words.join(", ") || "no expression";
+  if (!units) words.push(say("action_units cannot be read: {0}", values.action_units));
+  return words.join(", ") || say("no expression");
+}
+function unitWords(code, table) {
+  const phrase = say(table.action_units[code.replace(/^[LR]/, "")].phrase);
+  if (code.startsWith("L")) return say("{0} on the left side", phrase);
+  return code.startsWith("R") ? say("{0} on the right side", phrase) : phrase;
 }
 
 // src/presets.js
 var SETTING = "FaceExpr.ExpressionPresets";
-var stored = () => app.extensionManager.setting.get(SETTING) ?? [];
+var stored = () => app3.extensionManager.setting.get(SETTING) ?? [];
 function makePresets(values, table) {
-  const name = element("input", { type: "text", placeholder: "name of this expression", "aria-label": "name of this expression" });
+  const name = element("input", { type: "text", placeholder: say("name of this expression"), "aria-label": say("name of this expression") });
   const list = element("ul", {});
   const told = element("p", { role: "status" });
-  const form = element("form", { onsubmit: save }, name, element("button", { type: "submit" }, "Keep"));
+  const form = element("form", { onsubmit: save }, name, element("button", { type: "submit" }, say("Keep")));
   async function write(presets) {
-    await app.extensionManager.setting.set(SETTING, presets);
+    await app3.extensionManager.setting.set(SETTING, presets);
     show();
   }
   async function save(event) {
     event.preventDefault();
     const chosen = name.value.trim();
     if (!chosen) {
-      told.textContent = "Give it a name first.";
+      told.textContent = say("Give it a name first.");
       return;
     }
     const there = stored().some((preset) => preset.name === chosen);
     if (there) {
-      told.textContent = `“${chosen}” is there already: choose another name, or delete it first.`;
+      told.textContent = say("“{0}” is there already: choose another name, or delete it first.", chosen);
       return;
     }
     await write([...stored(), { name: chosen, values: values.read() }]);
-    told.textContent = `Kept “${chosen}”.`;
+    told.textContent = say("Kept “{0}”.", chosen);
     name.value = "";
   }
   function row(preset) {
@@ -3137,7 +3492,7 @@ function makePresets(values, table) {
       {},
       element("button", { title: words, onclick: () => values.change(preset.values) }, preset.name),
       element("span", {}, words),
-      element("button", { "aria-label": `delete ${preset.name}`, onclick: forget }, "✕")
+      element("button", { "aria-label": say("delete {0}", preset.name), onclick: forget }, "✕")
     );
   }
   const show = () => list.replaceChildren(...stored().map(row));
@@ -3148,7 +3503,7 @@ function makePresets(values, table) {
 var style_default = "/* Colours are the page's own variables, so that its light and dark themes serve. */\n.fx-editor {\n    container-type: inline-size;\n    width: 100%;\n    box-sizing: border-box;\n    color: var(--input-text);\n    font: 12px/1.35 Inter, Arial, sans-serif;\n    user-select: none;\n}\n.fx-editor [hidden] { display: none !important; }\n.fx-editor p { margin: 0; }\n.fx-editor button {\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    padding: 2px 8px;\n    font: inherit;\n    cursor: pointer;\n}\n.fx-editor button:disabled { opacity: 0.4; cursor: default; }\n.fx-editor button[aria-pressed='true'], .fx-editor [role='tab'][aria-selected='true'] { background: var(--fx-accent); color: #fff; border-color: var(--fx-accent); }\n.fx-editor { --fx-accent: #2f6fde; }\n.fx-editor :focus-visible { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-toggle { width: 100%; text-align: left; height: 24px; }\n.fx-body { display: flex; flex-direction: column; gap: 8px; padding-top: 6px; }\n.fx-left { display: flex; flex-direction: column; gap: 5px; flex: none; }\n.fx-right { display: flex; flex-direction: column; gap: 5px; flex: 1; min-width: 0; }\n.fx-stage { position: relative; height: 220px; border-radius: 8px; background: var(--comfy-input-bg); overflow: hidden; }\n.fx-head { width: 100%; height: 100%; display: block; cursor: grab; touch-action: none; }\n.fx-pulling .fx-head { cursor: ns-resize; }\n.fx-mark { position: absolute; width: 14px; height: 14px; margin: -8px; border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 3px #000; pointer-events: none; }\n.fx-missing { padding: 8px; border: 1px solid var(--border-color); border-radius: 8px; }\n.fx-tools, .fx-tabs, .fx-choice { display: flex; gap: 4px; flex-wrap: wrap; }\n.fx-words { min-height: 2.7em; max-height: 2.7em; overflow: auto; color: var(--descrip-text); }\n.fx-slider { display: grid; grid-template-columns: 1fr 1fr 2.6em; gap: 6px; align-items: center; }\n.fx-slider input { width: 100%; min-width: 0; margin: 0; accent-color: var(--fx-accent); }\n.fx-value { text-align: right; font-variant-numeric: tabular-nums; }\n.fx-panel { height: 268px; overflow: auto; }\n.fx-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(66px, 1fr)); gap: 4px; margin-top: 5px; }\n.fx-face input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }\n.fx-face:focus-within { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-face { background: var(--comfy-input-bg); border: 1px solid var(--border-color); border-radius: 6px; cursor: pointer; position: relative; display: flex; flex-direction: column; align-items: center; padding: 1px; font-size: 10px; line-height: 1.1; text-align: center; overflow-wrap: anywhere; }\n.fx-face img { width: 56px; height: 56px; }\n.fx-editor .fx-first { border-color: var(--fx-accent); box-shadow: inset 0 0 0 1px var(--fx-accent); }\n.fx-editor .fx-second { border-style: dashed; border-color: var(--fx-accent); }\n.fx-second::after { content: '2'; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-pad { display: flex; flex-direction: column; gap: 4px; }\n.fx-plane { position: relative; height: 206px; border: 1px solid var(--border-color); border-radius: 8px; cursor: crosshair; touch-action: none;\n    background: linear-gradient(var(--border-color), var(--border-color)) 50% / 1px 100% no-repeat, linear-gradient(var(--border-color), var(--border-color)) 50% / 100% 1px no-repeat, var(--comfy-input-bg); }\n.fx-plane span { position: absolute; transform: translate(-50%, -50%); color: var(--descrip-text); pointer-events: none; }\n.fx-point { position: absolute; width: 14px; height: 14px; margin: -7px; border-radius: 50%; background: var(--fx-accent); border: 2px solid #fff; box-sizing: border-box; pointer-events: none; }\n.fx-units fieldset { border: 1px solid var(--border-color); border-radius: 8px; margin: 4px 0; padding: 2px 6px 6px; display: flex; flex-direction: column; gap: 3px; }\n.fx-presets form { display: flex; gap: 4px; }\n.fx-presets input { flex: 1; min-width: 0; background: var(--comfy-input-bg); color: var(--input-text); border: 1px solid var(--border-color); border-radius: 6px; padding: 2px 6px; font: inherit; }\n.fx-presets ul { list-style: none; margin: 6px 0; padding: 0; display: flex; flex-direction: column; gap: 4px; }\n.fx-presets li { display: flex; gap: 6px; align-items: center; }\n.fx-presets li span { flex: 1; color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n@container (min-width: 480px) {\n    .fx-body { flex-direction: row; }\n    .fx-left { width: 220px; }\n}\n";
 
 // src/values.js
-import { app as app2 } from "../../../scripts/app.js";
+import { app as app4 } from "../../../scripts/app.js";
 var DEFAULTS = { expression: "none", intensity: 1, second_expression: "none", second_weight: 0.5, action_units: "" };
 var NAMES = Object.keys(DEFAULTS);
 var STEPS_KEPT = 100;
@@ -3201,7 +3556,7 @@ var Values = class {
       this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
       this.undone = [];
       this.resting = now;
-      app2.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+      app4.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
     }
     this.tell();
   }
@@ -3240,7 +3595,7 @@ var Values = class {
       for (const widget of this.widgets()) {
         if (!(widget.name in changes) || this.isLinked(widget.name) || widget.value === changes[widget.name]) continue;
         widget.value = changes[widget.name];
-        widget.callback?.(widget.value, app2.canvas, this.node);
+        widget.callback?.(widget.value, app4.canvas, this.node);
       }
     } finally {
       this.writing = false;
@@ -3271,7 +3626,7 @@ function makeFaces(values, table) {
   const faces = [NONE, ...Object.keys(table.expressions)].map((name) => {
     const picture = element("img", { alt: "", width: SIZE / 2, height: SIZE / 2, draggable: "false" });
     const radio = element("input", { type: "radio", name: group, value: name, onchange: () => values.change({ [which]: name }) });
-    const label = element("label", { class: "fx-face", title: name }, radio, picture, element("span", {}, name));
+    const label = element("label", { class: "fx-face", title: name }, radio, picture, element("span", {}, say(name)));
     label.addEventListener("click", (event) => {
       if (!event.shiftKey || !values.has("second_expression")) return;
       event.preventDefault();
@@ -3280,13 +3635,13 @@ function makeFaces(values, table) {
     return { name, radio, label, picture };
   });
   const grid = element("div", { class: "fx-grid", role: "radiogroup" }, ...faces.map((face) => face.label));
-  const choice = element("div", { class: "fx-choice", role: "group", "aria-label": "a click chooses" });
-  for (const [name, text] of [["expression", "Expression"], ["second_expression", "Second, to blend"]]) {
+  const choice = element("div", { class: "fx-choice", role: "group", "aria-label": say("a click chooses") });
+  for (const [name, text] of [["expression", say("Expression")], ["second_expression", say("Second, to blend")]]) {
     if (values.has("second_expression")) choice.append(element("button", { "data-which": name, onclick: () => turn(name) }, text));
   }
   function turn(name) {
     which = name;
-    grid.setAttribute("aria-label", name.replace("_", " "));
+    grid.setAttribute("aria-label", say(name.replace("_", " ")));
     for (const button of choice.children) button.setAttribute("aria-pressed", button.dataset.which === name);
     show(values.read());
   }
@@ -3342,7 +3697,7 @@ function placeOf(values) {
 var INSET = 0.78;
 function makePad(values) {
   const point = element("div", { class: "fx-point" });
-  const words = ANCHORS.map(({ name, valence: valence2, arousal: arousal2 }) => element("span", { style: `left: ${50 + 50 * INSET * valence2}%; top: ${50 - 50 * INSET * arousal2}%` }, name));
+  const words = ANCHORS.map(({ name, valence: valence2, arousal: arousal2 }) => element("span", { style: `left: ${50 + 50 * INSET * valence2}%; top: ${50 - 50 * INSET * arousal2}%` }, say(name)));
   const plane = element("div", { class: "fx-plane", "aria-hidden": "true" }, ...words, point);
   let place = { valence: 0, arousal: 0 };
   const go = (valence2, arousal2) => {
@@ -3365,8 +3720,8 @@ function makePad(values) {
     made.input.min = -1.25;
     return made;
   };
-  const valence = axis("valence (unpleasant to pleasant)", (to) => go(to, place.arousal));
-  const arousal = axis("arousal (calm to excited)", (to) => go(place.valence, to));
+  const valence = axis(say("valence (unpleasant to pleasant)"), (to) => go(to, place.arousal));
+  const arousal = axis(say("arousal (calm to excited)"), (to) => go(place.valence, to));
   return {
     root: element("div", { class: "fx-pad" }, plane, valence.root, arousal.root),
     show(now) {
@@ -3474,7 +3829,7 @@ function makeStage(values, table, head, isOneSided) {
     const spot = head.spot(handle.vertex);
     mark.style.left = `${100 * spot.x}%`;
     mark.style.top = `${100 * spot.y}%`;
-    mark.title = handle.name;
+    mark.title = say(handle.name);
   }
   canvas.addEventListener("pointerdown", (event) => {
     if (!head || event.button) return;
@@ -3523,21 +3878,21 @@ function limit(value, most) {
 }
 
 // src/units.js
-var SIDES = { "": "", L: ", left", R: ", right" };
 function makeUnits(values, table) {
+  const sideWords = { "": "", L: say(", left"), R: say(", right") };
   const rows = [];
   const seen = /* @__PURE__ */ new Set();
   const groups = Object.entries(table.regions).map(([region, numbers]) => {
     const own = numbers.filter((number) => !seen.has(number));
     own.forEach((number) => seen.add(number));
-    return element("fieldset", {}, element("legend", {}, region), ...own.flatMap((number) => rowsOf(number)));
+    return element("fieldset", {}, element("legend", {}, say(region)), ...own.flatMap((number) => rowsOf(number)));
   });
   const apart = element("input", { type: "checkbox", onchange: () => show(values.read()) });
   function rowsOf(number) {
     const sides = !isSided(number, table) ? [""] : hasBothSides(number) ? ["", "L", "R"] : ["L", "R"];
     return sides.map((side) => {
       const made = slider({
-        label: `${number} ${table.action_units[number].phrase}${SIDES[side]}`,
+        label: `${number} ${say(table.action_units[number].phrase)}${sideWords[side]}`,
         max: 1,
         move: (strength) => {
           const units = parseUnits(values.read().action_units, table) ?? /* @__PURE__ */ new Map();
@@ -3559,33 +3914,34 @@ function makeUnits(values, table) {
     }
   };
   return {
-    root: element("div", { class: "fx-units" }, element("label", {}, apart, " left and right apart (the person’s own)"), ...groups),
+    root: element("div", { class: "fx-units" }, element("label", {}, apart, ` ${say("left and right apart (the person’s own)")}`), ...groups),
     show
   };
 }
 
 // src/widget.js
 function makeEditor(values, { table, head, why }) {
-  const oneSided = element("button", { "aria-pressed": "false", title: "pull one side only (or hold Shift)", onclick: toggleSides }, "One side");
-  const undo = element("button", { title: "undo", "aria-label": "undo", onclick: () => values.undo() }, "↶");
-  const redo = element("button", { title: "redo", "aria-label": "redo", onclick: () => values.redo() }, "↷");
-  const rest = element("button", { title: "a neutral face", onclick: () => values.change(NEUTRAL) }, "Neutral");
+  const pressed = { "aria-pressed": "false", title: say("pull one side only (or hold Shift)"), onclick: toggleSides };
+  const oneSided = element("button", pressed, say("One side"));
+  const undo = element("button", { title: say("undo"), "aria-label": say("undo"), onclick: () => values.undo() }, "↶");
+  const redo = element("button", { title: say("redo"), "aria-label": say("redo"), onclick: () => values.redo() }, "↷");
+  const rest = element("button", { title: say("a neutral face"), onclick: () => values.change(NEUTRAL) }, say("Neutral"));
   const stage = makeStage(values, table, head, () => oneSided.getAttribute("aria-pressed") === "true");
   const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite" });
   const strengths = ["intensity", "second_weight"].filter((name) => values.has(name)).map((name) => {
     const move = (value) => values.set({ [name]: value });
-    return { name, ...slider({ label: name.replace("_", " "), max: table.max_weight, move, done: () => values.rest() }) };
+    return { name, ...slider({ label: say(name.replace("_", " ")), max: table.max_weight, move, done: () => values.rest() }) };
   });
-  const panels = [["Faces", makeFaces(values, table)]];
-  if (values.has("second_expression")) panels.push(["Feeling", makePad(values)]);
-  if (values.has("action_units")) panels.push(["Muscles", makeUnits(values, table)]);
-  panels.push(["Mine", makePresets(values, table)]);
+  const panels = [[say("Faces"), makeFaces(values, table)]];
+  if (values.has("second_expression")) panels.push([say("Feeling"), makePad(values)]);
+  if (values.has("action_units")) panels.push([say("Muscles"), makeUnits(values, table)]);
+  panels.push([say("Mine"), makePresets(values, table)]);
   const tools = values.has("action_units") ? [oneSided, rest] : [rest];
   const left = element(
     "div",
     { class: "fx-left" },
     head ? stage.root : element("p", { class: "fx-missing", role: "alert" }, why),
-    element("div", { class: "fx-tools", role: "toolbar", "aria-label": "expression editor" }, undo, redo, ...tools),
+    element("div", { class: "fx-tools", role: "toolbar", "aria-label": say("expression editor") }, undo, redo, ...tools),
     words,
     ...strengths.map((strength) => strength.root)
   );
@@ -3599,7 +3955,7 @@ function makeEditor(values, { table, head, why }) {
     undo.disabled = !values.done.length;
     redo.disabled = !values.undone.length;
     words.textContent = describe(now, table);
-    stage.canvas.setAttribute("aria-label", `face: ${words.textContent}`);
+    stage.canvas.setAttribute("aria-label", say("face: {0}", words.textContent));
     stage.redraw();
   }
   root.addEventListener("keydown", (event) => {
@@ -3647,16 +4003,17 @@ var OPEN = "faceexpr_editor";
 var HEIGHTS = { closed: 30, wide: 372, narrow: 640 };
 var WIDE = 520;
 var ROOM = 580;
+var isOurs = (name) => name.startsWith("FaceExpr");
+var nameOf = (node) => node.constructor.comfyClass ?? node.comfyClass ?? "";
 function asksForAnExpression(node) {
-  const name = node.constructor.comfyClass ?? node.comfyClass ?? "";
   const has = (wanted) => node.widgets?.some((widget) => widget.name === wanted);
-  return name.startsWith("FaceExpr") && has("expression") && has("intensity");
+  return isOurs(nameOf(node)) && has("expression") && has("intensity");
 }
 function addEditor(node) {
   const values = new Values(node);
   const body = element("div", {});
   const toggle = element("button", { class: "fx-toggle", onclick: () => open(node.properties[OPEN] !== true) });
-  const root = element("div", { class: "fx-editor", role: "group", "aria-label": "expression editor" }, toggle, body);
+  const root = element("div", { class: "fx-editor", role: "group", "aria-label": say("expression editor") }, toggle, body);
   let editor = null;
   node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
   const height = () => node.properties[OPEN] !== true ? HEIGHTS.closed : node.size[0] - 20 >= WIDE ? HEIGHTS.wide : HEIGHTS.narrow;
@@ -3670,19 +4027,19 @@ function addEditor(node) {
   widget.serialize = false;
   async function fill() {
     if (editor) return;
-    body.textContent = "The head is loading.";
+    body.textContent = say("The head is loading.");
     try {
       const loaded = await loadHead();
       editor ??= makeEditor(values, loaded);
       widget.editor = editor;
       body.replaceChildren(editor.root);
     } catch (error) {
-      body.textContent = `The editor could not be loaded (${error.message}). The widgets above work without it.`;
+      body.textContent = say("The editor could not be loaded ({0}). The widgets above work without it.", error.message);
     }
   }
   function show() {
     const opened = node.properties[OPEN] === true;
-    toggle.textContent = opened ? "▾ Set it on a face" : "▸ Set it on a face";
+    toggle.textContent = `${opened ? "▾" : "▸"} ${say("Set it on a face")}`;
     toggle.setAttribute("aria-expanded", opened);
     body.hidden = !opened;
     if (opened) fill();
@@ -3719,13 +4076,18 @@ function chain(target, name, after) {
     return answer;
   };
 }
-app3.registerExtension({
+app5.registerExtension({
   name: "FaceExpr.ExpressionEditor",
   settings: [{ id: SETTING, name: "FaceExpr: expressions of your own", type: "hidden", defaultValue: [] }],
   setup() {
     document.head.append(element("style", {}, style_default));
   },
+  init: loadNodeWords,
+  beforeRegisterNodeDef(_, definition) {
+    if (isOurs(definition.name)) translateDefinition(definition);
+  },
   nodeCreated(node) {
+    if (isOurs(nameOf(node))) translateSlots(node, nameOf(node));
     if (asksForAnExpression(node)) addEditor(node);
   }
 });
