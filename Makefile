@@ -3,6 +3,7 @@
 # make test     lint, types, tests (as root on Debian it installs Chromium for the tests of the page; elsewhere see tests/browser.py)
 # make oldest   faces with the oldest OpenCV and MediaPipe that work, beside those of .venv
 # make page     the bundle of the expression editor, web/js, from page/ (needs npm)
+# make site     the documentation as web pages: build/site/index.html
 # make locales  the nodes' words in English, locales/en, from the nodes
 #
 # COMFYUI_PATH=/path/to/ComfyUI uses your ComfyUI instead of fetching one; nothing is written into it.
@@ -16,7 +17,7 @@ INSTALLED := .venv/.installed
 
 PAGE_BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 
-.PHONY: demo comfyui test lint types tests browser page page-pictures oldest venv comfyui-files clean locales
+.PHONY: demo comfyui test lint types tests browser page page-pictures oldest venv comfyui-files clean locales site
 
 demo: comfyui-files
 	$(BIN)/python scripts/demo.py
@@ -46,6 +47,10 @@ browser:
 
 page:
 	cd page && npm ci --silent && npm run --silent build
+
+site: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
 
 locales: comfyui-files
 	PYTHONPATH=scripts $(BIN)/python scripts/locales_en.py

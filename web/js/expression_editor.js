@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 439aa03c242302b336d8ce5c1ae6468c898564a4299aad9db74eb78e7011a2fa
+// sources: c76dff45de8f9cb19f4618d8510cd447005f732cbbb3988363873f90fbc8e4e7
 
 // src/extension.js
 import { app as app5 } from "../../../scripts/app.js";
@@ -3007,7 +3007,7 @@ var words_ko_default = {
   Neutral: "무표정",
   intensity: "세기",
   "second weight": "둘째 표정의 세기",
-  Faces: "표정",
+  Faces: "얼굴",
   Feeling: "느낌",
   Muscles: "근육",
   Mine: "내 것",
@@ -3111,7 +3111,7 @@ var words_zh_default = {
   Neutral: "中性",
   intensity: "强度",
   "second weight": "第二表情强度",
-  Faces: "表情",
+  Faces: "面孔",
   Feeling: "感受",
   Muscles: "肌肉",
   Mine: "我的",
