@@ -181,7 +181,7 @@ def test_the_papers_command_is_lengthened_or_says_that_it_begins_anew(tmp_path: 
 
 def test_the_node_goes_on_with_a_kept_state_and_says_what_it_begins_with(comfy: ComfyProcess) -> None:
     folder = copy_subject(comfy.input_dir)
-    few = {"steps": 2, "rank": 2, "more": "convolutions=off"}
+    few: dict[str, Any] = {"steps": 2, "rank": 2, "more": "convolutions=off"}
     for steps, said in ((2, None), (3, "goes on from 2 to 3")):
         comfy.run(graph(folder, **{**few, "steps": steps}, lora_name="kept/anna", finished_state="keep"))
         assert said is None or said in comfy.log()

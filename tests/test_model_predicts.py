@@ -73,7 +73,7 @@ def test_what_the_user_says_has_the_last_word(comfyui) -> None:
 
 def test_in_a_graph_the_node_or_the_widget_makes_the_training_one_of_velocity(comfy: ComfyProcess) -> None:
     folder = copy_subject(comfy.input_dir)
-    asked = {"steps": 1, "rank": 2, "more": "convolutions=off"}
+    asked: dict[str, Any] = {"steps": 1, "rank": 2, "more": "convolutions=off"}
 
     def trained(name: str, sampling: str = "", **more: Any) -> tuple[list[float], str]:
         made = graph(folder, lora_name=name, **asked, **more)
