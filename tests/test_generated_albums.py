@@ -172,13 +172,23 @@ def missing_lines(folder: Path, report: str) -> list[str]:
     suppress_health_check=list(HealthCheck),
     phases=(Phase.generate, Phase.shrink),
 )
-@given(album=st.lists(st.tuples(folders, files), min_size=1, max_size=6), person=st.sampled_from([0, 0, 0, 0, -1, 1]), keep=st.booleans())
-def test_every_album_ends_with_a_line_for_every_file(meter: IdentityMeter, album: list[tuple[str, Named]], person: int, keep: bool) -> None:
+@given(
+    own=st.integers(0, 2),
+    album=st.lists(st.tuples(folders, files), min_size=1, max_size=6),
+    person=st.sampled_from([0, 0, 0, 0, 0, 0, 0, -1, 1]),
+    keep=st.booleans(),
+)
+def test_every_album_ends_with_a_line_for_every_file(
+    meter: IdentityMeter, own: int, album: list[tuple[str, Named]], person: int, keep: bool
+) -> None:
+    """`own` are plain photos of one person beside what was drawn."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for inside, file in album:
             (folder / inside).mkdir(parents=True, exist_ok=True)
             (folder / inside / file.name).write_bytes(file.content)
+        for number in range(own):
+            face(0, number).save(folder / f"own {number}.png")
         try:
             subject = prepare_subject(
                 read_dataset(folder), detector=meter.detector, meter=meter, resolution=64, person=person, drop_duplicates=not keep
