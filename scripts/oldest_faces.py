@@ -43,9 +43,9 @@ def numbers(folder: Path) -> dict[str, list[Any]]:
             found["blendshapes"] += [score for _, score in sorted(face.blendshapes.items())]
             found["mask"].append(float(face_mask(face, *picture.shape[:2]).mean()))
             found["points"] += points.flatten().tolist()
-            embedding = identity.embed(picture)
-            assert embedding is not None
-            embeddings.append(embedding)
+            vector = identity.embed(picture)
+            assert vector is not None
+            embeddings.append(vector)
     found["likeness"] = [float(embeddings[0] @ other) for other in embeddings[1:]]
     return found
 
