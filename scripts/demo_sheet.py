@@ -1,66 +1,101 @@
-"""The demo's sheet: the photos, and below them each expression, a row for each way of drawing it."""
+"""The demo's sheet: the photos, each expression in a row for each way of drawing it, strips, and an expression from a stranger's photo."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from demo_graph import ARMS, BLEND, EXPRESSIONS, NEUTRAL, STRANGER, STRONGER, WORDS
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from faceexpr_core.expressions import action_unit_phrase, parse_action_units
 
 CELL = 256
 GAP = 12
 MARGIN = 40
 LABELS = 56
 HEADING = 56
+COLUMNS = 8
 INK, QUIET, RIGHT, WRONG, PAPER = "#1d2530", "#6a7484", "#1f7a4d", "#a8442a", "#fbfaf8"
+TITLES = {
+    "strength": f"How strongly: {STRONGER}, from nothing to half as much again",
+    "blend": f"Two at once: from {BLEND[0]} to {BLEND[1]}",
+    "units": "Single muscles, one side alone too",
+}
+LONGEST = 22
+"""Letters of a label that fit under a picture."""
+
+Picture = NDArray[np.uint8]
+
+
+class Cell(NamedTuple):
+    """A picture, what was asked, and what was measured: text and colour, then more in a quiet one."""
+
+    picture: Picture
+    asked: str
+    measured: str = ""
+    colour: str = QUIET
+    more: str = ""
 
 
 def draw_sheet(
-    photos: Sequence[np.ndarray],
-    pictures: Mapping[str, Mapping[str, np.ndarray]],
-    report: Mapping[str, Any],
-    expressions: Sequence[str],
-    arms: Mapping[str, str],
+    photos: Sequence[Picture], donors: Sequence[Picture], pictures: Mapping[str, Mapping[str, Picture]], report: Mapping[str, Any]
 ) -> Image.Image:
-    """Photos on the first row, then a row an arm with what was asked and what was measured under each. Pictures: uint8 [H, W, 3]."""
-    width = 2 * MARGIN + len(expressions) * (CELL + GAP) - GAP
-    height = 2 * MARGIN + HEADING + CELL + len(arms) * (HEADING + CELL + LABELS) + GAP
-    sheet = Image.new("RGB", (width, height), PAPER)
+    """Rows of pictures uint8 [H, W, 3] with what was asked and what was measured under each. `donors`: a stranger at rest, and not."""
+    rows = [(f"The {len(photos)} photos", [Cell(photo, "") for photo in photos]), *_rows(donors, pictures, report)]
+    width = 2 * MARGIN + COLUMNS * (CELL + GAP) - GAP
+    sheet = Image.new("RGB", (width, 2 * MARGIN + len(rows) * (HEADING + CELL + LABELS)), PAPER)
     pen = ImageDraw.Draw(sheet)
-    top = MARGIN
-    _heading(pen, top, f"The {len(photos)} photos")
-    top += HEADING
-    for column, photo in enumerate(photos):
-        sheet.paste(_enlarged(photo), (_left(column), top))
-    top += CELL + GAP
-    cells = {(cell["arm"], cell["asked"]): cell for cell in report["cells"]}
-    for arm, title in arms.items():
-        _heading(pen, top, title)
-        top += HEADING
-        for column, name in enumerate(expressions):
-            sheet.paste(_enlarged(pictures[arm][name]), (_left(column), top))
-            _label(pen, _left(column), top + CELL + 6, cells[arm, name])
-        top += CELL + LABELS
+    for number, (title, cells) in enumerate(rows):
+        top = MARGIN + number * (HEADING + CELL + LABELS)
+        pen.text((MARGIN, top + 8), title, fill=INK, font=ImageFont.load_default(30))
+        for column, cell in enumerate(cells):
+            left = MARGIN + column * (CELL + GAP)
+            sheet.paste(Image.fromarray(cell.picture).resize((CELL, CELL), Image.Resampling.LANCZOS), (left, top + HEADING))
+            _label(pen, left, top + HEADING + CELL + 6, cell)
     return sheet
 
 
-def _left(column: int) -> int:
-    return MARGIN + column * (CELL + GAP)
+def _rows(
+    donors: Sequence[Picture], pictures: Mapping[str, Mapping[str, Picture]], report: Mapping[str, Any]
+) -> list[tuple[str, list[Cell]]]:
+    measured = {(cell["arm"], cell["asked"]): cell for cell in report["cells"]}
+    rows = [(title, [_read(pictures[arm][name], name, measured[arm, name]) for name in EXPRESSIONS]) for arm, title in ARMS.items()]
+    strengths = dict(zip(WORDS["strength"], report["strength"]["measured"], strict=True))
+    blends = {one["asked"]: one for one in report["blend"]}
+    units = {one["asked"]: one["moved"] for one in report["units"]}
+    told = {
+        "strength": {name: f"measured {value:.2f}" for name, value in strengths.items()},
+        "blend": {name: (one["measured"] or "no face found") + _likeness(one) for name, one in blends.items()},
+        "units": {name: f"moved: {', '.join(moved[:5]) or 'none'}" for name, moved in units.items()},
+    }
+    for row, title in TITLES.items():
+        asked = {name: _words(name) if row == "units" else name for name in WORDS[row]}
+        rows.append((title, [Cell(pictures[row][name], asked[name], told[row][name]) for name in WORDS[row]]))
+    taken = _read(pictures[STRANGER]["person"], "with the stranger's smile", report[STRANGER])
+    own = Cell(pictures["with_lora"][NEUTRAL], "the person, at rest")
+    strangers = [Cell(one, words) for one, words in zip(donors, ("a stranger, at rest", "the stranger, happy"), strict=True)]
+    return [*rows, ("From a stranger's photo", [*strangers, own, taken])]
 
 
-def _enlarged(picture: np.ndarray) -> Image.Image:
-    return Image.fromarray(picture).resize((CELL, CELL), Image.Resampling.LANCZOS)
+def _read(picture: Picture, asked: str, cell: Mapping[str, Any]) -> Cell:
+    return Cell(picture, asked, cell["measured"] or "no face found", RIGHT if cell["right"] else WRONG, _likeness(cell))
 
 
-def _heading(pen: ImageDraw.ImageDraw, top: int, text: str) -> None:
-    pen.text((MARGIN, top + 8), text, fill=INK, font=ImageFont.load_default(30))
+def _likeness(cell: Mapping[str, Any]) -> str:
+    return "" if cell["identity"] is None else f"   likeness {cell['identity']:.2f}"
 
 
-def _label(pen: ImageDraw.ImageDraw, left: int, top: int, cell: Mapping[str, Any]) -> None:
-    pen.text((left, top), cell["asked"], fill=INK, font=ImageFont.load_default(22))
-    measured = cell["measured"] or "no face found"
-    likeness = "" if cell["identity"] is None else f"   likeness {cell['identity']:.2f}"
-    pen.text((left, top + 26), measured, fill=RIGHT if cell["right"] else WRONG, font=ImageFont.load_default(16))
-    taken = pen.textlength(measured, font=ImageFont.load_default(16))
-    pen.text((left + taken, top + 26), likeness, fill=QUIET, font=ImageFont.load_default(16))
+def _words(units: str) -> str:
+    """The phrase of action units, or their codes where it is too long."""
+    phrase = action_unit_phrase(parse_action_units(units))
+    return phrase if len(phrase) <= LONGEST else units
+
+
+def _label(pen: ImageDraw.ImageDraw, left: int, top: int, cell: Cell) -> None:
+    pen.text((left, top), cell.asked, fill=INK, font=ImageFont.load_default(22))
+    small = ImageFont.load_default(16)
+    pen.text((left, top + 26), cell.measured, fill=cell.colour, font=small)
+    pen.text((left + pen.textlength(cell.measured, font=small), top + 26), cell.more, fill=QUIET, font=small)
