@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 
 PAGE_BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 
-.PHONY: demo comfyui test lint types tests browser page page-pictures oldest venv comfyui-files clean locales site
+.PHONY: demo comfyui test lint types tests browser page evidence page-pictures oldest venv comfyui-files clean locales site
 
 demo: comfyui-files
 	$(BIN)/python scripts/demo.py
@@ -65,6 +65,9 @@ oldest: comfyui-files
 
 sdxl-size: comfyui-files
 	$(BIN)/python -m lab.card.sdxl_size $(ARGS)
+
+evidence: comfyui-files
+	FACEEXPR_MODELS=$${FACEEXPR_MODELS:-$(CURDIR)/.comfyui/home/models/faceexpr} $(BIN)/python -m lab.benchmarks.evidence $(ARGS)
 
 page-pictures: comfyui-files browser
 	PYTHONPATH=scripts:tests $(BIN)/python scripts/page_pictures.py

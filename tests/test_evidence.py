@@ -1,0 +1,83 @@
+"""`make evidence`: pieces that are run once, stopped in good order, and gone on with."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.benchmarks import evidence
+from lab.benchmarks.pieces import PIECES, Piece
+
+QUICK = Piece("quick", "a line", "platform", ("--terse",), 0.1)
+ENDLESS = Piece("endless", "runs until it is ended", "http.server", ("0", "--bind", "127.0.0.1", "--directory", "{work}"), 1.0)
+FAILS = Piece("fails", "no such module", "lab.no_such_piece", (), 0.1)
+
+
+def progress_of(work: Path) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = json.loads((work / evidence.PROGRESS).read_text())
+    return found
+
+
+@pytest.fixture
+def pieces(monkeypatch: pytest.MonkeyPatch) -> tuple[Piece, ...]:
+    chosen = (QUICK, ENDLESS)
+    monkeypatch.setattr(evidence, "PIECES", chosen)
+    return chosen
+
+
+def test_a_piece_that_is_done_is_not_run_again_until_its_command_changes(
+    tmp_path: Path, pieces: tuple[Piece, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--work_dir", str(tmp_path), "--only", "quick"]
+    assert evidence.main(words) == 0
+    table = tmp_path / "evidence" / "quick.md"
+    assert table.read_text().strip() == platform.platform(terse=True)
+    table.write_text("as it was")
+    assert evidence.main(words) == 0
+    assert table.read_text() == "as it was"
+    monkeypatch.setattr(evidence, "PIECES", (Piece("quick", "a line", "platform", (), 0.1),))
+    assert evidence.main(words) == 0
+    assert table.read_text().strip() == platform.platform()
+
+
+def test_the_hours_end_a_piece_in_good_order_and_are_added_up(tmp_path: Path, pieces: tuple[Piece, ...]) -> None:
+    assert evidence.main(["--work_dir", str(tmp_path), "--hours", "0.0008"]) == 3
+    known = progress_of(tmp_path)
+    assert known["quick"]["done"] and known["endless"]["done"] is None
+    first = float(str(known["endless"]["hours"]))
+    assert first > 0
+    assert evidence.main(["--work_dir", str(tmp_path), "--hours", "0.0005"]) == 3
+    assert float(str(progress_of(tmp_path)["endless"]["hours"])) > first
+    assert not (tmp_path / "evidence" / "endless.md").exists()
+
+
+def test_a_piece_that_fails_is_told_and_left_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "PIECES", (FAILS,))
+    with pytest.raises(SystemExit, match="fails ended with 1"):
+        evidence.main(["--work_dir", str(tmp_path)])
+    assert progress_of(tmp_path)["fails"]["done"] is None
+
+
+class Parsed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("piece", PIECES, ids=lambda piece: piece.name)
+def test_every_piece_is_a_command_that_there_is(piece: Piece, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = piece.command(tmp_path)
+
+    def parse(self: argparse.ArgumentParser, args: list[str] | None = None, namespace: object = None) -> None:
+        _, left = self.parse_known_args(sys.argv[1:] if args is None else args)
+        assert not left
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    monkeypatch.setattr(sys, "argv", command[1:])
+    with pytest.raises(Parsed):
+        importlib.import_module(piece.module).main()
