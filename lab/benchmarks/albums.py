@@ -2,6 +2,7 @@
 
 mixed      about half with a mild expression, each another one
 smiling    all others smile, mildly to fully, as in most people's albums
+lively     each of the others shows another expression, strongly
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from lab.mannequins.dataset import Picture
 
 MIXED = "mixed"
-ALBUMS = (MIXED, "smiling")
+ALBUMS = (MIXED, "smiling", "lively")
+LIVELY = ("happy", "sad", "angry", "surprised", "fearful", "disgusted", "contemptuous")
 
 
 def album_photos(album: str, seed: int, count: int) -> list[Picture]:
@@ -24,6 +26,9 @@ def album_photos(album: str, seed: int, count: int) -> list[Picture]:
 
     if album == MIXED:
         return subject_photos(seed, count)
-    head, rng = make_head(seed), np.random.default_rng([26, seed])
-    smiles = [Shown("happy", float(rng.uniform(0.4, 1.0))) for _ in range(count - 1)]
-    return [draw(head, one, rng, 256) for one in (Shown("neutral", 0.0), *smiles)]
+    head, rng = make_head(seed), np.random.default_rng([26 if album == "smiling" else 27, seed])
+    if album == "smiling":
+        others = [Shown("happy", float(rng.uniform(0.4, 1.0))) for _ in range(count - 1)]
+    else:
+        others = [Shown(str(name), float(rng.uniform(0.6, 1.0))) for name in rng.choice(LIVELY, count - 1, replace=False)]
+    return [draw(head, one, rng, 256) for one in (Shown("neutral", 0.0), *others)]
