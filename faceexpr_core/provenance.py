@@ -11,6 +11,8 @@ XMP_KEY = "XML:com.adobe.xmp"
 """The PNG text chunk of XMP (ISO 16684-1; Adobe, XMP Specification Part 3)."""
 DRAWN_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC NewsCodes, digital source type: created by a trained model."""
+CHANGED_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+"""The same: a picture from elsewhere into which a trained model drew."""
 
 _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -20,6 +22,6 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="r"?>"""
 
 
-def say_drawn_by_a_model(info: PngInfo) -> None:
-    """Add to the texts of a PNG that a model drew it, and that FaceExpr had it drawn."""
-    info.add_itxt(XMP_KEY, _XMP.format(source=DRAWN_BY_A_MODEL))
+def say_drawn_by_a_model(info: PngInfo, source: str = DRAWN_BY_A_MODEL) -> None:
+    """Add to the texts of a PNG that a model drew it, or a part of it (`source`), and that FaceExpr had it drawn."""
+    info.add_itxt(XMP_KEY, _XMP.format(source=source))

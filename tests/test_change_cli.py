@@ -15,6 +15,7 @@ from PIL import Image
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main
 from faceexpr_core.faces.images import read_rgb
+from faceexpr_core.provenance import CHANGED_BY_A_MODEL, XMP_KEY
 
 STEPS = 4
 
@@ -37,6 +38,7 @@ def test_it_draws_what_the_node_draws(comfy_modules: SimpleNamespace, picture: P
     assert "a face of" in told.err and "happy until now" in told.err
     saved = json.loads(Image.open(told.out.strip()).info["faceexpr"])
     assert (saved["expression"], saved["steps"], saved["picture"]) == ("surprised", STEPS, "her.png")
+    assert CHANGED_BY_A_MODEL in Image.open(told.out.strip()).info[XMP_KEY]
 
     given = read_rgb(picture)
     with torch.inference_mode():

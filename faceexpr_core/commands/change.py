@@ -12,6 +12,7 @@ from ..errors import FaceExprError
 from ..expressions import NONE, names
 from ..faces.face_choice import ALL_FACES
 from ..fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
+from ..provenance import CHANGED_BY_A_MODEL
 from .extract import read_picture
 from .generate import PROMPT, add_expression_arguments, add_machine_arguments, load_loras, moved_by, open_pipeline, save_picture, terms_of
 
@@ -77,10 +78,11 @@ def run(arguments: argparse.Namespace) -> None:
         words = redraw_words(arguments.prompt, terms, shown, partial(encoding.count_tokens, pipe))
         picture = change_face(pipe, picture, cut, words, shown, moved, how, on_call)
         print(f"faceexpr: a face of {face.size:.0f} pixels, {shown} until now", file=sys.stderr)
-    saved = {key: value for key, value in vars(arguments).items() if key not in ("func", "verb", "output_dir")}
+    saved = {key: value for key, value in vars(arguments).items() if key not in ("func", "verb", "output_dir", "no_metadata")}
     saved |= {"picture": arguments.picture.name, "lora": [path.name for path in arguments.lora], "model": Path(arguments.model).name}
     made = Image.fromarray(np.round(picture * 255).astype(np.uint8))
-    print(save_picture(made, arguments.output_dir, f"{arguments.picture.stem}_{arguments.expression}", saved))
+    told = None if arguments.no_metadata else saved
+    print(save_picture(made, arguments.output_dir, f"{arguments.picture.stem}_{arguments.expression}", told, CHANGED_BY_A_MODEL))
 
 
 def _faces(arguments: argparse.Namespace, picture: NDArray[np.uint8]) -> list[tuple[Face, str]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..errors import FaceExprError
 from ..expressions import NONE, names
 from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
-from ..provenance import say_drawn_by_a_model
+from ..provenance import DRAWN_BY_A_MODEL, say_drawn_by_a_model
 from ..training.settings import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -247,8 +247,9 @@ def load_loras(pipe: StableDiffusionXLPipeline, files: list[Path], strength: flo
         pipe.set_adapters([f"lora{number}" for number in range(len(files))], [strength] * len(files))
 
 
-def save_picture(picture: Image.Image, folder: Path, stem: str, settings: Mapping[str, Any] | None) -> Path:
-    """Save as the first free `<stem>_00001.png` in `folder`; the file holds the settings as text, and that a model drew it. None: neither.
+def save_picture(picture: Image.Image, folder: Path, stem: str, settings: Mapping[str, Any] | None, source: str = DRAWN_BY_A_MODEL) -> Path:
+    """Save as the first free `<stem>_00001.png` in `folder`; the file holds the settings as text, and that a model drew it (`source`).
+    Without settings it holds neither.
 
     Raises FaceExprError if it cannot be written; nothing is left then.
     """
@@ -257,7 +258,7 @@ def save_picture(picture: Image.Image, folder: Path, stem: str, settings: Mappin
     info = PngInfo()
     if settings is not None:
         info.add_text(METADATA_KEY, json.dumps(settings))
-        say_drawn_by_a_model(info)
+        say_drawn_by_a_model(info, source)
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", stem)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ def measure(
     picture as the resting face (for that one itself the average person's). `classified`, `probability`: the classifier's favourite, and
     what it gives the expression asked. `strength`, `cosine`: along the prototype asked, as in `picture_score`. `likeness`: SFace's cosine
     to the portrait. `pose` in degrees and `background` 0..1: the change against the neutral picture. `action_units`: strength of each
-    unit, 0..1, as a change from the neutral picture, by FACS number. `blendshapes`: MediaPipe's 52, 0..1. `landmarks`: [478][3], x and y
+    unit, 0..1, as a change from the neutral picture, by FACS number. `blendshapes`: MediaPipe's 52, 0..1. `landmarks`: [478, 3], x and y
     in pixels, z on the scale of x.
     """
     if seen.face is None or seen.judgement is None or seen.vector is None:
