@@ -89,7 +89,8 @@ def test_an_arms_picture_is_what_generate_draws(evaluated: Path, tmp_path: Path)
         for row in rows(evaluated / "whole", "pictures")
         if (row["arm"], row["expression"], row["intensity"], row["seed"]) == (ARMS[2], "happy", "0.6", "3")
     )
-    assert (read_picture(drawn) == read_picture(evaluated / "whole" / one["picture"])).all()
+    apart = read_picture(drawn).astype(int) - read_picture(evaluated / "whole" / one["picture"])
+    assert abs(apart).max() <= 1  # another number of threads adds up in another order
 
 
 def test_parquet_holds_the_rows_of_the_csv(evaluated: Path) -> None:
