@@ -182,6 +182,7 @@ def test_without_sface_the_report_says_that_nobody_was_compared(
     monkeypatch.delenv("FACEEXPR_MODELS")
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(models, "__file__", str(tmp_path / "pack" / "faceexpr_core" / "faces" / "models.py"))  # no files beside a clone
     subject = prepare_subject(album({"a": people[0][0], "b": people[1][0]}), folders=[tmp_path], resolution=64)
     assert len(subject.photos) == 2
     assert "the faces were not compared, so that strangers may be among them" in subject.report
