@@ -28,6 +28,7 @@ from faceexpr_core.measure.statistics import bootstrap_interval
 
 from .store import read_picture, write_whole
 from .subjects import PHOTOS, add_arguments, base_hash, learn, person, seeds, train_settings
+from .subjects import prepare as learn_people
 from .summary import table_head, table_line
 from .tools import pipeline
 from .workers import each
@@ -105,6 +106,7 @@ def _cell(groups: Sequence[Sequence[float]], sign: str = "") -> str:
 def prepare(arguments: argparse.Namespace) -> tuple[str, ...]:
     """Photos and LoRAs where `faceexpr evaluate` finds them; the words of its command."""
     output, settings, class_words = arguments.output_dir, train_settings(arguments.train), []
+    learn_people(arguments)
     for seed in seeds(arguments.subjects):
         pipe = pipeline(arguments.model)
         one = person(arguments.work_dir, seed)
