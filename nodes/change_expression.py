@@ -10,14 +10,14 @@ from comfy_api.latest import io, ui
 
 from ..faceexpr_core import text
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.expressions import NONE, names, parse_action_units
+from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.faces.face_choice import ALL_FACES
 from ..faceexpr_core.fusion.donor_faces import moved_regions
 from ..faceexpr_core.fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
 from .fusion_inputs import strength_input
 from .host.models import require_sdxl, require_sdxl_clip
 from .host.redraw import redrawing
-from .host.widgets import advanced, require_choices
+from .host.widgets import action_units_or_reason, advanced, require_choices
 from .redraw_faces import Wish, change_faces
 
 NODE = "Change Expression"
@@ -127,11 +127,7 @@ class ChangeExpression(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, action_units: str = "") -> bool | str:
-        try:
-            parse_action_units(action_units or "")
-        except ValueError as error:
-            return str(error)
-        return True
+        return action_units_or_reason(action_units)
 
     @classmethod
     def execute(

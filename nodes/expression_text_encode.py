@@ -8,10 +8,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..faceexpr_core import text
-from ..faceexpr_core.expressions import NONE, names, parse_action_units
-from .host.conditioning import combine_conditioning, count_tokens, encode_conditioning
+from ..faceexpr_core.expressions import NONE, names
+from .host.conditioning import count_tokens, encode_conditioning, encode_expression
 from .host.models import require_sdxl_clip
-from .host.widgets import require_choices
+from .host.widgets import action_units_or_reason, require_choices
 
 
 class ExpressionTextEncode(io.ComfyNode):
@@ -67,11 +67,7 @@ class ExpressionTextEncode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, action_units: str = "") -> bool | str:
-        try:
-            parse_action_units(action_units or "")
-        except ValueError as error:
-            return str(error)
-        return True
+        return action_units_or_reason(action_units)
 
     @classmethod
     def execute(
@@ -82,10 +78,5 @@ class ExpressionTextEncode(io.ComfyNode):
         terms = text.expression_terms(expression, intensity, second_expression, second_weight, action_units)
         prompts = text.build_prompts(prompt, terms, partial(count_tokens, clip))
         neutral = encode_conditioning(clip, prompts.neutral)
-        expressions = [encode_conditioning(clip, words) for words in prompts.expressions]
-        mixed = combine_conditioning(
-            [neutral, *expressions],
-            lambda parts: text.mix(parts[0], parts[1:], prompts.weights),
-            lambda parts: text.mix_pooled(parts[0], parts[1:], prompts.weights),
-        )
+        mixed = encode_expression(clip, prompts, neutral)
         return io.NodeOutput(mixed, neutral)

@@ -19,7 +19,7 @@ from ..faceexpr_core.fusion.redraw import acting_regions, redraw_words, shown_st
 from ..faceexpr_core.fusion.redraw_settings import READ
 from ..faceexpr_core.fusion.settings import default_site, site_settings
 from . import extraction
-from .host.conditioning import Conditioning, combine_conditioning, count_tokens, encode_conditioning
+from .host.conditioning import Conditioning, count_tokens, encode_conditioning, encode_expression
 from .host.folders import model_folders
 from .host.models import drawn_side
 from .host.redraw import Change, Fused, Redrawing, redraw_latent
@@ -132,18 +132,9 @@ def _speak(shown: str, model: Any, clip: Any, wish: Wish) -> _Spoken:
         if said.expressions == (said.neutral,):
             return None
         settings = replace(site_settings(default_site(photo=False)), strength=strength)
-        return extraction.kept_contexts(model, _mixed(clip, said, neutral)[0], neutral[0], settings), settings
+        return extraction.kept_contexts(model, encode_expression(clip, said, neutral)[0], neutral[0], settings), settings
 
     return _Spoken(neutral, fused(words.asked, wish.strength), fused(words.shown, shown_strength(wish.strength, words)))
-
-
-def _mixed(clip: Any, words: text.ExpressionPrompt, neutral: Conditioning) -> Conditioning:
-    parts = [neutral, *(encode_conditioning(clip, one) for one in words.expressions)]
-    return combine_conditioning(
-        parts,
-        lambda hidden: text.mix(hidden[0], hidden[1:], words.weights),
-        lambda pooled: text.mix_pooled(pooled[0], pooled[1:], words.weights),
-    )
 
 
 def _put(image: Tensor, pictures: list[Any], changed: Tensor) -> Tensor:

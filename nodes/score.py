@@ -11,11 +11,11 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.expressions import NONE, names, parse_action_units
+from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.text import MAX_WEIGHT
 from .host.folders import model_folders
 from .host.progress import Progress
-from .host.widgets import require_choices
+from .host.widgets import action_units_or_reason, require_choices
 
 
 class Score(io.ComfyNode):
@@ -73,11 +73,7 @@ class Score(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, action_units: Any = "") -> bool | str:
-        try:
-            parse_action_units(_one(action_units) or "")
-        except ValueError as error:
-            return str(error)
-        return True
+        return action_units_or_reason(_one(action_units))
 
     @classmethod
     def execute(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import FaceExprError
 from ..expressions import names
 from ..measure.expression import CLASSES
-from ..training.settings import PREDICTIONS
+from .sharing import add_drawing_arguments, check_drawing, left_to_others
 
 if TYPE_CHECKING:
     from ..dataset.plan import DatasetPlan
@@ -69,29 +69,17 @@ def add_dataset_command(subparsers: argparse._SubParsersAction[argparse.Argument
     add("--same_person", type=float, metavar="COS", help=f"SFace likeness to the neutral picture at least ({PHOTOGRAPHS}; more for mini)")
     add("--twins", type=float, metavar="COS", help=f"SFace likeness from which two people count as one ({PHOTOGRAPHS}; more for mini)")
 
-    group = parser.add_argument_group("drawing")
-    add = group.add_argument
-    add("--negative", default="", help="what to avoid")
-    add("--steps", type=int, default=20, help="denoising steps (20)")
-    add("--cfg", type=float, default=5.0, help="guidance (5)")
-    add("--width", type=int, help="pixels, a multiple of 8 (what the model was made for)")
-    add("--height", type=int, help="pixels, a multiple of 8 (what the model was made for)")
-    add("--prediction_type", choices=PREDICTIONS, default="", help="what the model predicts (as the checkpoint says)")
-    add("--device", default="", help="cpu, cuda, mps (the best there is)")
-    add("--dtype", choices=("float32", "float16", "bfloat16"), help="precision (float32 on cpu, else float16)")
+    add_drawing_arguments(parser)
     parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do this process's share, and write the data set when all is there; prints its folder. Returns 0. Raises FaceExprError."""
     from ..dataset.run import Dataset
-    from ..diffusers_host.sampling import check_size
     from .dataset_work import Worker
     from .sharing import Share
 
-    if arguments.steps < 1:
-        raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")
-    check_size(arguments.width or 8, arguments.height or 8)
+    check_drawing(arguments)
     worker = Worker(arguments, Dataset(arguments.output_dir, plan_of(arguments)), Share.here())
     worker.keep_meaning()
     try:
@@ -101,9 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("faceexpr: stopped; the same command goes on from here", file=sys.stderr)
         raise
     if missing := worker.count_missing(cast):
-        print(
-            f"faceexpr: this process is done; {missing} pictures are left to the others, the last of which writes the card", file=sys.stderr
-        )
+        left_to_others(missing, "card")
         return 0
     worker.write(cast)
     print(arguments.output_dir)

@@ -9,10 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import FaceExprError
 from ..expressions import names
 from ..measure.expression import CLASSES
-from ..training.settings import PREDICTIONS
+from .sharing import add_drawing_arguments, check_drawing, left_to_others
 
 if TYPE_CHECKING:
     from ..evaluation.people import Person
@@ -63,29 +62,17 @@ def add_evaluate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
     add("--train", default="", metavar="'FLAGS'", help="flags of `faceexpr train` for every LoRA, in quotes, as '--preset paper --rank 8'")
     add("--lora", type=Path, help="train nothing: this LoRA (.safetensors), or a folder with <name>.safetensors for each person")
 
-    group = parser.add_argument_group("drawing")
-    add = group.add_argument
-    add("--negative", default="", help="what to avoid")
-    add("--steps", type=int, default=20, help="denoising steps (20)")
-    add("--cfg", type=float, default=5.0, help="guidance (5)")
-    add("--width", type=int, help="pixels, a multiple of 8 (what the model was made for)")
-    add("--height", type=int, help="pixels, a multiple of 8 (what the model was made for)")
-    add("--prediction_type", choices=PREDICTIONS, default="", help="what the model predicts (as the checkpoint says)")
-    add("--device", default="", help="cpu, cuda, mps (the best there is)")
-    add("--dtype", choices=("float32", "float16", "bfloat16"), help="precision (float32 on cpu, else float16)")
+    add_drawing_arguments(parser)
     parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do this process's share, and write the page when all is there; prints its path. Returns 0. Raises FaceExprError."""
-    from ..diffusers_host.sampling import check_size
     from ..evaluation.report import write_report
     from .evaluate_work import Worker
     from .sharing import Share
 
-    if arguments.steps < 1:
-        raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")
-    check_size(arguments.width or 8, arguments.height or 8)
+    check_drawing(arguments)
     evaluation = evaluation_of(arguments)
     share = Share.here()
     worker = Worker(arguments, evaluation, share)
@@ -96,9 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("faceexpr: stopped; the same command goes on from here", file=sys.stderr)
         raise
     if missing := evaluation.count_missing(evaluation.places()):
-        print(
-            f"faceexpr: this process is done; {missing} pictures are left to the others, the last of which writes the page", file=sys.stderr
-        )
+        left_to_others(missing, "page")
         return 0
     page, note = write_report(evaluation, about_of(arguments, evaluation.plan, evaluation.people))
     if note:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import mini
 from ..errors import FaceExprError
+from ..training.settings import PREDICTIONS
 
 if TYPE_CHECKING:
     from ..measure.judges import Judges
@@ -49,6 +51,28 @@ class Share:
         return f"cuda:{self.local % torch.cuda.device_count()}" if several else asked
 
 
+def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:
+    """How all pictures of such a work are drawn, and on which machine."""
+    add = parser.add_argument_group("drawing").add_argument
+    add("--negative", default="", help="what to avoid")
+    add("--steps", type=int, default=20, help="denoising steps (20)")
+    add("--cfg", type=float, default=5.0, help="guidance (5)")
+    add("--width", type=int, help="pixels, a multiple of 8 (what the model was made for)")
+    add("--height", type=int, help="pixels, a multiple of 8 (what the model was made for)")
+    add("--prediction_type", choices=PREDICTIONS, default="", help="what the model predicts (as the checkpoint says)")
+    add("--device", default="", help="cpu, cuda, mps (the best there is)")
+    add("--dtype", choices=("float32", "float16", "bfloat16"), help="precision (float32 on cpu, else float16)")
+
+
+def check_drawing(arguments: argparse.Namespace) -> None:
+    """Raises FaceExprError for steps and sizes that cannot be drawn."""
+    from ..diffusers_host.sampling import check_size
+
+    if arguments.steps < 1:
+        raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")
+    check_size(arguments.width or 8, arguments.height or 8)
+
+
 def model_digest(model: str) -> str:
     """A model's name and a digest of its files' names, sizes and beginnings: told without reading gigabytes."""
     location = mini.path() if model == "mini" else Path(model)
@@ -71,6 +95,11 @@ def open_judges() -> Judges:
 def say(words: str) -> None:
     """On stderr."""
     print(f"faceexpr: {words}", file=sys.stderr, flush=True)
+
+
+def left_to_others(missing: int, what: str) -> None:
+    """Says that other processes still draw, the last of which writes `what`."""
+    say(f"this process is done; {missing} pictures are left to the others, the last of which writes the {what}")
 
 
 def wait_for(there: Callable[[], bool], what: str) -> None:

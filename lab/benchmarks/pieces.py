@@ -1,4 +1,4 @@
-"""The pieces of the evidence: which command makes which tables, and about how long it takes on two cores."""
+"""The pieces of the evidence: which command makes which tables, and a guess of how long it takes on two cores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TUNING, REPORTING = "100000-100005", "200000-200009"
 @dataclass(frozen=True)
 class Piece:
     """`module` is run with `arguments`, in which `{work}` stands for the folder of all that is kept; `table` is the file with the tables
-    below that folder, "" where the command prints them. `hours`: about, on two cores."""
+    below that folder, "" where the command prints them. `hours`: a guess for two cores until the piece was run whole."""
 
     name: str
     about: str

@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--decay_from", type=float, default=0.3, help="the share of the time after which the learning rate falls, linearly")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="matrix products in bfloat16: faster where the CPU has it")
-    parser.add_argument("--compile", action="store_true", help="the U-Net by torch.compile: minutes at the start, then a third faster")
+    parser.add_argument("--compile", action="store_true", help="the U-Net by torch.compile: minutes at the start, then faster")
     train(parser.parse_args())
 
 

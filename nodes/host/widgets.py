@@ -8,7 +8,17 @@ import folder_paths
 from comfy_api.latest import io
 
 from ...faceexpr_core.errors import FaceExprError
+from ...faceexpr_core.expressions import parse_action_units
 from ...faceexpr_core.training.options import PRESET, SWITCH, Option
+
+
+def action_units_or_reason(given: str | None) -> bool | str:
+    """True for action units as text that can be read, or nothing; otherwise why not, as a node's validation says it."""
+    try:
+        parse_action_units(given or "")
+    except ValueError as error:
+        return str(error)
+    return True
 
 
 def advanced(*widgets: Any) -> tuple[Any, ...]:
