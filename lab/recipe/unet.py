@@ -20,6 +20,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from diffusers import DDPMScheduler
+from diffusers.models.attention_processor import AttnProcessor
 from diffusers.training_utils import EMAModel, compute_snr
 
 from . import shape
@@ -47,6 +48,8 @@ class Denoiser(torch.nn.Module):
             table = text_model(encoder).embeddings.token_embedding.weight
             with torch.no_grad():
                 table.copy_(EMBEDDING_SIZE * torch.sign(torch.randn_like(table)))
+            encoder.set_attn_implementation("eager")
+        self.unet.set_attn_processor(AttnProcessor())  # a CPU's fused attention goes back four times slower than plain products
         unused = text_model(self.text_encoder)  # SDXL reads the layer before the last; L's pooled state is not used
         unused.encoder.layers[-1].requires_grad_(False)
         unused.final_layer_norm.requires_grad_(False)
