@@ -14,6 +14,7 @@ LORA = "random_for_compositions.safetensors"
 DEEP_SHRINK_BLOCK = 3
 IMAGE_TOKENS, IMAGE_WEIGHT = 4, 0.5
 CONTROL_STRENGTH = 0.1
+GLIGEN_WIDTH = 64
 
 
 class Graph(NamedTuple):
@@ -71,6 +72,34 @@ def random_controlnet(model: Any) -> Any:
             if isinstance(module, (torch.nn.GroupNorm, torch.nn.LayerNorm)):
                 module.weight.fill_(1.0)
     return importlib.import_module("comfy.controlnet").ControlNet(network, load_device=torch.device("cpu"))
+
+
+def gligen(mini: SimpleNamespace, graph: Graph) -> Graph:
+    apply = mini.nodes.GLIGENTextBoxApply().append
+    return graph._replace(positive=apply(graph.positive, mini.clip, mini.gligen, "a red scarf", 32, 32, 8, 8)[0])
+
+
+def random_gligen(model: Any, clip: Any) -> Any:
+    """A GLIGEN of the model's shape with random weights, as ComfyUI's loader makes one; its gates are open."""
+    module = importlib.import_module("comfy.gligen")
+    unet = model.model.diffusion_model
+    widths = [block.norm1.normalized_shape[0] for block in transformers(unet)]
+    side = clip.encode_from_tokens(clip.tokenize(""), return_pooled="unprojected")[1].shape[-1]
+    torch.manual_seed(5)
+    fusers = [module.GatedSelfAttentionDense(width, GLIGEN_WIDTH, 2, width // 2) for width in widths]
+    network = module.Gligen(fusers, module.PositionNet(side, GLIGEN_WIDTH), side)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.1)
+    for fuser in fusers:
+        fuser.alpha_attn.fill_(1.0)
+    device = torch.device("cpu")
+    return importlib.import_module("comfy.model_patcher").ModelPatcher(network, load_device=device, offload_device=device)
+
+
+def transformers(unet: Any) -> list[Any]:
+    """ComfyUI's BasicTransformerBlocks in the order in which they run."""
+    block = importlib.import_module("comfy.ldm.modules.attention").BasicTransformerBlock
+    return [module for module in unet.modules() if isinstance(module, block)]
 
 
 def freeu(mini: SimpleNamespace, graph: Graph) -> Graph:

@@ -417,6 +417,19 @@ def test_a_step_outside_the_window_has_a_weight_where_no_other_is_inside() -> No
     assert "the nearest, sigma 5, is used" in told
 
 
+def test_a_part_of_a_schedule_takes_no_step_outside_the_window() -> None:
+    """Its other steps are another sampler's."""
+    window = 0.833, 3.334
+    for part, continued in (((14.6, 8.0, 4.0), False), ((0.5, 0.2, 0.0), True)):
+        (weight, told), *others = (step_weight(sigma, part, *window, continued) for sigma in part[:-1])
+        assert weight == 0.0 == others[0][0]
+        assert "no step of this part of the schedule" in told
+    assert step_weight(4.0, (14.6, 4.0, 2.0), *window)[0] == 0.0  # 2.0 is the other part's
+    assert step_weight(0.5, (0.5, 0.2, 0.0), *window)[0] == 1.0
+    assert step_weight(4.0, (4.0, 2.0, 0.5), *window, True) == (0.0, "")
+    assert step_weight(2.0, (4.0, 2.0, 0.5), *window, True)[0] == 1.0
+
+
 def test_strong_guidance_weakens_the_change() -> None:
     assert guidance_weight(3.0, 1.0) == 3.0
     assert guidance_weight(3.0, 5.0) == 3.0

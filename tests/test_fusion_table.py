@@ -11,13 +11,14 @@ import importlib
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pack
 import pytest
 import torch
-from fusion_graphs import PACKS, Graph, random_controlnet, stock, write_lora
+from fusion_graphs import PACKS, Graph, gligen, random_controlnet, random_gligen, stock, write_lora
 
 PERSON = "a photo of a young man, black hair, blue background"
 SIGMA, CFG, SEED = 1.7, 4.0, 7
@@ -51,6 +52,7 @@ def mini(comfy_modules):
             nodes=comfy_modules.nodes,
             lora=write_lora(comfy_modules.home),
             controlnet=random_controlnet(model),
+            gligen=random_gligen(model, clip),
             error=comfy_modules.core.errors.FaceExprError,
             injection=importlib.import_module("faceexpr_pack.faceexpr_core.fusion.injection"),
         )
@@ -85,42 +87,35 @@ def two_fusions(mini, graph: Graph) -> Graph:
     return graph._replace(model=mini.apply(graph.model, mini.bank, 1.0, mask=right).args[0])
 
 
+def guider(module: str, node: str, *given: Any) -> Any:
+    """What a node gives to SamplerCustomAdvanced."""
+    return stock(module, node).execute(*given).args[0]
+
+
 def plain_cfg(mini, graph: Graph) -> Any:
-    guider = importlib.import_module("comfy.samplers").CFGGuider(graph.model)
-    guider.set_conds(graph.positive, graph.negative)
-    guider.set_cfg(CFG)
-    return guider
+    return guider("nodes_custom_sampler", "CFGGuider", graph.model, graph.positive, graph.negative, CFG)
 
 
 def cfg_one(mini, graph: Graph) -> Any:
-    guider = plain_cfg(mini, graph)
-    guider.set_cfg(1.0)
-    return guider
+    return guider("nodes_custom_sampler", "CFGGuider", graph.model, graph.positive, graph.negative, 1.0)
 
 
-def dual_cfg(mini, graph: Graph) -> Any:
-    guider = stock("nodes_custom_sampler", "Guider_DualCFG")(graph.model)
-    guider.set_conds(graph.positive, mini.other, graph.negative)
-    guider.set_cfg(CFG, 2.0)
-    return guider
+def dual_cfg(mini, graph: Graph, style: str = "regular") -> Any:
+    texts = graph.positive, mini.other, graph.negative
+    return guider("nodes_custom_sampler", "DualCFGGuider", graph.model, *texts, CFG, 2.0, style)
 
 
 def perp_neg(mini, graph: Graph) -> Any:
-    guider = stock("nodes_perpneg", "Guider_PerpNeg")(graph.model)
-    guider.set_conds(graph.positive, graph.negative, mini.other)
-    guider.set_cfg(CFG, 1.0)
-    return guider
+    return guider("nodes_perpneg", "PerpNegGuider", graph.model, graph.positive, graph.negative, mini.other, CFG, 1.0)
 
 
 def basic(mini, graph: Graph) -> Any:
-    guider = stock("nodes_custom_sampler", "Guider_Basic")(graph.model)
-    guider.set_conds(graph.positive)
-    return guider
+    return guider("nodes_custom_sampler", "BasicGuider", graph.model, graph.positive)
 
 
 class Case(NamedTuple):
     """`build`: what stands in the graph; `guider`; `conditional`: its number of the expression's conditioning; `entries`: which of its
-    evaluations at a step are changed; `held`: by how much more where the mask lies."""
+    evaluations at a step are changed; `held`: by how much more where the mask lies; `noise`: whether the sampler adds it."""
 
     build: Callable[[Any, Graph], Graph] = lambda mini, graph: graph
     guider: Callable[[Any, Graph], Any] = plain_cfg
@@ -128,6 +123,7 @@ class Case(NamedTuple):
     held: float = 1.2
     latent: Callable[[], torch.Tensor] = lambda: torch.zeros(SHAPE)
     mask: torch.Tensor | None = None
+    noise: bool = True
 
 
 def painted() -> torch.Tensor:
@@ -153,10 +149,13 @@ TABLE: dict[str, Case] = {
     "noise mask": Case(mask=painted()),
     "image to image": Case(latent=lambda: torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))),
     "LoRA hooks": Case(lambda mini, graph: graph._replace(positive=with_hooks(graph.positive, hook_of(mini)))),
+    "steps left by another sampler": Case(latent=lambda: 10 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(3)), noise=False),
     "two fusions": Case(two_fusions, held=0),
     "cfg 1": Case(guider=cfg_one),
     "DualCFGGuider": Case(guider=dual_cfg, conditional=2),
+    "DualCFGGuider, nested": Case(guider=partial(dual_cfg, style="nested"), conditional=2),
     "Perp-Neg": Case(guider=perp_neg),
+    "GLIGEN": Case(gligen, held=0),
     "BasicGuider": Case(guider=basic),
     **{name: Case(build, held=0) for name, (build, _) in PACKS.items()},
 }
@@ -179,9 +178,11 @@ def evaluated(mini, case: Case, graph: Graph) -> dict[int, list[torch.Tensor]]:
 
     model = graph.model.clone()
     model.set_model_unet_function_wrapper(watch)
-    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    custom = importlib.import_module("comfy_extras.nodes_custom_sampler")
+    noise = custom.Noise_RandomNoise(SEED) if case.noise else custom.Noise_EmptyNoise()
+    latent = {"samples": case.latent()} | ({} if case.mask is None else {"noise_mask": case.mask})
     guider, levels = case.guider(mini, graph._replace(model=model)), torch.tensor([SIGMA, 0.0])
-    guider.sample(noise, case.latent(), samplers.sampler_object("euler"), levels, case.mask, disable_pbar=True, seed=SEED)
+    custom.SamplerCustomAdvanced.execute(noise, guider, samplers.sampler_object("euler"), levels, latent)
     return seen
 
 
@@ -214,6 +215,20 @@ def test_the_expressions_rows_are_changed_where_the_mask_lies_no_other_bit_is_an
     assert not [held for held in uploaded if held() is not None]
 
 
+def test_the_negative_text_on_a_model_of_its_own_keeps_every_bit(mini) -> None:
+    if not hasattr(importlib.import_module("comfy_extras.nodes_custom_sampler"), "DualModelGuider"):
+        pytest.skip("newer ComfyUI has DualModelGuider")
+
+    def dual_model(mini, graph: Graph) -> Any:
+        return guider("nodes_custom_sampler", "DualModelGuider", graph.model, graph.positive, CFG, graph.model, graph.negative)
+
+    graph = Graph(mini.model, mini.neutral, mini.negative)
+    fused = graph._replace(model=mini.apply(mini.model, mini.bank, 1.0).args[0])
+    (conditional, negative), (changed, kept) = (evaluated(mini, Case(guider=dual_model), each)[0] for each in (graph, fused))
+    assert torch.equal(kept, negative)
+    assert (changed - conditional).norm() > 1e-3 * conditional.norm()
+
+
 def test_a_text_that_is_not_said_at_a_step_is_not_fused_there(mini) -> None:
     late = mini.nodes.ConditioningSetTimestepRange().set_range(mini.neutral, 0.9, 1.0)[0]
     both = [*late, *mini.other]
@@ -236,7 +251,7 @@ def test_an_inpainting_model_is_refused_by_name(mini) -> None:
     before = config["in_channels"]
     try:
         config["in_channels"] = 9
-        with pytest.raises(mini.error, match="SDXL base model"):
+        with pytest.raises(mini.error, match=r"takes 9 channels .* inpainting, .* needs an SDXL base model"):
             mini.apply(other, mini.bank, 1.0)
     finally:
         config["in_channels"] = before

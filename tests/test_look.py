@@ -45,19 +45,21 @@ def numbered(pictures: list[np.ndarray]) -> torch.Tensor:
     return torch.stack([torch.stack([torch.full_like(rows, number), rows, columns, rows]) for number in range(len(pictures))]).float()
 
 
-def test_each_picture_is_decoded_at_the_first_change_and_once_more(photo, model_folder: Path) -> None:
+@pytest.mark.parametrize(("side", "looks"), [(128, 1), (640, 2)])
+def test_each_picture_is_decoded_at_the_first_change_and_a_large_one_once_more(photo, model_folder: Path, side: int, looks: int) -> None:
     seen: list[int] = []
-    look = watching(pictures := [photo, photo], model_folder, seen)
+    large = np.array(Image.fromarray(photo).resize((side, side), Image.Resampling.BICUBIC))
+    look = watching(pictures := [large, large], model_folder, seen)
     assert look.where(0, 5.1) is EVERYWHERE  # nothing is known yet
     look.seen(numbered(pictures))
     places = [[look.where(picture, sigma) for _ in range(3) for picture in (0, 1)] for sigma in SIGMAS]
-    assert seen == [0, 1, 0, 1]
+    assert seen == [0, 1] * looks
     assert all(where.mask is not None and where.regions is not None for step in places for where in step)
     first, again = (places[index][0].mask for index in (0, -1))
-    assert first is not None and again is not None and first.shape == again.shape == (128, 128)
+    assert first is not None and again is not None and first.shape == again.shape == (side, side)
     both = [mask >= 0.5 for mask in (first, again)]
     assert (both[0] & both[1]).sum() > 0.9 * (both[0] | both[1]).sum()  # made smaller, and cut out: back in the picture's pixels
-    assert len({id(step[0].mask) for step in places}) == 2
+    assert len({id(step[0].mask) for step in places}) == looks
 
 
 def test_a_face_that_is_not_found_is_looked_for_again_and_one_that_was_is_kept(photo, model_folder: Path) -> None:

@@ -30,12 +30,14 @@ MOST = 0.9
 
 
 class Call(NamedTuple):
-    """One evaluation of the model by a sampler. `schedule`: the sigmas it visits, falling; `kept`: what fusions keep until it ends."""
+    """One evaluation of the model by a sampler. `schedule`: the sigmas it visits, falling; `kept`: what fusions keep until it ends;
+    `continued`: the sampler goes on with a noisy picture that another one left."""
 
     sigma: float
     cfg: float
     schedule: tuple[float, ...]
     kept: dict[Any, Any]
+    continued: bool = False
 
 
 class Part(NamedTuple):
@@ -132,7 +134,7 @@ class Injection:
             return 0.0
         kept = self._kept(call)
         if kept.weight is None or kept.weight[0] != call.sigma:
-            weight, told = step_weight(call.sigma, call.schedule, *self._range)
+            weight, told = step_weight(call.sigma, call.schedule, *self._range, call.continued)
             if told:
                 self._tell(told)
             kept.weight = call.sigma, weight

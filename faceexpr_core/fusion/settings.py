@@ -205,14 +205,20 @@ def window_sigmas(sigmas: Sequence[float], sigma_low: float, sigma_high: float) 
     return (min(positive, key=lambda i: abs(math.log(sigmas[i]) - (low + high) / 2)),)
 
 
-def step_weight(sigma: float, schedule: Sequence[float], sigma_low: float, sigma_high: float) -> tuple[float, str]:
+def step_weight(sigma: float, schedule: Sequence[float], sigma_low: float, sigma_high: float, continued: bool = False) -> tuple[float, str]:
     """w(sigma) at a step of a sampler that visits `schedule`, and what there is to tell of it ("" for nothing).
 
-    Where no step of the schedule has a weight in the window, the nearest one (`window_sigmas`) has 1, and that is told.
+    Where no step of the schedule has a weight in the window, the nearest one (`window_sigmas`) has 1, and that is told. Not so in a part of
+    a schedule, whose other steps are another sampler's: one that ends above 0, or that goes on (`continued`) with what another one left.
     """
     weight = window_weight(sigma, sigma_low, sigma_high)
     if weight or not schedule:
         return weight, ""
+    if continued or schedule[-1] > 0:
+        told = (
+            f"no step of this part of the schedule, sigma {schedule[0]:.3g} to {schedule[-1]:.3g}, lies in the window; nothing is changed"
+        )
+        return 0.0, "" if any(window_weight(step, sigma_low, sigma_high) for step in schedule[:-1]) else told
     chosen = [schedule[index] for index in window_sigmas(schedule, sigma_low, sigma_high)]
     if len(chosen) != 1 or window_weight(chosen[0], sigma_low, sigma_high):
         return 0.0, ""

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...faceexpr_core.fusion.bank import FeatureBank, fused_places
 from ...faceexpr_core.fusion.donors import same_place
 from ...faceexpr_core.fusion.grids import Grid
-from ...faceexpr_core.fusion.injection import Area, Attention, Injection, Part
+from ...faceexpr_core.fusion.injection import Area, Attention, Call, Injection, Part
 from ...faceexpr_core.fusion.look import EVERYWHERE, Look, Where
 from ...faceexpr_core.fusion.settings import FusionSettings
 from .folders import model_folders
@@ -54,6 +54,10 @@ class Fusion:
 
     def __deepcopy__(self, memo: Any) -> Fusion:
         return self
+
+    def looks(self, call: Call) -> bool:
+        """Whether this evaluation will ask where the face is seen."""
+        return self._seen is not None and any(self._injection.weight(place, call) > 0 for place in self._injection.places)
 
     def skip(self, h: Tensor, hsp: Tensor | None, to: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """`output_block_patch`: output block i consumes the skip of input block last - i."""

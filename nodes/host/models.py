@@ -29,12 +29,15 @@ def require_sdxl(model: Any, node: str) -> None:
     """Raise FaceExprError unless `model` is an SDXL MODEL."""
     if model is None:
         raise FaceExprError(f"{node} got no MODEL. Connect the MODEL output of an SDXL checkpoint loader or of FaceExpr Mini.")
-    if not is_sdxl(model):
-        given = model_name(model)
-        raise FaceExprError(
-            f"{node} got a MODEL of type {given}; it needs an SDXL base model. "
-            "Load an SDXL checkpoint (or FaceExpr Mini) and connect its MODEL."
-        )
+    if is_sdxl(model):
+        return
+    given = f"a MODEL of type {model_name(model)}"
+    if isinstance(getattr(model, "model", None), comfy.model_base.SDXL):
+        channels = model.model.model_config.unet_config.get("in_channels")
+        given += f" that takes {channels} channels where SDXL base takes 4: it is made for inpainting, or for editing a picture"
+    raise FaceExprError(
+        f"{node} got {given}; it needs an SDXL base model. Load an SDXL checkpoint (or FaceExpr Mini) and connect its MODEL."
+    )
 
 
 def require_sdxl_clip(clip: Any, node: str) -> None:

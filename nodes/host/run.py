@@ -23,18 +23,23 @@ from .texts import TAG
 RUN, RECORD, SESSION, UNET = "faceexpr_run", "faceexpr_record", "faceexpr_session", "faceexpr_unet"
 CONDITIONAL = 0
 """ComfyUI's number of the positive conditioning in `cond_or_uncond`."""
+CLEAN = 0.3
+"""Noise level up to which a picture is seen through its noise (ours; on Mini)."""
 
 
 class Session:
     """One run of a sampler; not a dict, which ComfyUI would copy at every evaluation.
 
     `free`: where the pictures are drawn at all (a noise mask), None for everywhere. `clean`: the latest estimate [B, 4, h, w] of the
-    clean latents, at first `start`, the latents given (None where they are empty). `kept`: what patches keep until the sampler ends;
-    `at_end` is called with its result.
+    clean latents, at first `start`, the latents given (None where they are empty), but not where the run is `continued`: those are noisy.
+    `kept`: what patches keep until the sampler ends; `at_end` is called with its result.
     """
 
-    def __init__(self, guider: Any, schedule: tuple[float, ...], start: Tensor | None, free: Tensor | None = None) -> None:
-        self.guider, self.schedule, self.start, self.clean, self.free = guider, schedule, start, start, free
+    def __init__(
+        self, guider: Any, schedule: tuple[float, ...], start: Tensor | None, free: Tensor | None = None, continued: bool = False
+    ) -> None:
+        self.guider, self.schedule, self.start, self.free, self.continued = guider, schedule, start, free, continued
+        self.clean = None if continued else start
         self.kept: dict[Any, Any] = {}
         self.at_end: dict[Any, Callable[[Tensor], None]] = {}
 
@@ -88,7 +93,9 @@ def note_sampler(
     for entry in _conditional_entries(guider):
         entry["uuid"] = uuid.uuid4()
     start = latent if latent is not None and bool(latent.count_nonzero()) else None
-    session = Session(guider, tuple(sigmas.tolist()), start, mask)
+    schedule = tuple(sigmas.tolist())
+    continued = start is not None and not bool(noise.count_nonzero()) and schedule[0] > CLEAN  # as with leftover noise
+    session = Session(guider, schedule, start, mask, continued)
     transformer = extra_args["model_options"].setdefault("transformer_options", {})
     transformer[SESSION] = session
     try:
@@ -114,12 +121,14 @@ def note_run(
         return executor(x, timestep, options, seed, **kwargs)
     cfg = float(getattr(guider, "cfg1", getattr(guider, "cfg", 1.0)))  # DualCFGGuider's own, of the conditional prediction
     run = Run(
-        Call(float(timestep.flatten()[0]), cfg, session.schedule, session.kept),
+        Call(float(timestep.flatten()[0]), cfg, session.schedule, session.kept, session.continued),
         positive={entry["uuid"]: Row(_area(entry, x), entry.get(TAG)) for entry in _conditional_entries(guider) if "uuid" in entry},
         seed=seed,
         size=(8 * x.shape[-1], 8 * x.shape[-2]),
         session=session,
     )
+    if session.continued and session.clean is None and _looks(transformer, run.call):
+        session.clean = executor(x, timestep, options, seed, **kwargs)  # unfused: nobody has said yet where the face is
     session.clean = executor(x, timestep, {**options, "transformer_options": {**transformer, RUN: run}}, seed, **kwargs)
     return session.clean
 
@@ -130,6 +139,13 @@ def note_unet(executor: Any, *arguments: Any, **named: Any) -> Tensor:
         if isinstance(options, dict) and RUN in options:
             options[UNET] = executor.class_obj
     return executor(*arguments, **named)
+
+
+def _looks(transformer: dict[str, Any], call: Call) -> bool:
+    """Whether a patch will look for the face at this evaluation."""
+    patches = (patch for alike in transformer.get("patches", {}).values() for patch in alike)
+    owners = {id(owner): owner for patch in patches if (owner := getattr(patch, "__self__", None)) is not None}
+    return any(owner.looks(call) for owner in owners.values() if hasattr(owner, "looks"))
 
 
 def _conditional_entries(guider: Any) -> list[dict[str, Any]]:
