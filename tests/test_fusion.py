@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.fusion import operator as fusion
@@ -123,6 +125,22 @@ def test_the_paper_mode_is_the_printed_formula() -> None:
     assert weight == 0.5
     result = fuse(x, donor, Target(GRID), PAPER, weight)[0].double()
     assert torch.allclose(result, 0.5 * f_id + 0.5 * restyled, atol=1e-5)
+
+
+def test_the_paper_mode_keeps_no_matrix_of_all_pairs_of_tokens() -> None:
+    """With three dimensions no fused kernel took it: at 2048 px the matrix was 1 GiB."""
+
+    class Largest(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(self, function, types, given=(), named=None):
+            result = function(*given, **(named or {}))
+            self.numbers = max([self.numbers, *(part.numel() for part in tree_leaves(result) if isinstance(part, Tensor))])
+            return result
+
+    with Largest() as seen:
+        published(tokens(0, count=400, rows=2), tokens(1, count=400))
+    assert 2 * 400 * 8 <= seen.numbers < 400 * 400
 
 
 def test_the_paper_mode_refuses_unequal_sizes() -> None:
