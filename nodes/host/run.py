@@ -24,7 +24,8 @@ RUN, RECORD, SESSION, UNET = "faceexpr_run", "faceexpr_record", "faceexpr_sessio
 CONDITIONAL = 0
 """ComfyUI's number of the positive conditioning in `cond_or_uncond`."""
 CLEAN = 0.3
-"""Noise level up to which a picture is seen through its noise (ours; on Mini)."""
+"""Noise level up to which a picture is seen through its noise (ours): on four of Mini the mask of mouth and eyes overlaps with the finished
+picture's by 0.94 to 0.99 at 0.3, by 0.72 to 0.97 at 0.5, and at 1 a face was not found."""
 
 
 class Session:
