@@ -14,7 +14,7 @@ from ..faceexpr_core.fusion.settings import FusionSettings
 from .expression_text_encode import ExpressionTextEncode
 from .fusion_inputs import strength_input
 from .host.models import require_sdxl, require_sdxl_clip
-from .host.progress import stop_if_cancelled
+from .host.progress import say_or_stop
 from .host.widgets import require_choices
 from .sampler import Sampler
 
@@ -134,8 +134,8 @@ class ExpressionSheet(io.ComfyNode):
         fusion = {} if base_model is None else {"base_model": base_model, "fusion_strength": fusion_strength, "vae": vae}
         run = (model, seed, steps, cfg, sampler_name, scheduler)
         pictures = []
-        for one in asked:
-            stop_if_cancelled()
+        for number, one in enumerate(asked, start=1):
+            say_or_stop(f"picture {number} of {len(asked)}: {one.label}")
             words = (one.expression, one.intensity, one.second, one.second_weight, one.action_units)
             positive, neutral = ExpressionTextEncode.execute(clip, prompt, *words).args
             drawn = Sampler.execute(*run, positive, negative, latent_image, denoise, neutral=neutral, **fusion).args[0]

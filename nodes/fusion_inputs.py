@@ -24,6 +24,7 @@ def strength_input(name: str, tooltip: str, *, optional: bool = False, default: 
         step=0.05,
         round=0.001,
         optional=optional,
+        display_mode=io.NumberDisplay.slider,
         tooltip=tooltip,
     )
 

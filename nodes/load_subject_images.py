@@ -12,6 +12,7 @@ from comfy_api.latest import io, ui
 from ..faceexpr_core import mini
 from ..faceexpr_core.errors import FaceExprError
 from .host.folders import input_folder, model_folders
+from .host.progress import say_or_stop
 from .host.widgets import require_choices
 
 NO_FOLDER = "none"
@@ -155,6 +156,7 @@ class LoadSubjectImages(io.ComfyNode):
             drop_small=given["drop_small_faces"],
             drop_duplicates=given["drop_duplicates"],
             person=given["person"],
+            looking=lambda number, count: say_or_stop(f"looking at photo {number} of {count}"),
         )
         pictures = torch.stack([torch.from_numpy(photo.image) for photo in subject.photos]).float() / 255
         masks = torch.stack([torch.from_numpy(photo.mask()) for photo in subject.photos])

@@ -22,6 +22,7 @@ from . import extraction
 from .host.conditioning import Conditioning, count_tokens, encode_conditioning, encode_expression
 from .host.folders import model_folders
 from .host.models import drawn_side
+from .host.progress import say_or_stop
 from .host.redraw import Change, Fused, Redrawing, redraw_latent
 
 
@@ -83,6 +84,7 @@ def _jobs(image: Tensor, mask: Tensor | None, wish: Wish, side: int) -> tuple[li
     masks = None if mask is None else grid_mask(mask.reshape(-1, *mask.shape[-2:]), (height, width)).cpu().numpy()
     with FaceDetector(model_folders()) as detector:
         for number, one in enumerate(image):
+            say_or_stop(f"looking for faces in picture {number + 1} of {len(image)}")
             picture = one[..., :3].float().cpu().numpy()
             seen = (one[..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
             free = None if masks is None else masks[number % len(masks)]
@@ -106,6 +108,7 @@ def _drawn(
     latents = [vae.encode(torch.from_numpy(job.cut.crop)[None]) for job in jobs]
     drawn = []
     for number, (job, latent) in enumerate(zip(jobs, latents, strict=True)):
+        say_or_stop(f"drawing face {number + 1} of {len(jobs)}, {job.shown} until now")
         words = spoken[job.shown]
         height, width = job.cut.crop.shape[:2]
         acts = location_of(job.cut.placed, height, width, acting_regions(job.shown, wish.moved)).mask

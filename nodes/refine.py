@@ -12,6 +12,7 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.faces import small_faces
 from ..faceexpr_core.fusion.grids import grid_mask
 from .host.folders import model_folders
+from .host.progress import say_or_stop
 
 
 def refine_faces(
@@ -72,7 +73,8 @@ def _refine(
 ) -> Tensor:
     height, width = picture.shape[:2]
     replaced = torch.zeros(height, width)
-    for face in faces:
+    for number, face in enumerate(faces, start=1):
+        say_or_stop(f"drawing small face {number} of {len(faces)} again")
         cut = small_faces.cut_around(face, height, width)
         enlarged = small_faces.enlarge(picture, cut, side)
         drawn = draw({"samples": vae.encode(_image(enlarged))})

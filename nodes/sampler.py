@@ -65,6 +65,7 @@ class Sampler(io.ComfyNode):
                     max=5.0,
                     step=0.05,
                     round=0.001,
+                    display_mode=io.NumberDisplay.slider,
                     optional=True,
                     tooltip="How far to go from neutral towards the expression at each step: 0 is neutral, 1 is plain guidance, "
                     "more exaggerates. Needs 'neutral'.",

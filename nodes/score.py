@@ -14,7 +14,7 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.text import MAX_WEIGHT
 from .host.folders import model_folders
-from .host.progress import Progress
+from .host.progress import Progress, say_or_stop
 from .host.widgets import action_units_or_reason, require_choices
 
 
@@ -45,6 +45,7 @@ class Score(io.ComfyNode):
                     max=MAX_WEIGHT,
                     step=0.05,
                     round=0.001,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="How strongly it was asked: 0 neutral, 1 the usual full expression.",
                 ),
                 io.Int.Input("best_k", default=1, min=1, max=4096, tooltip="How many of the best pictures to give."),
@@ -100,6 +101,7 @@ class Score(io.ComfyNode):
             person = judges.looks(photo.image for photo in _one(subject).photos)
             calm = [judges.see(_bytes(picture)) for picture in resting]
             for number, picture in enumerate(pictures):
+                say_or_stop(f"measuring picture {number + 1} of {len(pictures)}")
                 seen = judges.see(_bytes(picture))
                 scores.append(score_picture(seen, asked, person, calm[number % len(calm)] if calm else None))
                 progress.update(number + 1)

@@ -32,7 +32,6 @@ class TrainLoRA(io.ComfyNode):
             "with it applied. Cancelling saves what was learned so far, and the next run goes on from there. "
             "The MODEL that comes in stays as it is.",
             is_output_node=True,
-            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="The SDXL MODEL to learn on. LoRAs already applied to it are taken as part of it."),
                 io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint; it embeds the captions."),
@@ -74,7 +73,7 @@ class TrainLoRA(io.ComfyNode):
         path = file_in(loras_folder(), lora_name, ".safetensors", "lora_name")
         settled = settle_for(host, subject, states_at(path, values), values)
         job, settings = job_of(subject, settled, path, values), settled.settings
-        page = Page(settings.steps, NODE, getattr(getattr(cls, "hidden", None), "unique_id", None))
+        page = Page(settings.steps, NODE)
         outside = (Path(folder_paths.get_output_directory()), Path(folder_paths.get_temp_directory()))
         save = partial(reserve, paths=(path,), precision=values["file_precision"], fallbacks=outside)
         if settled.told:

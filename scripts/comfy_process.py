@@ -135,18 +135,25 @@ class ComfyProcess:
         self._process = process
         self._client_id = uuid.uuid4().hex
 
-    def run(self, graph: Graph, on_progress: Callable[[Progress], None] | None = None, timeout: float = 900) -> dict[str, dict[str, Any]]:
+    def run(
+        self,
+        graph: Graph,
+        on_progress: Callable[[Progress], None] | None = None,
+        timeout: float = 900,
+        on_text: Callable[[str, str], None] | None = None,
+    ) -> dict[str, dict[str, Any]]:
         """Run a graph in API format to its end.
 
         Returns what ComfyUI's history holds for each output node: node id -> {"images": [{filename, subfolder, type}], "text": [...], ...}.
-        `on_progress` is called for every progress message and preview picture, and may call `interrupt()`.
+        `on_progress` is called for every progress message and preview picture, `on_text` with the node and the text that is shown on it
+        while it works; both may call `interrupt()`.
         Raises ComfyError for a refused or failed graph, ComfyInterrupted after an interrupt, TimeoutError after `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         channel = websocket.create_connection(f"{self.url.replace('http', 'ws', 1)}/ws?clientId={self._client_id}", timeout=timeout)
         try:
             prompt_id = self._queue(graph)
-            failure = self._follow(channel, prompt_id, on_progress, deadline)
+            failure = self._follow(channel, prompt_id, on_progress, on_text, deadline)
         finally:
             channel.close()
         if failure is not None:
@@ -207,7 +214,12 @@ class ComfyProcess:
             raise _refusal(json.loads(refusal.read())) from None
 
     def _follow(
-        self, channel: websocket.WebSocket, prompt_id: str, on_progress: Callable[[Progress], None] | None, deadline: float
+        self,
+        channel: websocket.WebSocket,
+        prompt_id: str,
+        on_progress: Callable[[Progress], None] | None,
+        on_text: Callable[[str, str], None] | None,
+        deadline: float,
     ) -> ComfyError | None:
         failure: ComfyError | None = None
         step = Progress("", 0, 0)
@@ -220,6 +232,9 @@ class ComfyProcess:
                 preview = _preview(message)
                 if preview is not None and on_progress is not None:
                     on_progress(Progress(step.node_id, step.value, step.total, preview))
+                told = _text(message)
+                if told is not None and on_text is not None:
+                    on_text(*told)
                 continue
             event = json.loads(message)
             kind, data = event["type"], event["data"]
@@ -281,3 +296,9 @@ def _preview(message: bytes) -> bytes | None:
     """The picture in a binary message: event 1 is (event, format, picture), numbers in big-endian 32 bit (ComfyUI's server.py)."""
     (event,) = struct.unpack(">I", message[:4])
     return message[8:] if event == 1 else None
+
+
+def _text(message: bytes) -> tuple[str, str] | None:
+    """The node and the text in a binary message: event 3 is (event, length of the node's id, id, text)."""
+    event, length = struct.unpack(">II", message[:8])
+    return (message[8 : 8 + length].decode(), message[8 + length :].decode()) if event == 3 else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,11 +74,13 @@ def prepare_subject(
     folders: Iterable[str | os.PathLike[str]] = (),
     detector: FaceDetector | None = None,
     meter: IdentityMeter | None = None,
+    looking: Callable[[int, int], None] | None = None,
     **fields: Any,
 ) -> Subject:
     """Find the person's face, drop what cannot be used, cut, resize and caption; `fields` of `SubjectSettings` may also be given by name.
 
     `folders` are looked through first for model files; `detector` and `meter` are used instead of new ones if given.
+    `looking` is told before each picture is looked at: its number from 1, and how many there are.
     Raises FaceExprError for settings out of range, and where no photo is left, with the reason for each.
     """
     settings = replace(settings or SubjectSettings(), **fields)
@@ -88,7 +90,11 @@ def prepare_subject(
     folders, own = tuple(folders), detector is None
     detector = detector or FaceDetector(folders)
     try:
-        looked = {number: see(source, detector) for number, source in enumerate(images)}
+        looked = {}
+        for number, source in enumerate(images):
+            if looking is not None:
+                looking(number + 1, len(images))
+            looked[number] = see(source, detector)
         seen = {number: one for number, one in looked.items() if isinstance(one, Seen)}
         meter, unable = _meter(seen, settings, folders, detector, meter)
         found, others, lines = choose(seen, settings, meter)

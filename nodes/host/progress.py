@@ -1,11 +1,13 @@
-"""ComfyUI's progress bar and the user's cancel button."""
+"""ComfyUI's progress bar, the text below a node that works, and the user's cancel button."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.utils
+from comfy_execution.utils import get_executing_context
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,6 +22,20 @@ PREVIEW_SIDE = 512
 def stop_if_cancelled() -> None:
     """Raise `Interrupted` when the user pressed cancel."""
     comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def say(text: str) -> None:
+    """Show `text` on the node that runs, where there is a page."""
+    running = get_executing_context()
+    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    if running is not None and server is not None:
+        server.send_progress_text(text, running.node_id)
+
+
+def say_or_stop(text: str) -> None:
+    """`say`, between pieces of work that may be cancelled: raises `Interrupted` when the user pressed cancel."""
+    stop_if_cancelled()
+    say(text)
 
 
 class Progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from .conditioning import count_tokens, encode_conditioning
 from .encoding import decode_latents, encode_images, encode_text
 from .models import require_sdxl_clip
 from .predictions import prediction_of
-from .progress import Interrupted, Progress
+from .progress import Interrupted, Progress, say
 from .sampling import sample
 from .text_encoders import export_text_encoders, tokenize
 from .weights import export_unet
@@ -96,33 +95,26 @@ class TrainingHost:
 class Page:
     """`Watcher` on ComfyUI's page: the node's progress bar, its text, previews, the cancel button; and a line in the log."""
 
-    def __init__(self, steps: int, node: str, node_id: str | None) -> None:
-        self._node, self._node_id = node, node_id
+    def __init__(self, steps: int, node: str) -> None:
+        self._node = node
         self._progress = Progress(steps)
         self._progress.update(0)
         self._told = 0.0
 
     def say(self, text: str) -> None:
         logging.info("%s: %s", self._node, text)
-        self._show(text)
+        say(text)
 
     def drawing(self, number: int, of: int, prompt: str) -> None:
-        self._show(f"picture {number} of {of} of the class: {prompt}")
+        say(f"picture {number} of {of} of the class: {prompt}")
 
     def step(self, step: Step, sheet: Picture | None) -> None:
         from PIL import Image
 
         if time.monotonic() - self._told > 1 or step.number == step.total:
             self._told = time.monotonic()
-            self._show(progress_text(step))
+            say(progress_text(step))
         self._progress.update(step.number, None if sheet is None else Image.fromarray(sheet))
-
-    def _show(self, text: str) -> None:
-        """`text` on the node, where there is a page."""
-        server = getattr(sys.modules.get("server"), "PromptServer", None)
-        instance = getattr(server, "instance", None)
-        if instance is not None and self._node_id is not None:
-            instance.send_progress_text(text, self._node_id)
 
 
 def _picture(images: Tensor) -> Picture:

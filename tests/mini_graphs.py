@@ -1,0 +1,77 @@
+"""Graphs made small enough for a test, with Mini in an SDXL checkpoint's place."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_process import ComfyProcess, Graph
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from faceexpr_core import mini
+
+SDXL_SIDE = 1024
+LORA_LOADERS = ("FaceExprLoadLoRA", "LoraLoaderModelOnly", "CreateHookLora")
+SHORT: dict[str, dict[str, Any]] = {
+    "FaceExprTrainLoRA": {"steps": 4, "rank": 4, "batch_size": 2, "preview_every": 0, "state_every": 0},
+    "FaceExprChangeExpression": {"steps": 2},
+    "FaceExprExpressionSheet": {"steps": 1},
+    "FaceExprExtractExpressionFeatures": {"steps": 3},
+    "FaceExprSampler": {"steps": 3},
+}
+LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+
+
+def ids(graph: Graph, class_type: str) -> list[str]:
+    return [number for number, node in graph.items() if node["class_type"] == class_type]
+
+
+def shortened(graph: Graph) -> Graph:
+    for node in graph.values():
+        node["inputs"] |= SHORT.get(node["class_type"], {})
+    return graph
+
+
+def put_mini_in(comfy: ComfyProcess, graph: Graph) -> Graph:
+    """The graph with Mini where it loads a checkpoint. The LoRAs that it names become files of random weights in this ComfyUI's folder,
+    its ControlNet one of random weights, and `example.png` a photo with a neutral face."""
+    for seed, node in enumerate(graph.values()):
+        inputs = node["inputs"]
+        if node["class_type"] == "CheckpointLoaderSimple":
+            node |= {"class_type": "FaceExprLoadMini", "inputs": {}}
+        elif node["class_type"] == "ControlNetLoader":
+            node |= {"class_type": "TestRandomControlNet", "inputs": {"model": [ids(graph, "FaceExprLoadMini")[0], 0]}}
+        elif node["class_type"] in LORA_LOADERS:
+            save_file(random_lora(seed), comfy.lora_dir / inputs["lora_name"])
+        elif node["class_type"] == "LoadImage":
+            Image.open(next(mini.donor_path().glob("*neutral*"))).save(comfy.input_dir / inputs["image"])
+        elif node["class_type"] == "EmptyLatentImage":
+            inputs |= {side: inputs[side] * mini.RESOLUTION // SDXL_SIDE // 16 * 16 for side in ("width", "height")}
+    return graph
+
+
+def random_lora(seed: int) -> dict[str, torch.Tensor]:
+    """A LoRA on one layer of Mini, under kohya's keys."""
+    with safe_open(mini.path() / "unet" / "diffusion_pytorch_model.safetensors", "pt") as weights:
+        rows, columns = weights.get_slice(f"{LAYER}.weight").get_shape()
+    random = torch.Generator().manual_seed(seed)
+    down, up = torch.randn(4, columns, generator=random), 0.02 * torch.randn(rows, 4, generator=random)
+    key = "lora_unet_" + LAYER.replace(".", "_")
+    return {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(4.0)}
+
+
+def drawn(comfy: ComfyProcess, graph: Graph) -> dict[str, np.ndarray]:
+    """The last picture of each node that saves or previews some, float [H, W, 3] in 0..255, by the node's title."""
+    shown = comfy.run(graph)
+    return {
+        graph[number]["_meta"]["title"]: np.asarray(Image.open(io.BytesIO(comfy.view(shown[number]["images"][-1]))).convert("RGB"), float)
+        for number in (*ids(graph, "SaveImage"), *ids(graph, "PreviewImage"))
+    }
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).mean())
