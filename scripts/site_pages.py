@@ -23,6 +23,7 @@ PLACES = {
     "CONTRIBUTING.md": "contributing.md",
     "README.md": "index.md",
     "docs/": "",
+    "web/docs/": "nodes/",
     "LICENSE": SOURCE + "LICENSE",
 }
 """Where the site has what a file of the repository links to."""

@@ -25,6 +25,7 @@ TRAIN, EXTRACT, APPLY, SAMPLER = (
 )
 TRAINING = [name for name in NAMES if TRAIN in (WORKFLOWS / name).read_text()]
 MINIS = [name.removesuffix(".json") for name in NAMES if "_mini_" in name]
+WITHOUT_APP = ("faceexpr_mini_best_of_four.json", "faceexpr_mini_fusion_photo.json", "faceexpr_mini_fusion_text.json")
 SHORT: dict[str, dict[str, Any]] = {
     TRAIN: {"steps": 4, "rank": 4, "batch_size": 2, "preview_every": 0, "state_every": 0, "lora_name": "test/fusion"},
     EXTRACT: {"steps": 3},
@@ -93,12 +94,21 @@ def test_all_workflows_are_there() -> None:
         "faceexpr_mini_expression.json",
         "faceexpr_mini_fusion_photo.json",
         "faceexpr_mini_fusion_text.json",
+        "faceexpr_mini_intensity_and_blend.json",
+        "faceexpr_mini_my_lora_frowns.json",
         "faceexpr_mini_quick_start.json",
         "faceexpr_mini_sheet.json",
+        "faceexpr_mini_small_faces.json",
+        "faceexpr_mini_two_people.json",
         "faceexpr_sdxl.json",
         "faceexpr_sdxl_change.json",
+        "faceexpr_sdxl_controlnet.json",
+        "faceexpr_sdxl_few_steps.json",
+        "faceexpr_sdxl_fusion_photo.json",
         "faceexpr_sdxl_my_lora_frowns.json",
         "faceexpr_sdxl_sheet.json",
+        "faceexpr_sdxl_small_faces.json",
+        "faceexpr_sdxl_two_people.json",
     ]
     assert sorted(path.name for path in (WORKFLOWS / "api").glob("*.json")) == NAMES
 
@@ -162,9 +172,9 @@ def test_no_two_nodes_overlap_and_every_node_lies_in_a_group_or_is_a_note(page: 
         assert held or node["type"] in NOTES, node["type"]
 
 
-def test_the_template_browser_finds_them(comfy: ComfyProcess, name: str) -> None:
+def test_the_template_browser_finds_each_once(comfy: ComfyProcess, name: str) -> None:
     stem = name.removesuffix(".json")
-    assert stem in json.loads(comfy.get("/workflow_templates"))["faceexpr"]
+    assert json.loads(comfy.get("/workflow_templates"))["faceexpr"].count(stem) == 1
     assert json.loads(comfy.get(f"/api/workflow_templates/faceexpr/{name}")) == json.loads((WORKFLOWS / name).read_text())
 
 
@@ -172,6 +182,17 @@ def test_minis_workflows_have_a_small_picture_in_the_template_browser(comfy: Com
     for stem in MINIS:
         picture = comfy.get(f"/api/workflow_templates/faceexpr/{stem}.jpg")
         assert len(picture) < 60_000 and Image.open(io.BytesIO(picture)).format == "JPEG", stem
+
+
+def test_app_mode_asks_for_widgets_and_shows_pictures_that_are_there(name: str, page: dict[str, Any]) -> None:
+    """`linearData` is what the page's app mode shows: `[node, widget]` for each input, and the nodes whose pictures are the result."""
+    graph: Graph = json.loads((WORKFLOWS / "api" / name).read_text())
+    told = page["extra"].get("linearData")
+    assert (told is not None) or name in WITHOUT_APP
+    for number, widget in told["inputs"] if told else []:
+        assert not isinstance(graph[str(number)]["inputs"][widget], list), (number, widget)
+    for number in told["outputs"] if told else []:
+        assert graph[str(number)]["class_type"] == "SaveImage"
 
 
 def test_the_photo_is_looked_at_as_the_person_is_drawn() -> None:
@@ -300,9 +321,10 @@ def test_the_template_of_a_sheet_draws_the_vocabulary_and_frames(comfy: ComfyPro
     assert count == {"The sheet": 1, "The frames": 5}
 
 
-def test_a_frowning_lora_is_drawn_twice_that_differ_by_fusion_alone() -> None:
-    graph: Graph = json.loads((WORKFLOWS / "api" / "faceexpr_sdxl_my_lora_frowns.json").read_text())
+@pytest.mark.parametrize(("model", "loader"), [("mini", "FaceExprLoadMini"), ("sdxl", "CheckpointLoaderSimple")])
+def test_a_frowning_lora_is_drawn_twice_that_differ_by_fusion_alone(model: str, loader: str) -> None:
+    graph: Graph = json.loads((WORKFLOWS / "api" / f"faceexpr_{model}_my_lora_frowns.json").read_text())
     without, fused = (graph[number]["inputs"] for number in ids(graph, SAMPLER))
-    (words,), (checkpoint,) = ids(graph, "FaceExprExpressionTextEncode"), ids(graph, "CheckpointLoaderSimple")
+    (words,), (checkpoint,) = ids(graph, "FaceExprExpressionTextEncode"), ids(graph, loader)
     differing = {key: fused[key] for key in fused if fused[key] != without.get(key)}
     assert differing == {"neutral": [words, 1], "base_model": [checkpoint, 0], "vae": [checkpoint, 2]}

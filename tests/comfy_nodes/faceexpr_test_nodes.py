@@ -1,4 +1,8 @@
-"""Custom nodes that only the tests' ComfyUI has: models of other families, small and untrained."""
+"""Custom nodes that only the tests' ComfyUI has: models of other families and a ControlNet for Mini, small and untrained."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
 
 import comfy.ldm.flux.model
 import comfy.model_base
@@ -69,9 +73,30 @@ class TinyModel(io.ComfyNode):
         return io.NodeOutput(comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu")))
 
 
+class RandomControlNet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestRandomControlNet",
+            display_name="Random ControlNet",
+            category="tests",
+            inputs=[io.Model.Input("model")],
+            outputs=[io.ControlNet.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any) -> io.NodeOutput:
+        place = Path(__file__).resolve().parent.parent / "fusion_graphs.py"
+        spec = importlib.util.spec_from_file_location("faceexpr_fusion_graphs", place)
+        assert spec is not None and spec.loader is not None
+        graphs = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(graphs)
+        return io.NodeOutput(graphs.random_controlnet(model))
+
+
 class TestNodes(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [TinyModel]
+        return [TinyModel, RandomControlNet]
 
 
 async def comfy_entrypoint() -> TestNodes:

@@ -1,0 +1,75 @@
+"""Templates drawn: Mini's as they are, SDXL's with Mini in the checkpoint's place and LoRAs and a ControlNet of random weights."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from comfy_process import ComfyProcess, Graph
+from mini_graphs import difference, drawn, ids, put_mini_in, shortened
+from workflow_api import WORKFLOWS
+
+FUSED = ("faceexpr_sdxl_controlnet", "faceexpr_sdxl_few_steps", "faceexpr_sdxl_fusion_photo", "faceexpr_sdxl_two_people")
+
+
+def api(name: str) -> Graph:
+    graph: Graph = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
+    return shortened(graph)
+
+
+@pytest.mark.parametrize("name", [*FUSED, "faceexpr_sdxl_my_lora_frowns", "faceexpr_sdxl_small_faces"])
+def test_a_template_for_sdxl_draws_with_mini_in_the_checkpoints_place(comfy: ComfyProcess, name: str) -> None:
+    graph = put_mini_in(comfy, api(name))
+    pictures = drawn(comfy, graph)
+    assert all(picture.std() > 5 for picture in pictures.values())
+    if name in FUSED:
+        for node in graph.values():
+            if node["class_type"] == "FaceExprSampler":
+                node["inputs"]["fusion_strength"] = 0.0
+            if node["class_type"] == "FaceExprApplyAttentionFocusedFusion":
+                node["inputs"]["strength"] = 0.0
+        (fused,), (plain,) = pictures.values(), drawn(comfy, graph).values()
+        assert difference(fused, plain) > 0.3
+
+
+def test_a_lora_learned_from_frowns_is_drawn_with_and_without_fusion(comfy: ComfyProcess) -> None:
+    graph = api("faceexpr_mini_my_lora_frowns")
+    pictures = drawn(comfy, graph)
+    assert difference(pictures["Without fusion"], pictures["With fusion"]) > 0.5
+
+
+def test_the_template_of_intensities_draws_a_sheet_and_a_blend_of_two(comfy: ComfyProcess) -> None:
+    graph = api("faceexpr_mini_intensity_and_blend")
+    pictures = drawn(comfy, graph)
+    height, width = pictures["Intensities"].shape[:2]
+    assert width > 1.5 * height  # two expressions, four intensities
+    (text,) = ids(graph, "FaceExprExpressionTextEncode")
+    graph[text]["inputs"]["second_expression"] = "none"
+    assert difference(drawn(comfy, graph)["The blend"], pictures["The blend"]) > 0.5
+
+
+def test_of_two_people_each_has_the_own_expression(comfy: ComfyProcess) -> None:
+    graph = api("faceexpr_mini_two_people")
+    pictures = drawn(comfy, graph)
+    together = pictures["Each with the own expression"]
+    quarter = together.shape[1] // 4
+    assert difference(together[:, :quarter], pictures["As they are"][:, :quarter]) > 0.5
+    _, right = ids(graph, "FaceExprExpressionTextEncode")
+    graph[right]["inputs"]["expression"] = "surprised"
+    other = drawn(comfy, graph)["Each with the own expression"]
+    assert difference(together[:, -quarter:], other[:, -quarter:]) > 3 * difference(together[:, :quarter], other[:, :quarter])
+
+
+def test_a_small_face_is_drawn_again_and_the_rest_is_left(comfy: ComfyProcess) -> None:
+    graph = api("faceexpr_mini_small_faces")
+    for number in ids(graph, "FaceExprSampler"):
+        graph[number]["inputs"]["steps"] = 10
+    pictures = drawn(comfy, graph)
+    before, after = pictures["As it was"], pictures["With an expression"]
+    height, width = before.shape[:2]
+    middle = (slice(height // 4, -height // 4), slice(width // 4, -width // 4))
+    changed = np.abs(before - after).mean(2)
+    assert changed[middle].mean() > 2
+    edge = np.concatenate([changed[:8].ravel(), changed[-8:].ravel(), changed[:, :8].ravel(), changed[:, -8:].ravel()])
+    assert edge.mean() < 0.2 * changed[middle].mean()
