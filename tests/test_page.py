@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import comfyui_page, require_chromium
-from comfy_process import ComfyProcess
+from comfy_process import REPOSITORY, ComfyProcess
 from playwright.sync_api import Page
 from workflow_api import WORKFLOWS
 
@@ -22,6 +23,7 @@ LOAD = """async workflow => {
         nodes: nodes.map(node => ({
             id: Number(node.id), // newer pages keep ids as text
             title: node.title,
+            widgets: (node.widgets ?? []).map(widget => widget.name),
             box: [...node.pos, ...node.size],
             // the button of Load Image and the expression editor are widgets too, whose value no file needs
             values: (node.widgets ?? [])
@@ -80,6 +82,12 @@ def test_links_end_where_the_file_says(shown: dict[str, Any], workflow: dict[str
     assert sorted(shown["links"]) == sorted(expected)
 
 
+def test_app_mode_finds_its_widgets(shown: dict[str, Any], workflow: dict[str, Any]) -> None:
+    named = workflow["extra"].get("linearData", {"inputs": []})["inputs"]
+    widgets = {node["id"]: node["widgets"] for node in shown["nodes"]}
+    assert [widget for number, widget in named if widget not in widgets[number]] == []
+
+
 def test_the_page_queues_the_api_twin(shown: dict[str, Any], name: str) -> None:
     assert shown["prompt"] == json.loads((WORKFLOWS / "api" / name).read_text())
 
@@ -93,6 +101,19 @@ def test_nodes_keep_their_size_and_do_not_overlap(shown: dict[str, Any], workflo
 
 
 def test_the_page_reports_no_error(opened: tuple[Page, list[str]], shown: dict[str, Any]) -> None:
+    assert opened[1] == []
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "subgraphs").glob("*.json")), ids=lambda path: path.stem)
+def test_a_blueprint_opens_as_one_node_with_its_widgets(opened: tuple[Page, list[str]], path: Path) -> None:
+    blueprint = json.loads(path.read_text())
+    shown = opened[0].evaluate(LOAD, blueprint)
+    assert shown["missing"] == []
+    (node,) = shown["nodes"]
+    names = [widget for _, widget in blueprint["nodes"][0]["properties"]["proxyWidgets"]]
+    assert [name for name in names if not any(name in widget for widget in node["widgets"])] == []
+    kinds = {inner["type"] for inner in blueprint["definitions"]["subgraphs"][0]["nodes"]}
+    assert {queued["class_type"] for queued in shown["prompt"].values()} == kinds
     assert opened[1] == []
 
 

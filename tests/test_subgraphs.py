@@ -1,0 +1,91 @@
+"""Blueprints: subgraphs that ComfyUI offers in its node library, each as one node."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfy_process import REPOSITORY, ComfyProcess, Graph
+from mini_graphs import difference, drawn, ids, put_mini_in, shortened
+from workflow_api import to_api
+
+SUBGRAPHS = sorted((REPOSITORY / "subgraphs").glob("*.json"))
+INPUTS, OUTPUTS = -10, -20
+STRENGTHS = {"FaceExprSampler": "fusion_strength", "FaceExprChangeExpression": "strength"}
+
+
+def inside(blueprint: dict[str, Any]) -> dict[str, Any]:
+    (subgraph,) = blueprint["definitions"]["subgraphs"]
+    return dict(subgraph)
+
+
+def unpacked(blueprint: dict[str, Any], object_info: dict[str, Any]) -> Graph:
+    """The subgraph in API form, fed by Mini and a photo; its first picture is shown."""
+    subgraph = inside(blueprint)
+    links = [list(link.values()) for link in subgraph["links"]]
+    within = [link for link in links if link[1] != INPUTS and link[3] != OUTPUTS]
+    kept = {link[0] for link in within}
+    nodes = json.loads(json.dumps(subgraph["nodes"]))
+    for slot in (slot for node in nodes for slot in node["inputs"]):
+        slot["link"] = slot["link"] if slot["link"] in kept else None
+    graph = to_api({"nodes": nodes, "links": within}, object_info)
+    graph |= {
+        "mini": {"class_type": "FaceExprLoadMini", "inputs": {}, "_meta": {"title": "Mini"}},
+        "photo": {"class_type": "LoadImage", "inputs": {"image": "example.png"}, "_meta": {"title": "Photo"}},
+    }
+    given = {"model": ["mini", 0], "clip": ["mini", 1], "vae": ["mini", 2], "image": ["photo", 0]}
+    slots = {node["id"]: [slot["name"] for slot in node["inputs"]] for node in nodes}
+    for _, source, output, target, slot, _ in links:
+        if source == INPUTS:
+            graph[str(target)]["inputs"][slots[target][slot]] = given[subgraph["inputs"][output]["name"]]
+        if target == OUTPUTS and slot == 0:
+            graph["shown"] = {"class_type": "PreviewImage", "inputs": {"images": [str(source), output]}, "_meta": {"title": "Shown"}}
+    return graph
+
+
+@pytest.fixture(params=SUBGRAPHS, ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+@pytest.fixture
+def blueprint(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text("ascii")))  # ComfyUI 0.3.75 reads it in the system's own encoding
+
+
+def test_comfyui_offers_them(comfy: ComfyProcess) -> None:
+    offered = json.loads(comfy.get("/global_subgraphs"))
+    ours = {number: entry["name"] for number, entry in offered.items() if entry["info"]["node_pack"] == "custom_nodes.faceexpr"}
+    assert sorted(ours.values()) == ["FaceExpr change of expression", "FaceExpr person with an expression"]
+    for number, name in ours.items():
+        data = json.loads(comfy.get(f"/global_subgraphs/{number}"))["data"]
+        assert json.loads(data) == json.loads((REPOSITORY / "subgraphs" / f"{name}.json").read_text())
+
+
+def test_a_blueprint_is_one_node_with_the_slots_of_its_subgraph(path: Path, blueprint: dict[str, Any]) -> None:
+    (node,), subgraph = blueprint["nodes"], inside(blueprint)
+    assert node["type"] == subgraph["id"] and node["title"] == subgraph["name"] == path.stem
+    for kind in ("inputs", "outputs"):
+        assert [(slot["name"], slot["type"]) for slot in node[kind]] == [(slot["name"], slot["type"]) for slot in subgraph[kind]]
+    ends = [(slot["linkIds"], INPUTS, "origin_id", "origin_slot", number) for number, slot in enumerate(subgraph["inputs"])]
+    ends += [(slot["linkIds"], OUTPUTS, "target_id", "target_slot", number) for number, slot in enumerate(subgraph["outputs"])]
+    for numbers, end, node_key, slot_key, place in ends:
+        assert numbers == [link["id"] for link in subgraph["links"] if link[node_key] == end and link[slot_key] == place] != []
+
+
+def test_the_widgets_that_it_shows_are_those_of_its_nodes(comfy: ComfyProcess, blueprint: dict[str, Any]) -> None:
+    graph = unpacked(blueprint, comfy.object_info())
+    for number, widget in blueprint["nodes"][0]["properties"]["proxyWidgets"]:
+        assert widget in graph[number]["inputs"], (number, widget)
+
+
+def test_it_draws(comfy: ComfyProcess, blueprint: dict[str, Any]) -> None:
+    graph = shortened(put_mini_in(comfy, unpacked(blueprint, comfy.object_info())))
+    picture = drawn(comfy, graph)["Shown"]
+    assert picture.std() > 5
+    for kind, strength in STRENGTHS.items():
+        for number in ids(graph, kind):
+            graph[number]["inputs"][strength] = 0.0
+    assert difference(drawn(comfy, graph)["Shown"], picture) > 0.3
