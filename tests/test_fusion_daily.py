@@ -153,6 +153,9 @@ def test_what_belongs_to_places_and_times_stays_while_the_neutral_text_is_drawn(
     assert torch.equal(rest[0][1]["pooled_output"], mini.neutral[0][1]["pooled_output"])
     assert (rest[0][1]["area"], rest[0][1]["strength"], rest[0][1]["start_percent"]) == ((8, 8, 0, 0), 0.7, 0.1)
     assert rest[1][0] is mini.other[0][0]
+    faces = torch.zeros(1, 16, 96)  # InstantID gives its ControlNet a text of its own
+    instant = [[hidden, {**extra, "cross_attn_controlnet": faces}] for hidden, extra in mini.positive]
+    assert mini.texts.at_rest(instant, mini.neutral, [mini.texts.Pair(0, 0)])[0][1]["cross_attn_controlnet"] is faces
     own = mini.nodes.ConditioningSetArea().append(mini.neutral, 32, 64, 0, 0, 1.0)[0]
     assert mini.texts.at_rest(ranged, own, [mini.texts.Pair(0, 0)])[0][1]["area"] == (8, 4, 0, 0)
 

@@ -14,7 +14,8 @@ from .conditioning import Conditioning
 TAG = "faceexpr_pair"
 """Key of an entry's dict: the number of its pair. ComfyUI hands it on with the entry."""
 
-PLACED = ("control", "control_apply_to_uncond", "area", "strength", "mask", "mask_strength", "set_area_to_bounds", "gligen", "default")
+CONTROL = ("control", "control_apply_to_uncond", "cross_attn_controlnet")  # the last: what a ControlNet reads in the text's place
+PLACED = (*CONTROL, "area", "strength", "mask", "mask_strength", "set_area_to_bounds", "gligen", "default")
 TIMED = ("start_percent", "end_percent", "clip_start_percent", "clip_end_percent")
 
 Entry = list[Any]
