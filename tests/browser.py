@@ -54,7 +54,7 @@ def comfyui_page(comfy: ComfyProcess, options: tuple[str, ...] = SOFTWARE_WEBGL,
         page = browser.new_page(viewport=WINDOW, device_scale_factor=scale)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(comfy.url)
+        page.goto(comfy.url, timeout=120_000)
         page.wait_for_function(READY, timeout=120_000)
         yield page, errors
         browser.close()
