@@ -22,6 +22,8 @@ SLOT = "{expression}"
 MAX_WEIGHT = 1.5
 NORM_LIMIT = 1.1
 BLEND_LIMIT = 1.5
+SLIGHTLY, VERY = 0.55, 0.85
+"""Intensities below and above which words alone say so."""
 
 NEUTRAL_PHRASES = ("a calm neutral expression", "a neutral expression", "neutral expression", "neutral")
 FILLER = ", "
@@ -63,9 +65,8 @@ def expression_terms(
     (weight 0, or neutral) are left out, unless nothing else remains; () means that the prompt stays as it is.
     Raises FaceExprError for unknown names and for weights out of range.
     """
-    for what, weight in (("intensity", intensity), ("second weight", second_weight)):
-        if not 0 <= weight <= MAX_WEIGHT:
-            raise FaceExprError(f"the {what} is {weight:g}; it must lie between 0 and {MAX_WEIGHT:g}.")
+    _check_weight("intensity", intensity)
+    _check_weight("second weight", second_weight)
     terms = [] if expression == NONE else [Term(part.phrase, intensity * share) for part, share in blend_of(expression)]
     together: dict[float, tuple[ActionUnit, ...]] = {}
     for unit, strength in parse_unit_strengths(action_units):
@@ -75,6 +76,20 @@ def expression_terms(
         terms += [Term(part.phrase, second_weight * share) for part, share in blend_of(second)]
     effective = [term for term in terms if term.weight > 0 and term.phrase != EXPRESSIONS["neutral"].phrase]
     return tuple(effective or terms[:1])
+
+
+def plain_terms(expression: str, intensity: float = 1.0) -> tuple[Term, ...]:
+    """What is asked for in words alone, as the paper's prompts have it, the intensity (0..1.5) by an adverb that captions use:
+    `slightly happy expression` below 0.55, `very happy expression` above 0.85. A compound is called by its name.
+
+    Raises FaceExprError for unknown names and for an intensity out of range.
+    """
+    _check_weight("intensity", intensity)
+    parts = blend_of(expression)
+    word = parts[0][0].word if len(parts) == 1 else " ".join(expression.replace("_", " ").lower().split())
+    degree = "slightly" if intensity < SLIGHTLY else "very" if intensity > VERY else ""
+    phrase = f"{word} expression"
+    return (Term(phrase if phrase == EXPRESSIONS["neutral"].phrase else f"{degree} {phrase}".strip(), 1.0),)
 
 
 def build_prompts(prompt: str, terms: Sequence[Term], count: TokenCount) -> ExpressionPrompt:
@@ -115,6 +130,11 @@ def without_slot(prompt: str) -> str:
     if SLOT not in prompt:
         return prompt
     return re.sub(rf"(?:,\s*|\s+)?{re.escape(SLOT)}", "", prompt).lstrip(" ,")
+
+
+def _check_weight(what: str, weight: float) -> None:
+    if not 0 <= weight <= MAX_WEIGHT:
+        raise FaceExprError(f"the {what} is {weight:g}; it must lie between 0 and {MAX_WEIGHT:g}.")
 
 
 def _fit(prompt: str, phrase: str, target: tuple[int, ...], count: TokenCount) -> str | None:

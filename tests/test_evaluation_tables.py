@@ -36,9 +36,18 @@ def test_arms_are_read_from_words() -> None:
     assert fusion.fusion is not None and (fusion.fusion.strength, fusion.fusion.window, fusion.text) == (1.5, (0, 0.8), "neutral")
 
 
+def test_an_arm_may_say_the_expression_in_plain_words() -> None:
+    plain, base, fused = parse_arms(["lora:embeddings=off", "base:embeddings=off", "fusion:embeddings=off,prior=off"])
+    assert not (plain.embeddings or base.embeddings or fused.embeddings) and fused.training == (("prior", "off"),)
+    assert "embeddings" in plain.meaning()
+    assert "embeddings" not in parse_arms(["lora"])[0].meaning()  # as folders from before the key have it
+
+
 @pytest.mark.parametrize(
     ("word", "told"),
     [
+        ("lora:embeddings=maybe", "embeddings is maybe, not one of on, off"),
+        ("lora:embeddings=off,scale=2", "scale needs embeddings, which are off"),
         ("sideways", "starts with none of base, lora, fusion"),
         ("base:preset=paper", "base takes no preset"),
         ("lora:strength=2", "strength belongs to fusion"),
@@ -180,7 +189,7 @@ def recorded(run: Evaluation) -> None:
 def test_measures_are_taken_in_each_person_then_over_people(tmp_path: Path) -> None:
     run = evaluation(tmp_path)
     recorded(run)
-    lora, fusion = rows = summarise(run.records(), ["lora", "fusion"], tmp_path)
+    lora, fusion = rows = summarise(run.records(), ["lora", "fusion"], measures(tmp_path))
     assert lora.pictures == 14 and {*lora.people} == {"anna", "<b>ben & co</b>"}
 
     def mean(row: Any, name: str) -> float:
@@ -188,7 +197,8 @@ def test_measures_are_taken_in_each_person_then_over_people(tmp_path: Path) -> N
 
     assert (mean(lora, "accuracy_6"), mean(fusion, "accuracy_6")) == (0.5, 0.75)
     assert (fusion.values["accuracy_6"].low, fusion.values["accuracy_6"].high) == (0.5, 1.0)  # type: ignore[union-attr]
-    assert mean(lora, "linearity") == pytest.approx(1) and mean(lora, "linearity_classifier") == 0
+    assert mean(lora, "linearity") == pytest.approx(1) and mean(lora, "order") == pytest.approx(1)
+    assert mean(lora, "linearity_classifier") == 0
     assert mean(fusion, "likeness") - mean(lora, "likeness") == pytest.approx(0.1)
     assert mean(lora, "likeness_lost") == 0 and mean(lora, "face") == 1
     assert lora.values["accuracy_12"] is None and lora.values["confusion"] is None and lora.values["diversity"] is None
@@ -201,7 +211,7 @@ def test_measures_are_taken_in_each_person_then_over_people(tmp_path: Path) -> N
 def test_the_page_escapes_what_users_call_their_people_and_marks_clear_differences(tmp_path: Path) -> None:
     run = evaluation(tmp_path)
     recorded(run)
-    rows = summarise(run.records(), ["lora", "fusion"], tmp_path)
+    rows = summarise(run.records(), ["lora", "fusion"], measures(tmp_path))
     page = build_page(run, run.records(), rows, differences(rows), measures(tmp_path), {"Model": "<script>alert(1)</script>"})
     assert "<script" not in page and "<b>ben" not in page and "&lt;b&gt;ben &amp; co" in page
     assert page.count('<span class="right">better</span>') == 1  # the legend; one person alone gains, so no interval leaves out 0

@@ -12,7 +12,7 @@ from faceexpr_core import mini, text
 from faceexpr_core.diffusers_host import encoding, pipeline
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import ACTION_UNITS, NONE, names
-from faceexpr_core.text import Term, build_prompts, expression_terms, mix, mix_pooled
+from faceexpr_core.text import Term, build_prompts, expression_terms, mix, mix_pooled, plain_terms
 
 SCENE = "a photo of sks woman, curly hair, wearing a suit, standing near a skyscraper in a bustling city"
 
@@ -129,6 +129,17 @@ def test_terms_weigh_what_is_asked_for() -> None:
     assert expression_terms(NONE, 0.7, action_units="AU1+AU2") == (Term("raised inner brows and raised outer brows", 0.7),)
     assert expression_terms("happy", 0.0) == (Term("happy expression", 0.0),)
     assert expression_terms(NONE) == ()
+
+
+def test_plain_words_say_how_strong_by_an_adverb() -> None:
+    said = [plain_terms(name, weight)[0].phrase for name, weight in (("contempt", 0.4), ("contempt", 0.7), ("contempt", 1.0))]
+    assert said == ["slightly contemptuous expression", "contemptuous expression", "very contemptuous expression"]
+    assert plain_terms("neutral", 0.4) == expression_terms("neutral")
+    assert plain_terms("Happily_surprised", 0.7) == (Term("happily surprised expression", 1.0),)
+    with pytest.raises(FaceExprError, match="the intensity is"):
+        plain_terms("happy", 1.6)
+    with pytest.raises(FaceExprError, match="not an expression of the vocabulary"):
+        plain_terms("cheery")
 
 
 @pytest.mark.parametrize("weights", [(1.6, 0.0), (-0.1, 0.0), (1.0, 2.0), (float("nan"), 0.0)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,7 +147,7 @@ def drawing_of(arguments: argparse.Namespace, native: int) -> dict[str, object]:
 def meaning_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, object]:
     """What must stay as it is where a folder's pictures are gone on with: each arm's settings, and how its LoRA came to be."""
     trained = f"given: {digest_of_files(arguments.lora)}" if arguments.lora else f"trained: {arguments.train}"
-    return {arm.name: {**asdict(arm), "lora": trained if arm.training is not None else None} for arm in plan.arms}
+    return {arm.name: {**arm.meaning(), "lora": trained if arm.training is not None else None} for arm in plan.arms}
 
 
 def digest_of_files(path: Path) -> str:

@@ -5,19 +5,20 @@
     fusion                              the same LoRA and a neutral text, the expression by fusion from the model without it
     lora:scale=1.5                      more of the expression at each step (the epsilon mode)
     lora:lora_strength=0.8
+    lora:embeddings=off                 the expression in plain words: `slightly happy`, `happy`, `very happy`
     fusion:strength=1.5,text=expression
     fusion:site=cross_attention,layers=decoder,window=0-0.8
     lora:preset=paper                   a LoRA of its own, trained in another way
     fusion:prior=off,crafting_weight=0
 
-Keys of a drawing: scale, lora_strength, and for fusion strength, text (neutral, expression), site, mode, layers, window. Every other key
-is an option of `faceexpr train`.
+Keys of a drawing: scale, lora_strength, embeddings (on, off), and for fusion strength, text (neutral, expression), site, mode, layers,
+window. Every other key is an option of `faceexpr train`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import FaceExprError
@@ -34,7 +35,8 @@ _FUSED = ("strength", "text", "site", "mode", "layers", "window")
 @dataclass(frozen=True)
 class Arm:
     """`name` is how it was written. `training`: options of `faceexpr train` by name, in order, that this arm's LoRA has of its own;
-    None for an arm without a LoRA. `fusion` None: the expression by text alone. `scale` None: plain guidance."""
+    None for an arm without a LoRA. `fusion` None: the expression by text alone. `scale` None: plain guidance. `embeddings` False: the
+    expression as `text.plain_terms` says it, instead of embeddings weighed against a neutral text's."""
 
     name: str
     training: tuple[tuple[str, str], ...] | None
@@ -42,6 +44,11 @@ class Arm:
     text: str = "neutral"
     scale: float | None = None
     lora_strength: float = 1.0
+    embeddings: bool = True
+
+    def meaning(self) -> dict[str, Any]:
+        """All fields; a key that came later is left out where it was not given, so that older folders can be gone on with."""
+        return {name: value for name, value in asdict(self).items() if name != "embeddings" or not value}
 
 
 def parse_arms(words: Iterable[str]) -> list[Arm]:
@@ -64,12 +71,15 @@ def _arm(word: str) -> Arm:
             raise FaceExprError(f"it starts with none of {', '.join(WAYS)}")
         given = _given(rest)
         scale = _number(given, "scale")
+        embeddings = _one_of("embeddings", given.pop("embeddings", "on"), ("on", "off")) == "on"
+        if not embeddings and scale is not None:
+            raise FaceExprError("scale needs embeddings, which are off")
         if way == BASE:
             if given:
                 raise FaceExprError(f"{BASE} takes no {next(iter(given))}: it has no LoRA and no fusion")
-            return Arm(word, None, scale=scale)
+            return Arm(word, None, scale=scale, embeddings=embeddings)
         strength = _number(given, "lora_strength")
-        arm = Arm(word, (), scale=scale, lora_strength=1.0 if strength is None else strength)
+        arm = Arm(word, (), scale=scale, lora_strength=1.0 if strength is None else strength, embeddings=embeddings)
         if way == FUSION:
             arm = replace(arm, text=_one_of("text", given.pop("text", "neutral"), TEXTS), fusion=_fusion(given))
         if wrong := [key for key in _FUSED if key in given]:

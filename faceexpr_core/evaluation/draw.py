@@ -37,7 +37,8 @@ class Drawer:
         self._bring(None if lora is None else (lora, arm.lora_strength))
         pipe, how = self._pipe, self._how
         words = place.scene.replace(PERSON, person.anybody if lora is None else person.words)
-        prompt = text.build_prompts(words, text.expression_terms(expression, intensity), partial(encoding.count_tokens, pipe))
+        terms = text.expression_terms(expression, intensity) if arm.embeddings else text.plain_terms(expression, intensity)
+        prompt = text.build_prompts(words, terms, partial(encoding.count_tokens, pipe))
         fusions: list[Fusion] = []
         moved = moved_regions(expression)
         if arm.fusion is not None and arm.fusion.strength > 0 and moved:

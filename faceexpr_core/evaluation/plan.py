@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class Plan:
 
     def meaning(self) -> dict[str, Any]:
         """What each arm's name stands for."""
-        return {arm.name: asdict(arm) for arm in self.arms}
+        return {arm.name: arm.meaning() for arm in self.arms}
 
 
 @dataclass(frozen=True)

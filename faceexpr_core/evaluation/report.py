@@ -19,7 +19,7 @@ def write_report(run: Evaluation, about: Mapping[str, str]) -> tuple[Path, str]:
     user, "" for nothing."""
     records = run.records()
     chosen = measures(run.output)
-    rows = summarise(records, [arm.name for arm in run.plan.arms], run.output)
+    rows = summarise(records, [arm.name for arm in run.plan.arms], chosen)
     compared = differences(rows)
     tables = {
         PICTURES: picture_rows(records),

@@ -14,7 +14,7 @@ from ..measure import pictures as compared
 from ..measure.identity import normalised
 from ..measure.picture_score import NEUTRAL
 from ..measure.scores import BASIC_SIX, CONFUSED_PAIRS, TWELVE, accuracy, control_linearity, structural_confusion
-from ..measure.statistics import Interval, bootstrap_interval
+from ..measure.statistics import Interval, bootstrap_interval, spearman
 from .records import Record
 from .run import read_picture
 
@@ -74,6 +74,8 @@ def measures(output: Path) -> tuple[Measure, ...]:
                 "Pearson's r between the intensity asked and the one read, of each person, expression, scene and seed; from three "
                 "intensities"),
         Measure("linearity_classifier", "CLS, classifier", _linearity("probability"), 1, 2, "the same with the classifier's probability"),
+        Measure("order", "Order of intensities", intensity_order, 1, 2,
+                "Spearman's rank correlation of the intensity asked and the one read by blendshapes; from three intensities"),
         Measure("l1", "L1 of blendshapes", _mean("l1"), -1, 3,
                 "mean absolute difference of 51 blendshapes from the neutral picture's plus the expression asked"),
         Measure("units_error", "AU error", _mean("units_error"), -1, 3,
@@ -81,7 +83,7 @@ def measures(output: Path) -> tuple[Measure, ...]:
         Measure("likeness", "Likeness, SFace", _mean("likeness", zero=True), 1, 3,
                 "SFace's cosine to the mean of the person's photos; photographs above 0.363 are called the same person; no face "
                 "counts 0"),
-        Measure("likeness_scaled", "Likeness, scaled", _scaled, 1, 2,
+        Measure("likeness_scaled", "Likeness, scaled", scaled_likeness, 1, 2,
                 "0 as alike as another person, 1 as another photo of the person (on renders)"),
         Measure("likeness_lost", "Likeness lost", _lost, -1, 3, "cosine of the neutral picture less that of the expressive ones"),
         Measure("expression_score", "Expression score", _mean("expression_score"), 1, 2,
@@ -96,9 +98,8 @@ def measures(output: Path) -> tuple[Measure, ...]:
     )  # fmt: skip
 
 
-def summarise(records: Records, arms: Sequence[str], output: Path) -> list[Row]:
-    """A row an arm, in their order."""
-    chosen = measures(output)
+def summarise(records: Records, arms: Sequence[str], chosen: Sequence[Measure]) -> list[Row]:
+    """A row an arm, in their order, with the `chosen` measures."""
     by_arm, rows = grouped(records, "arm"), []
     for arm in (one for one in arms if one in by_arm):
         people = {name: {one.name: one.of(own) for one in chosen} for name, own in grouped(by_arm[arm], "person").items()}
@@ -202,17 +203,29 @@ def _confusion(key: str) -> Callable[[Records], float | None]:
 
 def _linearity(key: str) -> Callable[[Records], float | None]:
     def of(records: Records) -> float | None:
-        series: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
-        for one in _expressive(records):
-            if one[key] is not None:
-                series[one["expression"], one["scene"], one["seed"]].append(one)
-        long = [own for own in series.values() if len(own) > 2]
-        return control_linearity([([one["intensity"] for one in own], [one[key] for one in own]) for own in long]) if long else None
+        series = _series(records, key)
+        return control_linearity(series) if series else None
 
     return of
 
 
-def _scaled(records: Records) -> float | None:
+def intensity_order(records: Records) -> float | None:
+    """The mean over expressions, scenes and seeds of Spearman's rank correlation of the intensities asked and read by blendshapes."""
+    series = _series(records, "strength")
+    return float(np.mean([spearman(asked, read) for asked, read in series])) if series else None
+
+
+def _series(records: Records, key: str) -> list[tuple[list[float], list[float]]]:
+    """Intensities asked and read (`key`) of each expression, scene and seed that has three or more."""
+    series: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    for one in _expressive(records):
+        if one[key] is not None:
+            series[one["expression"], one["scene"], one["seed"]].append(one)
+    return [([one["intensity"] for one in own], [one[key] for one in own]) for own in series.values() if len(own) > 2]
+
+
+def scaled_likeness(records: Records) -> float | None:
+    """0 another person, 1 the same, of the expressive pictures."""
     chosen = _expressive(records)
     return float(np.mean([normalised(one["likeness"]) for one in chosen])) if chosen else None
 
