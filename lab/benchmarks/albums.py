@@ -1,8 +1,9 @@
-"""Photos of a person of Mini's world as users have them; the first of every album shows the person at rest.
+"""Photos of a person of Mini's world as users have them; the first shows the person at rest, but in `frowning`.
 
 mixed      about half with a mild expression, each another one
 smiling    all others smile, mildly to fully, as in most people's albums
 lively     each of the others shows another expression, strongly
+frowning   all look sad, strongly: for a LoRA that always frowns (`benchmarks.frowns`), none of ALBUMS
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ if TYPE_CHECKING:
 
 MIXED = "mixed"
 ALBUMS = (MIXED, "smiling", "lively")
+FROWNING = "frowning"
+_DRAWS = {"smiling": 26, "lively": 27, FROWNING: 28}
 LIVELY = ("happy", "sad", "angry", "surprised", "fearful", "disgusted", "contemptuous")
 
 
 def album_photos(album: str, seed: int, count: int) -> list[Picture]:
-    """`count` photos of the person of a seed, the same each time; `album` is one of ALBUMS."""
+    """`count` photos of the person of a seed, the same each time; `album` is one of ALBUMS, or FROWNING."""
     from lab.mannequins.dataset import Shown, draw, subject_photos
     from lab.mannequins.heads import make_head
 
     if album == MIXED:
         return subject_photos(seed, count)
-    head, rng = make_head(seed), np.random.default_rng([26 if album == "smiling" else 27, seed])
+    head, rng = make_head(seed), np.random.default_rng([_DRAWS[album], seed])
+    if album == FROWNING:
+        return [draw(head, Shown("sad", float(rng.uniform(0.7, 1.0))), rng, 256) for _ in range(count)]
     if album == "smiling":
         others = [Shown("happy", float(rng.uniform(0.4, 1.0))) for _ in range(count - 1)]
     else:

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -41,8 +43,9 @@ from faceexpr_core.measure.shown import shown_expression
 from faceexpr_core.text import expression_terms
 
 from . import tools
-from .store import Lines, file_name, read_all, read_picture, write_picture
+from .store import Lines, file_name, read_all, read_picture, write_picture, write_whole
 from .subjects import base_hash, expressive_photo, learn, person, personalised, seeds, train_settings
+from .summary import cell, grouped, over_subjects, table_head, table_line
 from .workers import each
 
 ARMS: dict[str, Redrawing] = {
@@ -54,6 +57,8 @@ ARMS: dict[str, Redrawing] = {
 }
 TASKS = (*(("neutral", name) for name in CLASSES), ("happy", "neutral"))
 """What a picture shows, and what is asked."""
+NEUTRAL = "neutral"
+MEASURES = ("right", "likeness", "same")
 
 
 def image_to_image(host: RedrawHost, latent: Tensor, sigmas: Sequence[float], mask: Tensor) -> Tensor:
@@ -119,22 +124,29 @@ class Measured:
         }
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Means of each arm, changing a neutral face and taking a smile away."""
-    lines = ["| arm | asked | pictures | right | likeness | same | outside |", "| --- | --- | --- | --- | --- | --- | --- |"]
-    for arm in ARMS:
-        for kind in ("an expression", "neutral"):
-            chosen = [row for row in rows if row["arm"] == arm and (row["asked"] == "neutral") == (kind == "neutral")]
+def table(rows: Sequence[dict[str, Any]], command: str) -> str:
+    """Markdown: each arm changing a neutral face and taking a smile away, then each expression of the first arm."""
+    lines = [f"`{command}`", "", "[95 % bootstrap intervals over people]", ""]
+    lines += table_head(["arm", "asked", "pictures", *MEASURES, "outside"])
+    arms = [arm for arm in ARMS if any(row["arm"] == arm for row in rows)]
+    for arm in arms:
+        for kind in ("an expression", NEUTRAL):
+            chosen = [row for row in rows if row["arm"] == arm and (row["asked"] == NEUTRAL) == (kind == NEUTRAL)]
             if chosen:
-                right, likeness, same = (float(np.mean([row[name] for row in chosen])) for name in ("right", "likeness", "same"))
                 outside = sum(row["outside"] for row in chosen)
-                lines.append(f"| `{arm}` | {kind} | {len(chosen)} | {right:.2f} | {likeness:.2f} | {same:.2f} | {outside} |")
-    for name in (*CLASSES, "neutral"):
-        chosen = [row for row in rows if row["arm"] == "redraw" and row["asked"] == name]
-        if chosen:
-            means = (float(np.mean([row[key] for row in chosen])) for key in ("right", "likeness"))
-            lines.append(f"{name}: right {next(means):.2f}, likeness {next(means):.2f}")
-    return "\n".join(lines)
+                lines.append(table_line([f"`{arm}`", kind, f"{len(chosen)}", *_cells(chosen), f"{outside}"]))
+    first = [row for row in rows if row["arm"] in arms[:1]]
+    lines += ["", *table_head([f"`{''.join(arms[:1])}`, asked", *MEASURES])]
+    lines += [table_line([name, *_cells(chosen)]) for name, chosen in grouped(first, "asked").items()]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return [cell(over_subjects(rows, partial(_value, name)), name) for name in MEASURES]
+
+
+def _value(name: str, row: Mapping[str, Any]) -> float:
+    return float(row[name])
 
 
 def sheet(output: Path, subjects: Sequence[int], arm: str) -> NDArray[np.uint8]:
@@ -167,7 +179,10 @@ def main() -> None:
     chosen = seeds(arguments.subjects)
     for arm in arguments.arms:
         write_picture(arguments.output_dir / f"{file_name(arm)}.png", sheet(arguments.output_dir, chosen, arm))
-    print(table([row for row in read_all(arguments.output_dir) if row["subject"] in chosen and row["arm"] in arguments.arms]))
+    rows = [row for row in read_all(arguments.output_dir) if row["subject"] in chosen and row["arm"] in arguments.arms]
+    told = table(rows, f"python -m lab.benchmarks.change {shlex.join(sys.argv[1:])}")
+    write_whole(arguments.output_dir / "table.md", told.encode())
+    print(told)
     (arguments.output_dir / "settings.json").write_text(json.dumps({"steps": arguments.steps, "model": arguments.model}) + "\n")
 
 

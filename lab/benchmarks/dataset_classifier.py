@@ -1,7 +1,8 @@
 """What a data set of `faceexpr dataset` teaches: small classifiers learn on its train split and read faces they never saw.
 
     python -m lab.benchmarks.dataset_classifier --data dataset --world mannequins --subjects 200000-200009
-    python -m lab.benchmarks.dataset_classifier --data dataset --world people --parts PARTS --subjects 200000-200009
+    python -m lab.benchmarks.dataset_classifier --data dataset --world people --parts PARTS --subjects 200000-200009 \\
+        --make "--model mini --people 12 --expressions happy sad angry surprised"
 
 Three of them: logistic regression on the blendshapes, the same on their change from the person's neutral picture, and a small
 convolutional net on the pixels of the face. Two tests: the data set's own test split (drawn by the same model, chosen by the same
@@ -13,8 +14,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -75,6 +79,16 @@ def samples_of(pictures: Iterable[Shown]) -> list[Sample]:
             whole = pixels[0].permute(1, 2, 0).round().byte().numpy()
             found.append(Sample(str(place[0]), label, shapes, shapes - resting[place], whole))
     return found
+
+
+def make_data_set(folder: Path, flags: str) -> None:
+    """The folder by `faceexpr dataset`, which goes on with what is there. Raises SystemExit where that fails."""
+    from faceexpr_core.commands.cli import main as faceexpr
+
+    with redirect_stdout(sys.stderr):
+        status = faceexpr(["dataset", *shlex.split(flags), "--output_dir", str(folder)])
+    if status:
+        raise SystemExit(status)
 
 
 def data_set(folder: Path, intensity: float) -> dict[str, list[Sample]]:
@@ -228,6 +242,7 @@ def _classify(scores: Callable[[Sequence[Sample]], Tensor], classes: Sequence[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of a data set that faceexpr dataset made")
+    parser.add_argument("--make", metavar="'FLAGS'", help="flags of faceexpr dataset, which first makes the folder or goes on with it")
     parser.add_argument("--intensity", type=float, default=0.5, help="expressions asked for more weakly are left out (0.5)")
     parser.add_argument("--world", choices=WORLDS, default=WORLDS[0])
     parser.add_argument("--parts", type=Path, help="the parts of `people` (else $FACEEXPR_PARTS)")
@@ -237,6 +252,8 @@ def main() -> None:
     if arguments.parts is not None:
         os.environ["FACEEXPR_PARTS"] = str(arguments.parts)
     torch.set_num_threads(1)
+    if arguments.make is not None:
+        make_data_set(arguments.data, arguments.make)
     splits = data_set(arguments.data, arguments.intensity)
     rendered = renders(arguments.world, seeds(arguments.subjects))
     shown = {one.label for one in rendered}

@@ -47,6 +47,8 @@ def _presets(album: str, hours: float) -> Piece:
     return Piece(f"presets_{album}", about, "lab.benchmarks.presets", (*given, *arms), hours, f"presets_{album}/table.md")
 
 
+DATA_SET = "--model mini --people 12 --expressions happy sad angry surprised --intensities 0.6 1 --steps 8 --judge blendshapes"
+
 PIECES = (
     Piece("world", "the world's figures", "lab.world.check", ("--out", "{work}/world"), 0.2),
     Piece("mini_vae", "what Mini's VAE keeps", "lab.recipe.check", ("vae", "--output_dir", "{work}/mini"), 0.1),
@@ -72,6 +74,29 @@ PIECES = (
     _presets("smiling", 2.0),
     _presets("mixed", 2.0),
     _presets("lively", 2.0),
+    Piece(
+        "ablation", "what each part does", "lab.benchmarks.ablation",
+        _kept("--output_dir", "{work}/ablation", "--album", "smiling", "--subjects", REPORTING, "--seeds", "0-1",
+              "--common", f"steps=400,{LEARNED_ON_MINI}"), 5.5, "ablation/table.md",
+    ),
+    Piece(
+        "frowns", "a LoRA that always frowns", "lab.benchmarks.frowns",
+        _kept("--output_dir", "{work}/frowns", "--subjects", REPORTING, "--seeds", "0-1", "--common", LEARNED_ON_MINI), 0.5,
+        "frowns/table.md",
+    ),
+    Piece(
+        "best_of", "the best of four", "lab.benchmarks.best_of",
+        _kept("--output_dir", "{work}/best_of", "--subjects", REPORTING, "--train", '{"steps": 400}'), 1.2, "best_of/best_of.md",
+    ),
+    Piece(
+        "change", "changing a picture", "lab.benchmarks.change",
+        _kept("--output_dir", "{work}/change", "--subjects", REPORTING, "--arms", "redraw", "image_to_image", "--steps", "12"), 0.5,
+        "change/table.md",
+    ),
+    Piece(
+        "dataset_classifier", "what a data set teaches", "lab.benchmarks.dataset_classifier",
+        ("--data", "{work}/dataset", "--make", DATA_SET, "--world", "people", "--subjects", REPORTING, "--steps", "250"), 0.4,
+    ),
     Piece("cost", "what fusion costs", "lab.benchmarks.fusion_cost", (), 0.2),
     Piece("crafting_floor", "where the crafting loss stops", "lab.benchmarks.crafting_floor", ("--batches", "16"), 0.2),
     Piece("base_bits", "a base of four or eight bits", "lab.benchmarks.base_bits", ("--steps", "200", "--seeds", "1"), 0.3),

@@ -34,7 +34,7 @@ from .drawing import Schedule, draw
 from .preset_arms import BASE, PresetArm, parse_preset_arms
 from .preset_summary import CLASS, NEUTRAL, PERSON, picture_path
 from .store import Lines, Picture, file_name, keep_meaning, read_picture, write_picture, write_whole
-from .subjects import Person, add_arguments, base_hash, class_pictures, learn, people_folder, person, personalised, seeds
+from .subjects import Person, add_arguments, base_hash, draw_class, learn, people_folder, person, personalised, seeds
 from .tools import close, meters, pipeline
 from .workers import each
 
@@ -148,15 +148,11 @@ def measure(arguments: argparse.Namespace, arms: Sequence[PresetArm]) -> None:
     ready = list(each(partial(person, work, album=arguments.album), people, arguments.processes))
     if any(arm.settings.prior == "images" for arm in arms):
         words = list(dict.fromkeys(one.gender for one in ready))
-        for line in each(partial(_draw_class, work, arguments.model), words, arguments.processes):
+        for line in each(partial(draw_class, work, arguments.model), words, arguments.processes):
             print(f"{line}, {time.time() - started:.0f} s", flush=True)
     items = [(arm, seed) for seed in people for arm in (None, *arms)]
     for line in each(run, items, arguments.processes):
         print(f"{line}, {time.time() - started:.0f} s", flush=True)
-
-
-def _draw_class(work: Path, model: str, class_word: str) -> str:
-    return f"{len(class_pictures(work, pipeline(model), class_word))} pictures of a {class_word}"
 
 
 def write_summary(output: Path, people: Path, arms: Sequence[str], against: Sequence[str], command: str) -> str:

@@ -132,6 +132,13 @@ def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str)
     return prior_images(work / "class_images", prior_prompts(class_prompt, PRIOR_IMAGES), draw, made)
 
 
+def draw_class(work: Path, model: str, class_word: str) -> str:
+    """`class_pictures` in a process of its own."""
+    from .tools import pipeline
+
+    return f"{len(class_pictures(work, pipeline(model), class_word))} pictures of a {class_word}"
+
+
 def learn(
     work: Path,
     pipe: StableDiffusionXLPipeline,

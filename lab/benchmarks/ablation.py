@@ -1,0 +1,224 @@
+"""What each part of the method does: the authors' recipe, the parts added one after the other, and each left out of the whole.
+
+    python -m lab.benchmarks.ablation --work_dir WORK --output_dir OUT --subjects 200000-200009 --seeds 0-1 --processes 2 \\
+        --album smiling --common steps=400,learning_rate=6e-4,text_encoder_learning_rate=1e-3,batch_size=3,accumulation=1
+
+Every arm learns the same photos and draws from the same noise, by `faceexpr evaluate`'s own functions. LoRAs lie in WORK, one for each
+person and training, shared with the other benchmarks; pictures and records in OUT. A run that was stopped goes on where it stopped; people,
+arms and seeds may be added. Writes OUT/table.md, sheet.png, and report.html with its tables as `faceexpr evaluate` does.
+
+Plain words (`embeddings=off`) say strength as the captions of Mini's world do: slightly, nothing, very.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceexpr_core import mini
+from faceexpr_core.diffusers_host.pipeline import load_pipeline
+from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.arms import Arm
+from faceexpr_core.evaluation.draw import Drawer
+from faceexpr_core.evaluation.people import Person as Subject
+from faceexpr_core.evaluation.plan import Drawing, Place, Plan
+from faceexpr_core.evaluation.report import write_report
+from faceexpr_core.evaluation.run import Evaluation, draw_place, keep_person, kept_person
+from faceexpr_core.measure.expression import CLASSES
+from faceexpr_core.measure.identity import IdentityMeter, donor_leak
+from faceexpr_core.measure.judges import Judges
+from faceexpr_core.measure.picture_score import NEUTRAL
+
+from .ablation_arms import ARMS, BASE, Step, chosen_steps, unfused
+from .ablation_table import sheet, table
+from .albums import ALBUMS
+from .preset_arms import PresetArm
+from .store import Lines, keep_meaning, read_all, read_picture, write_picture, write_whole
+from .subjects import Person, add_arguments, base_hash, draw_class, learn, lora_file, person, seeds
+from .tools import pipeline
+from .workers import each
+
+SCENE = "a photo of {person}"
+INTENSITIES = (0.4, 0.7, 1.0)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A run; called with a place it draws and measures what is missing there. Its people have their LoRAs by then."""
+
+    work: Path
+    model: str
+    base: str
+    album: str
+    how: Drawing
+    steps: tuple[Step, ...]
+    evaluation: Evaluation
+
+    def learned(self, item: tuple[int, PresetArm]) -> str:
+        """A person's LoRA of one training, learned if it is not there."""
+        seed, training = item
+        started, one = time.process_time(), person(self.work, seed, self.album)
+        file = learn(self.work, pipeline(self.model), one, training.settings, self.base, training.background_weight)
+        return f"{seed}, {training.name}: {file.name}, {time.process_time() - started:.0f} s of the processor"
+
+    def prepared(self, seed: int) -> str:
+        """What the judges make of a person's photos, kept."""
+        from faceexpr_core.faces.images import read_images
+        from faceexpr_core.photos.subject import SubjectSettings, prepare_subject
+
+        one = person(self.work, seed, self.album)
+        if kept_person(self.evaluation.output, f"{seed}") is None:
+            settings = SubjectSettings(class_word=one.gender, resolution=len(one.photos()[0]), framing="whole picture")
+            with Judges() as judges:
+                photos = prepare_subject(read_images(one.folder), settings, detector=judges.detector)
+                keep_person(self.evaluation.output, _subject(one), photos, judges)
+        return f"{seed}: photos measured"
+
+    def lora_of(self, name: str, arm: Arm) -> Path:
+        return self.file_of(int(name), next(step.training for step in self.steps if step.name == arm.name))
+
+    def file_of(self, seed: int, training: PresetArm) -> Path:
+        return lora_file(self.work, seed, training.settings, self.base, training.background_weight, self.album)
+
+    def __call__(self, place: Place) -> str:
+        started = time.process_time()
+        (subject,) = (one for one in self.evaluation.people if one.name == place.person)
+        with Judges() as judges:
+            if (looks := kept_person(self.evaluation.output, place.person)) is None:
+                raise FaceExprError(f"{place.person} was not prepared.")
+            draw_place(self.evaluation, place, subject, looks, _drawer(self.model, self.how), self.lora_of, judges, lambda: None)
+            with IdentityMeter(detector=judges.detector) as identity:
+                self._leaks(place, identity)
+        return f"{place.person}, seed {place.seed}: {time.process_time() - started:.0f} s of the processor"
+
+    def _leaks(self, place: Place, identity: IdentityMeter) -> None:
+        """How much nearer to the donor each fused picture at full strength is than without fusion."""
+        lines = Lines(leaks_of(self.evaluation.output, place))
+        known = {(one["arm"], one["expression"]) for one in lines.values}
+        most = max(self.evaluation.plan.intensities)
+
+        @cache
+        def looks(arm: str, expression: str) -> Any:
+            path = place.picture(arm, expression, 1.0 if expression == NEUTRAL else most)
+            return identity.embed(read_picture(self.evaluation.output / path))
+
+        for step in self.steps:
+            plain = step if step.arm.text == NEUTRAL else unfused(self.steps, step)
+            if step.arm.fusion is None or plain is None or BASE not in {one.name for one in self.steps}:
+                continue
+            for name in self.evaluation.plan.expressions:
+                if (step.name, name) not in known and (donor := looks(BASE, name)) is not None:
+                    before = looks(plain.name, NEUTRAL if plain is step else name)
+                    where = {"person": place.person, "scene": place.scene, "seed": place.seed, "arm": step.name}
+                    lines.add({**where, "expression": name, "intensity": most, "leak": donor_leak(looks(step.name, name), before, donor)})
+
+
+def _subject(one: Person) -> Subject:
+    return Subject(f"{one.seed}", one.folder, "ohwx", one.gender)
+
+
+def leaks_of(output: Path, place: Place) -> Path:
+    return output / "leaks" / place.records(output).name
+
+
+@cache
+def _drawer(model: str, how: Drawing) -> Drawer:
+    from diffusers.utils import logging
+
+    from faceexpr_core.commands.generate import load_loras
+
+    logging.set_verbosity_error()  # a LoRA of the U-Net alone is no reason for a warning
+    return Drawer(load_pipeline(model), how, lambda pipe, file, strength: load_loras(pipe, [file], strength))
+
+
+def with_leaks(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The records, those of fused pictures with what was found of the donor in them."""
+    keys = ("person", "scene", "seed", "arm", "expression", "intensity")
+    leaks = {tuple(one[key] for key in keys): one["leak"] for one in read_all(evaluation.output / "leaks")}
+    return [{**one, "leak": leaks.get(tuple(one[key] for key in keys))} for one in evaluation.records()]
+
+
+def ablation_of(arguments: argparse.Namespace, processes: int) -> Ablation:
+    """What the arguments ask for; photos are rendered if they are not there. Raises FaceExprError."""
+    steps = tuple(chosen_steps(arguments.arms, arguments.common))
+    ready = list(each(partial(person, arguments.work_dir, album=arguments.album), seeds(arguments.subjects), processes))
+    people = tuple(_subject(one) for one in ready)
+    arms = tuple(replace(step.arm, name=step.name) for step in steps)
+    expressions = tuple(name for name in CLASSES if name in arguments.expressions)
+    plan = Plan(arms, expressions, tuple(sorted(arguments.intensities)), (SCENE,), tuple(seeds(arguments.seeds)))
+    how = Drawing(arguments.steps, arguments.cfg, mini.RESOLUTION, mini.RESOLUTION)
+    base = base_hash(pipeline(arguments.model))
+    evaluation = Evaluation(arguments.output_dir, plan, people)
+    return Ablation(arguments.work_dir, arguments.model, base, arguments.album, how, steps, evaluation)
+
+
+def measure(run: Ablation, processes: int) -> None:
+    """Learn, draw and measure what is missing."""
+    output, people = run.evaluation.output, run.evaluation.people
+    keep_meaning(output / "run.json", {"base": run.base, "album": run.album, "drawing": vars(run.how)})
+    meaning = {step.name: {**step.arm.meaning(), "training": step.training.meaning()} for step in run.steps}
+    keep_meaning(output / "arms.json", meaning)
+    started, trainings = time.time(), [step.training for step in run.steps]
+    if any(one.settings.prior == "images" for one in trainings):
+        for line in each(partial(draw_class, run.work, run.model), sorted({one.class_word for one in people}), processes):
+            _say(line, started)
+    by_file = {run.file_of(0, one): one for one in trainings}
+    numbers = [int(one.name) for one in people]
+    for line in each(run.learned, [(seed, training) for seed in numbers for training in by_file.values()], processes):
+        _say(line, started)
+    for line in each(run.prepared, numbers, processes):
+        _say(line, started)
+    for line in each(run, run.evaluation.places(), processes):
+        _say(line, started)
+
+
+def _say(line: str, started: float) -> None:
+    print(f"{line}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def write_summary(run: Ablation, command: str) -> str:
+    """table.md, sheet.png and the page of what is recorded; the table."""
+    output, names = run.evaluation.output, [step.name for step in run.steps]
+    records = with_leaks(run.evaluation)
+    told = table(records, names, command)
+    write_whole(output / "table.md", told.encode())
+    write_picture(output / "sheet.png", np.asarray(sheet(output, records, names)))
+    write_report(run.evaluation, {"Command": command, **{f"Arm {name}": ARMS[name] for name in names}})
+    return told
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, train=False)
+    parser.add_argument("--output_dir", type=Path, required=True, help="records, pictures, tables, sheet and page")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="of the ablation (default: all)")
+    parser.add_argument("--common", default="", help="settings of all trainings, as learning_rate=6e-4,batch_size=3")
+    parser.add_argument("--album", choices=ALBUMS, default="smiling", help="which photos of the people, see benchmarks.albums (smiling)")
+    parser.add_argument("--seeds", nargs="+", default=["0-1"], help="of the noise, the same for every person and arm")
+    parser.add_argument("--expressions", nargs="+", default=list(CLASSES), choices=CLASSES)
+    parser.add_argument("--intensities", nargs="+", type=float, default=list(INTENSITIES))
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cfg", type=float, default=4.0)
+    parser.add_argument("--summary_only", action="store_true", help="draw nothing; tables, sheet and page of what is there")
+    arguments = parser.parse_args(argv)
+    try:
+        run = ablation_of(arguments, arguments.processes)
+        if not arguments.summary_only:
+            measure(run, arguments.processes)
+        words = sys.argv[1:] if argv is None else argv
+        print(write_summary(run, f"python -m lab.benchmarks.ablation {shlex.join(words)}"))
+    except FaceExprError as reason:
+        sys.exit(f"ablation: {reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The ablation's records as Markdown: a line an arm, then what each part does and whether it harms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from faceexpr_core.evaluation.plan import Place
+from faceexpr_core.evaluation.summary import Difference, Measure, Records, Row, differences, grouped, intensity_order, strongest, summarise
+from faceexpr_core.measure.expression import CLASSES
+from faceexpr_core.measure.identity import normalised
+from faceexpr_core.measure.picture_score import NEUTRAL
+
+from . import summary
+from .ablation_arms import ARMS, PARTS
+from .store import Picture, read_picture
+from .summary import table_head, table_line
+
+HARM = 0.03
+"""By so much a part may be worse in a measure, on average over people, without being said to harm."""
+
+
+PARTS_LEGEND = (
+    "What each part changes, on the same people and noise. effect: measures whose interval lies on the good side of 0. harm: measures "
+    f"that are worse by more than {HARM:g} on average."
+)
+
+
+def _mean(of: Callable[[Any], float | None], neutral: bool = False) -> Callable[[Records], float | None]:
+    """Over the pictures at full strength, and with `neutral` the neutral ones too."""
+
+    def measured(records: Records) -> float | None:
+        chosen = [one for one in strongest(records) if neutral or one["expression"] != NEUTRAL]
+        values = [value for one in chosen if (value := of(one)) is not None]
+        return float(np.mean(values)) if values else None
+
+    return measured
+
+
+def _kept(records: Records) -> float | None:
+    resting = {(one["scene"], one["seed"]): normalised(one["likeness"]) for one in records if one["expression"] == NEUTRAL}
+    return _mean(lambda one: normalised(one["likeness"]) - resting[one["scene"], one["seed"]])(records)
+
+
+MEASURES = (
+    Measure("right", "right", _mean(lambda one: float(bool(one["right"]))), 1, 2,
+            "of seven expressions at full strength, the change of blendshapes from the arm's neutral picture of the same noise is read as "
+            "the one asked; no face is a miss"),
+    Measure("on the person", "on the person", _mean(lambda one: float(bool(one["right_on_person"])), neutral=True), 1, 2,
+            "of eight with neutral, the change from the resting face of the person's photos is"),
+    Measure("kept", "kept", _kept, 1, 2,
+            "identity less that of the same LoRA's neutral picture of the same noise; 0: the expression costs nothing"),
+    Measure("identity", "identity", _mean(lambda one: normalised(one["likeness"])), 1, 2,
+            "SFace to the person's photos, 0 another person, 1 another photo; no face counts 0"),
+    Measure("order", "order", intensity_order, 1, 2,
+            "Spearman's rank correlation of the intensities asked and read, of each expression and noise"),
+    Measure("leak", "leak", _mean(lambda one: one.get("leak")), -1, 3,
+            "SFace nearer to what the model without the LoRA draws of the same words and noise than without fusion"),
+    Measure("SFace", "SFace", _mean(lambda one: float(one["likeness"] or 0.0)), 1, 3,
+            "mean cosine to the person's photos; no face counts 0"),
+)  # fmt: skip
+
+
+def table(records: Records, names: Sequence[str], command: str) -> str:
+    """Markdown of the arms of these names that there are records of."""
+    rows = summarise(records, names, MEASURES)
+    titles = [one.title for one in MEASURES]
+    says = " ".join(f"{one.title}: {one.says}." for one in MEASURES)
+    lines = [f"`{command}`", "", f"{says} [95 % bootstrap intervals over people].", ""]
+    lines += table_head(["arm", "pictures", *titles])
+    lines += [table_line([f"`{row.arm}`", f"{row.pictures}", *(_cell(row.values[one.name], one) for one in MEASURES)]) for row in rows]
+    lines += ["", PARTS_LEGEND, "", *table_head(["part", "", "with / without", *titles, "effect", "harm"])]
+    for part in PARTS:
+        for kind, (have, lack) in part.pairs():
+            if (found := difference_of(rows, have, lack)) is not None:
+                cells = [_cell(found.values[one.name], one, signed=True) for one in MEASURES]
+                lines.append(table_line([part.name, kind, f"`{have}` / `{lack}`", *cells, _told(effects(found)), _told(harms(found))]))
+    lines += ["", *(f"- `{name}`: `{ARMS[name]}`" for name in names)]
+    return "\n".join(lines) + "\n"
+
+
+def difference_of(rows: Sequence[Row], have: str, lack: str) -> Difference | None:
+    """The arm `have` less `lack`; None where one of them is not there."""
+    by_name = {row.arm: row for row in rows}
+    return differences([by_name[lack], by_name[have]])[0] if have in by_name and lack in by_name else None
+
+
+def effects(found: Difference) -> list[str]:
+    """Measures in which the interval lies wholly on the good side of 0."""
+    known = [(one, found.values[one.name]) for one in MEASURES]
+    return [one.title for one, value in known if value is not None and (value.low > 0 if one.better > 0 else value.high < 0)]
+
+
+def harms(found: Difference) -> list[str]:
+    """Measures in which the mean is worse by more than HARM."""
+    known = [(one, found.values[one.name]) for one in MEASURES]
+    return [one.title for one, value in known if value is not None and one.better * value.mean < -HARM]
+
+
+def _told(titles: Sequence[str]) -> str:
+    return ", ".join(titles) or "none"
+
+
+def _cell(value: Any, measure: Measure, signed: bool = False) -> str:
+    return summary.cell(value, measure.title, signed)
+
+
+def sheet(output: Path, records: Records, names: Sequence[str], people: int = 2) -> Image.Image:
+    """Neutral and every expression at full strength of the first people from their first noise, a row an arm."""
+    rows: list[tuple[str, list[Picture]]] = []
+    for person, own in list(grouped(records, "person").items())[:people]:
+        place = Place(person, own[0]["scene"], own[0]["seed"])
+        drawn = {(one["arm"], one["expression"]): one["picture"] for one in strongest(own) if one["seed"] == place.seed}
+        for name in names:
+            pictures = [read_picture(output / drawn[name, one]) for one in (NEUTRAL, *CLASSES) if (name, one) in drawn]
+            if pictures:
+                rows.append((f"{person}: {name}", pictures))
+    return summary.page_of(rows)

@@ -1,0 +1,101 @@
+"""The ablation: its arms, what its table says of each part, and in small on the demo's person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from faceexpr_core.errors import FaceExprError
+from lab.benchmarks import ablation_table
+from lab.benchmarks.ablation_arms import ARMS, BASE, PARTS, RECIPE, WHOLE, chosen_steps, unfused
+
+COMMON = "steps=400,learning_rate=6e-4"
+
+
+def test_the_recipe_is_the_papers_and_the_whole_is_the_default() -> None:
+    steps = {step.name: step for step in chosen_steps(ARMS, COMMON)}
+    recipe, whole = steps[RECIPE], steps[WHOLE]
+    assert recipe.training.meaning() == steps[BASE].training.meaning() and steps[BASE].arm.lora_strength == 0
+    assert (recipe.training.settings.rank, recipe.training.settings.captions, recipe.training.settings.prior) == (4, False, "off")
+    assert not recipe.arm.embeddings and recipe.arm.fusion is None
+    trained = whole.training.settings
+    assert (trained.captions, trained.prior, trained.crafting_weight, trained.text_encoder, trained.steps) == (
+        True,
+        "images",
+        0.05,
+        True,
+        400,
+    )
+    assert whole.arm.embeddings and whole.arm.fusion is not None and whole.arm.text == "neutral"
+    assert all(step.training.settings.learning_rate == 6e-4 for step in steps.values())
+
+
+def test_each_part_is_the_only_difference_of_its_arms() -> None:
+    steps = {step.name: step for step in chosen_steps(ARMS, COMMON)}
+
+    def meaning(name: str) -> dict[str, Any]:
+        step = steps[name]
+        fusion = None if step.arm.fusion is None else (step.arm.fusion.mode, step.arm.fusion.site)
+        return {"embeddings": step.arm.embeddings, "fusion": fusion, **step.training.meaning()}
+
+    changed = {}
+    for part in PARTS:
+        for kind, (have, lack) in part.pairs():
+            one, other = meaning(have), meaning(lack)
+            changed[part.name, kind] = {key for key in one | other if one.get(key) != other.get(key)}
+    assert changed["prior preservation", "added"] == changed["prior preservation", "left out"] == {"prior"}
+    assert changed["captions", "added"] == changed["captions", "left out"] == {"captions"}
+    assert changed["expression text embeddings", "added"] == changed["expression text embeddings", "left out"] == {"embeddings"}
+    assert changed["crafting loss", "added"] == changed["crafting loss", "left out"] == {"crafting_weight"}
+    assert changed["the paper's fusion", "added"] == changed["our fusion", "added"] == changed["our fusion", "left out"] == {"fusion"}
+    assert not changed["our network", "added"] & {"prior", "captions", "embeddings", "crafting_weight", "fusion"}
+
+
+def test_fewer_loras_than_arms_are_learned_and_fusion_is_compared_with_the_same_lora() -> None:
+    steps = chosen_steps(ARMS, COMMON)
+    assert len({json.dumps(step.training.meaning()) for step in steps}) == 7
+    by_name = {step.name: step for step in steps}
+    assert unfused(steps, by_name["paper fusion"]) is by_name["crafting"]
+    assert unfused(steps, by_name["without captions"]) is None
+    with pytest.raises(FaceExprError, match="'half' is no arm of the ablation"):
+        chosen_steps(["half"], "")
+
+
+def records(likeness: Mapping[str, float], right: Mapping[str, bool]) -> list[dict[str, Any]]:
+    """Four people, neutral and two expressions at three intensities, as the arms have them."""
+    found = []
+    for person in "abcd":
+        for arm in likeness:
+            where = {"person": person, "arm": arm, "scene": "a photo of {person}", "seed": 0, "likeness": likeness[arm], "leak": None}
+            rest = {"expression": "neutral", "intensity": 1.0, "right": True, "right_on_person": True, "strength": None}
+            found.append({**where, **rest, "likeness": 0.8})
+            for name in ("happy", "sad"):
+                hit = {"expression": name, "right": right[arm], "right_on_person": right[arm]}
+                found += [{**where, **hit, "intensity": one, "strength": one if right[arm] else 0.5} for one in (0.4, 0.7, 1.0)]
+    return found
+
+
+def test_the_table_says_which_part_has_an_effect_and_which_harms() -> None:
+    known = records({"prior": 0.75, "captions": 0.75, "embeddings": 0.6}, {"prior": False, "captions": True, "embeddings": True})
+    told = ablation_table.table(known, ["prior", "captions", "embeddings"], "the command")
+    line = {row.split(" | ")[0].strip("| "): row for row in told.splitlines() if "` / `" in row}
+    assert list(line) == ["captions", "expression text embeddings"]
+    assert line["captions"].endswith("| right, on the person, order | none |")
+    assert "+1.00 [+1.00, +1.00]" in line["captions"]
+    assert line["expression text embeddings"].endswith("| none | kept, identity, SFace |")
+    assert "| `captions` | 28 | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |" in told
+
+
+def test_a_leak_is_better_where_it_is_less() -> None:
+    known = records({WHOLE: 0.75, "crafting": 0.75}, {WHOLE: True, "crafting": True})
+    known = [{**one, "leak": 0.01 if one["arm"] == WHOLE else 0.06} for one in known]
+    from faceexpr_core.evaluation.summary import summarise
+
+    rows = summarise(known, [WHOLE, "crafting"], ablation_table.MEASURES)
+    less, more = (ablation_table.difference_of(rows, *pair) for pair in ((WHOLE, "crafting"), ("crafting", WHOLE)))
+    assert less is not None and more is not None
+    assert ablation_table.effects(less) == ["leak"] and ablation_table.harms(less) == []
+    assert ablation_table.effects(more) == [] and ablation_table.harms(more) == ["leak"]

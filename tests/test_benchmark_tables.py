@@ -1,0 +1,83 @@
+"""Tables of benchmarks that need hours to fill, from records that can be counted by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from faceexpr_core.measure.identity import identity_scale
+from lab.benchmarks import change, dataset_classifier, frowns
+from lab.benchmarks.store import write_picture
+
+
+def lines_of(told: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in told.splitlines() if line.startswith("| ")]
+
+
+def test_changes_are_told_by_arm_and_of_the_first_arm_by_expression() -> None:
+    def row(subject: int, arm: str, asked: str, right: bool) -> dict[str, Any]:
+        return {"subject": subject, "arm": arm, "asked": asked, "right": right, "likeness": 0.9, "same": 0.8, "outside": 0}
+
+    rows = [
+        row(subject, arm, asked, asked != "sad" or subject == 1)
+        for subject in (1, 2)
+        for arm in ("redraw", "lora")
+        for asked in ("sad", "neutral")
+    ]
+    told = lines_of(change.table(rows, "the command"))
+    assert ["`redraw`", "an expression", "2", "0.50 [0.00, 1.00]", "0.90 [0.90, 0.90]", "0.80 [0.80, 0.80]", "0"] in told
+    assert ["`lora`", "neutral", "2", "1.00 [1.00, 1.00]", "0.90 [0.90, 0.90]", "0.80 [0.80, 0.80]", "0"] in told
+    assert ["neutral", "1.00 [1.00, 1.00]", "0.90 [0.90, 0.90]", "0.80 [0.80, 0.80]"] in told
+    assert len([line for line in told if line[0] == "sad"]) == 1
+
+
+@pytest.fixture
+def frowning() -> list[dict[str, Any]]:
+    """Two people: words leave the frown, fusion takes it away at the cost of a twentieth of the likeness."""
+    scale = identity_scale()
+    found = []
+    for subject in (1, 2):
+        for arm, name in frowns.DRAWN:
+            cured = arm == frowns.FROM_SAD
+            likeness = scale.mu_diff + (0.75 if cured else 0.8) * (scale.mu_same - scale.mu_diff)
+            where = {"subject": subject, "noise": 0, "arm": arm, "expression": name}
+            found.append({**where, "right": cured, "sad": 0.1 if cured else 0.7, "similarity": likeness})
+    return found
+
+
+def test_a_frown_is_told_before_and_after_with_what_it_cost(frowning: list[dict[str, Any]]) -> None:
+    told = lines_of(frowns.table(frowning, "the command"))
+    before = ["`words`", "neutral", "2", "0.00 [0.00, 0.00]", "0.70 [0.70, 0.70]", "0.80 [0.80, 0.80]", "-", "-", "-"]
+    after = ["`from sad`", "neutral", "2", "1.00 [1.00, 1.00]", "0.10 [0.10, 0.10]", "0.75 [0.75, 0.75]"]
+    less = ["+1.00 [+1.00, +1.00]", "-0.60 [-0.60, -0.60]", "-0.05 [-0.05, -0.05]"]
+    assert before in told and [*after, *less] in told
+    assert not [line for line in told if line[:2] == ["`fused`", "neutral"]]  # which fusion alone cannot ask for
+
+
+def test_the_sheet_of_frowns_has_a_row_a_person(frowning: list[dict[str, Any]], tmp_path: Path) -> None:
+    for one in frowning:
+        path = tmp_path / "pictures" / f"{one['subject']}_0_{one['arm'].replace(' ', '_')}_{one['expression']}.png"
+        write_picture(path, np.full((32, 32, 3), 200, np.uint8))
+    page = frowns.sheet(tmp_path, frowning)
+    assert page.shape[1] == len(frowns.DRAWN) * 32 and page.shape[0] > 2 * 32
+
+
+def test_a_data_set_is_made_before_it_is_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called: list[list[str]] = []
+
+    def faceexpr(words: list[str]) -> int:
+        called.append(words)
+        print("a path")
+        return len(called) - 1
+
+    monkeypatch.setattr("faceexpr_core.commands.cli.main", faceexpr)
+    dataset_classifier.make_data_set(tmp_path, "--model mini --expressions 'happily surprised'")
+    assert called == [["dataset", "--model", "mini", "--expressions", "happily surprised", "--output_dir", str(tmp_path)]]
+    assert capsys.readouterr().out == ""  # where the tables go
+    with pytest.raises(SystemExit, match="1"):
+        dataset_classifier.make_data_set(tmp_path, "")
