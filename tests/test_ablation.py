@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from faceexpr_core.errors import FaceExprError
 from lab.benchmarks import ablation_table
 from lab.benchmarks.ablation_arms import ARMS, BASE, PARTS, RECIPE, WHOLE, chosen_steps, unfused
+from lab.benchmarks.preset_arms import parse_preset_arms
+from lab.benchmarks.subjects import lora_file
 
 COMMON = "steps=400,learning_rate=6e-4"
 
@@ -99,3 +102,14 @@ def test_a_leak_is_better_where_it_is_less() -> None:
     assert less is not None and more is not None
     assert ablation_table.effects(less) == ["leak"] and ablation_table.harms(less) == []
     assert ablation_table.effects(more) == [] and ablation_table.harms(more) == ["leak"]
+
+
+def test_what_belongs_to_the_pictures_of_a_training_makes_another_lora(tmp_path: Path) -> None:
+    plain, silent, whole = parse_preset_arms(["default", "default:class_captions=off", "default:background_weight=1,rank=4"])
+    assert plain.class_captions and not silent.class_captions and (whole.background_weight, whole.settings.rank) == (1.0, 4)
+    assert plain.settings == silent.settings and "class_captions" not in plain.meaning()
+    files = {one.file(tmp_path, 3, "base") for one in (plain, silent, whole)} | {plain.file(tmp_path, 3, "base", "smiling")}
+    assert len(files) == 4
+    assert plain.file(tmp_path, 3, "base") == lora_file(tmp_path, 3, plain.settings, "base")  # as before there was the choice
+    with pytest.raises(FaceExprError, match="class_captions is maybe; give on or off"):
+        parse_preset_arms(["default:class_captions=maybe"])

@@ -43,7 +43,7 @@ from .ablation_table import sheet, table
 from .albums import ALBUMS
 from .preset_arms import PresetArm
 from .store import Lines, keep_meaning, read_all, read_picture, write_picture, write_whole
-from .subjects import Person, add_arguments, base_hash, draw_class, learn, lora_file, person, seeds
+from .subjects import Person, add_arguments, base_hash, draw_class, person, seeds
 from .tools import pipeline
 from .workers import each
 
@@ -67,7 +67,7 @@ class Ablation:
         """A person's LoRA of one training, learned if it is not there."""
         seed, training = item
         started, one = time.process_time(), person(self.work, seed, self.album)
-        file = learn(self.work, pipeline(self.model), one, training.settings, self.base, training.background_weight)
+        file = training.learn(self.work, pipeline(self.model), one, self.base)
         return f"{seed}, {training.name}: {file.name}, {time.process_time() - started:.0f} s of the processor"
 
     def prepared(self, seed: int) -> str:
@@ -84,10 +84,8 @@ class Ablation:
         return f"{seed}: photos measured"
 
     def lora_of(self, name: str, arm: Arm) -> Path:
-        return self.file_of(int(name), next(step.training for step in self.steps if step.name == arm.name))
-
-    def file_of(self, seed: int, training: PresetArm) -> Path:
-        return lora_file(self.work, seed, training.settings, self.base, training.background_weight, self.album)
+        training = next(step.training for step in self.steps if step.name == arm.name)
+        return training.file(self.work, int(name), self.base, self.album)
 
     def __call__(self, place: Place) -> str:
         started = time.process_time()
@@ -171,7 +169,7 @@ def measure(run: Ablation, processes: int) -> None:
     if any(one.settings.prior == "images" for one in trainings):
         for line in each(partial(draw_class, run.work, run.model), sorted({one.class_word for one in people}), processes):
             _say(line, started)
-    by_file = {run.file_of(0, one): one for one in trainings}
+    by_file = {one.file(run.work, 0, run.base, run.album): one for one in trainings}
     numbers = [int(one.name) for one in people]
     for line in each(run.learned, [(seed, training) for seed in numbers for training in by_file.values()], processes):
         _say(line, started)

@@ -43,7 +43,7 @@ from .albums import FROWNING
 from .drawing import Schedule, draw
 from .preset_arms import PresetArm, parse_preset_arms
 from .store import Lines, Picture, file_name, keep_meaning, read_all, read_picture, write_picture, write_whole
-from .subjects import Person, add_arguments, base_hash, expressive_photo, learn, person, personalised, seeds
+from .subjects import Person, add_arguments, base_hash, expressive_photo, person, personalised, seeds
 from .summary import Record, table_head, table_line
 from .workers import each
 
@@ -73,7 +73,7 @@ class Frowns:
         lines = Lines(self.output / "records" / f"{seed}.jsonl")
         known = {(one["noise"], one["arm"], one["expression"]) for one in lines.values}
         base, one = tools.pipeline(self.model), person(self.work, seed, FROWNING)
-        lora = learn(self.work, base, one, self.training.settings, base_hash(base), self.training.background_weight)
+        lora = self.training.learn(self.work, base, one, base_hash(base))
         pipe, usual, rest = personalised(base, lora), person(self.work, seed), expressive_photo(self.work, seed, "neutral")
         for noise in self.noises:
             if any((noise, *drawn) not in known for drawn in DRAWN):

@@ -4,6 +4,7 @@
     default:prior=off                   a preset without a part
     default:prior=off,crafting_weight=0
     default:background_weight=1         what the loss weighs outside the face
+    default:class_captions=off          the prior's pictures of the class are learned without their expressions in the words
 
 Every setting of a training run may follow the colon, as in the node's `more`.
 """
@@ -13,17 +14,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.training.settings import TrainSettings, parse_settings, preset, preset_settings
 
-from .subjects import chosen_settings
+from .albums import MIXED
+from .subjects import Person, chosen_settings, learn, lora_file
 
 BASE = "base"
 """The model without any LoRA, which knows the class alone."""
 
-_BACKGROUND = re.compile(r"(?:^|,)\s*background_weight\s*=\s*([\d.]+)\s*(?=,|$)")
+_BESIDE = re.compile(r"(?:^|,)\s*(background_weight|class_captions)\s*=\s*([\w.]+)\s*(?=,|$)")
+"""What belongs to the pictures, and not to TrainSettings."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,20 @@ class PresetArm:
     name: str
     settings: TrainSettings
     background_weight: float
+    class_captions: bool = True
 
     def meaning(self) -> dict[str, Any]:
         """What differs from the trainer's defaults, and the background weight."""
-        return {**chosen_settings(self.settings), "background_weight": self.background_weight}
+        beside = {"background_weight": self.background_weight, **({} if self.class_captions else {"class_captions": False})}
+        return {**chosen_settings(self.settings), **beside}
+
+    def file(self, work: Path, seed: int, base: str, album: str = MIXED) -> Path:
+        """Where a person's LoRA lies."""
+        return lora_file(work, seed, self.settings, base, self.background_weight, album, self.class_captions)
+
+    def learn(self, work: Path, pipe: Any, one: Person, base: str) -> Path:
+        """A person's LoRA, learned if it is not there; see `subjects.learn`."""
+        return learn(work, pipe, one, self.settings, base, self.background_weight, self.class_captions)
 
 
 def parse_preset_arms(words: Iterable[str], common: str = "") -> list[PresetArm]:
@@ -55,13 +69,18 @@ def parse_preset_arms(words: Iterable[str], common: str = "") -> list[PresetArm]
 
 def _arm(word: str, common: str) -> PresetArm:
     name, _, rest = word.partition(":")
-    shared, shared_background = _given(common)
-    own, own_background = _given(rest)
-    background = next((value for value in (own_background, shared_background) if value is not None), preset(name).background_weight)
-    return PresetArm(word, preset_settings(name, **{**shared, **own}), background)
+    (shared, beside_all), (own, beside_own) = _given(common), _given(rest)
+    beside = {**beside_all, **beside_own}
+    captions = beside.get("class_captions", "on")
+    if captions not in ("on", "off"):
+        raise FaceExprError(f"class_captions is {captions}; give on or off.")
+    try:
+        background = float(beside.get("background_weight", preset(name).background_weight))
+    except ValueError:
+        raise FaceExprError(f"background_weight is {beside['background_weight']}; give a number.") from None
+    return PresetArm(word, preset_settings(name, **{**shared, **own}), background, captions == "on")
 
 
-def _given(text: str) -> tuple[dict[str, Any], float | None]:
-    """Settings of a run, and the background weight, which belongs to the photos."""
-    found = _BACKGROUND.search(text)
-    return parse_settings(_BACKGROUND.sub("", text)), float(found[1]) if found else None
+def _given(text: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings of a run, and what belongs to the pictures."""
+    return parse_settings(_BESIDE.sub("", text)), dict(_BESIDE.findall(text))

@@ -34,7 +34,7 @@ from .drawing import Schedule, draw
 from .preset_arms import BASE, PresetArm, parse_preset_arms
 from .preset_summary import CLASS, NEUTRAL, PERSON, picture_path
 from .store import Lines, Picture, file_name, keep_meaning, read_picture, write_picture, write_whole
-from .subjects import Person, add_arguments, base_hash, draw_class, learn, people_folder, person, personalised, seeds
+from .subjects import Person, add_arguments, base_hash, draw_class, people_folder, person, personalised, seeds
 from .tools import close, meters, pipeline
 from .workers import each
 
@@ -82,7 +82,7 @@ class Measuring:
         started = time.process_time()
         one, pipe = person(self.work, seed, self.album), pipeline(self.model)
         if arm is not None:
-            pipe = personalised(pipe, learn(self.work, pipe, one, arm.settings, self.base, arm.background_weight))
+            pipe = personalised(pipe, arm.learn(self.work, pipe, one, self.base))
         learned = time.process_time()
         for (kind, noise), lacking in missing.items():
             for value, picture in self._measured(pipe, one, name, kind, noise):

@@ -91,7 +91,13 @@ def expressive_photo(work: Path, seed: int, expression: str) -> Picture:
 
 
 def lora_file(
-    work: Path, seed: int, settings: TrainSettings, base: str, background_weight: float = BACKGROUND_WEIGHT, album: str = MIXED
+    work: Path,
+    seed: int,
+    settings: TrainSettings,
+    base: str,
+    background_weight: float = BACKGROUND_WEIGHT,
+    album: str = MIXED,
+    class_captions: bool = True,
 ) -> Path:
     """Where the LoRA of a person lies: one file for each set of settings, album and base model (its hash)."""
     from faceexpr_core.training.data import digest_of
@@ -103,6 +109,8 @@ def lora_file(
         made["prior_images"] = PRIOR_IMAGES
     if album != MIXED:
         made["album"] = album
+    if not class_captions:
+        made["class_captions"] = False
     return work / "loras" / f"{seed}-{digest_of(json.dumps(made).encode(), base.encode())}.safetensors"
 
 
@@ -146,10 +154,11 @@ def learn(
     settings: TrainSettings,
     base: str,
     background_weight: float = BACKGROUND_WEIGHT,
+    class_captions: bool = True,
 ) -> Path:
     """The file of a person's LoRA, trained if it is not there, with all parts of the loss that `settings` have.
 
-    `base` is the hash of the pipeline's U-Net.
+    `base` is the hash of the pipeline's U-Net. Without `class_captions` the words of the prior's pictures do not say their expressions.
     """
     import copy
 
@@ -163,7 +172,7 @@ def learn(
     from faceexpr_core.training.state import StateFolder
     from faceexpr_core.training.text_encoders import TextEncoders
 
-    path = lora_file(work, one.seed, settings, base, background_weight, one.album)
+    path = lora_file(work, one.seed, settings, base, background_weight, one.album, class_captions)
     if path.exists():
         return path
     chosen = SubjectSettings(class_word=one.gender, resolution=mini.RESOLUTION, framing="whole picture")
@@ -176,7 +185,10 @@ def learn(
     data = build_training_set(subject, encode_text, encode_images, background_weight, settings.captions, settings.flip, tokenize)
     class_images = crafting = None
     if settings.prior == "images":
-        class_images = build_class_set(class_pictures(work, pipe, one.gender), encode_text, encode_images, tokenize)
+        drawn = class_pictures(work, pipe, one.gender)
+        if not class_captions:
+            drawn = [replace(image, prompt=f"a photo of a {one.gender}") for image in drawn]
+        class_images = build_class_set(drawn, encode_text, encode_images, tokenize)
     if settings.prior == "distill" or settings.crafting_weight:
         size = (data.latents.shape[-2], data.latents.shape[-1]) if settings.crafting_mask else None
         count_tokens = partial(encoding.count_tokens, pipe)
