@@ -81,16 +81,16 @@ PIECES = (
     ),
     Piece(
         "frowns", "a LoRA that always frowns", "lab.benchmarks.frowns",
-        _kept("--output_dir", "{work}/frowns", "--subjects", REPORTING, "--seeds", "0-1", "--common", LEARNED_ON_MINI), 0.5,
+        _kept("--output_dir", "{work}/frowns", "--subjects", REPORTING, "--seeds", "0-1", "--common", LEARNED_ON_MINI), 0.3,
         "frowns/table.md",
     ),
     Piece(
         "best_of", "the best of four", "lab.benchmarks.best_of",
-        _kept("--output_dir", "{work}/best_of", "--subjects", REPORTING, "--train", '{"steps": 400}'), 1.2, "best_of/best_of.md",
+        _kept("--output_dir", "{work}/best_of", "--subjects", REPORTING, "--train", '{"steps": 400}'), 0.7, "best_of/best_of.md",
     ),
     Piece(
         "change", "changing a picture", "lab.benchmarks.change",
-        _kept("--output_dir", "{work}/change", "--subjects", REPORTING, "--arms", "redraw", "image_to_image", "--steps", "12"), 0.5,
+        _kept("--output_dir", "{work}/change", "--subjects", REPORTING, "--arms", "redraw", "image_to_image", "--steps", "12"), 0.4,
         "change/table.md",
     ),
     Piece(
