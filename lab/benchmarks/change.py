@@ -141,7 +141,7 @@ def table(rows: Sequence[dict[str, Any]], command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _cells(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [cell(over_subjects(rows, partial(_value, name)), name) for name in MEASURES]
 
 
