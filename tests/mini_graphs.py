@@ -23,6 +23,11 @@ SHORT: dict[str, dict[str, Any]] = {
     "FaceExprExtractExpressionFeatures": {"steps": 3},
     "FaceExprSampler": {"steps": 3},
 }
+STRENGTHS = {
+    "FaceExprSampler": ("fusion_strength",),
+    "FaceExprApplyAttentionFocusedFusion": ("strength",),
+    "FaceExprChangeExpression": ("strength",),
+}
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
@@ -71,6 +76,16 @@ def drawn(comfy: ComfyProcess, graph: Graph) -> dict[str, np.ndarray]:
         graph[number]["_meta"]["title"]: np.asarray(Image.open(io.BytesIO(comfy.view(shown[number]["images"][-1]))).convert("RGB"), float)
         for number in (*ids(graph, "SaveImage"), *ids(graph, "PreviewImage"))
     }
+
+
+def unfused(graph: Graph) -> Graph:
+    """The graph with a neutral face asked for and nothing fused: what is drawn where fusion does nothing."""
+    for node in graph.values():
+        if node["class_type"] == "FaceExprExpressionTextEncode":
+            node["inputs"]["expression"] = "neutral"
+        for strength in STRENGTHS.get(node["class_type"], ()):
+            node["inputs"][strength] = 0.0
+    return graph
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:

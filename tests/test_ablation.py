@@ -1,4 +1,4 @@
-"""The ablation: its arms, what its table says of each part, and in small on the demo's person."""
+"""The ablation: its arms, and what its table says of each part."""
 
 from __future__ import annotations
 

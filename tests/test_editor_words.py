@@ -17,6 +17,19 @@ from faceexpr_core.expressions import ACTION_UNITS, REGIONS, action_unit, names
 
 SOURCES = REPOSITORY / "page" / "src"
 SAID = r"""\bsay\(\s*(['"`])((?:(?!\1).)+)\1"""
+SPEAK = """language => {
+    const load = app.loadGraphData
+    const setting = app.extensionManager.setting
+    globalThis.loadedAnew = setting.get('Comfy.Locale') === language
+    if (globalThis.loadedAnew) return
+    app.loadGraphData = async function (...given) {
+        await load.apply(this, given)
+        app.loadGraphData = load
+        globalThis.loadedAnew = true
+    }
+    setting.set('Comfy.Locale', language)
+}"""
+"""Another language loads the page's graph anew some time later: a node that is added before is lost."""
 TITLE = "LiteGraph.registered_node_types.FaceExprExpressionTextEncode.title"
 WIDGETS = {"intensity", "second weight", "expression", "second expression"}  # made from the widgets' names
 
@@ -64,7 +77,8 @@ def opened(comfy: ComfyProcess) -> Iterator[tuple[Page, list[str]]]:
 def test_the_page_shows_node_and_editor_in_its_language(opened: tuple[Page, list[str]], language: str) -> None:
     page, errors = opened
     words, said = words_of(language)["FaceExprExpressionTextEncode"], book(language)
-    page.evaluate("language => app.extensionManager.setting.set('Comfy.Locale', language)", language)
+    page.evaluate(SPEAK, language)
+    page.wait_for_function("globalThis.loadedAnew", timeout=60_000)
     page.wait_for_function(f"{TITLE} === {json.dumps(words['display_name'])}", timeout=60_000)
     editor = add_editor(page, "nodes 2.0")
     labels = dict(

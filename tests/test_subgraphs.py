@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from comfy_process import REPOSITORY, ComfyProcess, Graph
-from mini_graphs import difference, drawn, ids, put_mini_in, shortened
+from mini_graphs import difference, drawn, put_mini_in, shortened, unfused
 from workflow_api import to_api
 
 SUBGRAPHS = sorted((REPOSITORY / "subgraphs").glob("*.json"))
 INPUTS, OUTPUTS = -10, -20
-STRENGTHS = {"FaceExprSampler": "fusion_strength", "FaceExprChangeExpression": "strength"}
 
 
 def inside(blueprint: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +84,4 @@ def test_it_draws(comfy: ComfyProcess, blueprint: dict[str, Any]) -> None:
     graph = shortened(put_mini_in(comfy, unpacked(blueprint, comfy.object_info())))
     picture = drawn(comfy, graph)["Shown"]
     assert picture.std() > 5
-    for kind, strength in STRENGTHS.items():
-        for number in ids(graph, kind):
-            graph[number]["inputs"][strength] = 0.0
-    assert difference(drawn(comfy, graph)["Shown"], picture) > 0.3
+    assert difference(drawn(comfy, unfused(graph))["Shown"], picture) > 0.3
