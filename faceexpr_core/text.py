@@ -80,16 +80,20 @@ def expression_terms(
 
 def plain_terms(expression: str, intensity: float = 1.0) -> tuple[Term, ...]:
     """What is asked for in words alone, as the paper's prompts have it, the intensity (0..1.5) by an adverb that captions use:
-    `slightly happy expression` below 0.55, `very happy expression` above 0.85. A compound is called by its name.
+    `slightly happy expression` below 0.55, `very happy expression` above 0.85; 0 is neutral. A compound is called by its name.
 
     Raises FaceExprError for unknown names and for an intensity out of range.
     """
     _check_weight("intensity", intensity)
-    parts = blend_of(expression)
+    parts, neutral = blend_of(expression), EXPRESSIONS["neutral"].phrase
     word = parts[0][0].word if len(parts) == 1 else " ".join(expression.replace("_", " ").lower().split())
-    degree = "slightly" if intensity < SLIGHTLY else "very" if intensity > VERY else ""
     phrase = f"{word} expression"
-    return (Term(phrase if phrase == EXPRESSIONS["neutral"].phrase else f"{degree} {phrase}".strip(), 1.0),)
+    return (Term(neutral if intensity == 0 or phrase == neutral else f"{degree(intensity)} {phrase}".strip(), 1.0),)
+
+
+def degree(intensity: float) -> str:
+    """How strong an expression is, as captions say it: `slightly`, `very`, or nothing between."""
+    return "slightly" if intensity < SLIGHTLY else "very" if intensity > VERY else ""
 
 
 def build_prompts(prompt: str, terms: Sequence[Term], count: TokenCount) -> ExpressionPrompt:

@@ -31,17 +31,9 @@ def mini(comfy_modules):
         "call": importlib.import_module("faceexpr_pack.faceexpr_core.fusion.injection").Call,
     }
     with torch.inference_mode():
-        model, clip, vae = modules["host"].load_mini()
-        positive, neutral = modules["expression_text_encode"].ExpressionTextEncode.execute(clip, PERSON, "happy", 1.0, "none", 0.5, "").args
-        negative = modules["host"].encode_conditioning(clip, "blurry")
         yield SimpleNamespace(
             **modules,
-            model=model,
-            clip=clip,
-            vae=vae,
-            positive=positive,
-            neutral=neutral,
-            negative=negative,
+            **pack.mini_asked_to_smile(PERSON),
             draw=modules["sampler"].Sampler.execute,
             extract=modules["extract_expression_features"].ExtractExpressionFeatures.execute,
             apply=modules["apply_attention_focused_fusion"].ApplyAttentionFocusedFusion.execute,

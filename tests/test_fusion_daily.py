@@ -21,20 +21,14 @@ PORTRAIT = (1, 4, 16, 16)
 
 @pytest.fixture(scope="module")
 def mini(comfy_modules):
-    names = ("extraction", "expression_text_encode", "extract_expression_features", "apply_attention_focused_fusion", "sampler")
-    extraction, encode, extract, apply, sampler = map(pack.node, names)
+    names = ("extraction", "extract_expression_features", "apply_attention_focused_fusion", "sampler")
+    extraction, extract, apply, sampler = map(pack.node, names)
     host, core = pack.host(), "faceexpr_pack.faceexpr_core"
     with torch.inference_mode():
-        model, clip, vae = host.load_mini()
-        positive, neutral = encode.ExpressionTextEncode.execute(clip, PERSON, "happy", 1.0, "none", 0.5, "").args
+        given = pack.mini_asked_to_smile(PERSON)
         yield SimpleNamespace(
-            model=model,
-            clip=clip,
-            vae=vae,
-            positive=positive,
-            neutral=neutral,
-            other=host.encode_conditioning(clip, "a green background"),
-            negative=host.encode_conditioning(clip, "blurry"),
+            **given,
+            other=host.encode_conditioning(given["clip"], "a green background"),
             extraction=extraction,
             extract=extract.ExtractExpressionFeatures.execute,
             apply=apply.ApplyAttentionFocusedFusion.execute,
@@ -47,7 +41,7 @@ def mini(comfy_modules):
             look=importlib.import_module(f"{core}.fusion.look"),
             faces=importlib.import_module(f"{core}.fusion.donor_faces"),
             lora=write_lora(comfy_modules.home),
-            controlnet=random_controlnet(model),
+            controlnet=random_controlnet(given["model"]),
         )
 
 

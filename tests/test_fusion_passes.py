@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -18,30 +19,26 @@ STEPS, SPLIT, CFG, SEED = 8, 4, 4.0, 7
 
 @pytest.fixture(scope="module")
 def mini(comfy_modules):
-    names = ("expression_text_encode", "extract_expression_features", "apply_attention_focused_fusion", "sampler")
-    encode, extract, apply, sampler = map(pack.node, names)
-    host, core = pack.host(), "faceexpr_pack.faceexpr_core"
+    names = ("extract_expression_features", "apply_attention_focused_fusion", "sampler")
+    extract, apply, sampler = map(pack.node, names)
+    core = "faceexpr_pack.faceexpr_core"
     side = importlib.import_module(f"{core}.mini").RESOLUTION // 8
     with torch.inference_mode():
-        model, clip, vae = host.load_mini()
-        positive, neutral = encode.ExpressionTextEncode.execute(clip, PERSON, "happy", 1.0, "none", 0.5, "").args
-        negative, start = host.encode_conditioning(clip, "blurry"), {"samples": torch.zeros(1, 4, side, side)}
-        run = (positive, neutral, negative, start, SEED, STEPS, CFG, "euler", "normal", 1.0, "happy")
+        given = pack.mini_asked_to_smile(PERSON)
+        model, start = given["model"], {"samples": torch.zeros(1, 4, side, side)}
+        run = (given["positive"], given["neutral"], given["negative"], start, SEED, STEPS, CFG, "euler", "normal", 1.0, "happy")
         yield SimpleNamespace(
-            model=model,
-            clip=clip,
-            vae=vae,
-            positive=positive,
-            neutral=neutral,
-            negative=negative,
+            **given,
             start=start,
             bank=extract.ExtractExpressionFeatures.execute(model, *run).args[0],
             apply=apply.ApplyAttentionFocusedFusion.execute,
             draw=sampler.Sampler.execute,
             moved_by=pack.node("fusion_inputs").moved_by,
             nodes=comfy_modules.nodes,
-            gligen=random_gligen(model, clip),
+            gligen=random_gligen(model, given["clip"]),
             injection=importlib.import_module(f"{core}.fusion.injection"),
+            settings=importlib.import_module(f"{core}.fusion.settings"),
+            redraw=pack.node("host.redraw"),
             faces=importlib.import_module(f"{core}.fusion.donor_faces"),
         )
 
@@ -139,6 +136,20 @@ def test_in_refiner_steps_the_face_is_seen_before_the_first_change(mini, monkeyp
     model, calls = counted(fused(mini, vae=mini.vae, window_low=0.8, window_high=0.95))
     last_steps(mini, model, left)
     assert len(calls) == STEPS - SPLIT  # no change, no look
+
+
+def test_a_change_of_a_picture_is_no_part_of_a_schedule(mini) -> None:
+    """It makes its noise itself: its one step, which lies outside the window, is fused as in any other whole schedule."""
+    redraw, settings = mini.redraw, mini.settings
+    bank = replace(mini.bank, mask=None)
+    how = redraw.redrawing(mini.model, mini.negative, 1.0, 1, "normal", 1.0)
+    low = replace(settings.site_settings(settings.default_site(False)), window=(0.0, 0.2))
+    given = torch.randn(mini.start["samples"].shape, generator=torch.Generator().manual_seed(3))
+    everywhere = torch.ones(8 * given.shape[-2], 8 * given.shape[-1])
+    kept, changed = (
+        redraw.redraw_latent(how, redraw.Change(given, everywhere, mini.neutral, asked, None)) for asked in (None, (bank, low))
+    )
+    assert change(changed, kept) > 1e-3
 
 
 # A VAE in tiles

@@ -30,21 +30,26 @@ LEFT, RIGHT = (64, 64, 0, 0), (64, 64, 64, 0)
 @pytest.fixture(scope="module")
 def mini(comfy_modules):
     """ComfyUI's Mini, texts of an expression, another text, features of the words, and what else may stand in a graph."""
-    names = ("expression_text_encode", "extract_expression_features", "apply_attention_focused_fusion")
-    encode, extract, apply = map(pack.node, names)
+    extract, apply = map(pack.node, ("extract_expression_features", "apply_attention_focused_fusion"))
     host, texts = pack.host(), pack.node("host.texts")
     with torch.inference_mode():
-        model, clip, vae = host.load_mini()
-        positive, neutral = encode.ExpressionTextEncode.execute(clip, PERSON, "happy", 1.0, "none", 0.5, "").args
-        negative = host.encode_conditioning(clip, "blurry")
-        run = (positive, neutral, negative, {"samples": torch.zeros(1, *SHAPE[1:])}, SEED, 3, CFG, "euler", "normal", 1.0, "happy")
+        given = pack.mini_asked_to_smile(PERSON)
+        model, clip = given["model"], given["clip"]
+        run = (
+            given["positive"],
+            given["neutral"],
+            given["negative"],
+            {"samples": torch.zeros(1, *SHAPE[1:])},
+            SEED,
+            3,
+            CFG,
+            "euler",
+            "normal",
+            1.0,
+            "happy",
+        )
         yield SimpleNamespace(
-            model=model,
-            clip=clip,
-            vae=vae,
-            positive=positive,
-            neutral=neutral,
-            negative=negative,
+            **given,
             other=host.encode_conditioning(clip, "a green background"),
             bank=extract.ExtractExpressionFeatures.execute(model, *run).args[0],
             apply=apply.ApplyAttentionFocusedFusion.execute,

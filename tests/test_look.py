@@ -45,13 +45,15 @@ def numbered(pictures: list[np.ndarray]) -> torch.Tensor:
     return torch.stack([torch.stack([torch.full_like(rows, number), rows, columns, rows]) for number in range(len(pictures))]).float()
 
 
-@pytest.mark.parametrize(("side", "looks"), [(128, 1), (640, 2)])
-def test_each_picture_is_decoded_at_the_first_change_and_a_large_one_once_more(photo, model_folder: Path, side: int, looks: int) -> None:
+@pytest.mark.parametrize(("side", "given", "looks"), [(128, False, 1), (128, True, 2), (640, False, 2)])
+def test_each_picture_is_decoded_at_the_first_change_and_a_large_or_given_one_once_more(
+    photo, model_folder: Path, side: int, given: bool, looks: int
+) -> None:
     seen: list[int] = []
     large = np.array(Image.fromarray(photo).resize((side, side), Image.Resampling.BICUBIC))
     look = watching(pictures := [large, large], model_folder, seen)
     assert look.where(0, 5.1) is EVERYWHERE  # nothing is known yet
-    look.seen(numbered(pictures))
+    look.seen(numbered(pictures), given)
     places = [[look.where(picture, sigma) for _ in range(3) for picture in (0, 1)] for sigma in SIGMAS]
     assert seen == [0, 1] * looks
     assert all(where.mask is not None and where.regions is not None for step in places for where in step)

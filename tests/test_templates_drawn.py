@@ -35,8 +35,8 @@ def test_a_lora_learned_from_frowns_is_drawn_with_and_without_fusion(comfy: Comf
     graph = api("faceexpr_mini_my_lora_frowns")
     pictures = drawn(comfy, graph)
     assert difference(pictures["Without fusion"], pictures["With fusion"]) > 0.5
-    graph["12"]["inputs"]["fusion_strength"] = 0.0
-    graph["12"]["inputs"]["positive"] = graph["12"]["inputs"]["neutral"]
+    _, fused = ids(graph, "FaceExprSampler")
+    graph[fused]["inputs"] |= {"fusion_strength": 0.0, "positive": graph[fused]["inputs"]["neutral"]}
     assert difference(drawn(comfy, graph)["With fusion"], pictures["With fusion"]) > 0.5
 
 

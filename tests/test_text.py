@@ -134,7 +134,7 @@ def test_terms_weigh_what_is_asked_for() -> None:
 def test_plain_words_say_how_strong_by_an_adverb() -> None:
     said = [plain_terms(name, weight)[0].phrase for name, weight in (("contempt", 0.4), ("contempt", 0.7), ("contempt", 1.0))]
     assert said == ["slightly contemptuous expression", "contemptuous expression", "very contemptuous expression"]
-    assert plain_terms("neutral", 0.4) == expression_terms("neutral")
+    assert plain_terms("neutral", 0.4) == plain_terms("happy", 0.0) == expression_terms("neutral")
     assert plain_terms("Happily_surprised", 0.7) == (Term("happily surprised expression", 1.0),)
     with pytest.raises(FaceExprError, match="the intensity is"):
         plain_terms("happy", 1.6)

@@ -2,7 +2,7 @@
 
 On Mini (20 steps, 8 pictures, mask of mouth and eyes against the finished picture's): a face was found in 8 of 8 from sigma 6.2 on; overlap
 (intersection over union) 0.86 at sigma 6.2, 0.90 at 3.9, 0.93 at 2.6, 0.94 at 1.8, 0.98 at 1.0. Looked at in three quarters
-of the size, 0.76 at all of them: a picture that small is looked at once, in whole.
+of the size, 0.76 at all of them: a picture that small is looked at in whole. Measured once; no command here repeats it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ Area = tuple[float, float, float, float]
 """Top, bottom, left and right in shares of the picture."""
 
 WHOLE = 512
-"""Pixels of the shorter side up to which a picture is looked at in its own size, and so once."""
+"""Pixels of the shorter side up to which a picture is looked at in its own size at first, and so once."""
 FIRST_SCALE = 0.75
 """Of the first look at a larger one, whose estimate has no more detail, at 56 % of the cost."""
 MARGIN = 0.1
 """What is decoded around faces that were seen before, as a share of their size."""
 AGAIN = (2.2,)
-"""Noise levels below which the faces of a larger picture are looked for once more, where they can be seen better."""
+"""Noise levels below which faces are looked for once more that were seen at first in less: a large picture made smaller, or the picture
+that is to be changed."""
 MISSING = (3.2, 1.0)
 """Noise levels below which that is done for pictures in which none was found."""
 
@@ -64,14 +65,16 @@ class Look:
         self._decode, self._moved, self._folders, self._tell = decode, tuple(moved), tuple(folders), tell
         self._free = None if free is None else free.reshape(-1, *free.shape[-3:])[:, 0].detach().cpu()
         self._clean: Tensor | None = None
+        self._is_given = False
+        self._seen_in_less: set[int] = set()
         self._looked: dict[int, float] = {}
         self._faces: dict[int, list[Face]] = {}
         self._size = (0, 0)
         self._places: dict[tuple[int, Area | None], Where] = {}
 
-    def seen(self, clean: Tensor) -> None:
-        """The latest estimate of the clean latents [B, 4, h, w]."""
-        self._clean = clean
+    def seen(self, clean: Tensor, given: bool = False) -> None:
+        """The latest estimate of the clean latents [B, 4, h, w], or, before there is one, those `given` to start from."""
+        self._clean, self._is_given = clean, given
 
     def where(self, picture: int, sigma: float, area: Area | None = None) -> Where:
         """Where the expression acts in a picture at a noise level: on its largest face, of those in the area (EVERYWHERE without one)."""
@@ -89,7 +92,7 @@ class Look:
             return False
         if picture not in self._looked:
             return True
-        again = AGAIN if min(self._size) > WHOLE else ()
+        again = AGAIN if picture in self._seen_in_less else ()
         levels = again if self._faces[picture] else (*AGAIN, *MISSING)
         return any(sigma <= level < self._looked[picture] for level in levels)
 
@@ -97,9 +100,12 @@ class Look:
         assert self._clean is not None
         latent, first = self._clean[picture : picture + 1], picture not in self._looked
         height, width = 8 * latent.shape[2], 8 * latent.shape[3]
+        smaller = first and min(height, width) > WHOLE
         self._looked[picture] = sigma
+        if first and (smaller or self._is_given):
+            self._seen_in_less.add(picture)
         try:
-            faces = self._seen_in(latent, first, self._faces.get(picture, []))
+            faces = self._seen_in(latent, smaller, self._faces.get(picture, []))
         except FaceExprError as error:
             faces = []
             self._tell(f"no mask of the face: {error}")
@@ -109,13 +115,13 @@ class Look:
         if not faces:
             self._tell(f"no face found in picture {picture + 1} at sigma {sigma:.2g}, so that the expression acts everywhere in it")
 
-    def _seen_in(self, latent: Tensor, first: bool, known: list[Face]) -> list[Face]:
-        """Faces, in the picture's pixels: at first in a large one made smaller, then where they were, or, where none was, in the whole."""
+    def _seen_in(self, latent: Tensor, smaller: bool, known: list[Face]) -> list[Face]:
+        """Faces, in the picture's pixels: in the whole made smaller, else where they were, or, where none was, in the whole."""
         height, width = int(latent.shape[2]), int(latent.shape[3])
-        if first and 8 * min(height, width) > WHOLE:
-            smaller = F.interpolate(latent, scale_factor=FIRST_SCALE, mode="bilinear", antialias=True)
-            scale = width / smaller.shape[3]
-            return [face.moved(scale) for face in faces_in(self._decode(smaller), self._folders)]
+        if smaller:
+            less = F.interpolate(latent, scale_factor=FIRST_SCALE, mode="bilinear", antialias=True)
+            scale = width / less.shape[3]
+            return [face.moved(scale) for face in faces_in(self._decode(less), self._folders)]
         if not known:
             return faces_in(self._decode(latent), self._folders)
         edges = np.array([(*face.box, face.size * MARGIN) for face in known]) / 8

@@ -109,9 +109,9 @@ class Ablation:
             path = place.picture(arm, expression, 1.0 if expression == NEUTRAL else most)
             return identity.embed(read_picture(self.evaluation.output / path))
 
-        for step in self.steps:
-            plain = step if step.arm.text == NEUTRAL else unfused(self.steps, step)
-            if step.arm.fusion is None or plain is None or BASE not in {one.name for one in self.steps}:
+        fused = [one for one in self.steps if one.arm.fusion is not None] if BASE in {one.name for one in self.steps} else []
+        for step in fused:
+            if (plain := step if step.arm.text == NEUTRAL else unfused(self.steps, step)) is None:
                 continue
             for name in self.evaluation.plan.expressions:
                 if (step.name, name) not in known and (donor := looks(BASE, name)) is not None:

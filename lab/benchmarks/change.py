@@ -39,6 +39,7 @@ from faceexpr_core.fusion.grids import grid_mask
 from faceexpr_core.fusion.redraw import redraw, redraw_words
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import normalised
+from faceexpr_core.measure.picture_score import NEUTRAL
 from faceexpr_core.measure.shown import shown_expression
 from faceexpr_core.text import expression_terms
 
@@ -55,9 +56,8 @@ ARMS: dict[str, Redrawing] = {
     "image_to_image": Redrawing(strength=1.0, cfg=5.0, denoise=0.5),
     "lora": Redrawing(),
 }
-TASKS = (*(("neutral", name) for name in CLASSES), ("happy", "neutral"))
+TASKS = (*((NEUTRAL, name) for name in CLASSES), ("happy", NEUTRAL))
 """What a picture shows, and what is asked."""
-NEUTRAL = "neutral"
 MEASURES = ("right", "likeness", "same")
 
 
@@ -94,7 +94,7 @@ class Measured:
 
     def _one(self, seed: int, arm: str, shown: str, asked: str) -> dict[str, Any]:
         meters, pipe, one = tools.meters(), tools.pipeline(self.model), person(self.work, seed)
-        given, rest = expressive_photo(self.work, seed, shown), expressive_photo(self.work, seed, "neutral")
+        given, rest = expressive_photo(self.work, seed, shown), expressive_photo(self.work, seed, NEUTRAL)
         face = meters.expression.face(given)
         if face is None:
             write_picture(_picture(self.output, arm, seed, asked), np.concatenate([given, given], 1))

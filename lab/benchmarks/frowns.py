@@ -117,10 +117,9 @@ def _texts(pipe: Any, prompt: str) -> dict[str, str]:
 def _measure(picture: Picture, rest: Picture, asked: str, usual: Person) -> dict[str, Any]:
     meters = tools.meters()
     face, resting = meters.expression.face(picture), meters.expression.face(rest)
-    found = face is not None and resting is not None
     return {
         "right": meters.expression.measure(face, resting).hits(asked),
-        "sad": intensity_of(face, resting, SHOWN) if found and face is not None and resting is not None else None,
+        "sad": intensity_of(face, resting, SHOWN) if face is not None and resting is not None else None,
         "similarity": meters.identity.similarity(picture, usual.reference),
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from faceexpr_core.expressions import ACTION_UNITS
+from faceexpr_core.text import degree
 
 CANONICAL_SHARE = 0.7
 BARE_SHARE = 0.1
@@ -60,8 +61,7 @@ def expression_phrase(attributes: Mapping[str, Any], rng: np.random.Generator | 
     if word == "neutral" or rng.random() > 0.3:
         canonical = rng.random() < CANONICAL_SHARE
         return f"{word} expression" if canonical else str(rng.choice(OTHER_PHRASES[word]))
-    degree = _degree(attributes["intensity"])
-    return f"{degree} {word} expression".strip()
+    return f"{degree(attributes['intensity'])} {word} expression".strip()
 
 
 def caption(attributes: Mapping[str, Any], rng: np.random.Generator) -> str:
@@ -91,9 +91,3 @@ def caption(attributes: Mapping[str, Any], rng: np.random.Generator) -> str:
         return ", ".join([f"{opening} {person(attributes, rng)}", *kept])
     place = len(kept) if rng.random() < 0.75 else int(rng.integers(0, len(kept) + 1))
     return ", ".join([f"{opening} {person(attributes, rng)}", *kept[:place], expression, *kept[place:]])
-
-
-def _degree(intensity: float) -> str:
-    if intensity < 0.55:
-        return "slightly"
-    return "very" if intensity > 0.85 else ""

@@ -49,7 +49,7 @@ class Denoiser(torch.nn.Module):
             with torch.no_grad():
                 table.copy_(EMBEDDING_SIZE * torch.sign(torch.randn_like(table)))
             encoder.set_attn_implementation("eager")
-        self.unet.set_attn_processor(AttnProcessor())  # a CPU's fused attention goes back four times slower than plain products
+        self.unet.set_attn_processor(AttnProcessor())  # a CPU's fused attention is slow in the backward pass
         unused = text_model(self.text_encoder)  # SDXL reads the layer before the last; L's pooled state is not used
         unused.encoder.layers[-1].requires_grad_(False)
         unused.final_layer_norm.requires_grad_(False)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from faceexpr_core.expressions import action_unit
+from faceexpr_core.text import degree
 
 from .backgrounds import PLACES
 
@@ -73,7 +74,7 @@ def expression_phrase(attributes: Mapping[str, Any], rng: np.random.Generator | 
     if word == "neutral" or rng.random() > 0.3:
         canonical = rng.random() < CANONICAL_SHARE or word not in OTHER_PHRASES
         return f"{word} expression" if canonical else str(rng.choice(OTHER_PHRASES[word]))
-    return f"{_degree(attributes['intensity'])} {word} expression".strip()
+    return f"{degree(attributes['intensity'])} {word} expression".strip()
 
 
 def looks_of(attributes: Mapping[str, Any], rng: np.random.Generator) -> list[tuple[float, str]]:
@@ -125,9 +126,3 @@ def caption(attributes: Mapping[str, Any], rng: np.random.Generator, looks: bool
         return ", ".join([f"{opening} {person(attributes, rng)}", *kept])
     place = len(kept) if rng.random() < 0.75 else int(rng.integers(0, len(kept) + 1))
     return ", ".join([f"{opening} {person(attributes, rng)}", *kept[:place], expression, *kept[place:]])
-
-
-def _degree(intensity: float) -> str:
-    if intensity < 0.55:
-        return "slightly"
-    return "very" if intensity > 0.85 else ""

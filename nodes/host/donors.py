@@ -103,6 +103,9 @@ class DonorHost:
 class _Session(comfy.samplers.Sampler):
     """A `Sampler` that does the work of a donor instead of sampling."""
 
+    makes_its_noise = True
+    """A run that is given none is none that goes on with another one's (`note_sampler`)."""
+
     def __init__(self, work: Work, vae: Any, total: int, recording: Recording, before: int = 0) -> None:
         self._work, self._vae, self._total, self._recording, self._before = work, vae, total, recording, before
 

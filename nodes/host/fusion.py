@@ -129,7 +129,7 @@ class Fusion:
             )
         look: Look = session.kept[key]
         if session.clean is not None:
-            look.seen(session.clean)
+            look.seen(session.clean, given=session.clean is session.start)
         return look
 
     @property

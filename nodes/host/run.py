@@ -24,8 +24,8 @@ RUN, RECORD, SESSION, UNET = "faceexpr_run", "faceexpr_record", "faceexpr_sessio
 CONDITIONAL = 0
 """ComfyUI's number of the positive conditioning in `cond_or_uncond`."""
 CLEAN = 0.3
-"""Noise level up to which a picture is seen through its noise (ours): on four of Mini the mask of mouth and eyes overlaps with the finished
-picture's by 0.94 to 0.99 at 0.3, by 0.72 to 0.97 at 0.5, and at 1 a face was not found."""
+"""Noise level up to which a picture is seen through its noise (ours): on four pictures of Mini the mask of mouth and eyes overlaps with the
+finished picture's by 0.94 to 0.99 at 0.3, by 0.72 to 0.97 at 0.5, and at 1 a face was not found. Measured once; no command repeats it."""
 
 
 class Session:
@@ -95,7 +95,8 @@ def note_sampler(
         entry["uuid"] = uuid.uuid4()
     start = latent if latent is not None and bool(latent.count_nonzero()) else None
     schedule = tuple(sigmas.tolist())
-    continued = start is not None and not bool(noise.count_nonzero()) and schedule[0] > CLEAN  # as with leftover noise
+    left_over = start is not None and not bool(noise.count_nonzero()) and schedule[0] > CLEAN
+    continued = left_over and not getattr(executor.class_obj, "makes_its_noise", False)
     session = Session(guider, schedule, start, mask, continued)
     transformer = extra_args["model_options"].setdefault("transformer_options", {})
     transformer[SESSION] = session
