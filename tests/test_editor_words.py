@@ -17,19 +17,6 @@ from faceexpr_core.expressions import ACTION_UNITS, REGIONS, action_unit, names
 
 SOURCES = REPOSITORY / "page" / "src"
 SAID = r"""\bsay\(\s*(['"`])((?:(?!\1).)+)\1"""
-SPEAK = """language => {
-    const load = app.loadGraphData
-    const setting = app.extensionManager.setting
-    globalThis.loadedAnew = setting.get('Comfy.Locale') === language
-    if (globalThis.loadedAnew) return
-    app.loadGraphData = async function (...given) {
-        await load.apply(this, given)
-        app.loadGraphData = load
-        globalThis.loadedAnew = true
-    }
-    setting.set('Comfy.Locale', language)
-}"""
-"""Another language loads the page's graph anew some time later: a node that is added before is lost."""
 TITLE = "LiteGraph.registered_node_types.FaceExprExpressionTextEncode.title"
 WIDGETS = {"intensity", "second weight", "expression", "second expression"}  # made from the widgets' names
 
@@ -64,21 +51,18 @@ def test_help_pages_call_the_editors_panels_as_the_editor_does(language: str) ->
         assert f"*{book(language)[name]}*" in page, name
 
 
-@pytest.fixture(scope="module")
-def opened(comfy: ComfyProcess) -> Iterator[tuple[Page, list[str]]]:
-    """The page, opened in the first language; the others are chosen in its settings, as a user would."""
-    comfy.post("/settings", {"Comfy.Locale": next(iter(LANGUAGES))})
-    with comfyui_page(comfy) as opened:
-        yield opened
+@pytest.fixture(params=LANGUAGES)
+def spoken(comfy: ComfyProcess, request: pytest.FixtureRequest) -> Iterator[tuple[Page, list[str], str]]:
+    """The page opened in a language. One that changes it loads its graph anew at some later time, and a test's node is lost."""
+    comfy.post("/settings", {"Comfy.Locale": request.param})
+    with comfyui_page(comfy) as (page, errors):
+        yield page, errors, request.param
     comfy.post("/settings", {"Comfy.Locale": "en"})
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_the_page_shows_node_and_editor_in_its_language(opened: tuple[Page, list[str]], language: str) -> None:
-    page, errors = opened
+def test_the_page_shows_node_and_editor_in_its_language(spoken: tuple[Page, list[str], str]) -> None:
+    page, errors, language = spoken
     words, said = words_of(language)["FaceExprExpressionTextEncode"], book(language)
-    page.evaluate(SPEAK, language)
-    page.wait_for_function("globalThis.loadedAnew", timeout=60_000)
     page.wait_for_function(f"{TITLE} === {json.dumps(words['display_name'])}", timeout=60_000)
     editor = add_editor(page, "nodes 2.0")
     labels = dict(
