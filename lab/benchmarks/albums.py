@@ -13,27 +13,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from lab.mannequins.dataset import Picture
+    from lab.world.picture import Picture
 
 MIXED = "mixed"
 ALBUMS = (MIXED, "smiling", "lively")
 FROWNING = "frowning"
-_DRAWS = {"smiling": 26, "lively": 27, FROWNING: 28}
+PHOTO_SIDE = 256
+"""Pixels."""
 LIVELY = ("happy", "sad", "angry", "surprised", "fearful", "disgusted", "contemptuous")
+FIRST_NUMBER = {"smiling": 40_000, "lively": 41_000, FROWNING: 42_500}
+"""The world draws other pictures of a person under other numbers."""
+_DRAWS = {"smiling": 26, "lively": 27, FROWNING: 28}
 
 
 def album_photos(album: str, seed: int, count: int) -> list[Picture]:
     """`count` photos of the person of a seed, the same each time; `album` is one of ALBUMS, or FROWNING."""
-    from lab.mannequins.dataset import Shown, draw, subject_photos
-    from lab.mannequins.heads import make_head
+    from lab.world.dataset import subject_photos
+    from lab.world.expressions import Shown
+    from lab.world.picture import picture
 
     if album == MIXED:
-        return subject_photos(seed, count)
-    head, rng = make_head(seed), np.random.default_rng([_DRAWS[album], seed])
+        return subject_photos(seed, count, PHOTO_SIDE)
+    rng = np.random.default_rng([_DRAWS[album], seed])
     if album == FROWNING:
-        return [draw(head, Shown("sad", float(rng.uniform(0.7, 1.0))), rng, 256) for _ in range(count)]
-    if album == "smiling":
-        others = [Shown("happy", float(rng.uniform(0.4, 1.0))) for _ in range(count - 1)]
+        shown = [Shown("sad", float(rng.uniform(0.7, 1.0))) for _ in range(count)]
+    elif album == "smiling":
+        shown = [Shown("neutral", 0.0)] + [Shown("happy", float(rng.uniform(0.4, 1.0))) for _ in range(count - 1)]
     else:
-        others = [Shown(str(name), float(rng.uniform(0.6, 1.0))) for name in rng.choice(LIVELY, count - 1, replace=False)]
-    return [draw(head, one, rng, 256) for one in (Shown("neutral", 0.0), *others)]
+        shown = [Shown("neutral", 0.0)] + [Shown(str(name), float(rng.uniform(0.6, 1.0))) for name in rng.choice(LIVELY, count - 1, replace=False)]
+    return [picture(seed, FIRST_NUMBER[album] + number, one, PHOTO_SIDE) for number, one in enumerate(shown)]

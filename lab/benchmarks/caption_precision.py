@@ -1,13 +1,11 @@
 """How often a photo's caption names the right expression: albums of rendered people, read by both judges and by each alone.
 
-    python -m lab.benchmarks.caption_precision --work_dir WORK --world mannequins --subjects 200000-200059
-    python -m lab.benchmarks.caption_precision --work_dir WORK --world people --parts PARTS --subjects 200000-200029
+    python -m lab.benchmarks.caption_precision --work_dir WORK --parts PARTS --subjects 200000-200029
 
 Every person has three albums: `each` shows every expression at 0.55 to 1 of its strength and the resting face once; `mixed` three resting
-faces and three expressions of 0.3 to 0.8; `smiling` one resting face and five smiles of 0.4 to 1. People are photo-like, with hats, glasses
-and turned heads. Mannequins differ at rest, in turn: as the mesh is, with low brows, mouth corners down, high brows, narrowed eyes, parted
-lips. Seeds from 100,000 are for tuning (the thresholds of `measure/reading.py` were chosen on 60 mannequins and 25 people), from 200,000
-for reporting. What was read is kept in WORK.
+faces and three expressions of 0.3 to 0.8; `smiling` one resting face and five smiles of 0.4 to 1. People have hats, glasses and turned
+heads. Seeds from 100,000 are for tuning (the thresholds of `measure/reading.py` were chosen on 25 people and on 60 heads of an older world,
+without photographic skins), from 200,000 for reporting. What was read is kept in WORK.
 """
 
 from __future__ import annotations
@@ -35,25 +33,9 @@ from .summary import table_head, table_line
 from .workers import each
 
 NEUTRAL = "neutral"
-MANNEQUINS = "mannequins"
-WORLDS = (MANNEQUINS, "people")
 FIRST_NUMBER = 30_000
 """The world of people draws other pictures of a person under lower numbers."""
 
-
-def _both(name: str, weight: float) -> dict[str, float]:
-    return {f"{name}Left": weight, f"{name}Right": weight}
-
-
-RESTING: Mapping[str, Mapping[str, float]] = {
-    "as the mesh is": {},
-    "low brows": _both("browDown", 0.8),
-    "mouth corners down": _both("mouthFrown", 0.7),
-    "high brows": {"browInnerUp": 0.7, **_both("browOuterUp", 0.7)},
-    "narrowed eyes": _both("eyeSquint", 0.8),
-    "parted lips": {"jawOpen": 0.18, **_both("mouthUpperUp", 0.3)},
-}
-"""What people show at rest, in facial units of the mesh; a person's seed chooses."""
 
 Record = Mapping[str, Any]
 Names = Callable[[Sequence[Record]], list[str | None]]
@@ -85,53 +67,42 @@ class Counts:
 
 @dataclass(frozen=True)
 class World:
-    """Who is drawn, and where what was read is kept; `parts` is the folder that `people` need."""
+    """Where what was read is kept, and the folder of the parts of people."""
 
     work: Path
-    name: str
     parts: Path | None = None
 
     def __call__(self, seed: int) -> list[dict[str, Any]]:
         """A record a photo: what it shows, and what both judges make of it. Photos without a face have none."""
-        kept = self.work / "captions" / self.name / f"{seed}.json"
+        kept = self.work / "captions" / f"{seed}.json"
         if not kept.exists():
             write_json(kept, self._read(seed))
         records: list[dict[str, Any]] = json.loads(kept.read_text())
         return records
 
     def _read(self, seed: int) -> list[dict[str, Any]]:
-        at_rest = list(RESTING)[seed % len(RESTING)] if self.name == MANNEQUINS else self.name
         records = []
         with FaceDetector() as detector:
-            for (album, name, intensity), picture in self._photos(seed, at_rest):
+            for (album, name, intensity), picture in self._photos(seed):
                 faces = detector.detect(picture)[:1]
                 for face, judgement in zip(faces, judge_faces([picture] * len(faces), faces), strict=True):
-                    about = {"subject": seed, "album": album, "at rest": at_rest, "intensity": intensity}
+                    about = {"subject": seed, "album": album, "intensity": intensity}
                     about["expression"] = name if name == NEUTRAL else measured_as(name)
                     records.append({**about, "blendshapes": face.blendshapes, "probabilities": judgement.probabilities})
         return records
 
-    def _photos(self, seed: int, at_rest: str) -> Iterator[tuple[tuple[str, str, float], Picture]]:
+    def _photos(self, seed: int) -> Iterator[tuple[tuple[str, str, float], Picture]]:
         """(album, expression, intensity) and the picture."""
         rng = np.random.default_rng([31, seed])
         planned = [(album, *shown) for album, photos in _albums(rng).items() for shown in photos]
-        if self.name == MANNEQUINS:
-            from lab.mannequins import dataset as mannequins
-            from lab.mannequins.heads import make_head
+        from lab.world.assets import load_parts, parts_folder
+        from lab.world.expressions import Shown
+        from lab.world.picture import picture
 
-            head = make_head(seed)
-            for album, name, intensity in planned:
-                mannequin = mannequins.Shown(EXPRESSIONS[name].word, intensity)
-                yield (album, name, intensity), mannequins.draw(head, mannequin, rng, 256, RESTING[at_rest]).image
-        else:
-            from lab.world.assets import load_parts, parts_folder
-            from lab.world.expressions import Shown
-            from lab.world.picture import picture
-
-            parts = load_parts(parts_folder(self.parts))
-            for number, (album, name, intensity) in enumerate(planned):
-                shown = Shown(EXPRESSIONS[name].word, intensity)
-                yield (album, name, intensity), picture(seed, FIRST_NUMBER + number, shown, 256, parts).image
+        parts = load_parts(parts_folder(self.parts))
+        for number, (album, name, intensity) in enumerate(planned):
+            shown = Shown(EXPRESSIONS[name].word, intensity)
+            yield (album, name, intensity), picture(seed, FIRST_NUMBER + number, shown, 256, parts).image
 
 
 def _albums(rng: np.random.Generator) -> dict[str, list[tuple[str, float]]]:
@@ -183,19 +154,18 @@ def count(albums: Iterable[Sequence[Record]], names: Names, only: str | None = N
 
 
 def tables(records: Sequence[Record]) -> str:
-    """Markdown: each judge over all albums; then both judges by expression, by album and by resting face."""
+    """Markdown: each judge over all albums; then both judges by expression and by album."""
     albums: dict[tuple[Any, ...], list[Record]] = {}
     for one in records:
-        albums.setdefault((one["subject"], one["album"], one["at rest"]), []).append(one)
+        albums.setdefault((one["subject"], one["album"]), []).append(one)
     heading = ["photos", "precision", "recall", "called neutral", "resting faces", "called neutral", "called an expression"]
     lines = table_head(["read by", *heading])
     lines += [_line(judge, count(albums.values(), names)) for judge, names in JUDGES.items()]
     lines += ["", *table_head(["both judges", *heading])]
     for expression in READ_CLASSES[1:]:
         lines.append(_line(expression, count(albums.values(), by_both, expression)))
-    for place in (1, 2):
-        for kind in dict.fromkeys(key[place] for key in albums):
-            lines.append(_line(kind, count([album for key, album in albums.items() if key[place] == kind], by_both)))
+    for kind in dict.fromkeys(key[1] for key in albums):
+        lines.append(_line(kind, count([album for key, album in albums.items() if key[1] == kind], by_both)))
     return "\n".join(lines) + "\n"
 
 
@@ -208,12 +178,11 @@ def _line(name: str, found: Counts) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work_dir", type=Path, required=True, help="what was read is kept here")
-    parser.add_argument("--world", choices=WORLDS, default=MANNEQUINS)
-    parser.add_argument("--parts", type=Path, help="the parts of `people` (else $FACEEXPR_PARTS)")
-    parser.add_argument("--subjects", nargs="+", default=["200000-200059"], help="seeds: 100000 and up tuning, 200000 and up reporting")
+    parser.add_argument("--parts", type=Path, help="the parts of the world's people (else $FACEEXPR_PARTS)")
+    parser.add_argument("--subjects", nargs="+", default=["200000-200029"], help="seeds: 100000 and up tuning, 200000 and up reporting")
     parser.add_argument("--processes", type=int, default=2, help="people are shared out among these, one thread each")
     arguments = parser.parse_args()
-    found = each(World(arguments.work_dir, arguments.world, arguments.parts), seeds(arguments.subjects), arguments.processes)
+    found = each(World(arguments.work_dir, arguments.parts), seeds(arguments.subjects), arguments.processes)
     records = [record for person in found for record in person]
     print(f"`python -m lab.benchmarks.caption_precision {shlex.join(sys.argv[1:])}`\n")
     print(tables(records))

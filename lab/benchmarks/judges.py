@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from faceexpr_core.expressions import EXPRESSIONS, blend_of
+from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.measure.action_units import unit_errors
 from faceexpr_core.measure.expression import blendshape_vector, intensity_of, nearest_of
@@ -27,12 +27,15 @@ from faceexpr_core.measure.pose import pose_change
 from faceexpr_core.measure.reader import judge_faces
 from faceexpr_core.measure.scores import BASIC_SIX, TWELVE, accuracy, blendshape_distance, control_linearity, structural_confusion
 
-from .store import write_json
+from .albums import PHOTO_SIDE
+from .store import Picture, write_json
 from .subjects import seeds
 from .summary import table_head, table_line
 from .workers import each
 
 STEPS = (0.25, 0.5, 0.75, 1.0)
+NUMBER = 42_000
+"""The world draws other pictures of a person under other numbers."""
 
 
 def read_person(work: Path, seed: int) -> list[dict[str, Any]]:
@@ -45,23 +48,23 @@ def read_person(work: Path, seed: int) -> list[dict[str, Any]]:
 
 
 def _draw_and_read(seed: int) -> list[dict[str, Any]]:
-    from lab.mannequins.heads import make_head
-    from lab.mannequins.render import Scene, render
-    from lab.mannequins.units import EXPRESSIONS as UNITS
-    from lab.mannequins.units import combined, scaled
+    from lab.world.expressions import Shown
+    from lab.world.picture import picture as render
 
-    head, rng = make_head(seed), np.random.default_rng([33, seed])
-    scene = Scene(yaw=float(rng.uniform(-8, 8)), pitch=float(rng.uniform(-4, 4)), light_azimuth=float(rng.uniform(-40, 40)))
+    rng = np.random.default_rng([33, seed])
+    pose = {"yaw": float(rng.uniform(-8, 8)), "pitch": float(rng.uniform(-4, 4))}
 
-    def weights(name: str, intensity: float) -> dict[str, float]:
-        return combined(*(scaled(UNITS[part.word], intensity * weight) for part, weight in blend_of(name)))
+    def drawn(name: str, intensity: float) -> Picture:
+        """Always in the same scene."""
+        word = EXPRESSIONS[name].word if name in EXPRESSIONS else name
+        return render(seed, NUMBER, Shown(word, intensity), PHOTO_SIDE, **pose).image
 
     asked = [(name, 1.0) for name in TWELVE] + [(name, step) for name in BASIC_SIX for step in STEPS[:-1]]
     records = []
     with FaceDetector() as detector:
-        neutral = detector.detect(render(head, {}, scene, 256)[0])[0]
+        neutral = detector.detect(drawn("neutral", 0.0))[0]
         for name, intensity in asked:
-            picture = render(head, weights(name, intensity), scene, 256)[0]
+            picture = drawn(name, intensity)
             record: dict[str, Any] = {"subject": seed, "expression": name, "intensity": intensity, "blendshapes": None, "classifier": None}
             for face in detector.detect(picture)[:1]:
                 change = blendshape_vector(face.blendshapes) - blendshape_vector(neutral.blendshapes)

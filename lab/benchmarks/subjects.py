@@ -27,7 +27,7 @@ from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.training.settings import BACKGROUND_WEIGHT, PRIOR_IMAGES, TrainSettings
 from lab.recipe.check import QUICK_START
 
-from .albums import MIXED, album_photos
+from .albums import MIXED, PHOTO_SIDE, album_photos
 from .store import Picture, read_picture, write_json, write_picture
 from .workers import each
 
@@ -79,12 +79,12 @@ def person(work: Path, seed: int, album: str = MIXED) -> Person:
 
 
 def expressive_photo(work: Path, seed: int, expression: str) -> Picture:
-    """A photo [256, 256, 3] of a person with an expression of the vocabulary at full strength."""
-    from lab.mannequins.dataset import expression_sheet
+    """A photo [PHOTO_SIDE, PHOTO_SIDE, 3] of a person with an expression of the vocabulary at full strength."""
+    from lab.world.dataset import expression_sheet
 
     folder = work / "people" / str(seed) / "expressions"
     if not (folder / "done").exists():
-        for shown in expression_sheet(seed, size=256):
+        for shown in expression_sheet(seed, size=PHOTO_SIDE):
             write_picture(folder / f"{shown.attributes['expression']}.png", shown.image)
         write_json(folder / "done", True)
     return read_picture(folder / f"{EXPRESSIONS[expression].word}.png")

@@ -32,15 +32,15 @@ from faceexpr_core.photos.subject import SubjectSettings, prepare_subject
 from faceexpr_core.training.data import build_training_set
 from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.settings import TrainSettings
-from lab.mannequins.captions import hair, person
-from lab.mannequins.dataset import expression_sheet, subject_photos
-from lab.mannequins.heads import REPORTING_IDENTITIES
+from lab.world.captions import hair, person, scene
+from lab.world.check import REPORTING_FROM
+from lab.world.dataset import expression_sheet, subject_photos
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
 
 Pictures = NDArray[np.uint8]
-FIRST = REPORTING_IDENTITIES.start
+FIRST = REPORTING_FROM
 SEEDS = 2
 QUICK_START = TrainSettings(rank=16, steps=700, batch_size=4, accumulation=1, learning_rate=6e-4, convolutions=True)
 
@@ -69,7 +69,7 @@ def check_base(
     with ExpressionMeter() as meter:
         for seed in range(FIRST, FIRST + people):
             seen = expression_sheet(seed)[0].attributes
-            prompt = f"a photo of {person(seen)}, {seen['skin']} skin, {hair(seen)}, {seen['background']} background"
+            prompt = f"a photo of {person(seen)}, {seen['skin']} skin, {hair(seen)}, {scene(seen)}"
             neutral, drawn = _expressions(pipe, prompt, seed, cfg, steps)
             rows.append([neutral, *drawn])
             resting = meter.face(neutral)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from PIL import Image
 
 from faceexpr_core import mini
-from lab.mannequins.dataset import subject_photos
+from lab.world.dataset import subject_photos
 
 IDENTITY = 200_102
+SIDE = 384
 
 
 def main() -> None:
     folder = mini.subject_path()
     folder.mkdir(exist_ok=True)
-    for number, photo in enumerate(subject_photos(IDENTITY), start=1):
+    for number, photo in enumerate(subject_photos(IDENTITY, size=SIDE), start=1):
         Image.fromarray(photo.image).save(folder / f"photo_{number}.png", optimize=True)
 
 

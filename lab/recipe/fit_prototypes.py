@@ -1,11 +1,10 @@
 """Fit the prototypes of expression and the ends of the identity scale on rendered faces with known truth.
 
-    python -m lab.mannequins.dataset --output_dir TUNE --first_identity 100000 --identities 60
-    python -m lab.mannequins.dataset --output_dir REPORT --first_identity 200000 --identities 60
-    python -m lab.recipe.fit_prototypes TUNE --check REPORT
+    python -m lab.world.check --parts PARTS --out CHECK
+    python -m lab.recipe.fit_prototypes CHECK
 
-TUNE and REPORT are folders of shards (pictures in .npz, one line of truth a picture in .jsonl) with identities kept apart. Writes
-faceexpr_core/prototypes.json from TUNE; REPORT is only measured, with the constants just fitted.
+Writes the core's prototypes.json from what CHECK/tune.jsonl says of tuning people; CHECK/report.jsonl, of reporting people, is only
+measured, with the constants just fitted.
 """
 
 from __future__ import annotations
@@ -22,10 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.measure.expression import CLASSES, Prototypes, measured_as, prototypes_from, read_change
 from faceexpr_core.measure.fitted import PROTOTYPES_FILE
-from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.measure.statistics import spearman
 
 SCALE_FLOOR = 0.03
@@ -46,32 +43,17 @@ class Measured:
     embeddings: NDArray[np.float64]  # [n, 128]
 
 
-def measure(folder: Path, limit: int | None = None) -> Measured:
-    """Blendshapes and SFace vectors of every picture of a folder."""
-    names: tuple[str, ...] = ()
-    rows: list[dict[str, Any]] = []
-    shapes: list[dict[str, float] | None] = []
-    embeddings: list[NDArray[np.float64]] = []
-    with FaceDetector() as detector, IdentityMeter(detector=detector) as meter:
-        for shard in sorted(folder.glob("*.npz")):
-            lines = shard.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
-            for picture, line in zip(np.load(shard)["images"], lines, strict=True):
-                if limit is not None and len(rows) >= limit:
-                    break
-                rows.append(json.loads(line))
-                faces = detector.detect(picture)
-                shapes.append(faces[0].blendshapes if faces else None)
-                vector = meter.embed(picture)
-                embeddings.append(np.full(128, np.nan) if vector is None else vector.astype(np.float64))
-                names = names or (tuple(sorted(faces[0].blendshapes)) if faces else ())
-    names = tuple(name for name in names if name != "_neutral")
+def as_measured(rows: Sequence[dict[str, Any]]) -> Measured:
+    """What `lab.world.check` writes, a row a picture."""
+    names = tuple(sorted(next(row["blendshapes"] for row in rows if row["found"])))
+    missing = [np.nan] * 128
     return Measured(
         identities=np.array([row["identity"] for row in rows]),
         expressions=tuple(row["expression"] for row in rows),
         intensities=np.array([row["intensity"] for row in rows], np.float64),
         names=names,
-        blendshapes=np.array([[np.nan if s is None else s[name] for name in names] for s in shapes]),
-        embeddings=np.stack(embeddings),
+        blendshapes=np.array([[row["blendshapes"][n] if row["found"] else np.nan for n in names] for row in rows]),
+        embeddings=np.array([row.get("embedding") or missing for row in rows], np.float64),
     )
 
 
@@ -150,25 +132,21 @@ def check(data: Measured, fitted: Prototypes) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Fit, write, and print what was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("tune", type=Path)
-    parser.add_argument("--check", type=Path, metavar="REPORT")
-    parser.add_argument("--limit", type=int, help="use at most this many pictures of each folder")
-    args = parser.parse_args(argv)
-
-    data = measure(args.tune, args.limit)
+    parser.add_argument("check", type=Path, help="the folder of lab.world.check")
+    folder = parser.parse_args(argv).check
+    data, report = (as_measured([json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()])
+                    for name in ("tune", "report"))
     expression = fit_expression(data)
     fitted = prototypes_from(expression)
     stored: dict[str, Any] = {
-        "made_by": "python -m lab.recipe.fit_prototypes TUNE --check REPORT",
+        "made_by": "python -m lab.recipe.fit_prototypes CHECK",
         "identities": f"{data.identities.min()}..{data.identities.max()}",
         "pictures": len(data.identities),
         "tune": check(data, fitted),
         "expression": expression,
         "identity": fit_identity(data),
+        "report": {**check(report, fitted), **{f"identity_{k}": v for k, v in fit_identity(report).items()}},
     }
-    if args.check:
-        report = measure(args.check, args.limit)
-        stored["report"] = {**check(report, fitted), **{f"identity_{k}": v for k, v in fit_identity(report).items()}}
     OUTPUT.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
     json.dump({key: stored[key] for key in stored if key != "expression"}, sys.stdout, indent=1)
     print()

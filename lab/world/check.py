@@ -23,7 +23,7 @@ from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.measure.expression import prototypes, prototypes_from
 from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.measure.reader import READER_CLASSES, judge_faces
-from lab.recipe.fit_prototypes import Measured, check, fit_expression, fit_identity
+from lab.recipe.fit_prototypes import as_measured, check, fit_expression, fit_identity
 
 from .assets import load_parts, parts_folder
 from .dataset import expression_sheet, identity_pictures
@@ -71,18 +71,6 @@ def _measured(one: Picture, detector: FaceDetector, meter: IdentityMeter, second
         row["reader"] = [round(p, 4) for p in judge_faces([one.image], [faces[0]])[0].probabilities]
         row["embedding"] = None if vector is None else [round(float(v), 5) for v in vector]
     return row
-
-
-def as_measured(rows: Sequence[dict[str, Any]]) -> Measured:
-    """Rows in the form of `lab.recipe.fit_prototypes`."""
-    names = tuple(sorted(next(row["blendshapes"] for row in rows if row["found"])))
-    missing = [np.nan] * 128
-    return Measured(
-        identities=np.array([row["identity"] for row in rows]), expressions=tuple(row["expression"] for row in rows),
-        intensities=np.array([row["intensity"] for row in rows], np.float64), names=names,
-        blendshapes=np.array([[row["blendshapes"][n] if row["found"] else np.nan for n in names] for row in rows]),
-        embeddings=np.array([row.get("embedding") or missing for row in rows], np.float64),
-    )
 
 
 def judged(rows: Sequence[dict[str, Any]]) -> Judged:
