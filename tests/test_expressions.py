@@ -16,7 +16,7 @@ from faceexpr_core.expressions import (
     parse_action_units,
     parse_unit_strengths,
 )
-from lab.mannequins import units as world_units
+from lab.world import expressions as world
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_single_action_units_are_those_of_the_method() -> None:
 
 
 def test_mini_is_trained_with_the_words_of_the_vocabulary() -> None:
-    assert set(world_units.EXPRESSIONS) == {expression.word for expression in EXPRESSIONS.values()}
+    assert set(world.EXPRESSIONS) == {expression.word for expression in EXPRESSIONS.values()}
 
 
 def test_mini_renders_the_blendshapes_of_each_action_unit() -> None:
-    rendered = {number: set(weights) for number, weights in world_units.ACTION_UNITS.items()}
+    rendered = {number: set(weights) for number, weights in world.ACTION_UNITS.items()}
     assert rendered == {number: set(unit.blendshapes) for number, unit in ACTION_UNITS.items() if number in rendered}
 
 

@@ -1,9 +1,9 @@
-"""What albums are sorted by, measured on mannequins: YuNet's score by roll, SFace between people, and the score of covered faces.
+"""What albums are sorted by, measured on people of the world: YuNet's score by roll, SFace between people, and the score of covered faces.
 
-    python -m lab.benchmarks.album_faces --people 300000-300007
+    python -m lab.benchmarks.album_faces --people 100000-100007
 
-The numbers in `faces/upright.py`, `photos/people.py` and `photos/conditions.py` were chosen on these renders, on renders of `lab/world` and
-on seven photographs of three people.
+The numbers in `faces/upright.py`, `photos/people.py` and `photos/conditions.py` were chosen on such renders, on those of an older world
+without photographic skins, and on seven photographs of three people.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from faceexpr_core.faces.upright import turned_upright
 from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.photos.conditions import COVERED_SCORE
 from faceexpr_core.photos.people import Sighting, who_is_who
-from lab.mannequins.dataset import subject_photos
+from lab.world.dataset import subject_photos
 
+from .albums import PHOTO_SIDE
 from .subjects import seeds
 
 PHOTOS = 5
@@ -102,9 +103,9 @@ def cover_figures(albums: Sequence[Sequence[Picture]], detector: FaceDetector) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", nargs="+", default=["300000-300007"], help="seeds of mannequins")
+    parser.add_argument("--people", nargs="+", default=["100000-100007"], help="seeds: 100000 and up tuning, 200000 and up reporting")
     arguments = parser.parse_args()
-    albums = [[photo.image for photo in subject_photos(seed, PHOTOS)] for seed in seeds(arguments.people)]
+    albums = [[photo.image for photo in subject_photos(seed, PHOTOS, PHOTO_SIDE)] for seed in seeds(arguments.people)]
     print(f"`python -m lab.benchmarks.album_faces {shlex.join(sys.argv[1:])}`\n\n| | |\n|---|---|")
     with FaceDetector() as detector:
         for figures in (

@@ -1,7 +1,6 @@
 """What a data set of `faceexpr dataset` teaches: small classifiers learn on its train split and read faces they never saw.
 
-    python -m lab.benchmarks.dataset_classifier --data dataset --world mannequins --subjects 200000-200009
-    python -m lab.benchmarks.dataset_classifier --data dataset --world people --parts PARTS --subjects 200000-200009 \\
+    python -m lab.benchmarks.dataset_classifier --data dataset --parts PARTS --subjects 200000-200009 \\
         --make "--model mini --people 12 --expressions happy sad angry surprised"
 
 Three of them: logistic regression on the blendshapes, the same on their change from the person's neutral picture, and a small
@@ -36,13 +35,13 @@ from faceexpr_core.faces.detector import Face, FaceDetector
 from faceexpr_core.measure.reader import face_square
 from faceexpr_core.measure.statistics import Interval, bootstrap_interval
 
+from .albums import PHOTO_SIDE
 from .subjects import seeds
 from .summary import cell, table_head, table_line
 
 SIDE = 48
 """Pixels along the square that the net sees."""
 NEUTRAL = "neutral"
-WORLDS = ("mannequins", "people")
 WEIGHT_DECAY = 0.02
 SHIFT = 3
 """Pixels by which the net's pictures are moved at most while it learns."""
@@ -111,18 +110,16 @@ def _rows(rows: Any, intensity: float) -> Iterable[Shown]:
             yield (row["person"], row["scene"], row["seed"]), row["expression"], np.asarray(row["image"]), face
 
 
-def renders(world: str, subjects: Sequence[int], size: int = 256) -> list[Sample]:
-    """Every expression of the vocabulary at full strength, of people of a world."""
-    from lab.mannequins import dataset as mannequins
-    from lab.world import dataset as people
+def renders(subjects: Sequence[int], size: int = PHOTO_SIDE) -> list[Sample]:
+    """Every expression of the vocabulary at full strength, of the world's people."""
+    from lab.world.dataset import expression_sheet
 
     names = {one.word: name for name, one in EXPRESSIONS.items()}
-    sheet = mannequins.expression_sheet if world == "mannequins" else people.expression_sheet
 
     def pictures() -> Iterable[Shown]:
         with FaceDetector() as detector:
             for seed in subjects:
-                for shown in sheet(seed, size):
+                for shown in expression_sheet(seed, size):
                     word = shown.attributes["expression"]
                     for face in detector.detect(shown.image)[:1]:
                         yield (seed,), names.get(word, word), shown.image, face
@@ -244,8 +241,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of a data set that faceexpr dataset made")
     parser.add_argument("--make", metavar="'FLAGS'", help="flags of faceexpr dataset, which first makes the folder or goes on with it")
     parser.add_argument("--intensity", type=float, default=0.5, help="expressions asked for more weakly are left out (0.5)")
-    parser.add_argument("--world", choices=WORLDS, default=WORLDS[0])
-    parser.add_argument("--parts", type=Path, help="the parts of `people` (else $FACEEXPR_PARTS)")
+    parser.add_argument("--parts", type=Path, help="the parts of the world's people (else $FACEEXPR_PARTS)")
     parser.add_argument("--subjects", nargs="+", default=["200000-200009"], help="seeds: 100000 and up tuning, 200000 and up reporting")
     parser.add_argument("--steps", type=int, default=400, help="of the net's training (400)")
     arguments = parser.parse_args()
@@ -255,12 +251,12 @@ def main() -> None:
     if arguments.make is not None:
         make_data_set(arguments.data, arguments.make)
     splits = data_set(arguments.data, arguments.intensity)
-    rendered = renders(arguments.world, seeds(arguments.subjects))
+    rendered = renders(seeds(arguments.subjects))
     shown = {one.label for one in rendered}
     classes = sorted({one.label for one in splits["train"]} & shown, key=lambda name: (name != NEUTRAL, name))
     if len(classes) < 2:
         raise SystemExit(f"{arguments.data} shares {classes} with the renders; two or more are needed.")
-    tests = {"its test split": splits.get("test", []), f"renders ({arguments.world})": rendered}
+    tests = {"its test split": splits.get("test", []), "renders": rendered}
     chosen = {name: [one for one in ones if one.label in classes] for name, ones in tests.items()}
     train = [one for one in splits["train"] if one.label in classes]
     print(report(train, {name: ones for name, ones in chosen.items() if ones}, classes, arguments.steps))

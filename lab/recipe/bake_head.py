@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ import numpy as np
 from faceexpr_core.expressions import ACTION_UNITS, COMPOUNDS, REGIONS, action_unit, blendshapes_of, names
 from faceexpr_core.text import MAX_WEIGHT
 
-from ..mannequins import units
-from ..mannequins.heads import Head, make_head
+from ..mannequins.heads import Head
 from ..mannequins.mesh import LASH, SKIN, head_mesh
+from ..world import expressions
 
 PHENOTYPES = {
     "gender": 0.4,
@@ -54,25 +53,14 @@ def vocabulary() -> dict[str, Any]:
 
 
 def plain_head() -> Head:
-    """A head with nothing of its own: middling phenotypes, no local changes, short hair."""
-    head = make_head(0)
-    return replace(
-        head,
-        phenotypes=tuple(PHENOTYPES.items()),
-        local=(0.0,) * len(head_mesh().local_labels),
-        hair_style="short",
-        beard=False,
-        glasses=False,
-        hairline=0.0,
-        peak=0.0,
-        hair_volume=0.010,
-    )
+    """A head with nothing of its own: middling phenotypes, short hair."""
+    return Head(tuple(PHENOTYPES.items()))
 
 
 def gains() -> dict[str, float]:
-    """How much stronger than the mesh's own each blendshape is drawn: its shapes are mild, and `units` says what makes them read."""
+    """How much stronger than the mesh's own each blendshape is drawn: its shapes are mild, and the world says what makes them read."""
     found: dict[str, float] = {}
-    for number, drawn in units.ACTION_UNITS.items():
+    for number, drawn in expressions.ACTION_UNITS.items():
         for shape, weight in drawn.items():
             found[shape] = max(found.get(shape, 1.0), weight / ACTION_UNITS[number].blendshapes[shape])
     return found
@@ -80,14 +68,14 @@ def gains() -> dict[str, float]:
 
 def bake(head: Head) -> dict[str, np.ndarray]:
     """The arrays of `head.bin` in their order, as integers; `head.json` has the scales."""
-    from ..mannequins.render import _body, _hair
+    from ..mannequins.body import body_of, hair
 
-    mesh, body = head_mesh(), _body(head)
+    mesh, body = head_mesh(), body_of(head)
     material = np.zeros(len(body.vertices), np.uint8)
     for code in range(SKIN, LASH + 1):
         material[body.triangles[body.material == code].ravel()] = code
-    hair = np.clip(_hair(mesh.template, head) / 0.04, -1, 1) * (material == SKIN) - (material != SKIN)
-    masks = np.concatenate([body.masks, (hair[:, None] + 1) / 2], 1)
+    hairy = np.clip(hair(mesh.template, head) / 0.04, -1, 1) * (material == SKIN) - (material != SKIN)
+    masks = np.concatenate([body.masks, (hairy[:, None] + 1) / 2], 1)
     used = {shape for unit in ACTION_UNITS.values() for shape in unit.blendshapes}
     used |= {shape.replace("Left", "Right") for shape in used}
     strengths = gains()

@@ -1,4 +1,4 @@
-// The head's colours, painted by place as lab/mannequins/render.py paints its people.
+// The head's colours, painted by place.
 precision highp float;
 
 varying vec3 vNormal;
