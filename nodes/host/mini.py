@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import comfy.latent_formats
+import comfy.ldm.modules.diffusionmodules.model as vae_blocks
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -31,6 +34,15 @@ CLIP_SHAPE = (
     "max_position_embeddings",
 )
 """What ComfyUI's CLIP reads of a transformers config."""
+
+
+class Multiple(float):
+    """A level's width over the first one's, as ComfyUI takes it, whose products are whole: of 64, 160 is no whole number of times."""
+
+    def __mul__(self, width: float) -> int:  # type: ignore[override]
+        return round(float(self) * width)
+
+    __rmul__ = __mul__  # type: ignore[assignment]
 
 
 class MiniLatents(comfy.latent_formats.LatentFormat):
@@ -115,16 +127,25 @@ def _mini_vae(folder: Path, config: dict[str, Any]) -> comfy.sd.VAE:
         "in_channels": config["in_channels"],
         "out_ch": config["out_channels"],
         "ch": widths[0],
-        "ch_mult": [width // widths[0] for width in widths],
+        "ch_mult": [Multiple(width / widths[0]) for width in widths],
         "num_res_blocks": config["layers_per_block"],
         "attn_resolutions": [],
         "dropout": 0.0,
     }
-    vae = comfy.sd.VAE(sd=_read_weights(folder), config={"params": {"ddconfig": shape, "embed_dim": config["latent_channels"]}})
-    for module in vae.first_stage_model.modules():
-        if isinstance(module, torch.nn.GroupNorm):
-            module.num_groups = config["norm_num_groups"]  # ComfyUI builds every VAE with 32
-    return vae
+    with _vae_groups(config["norm_num_groups"]):
+        return comfy.sd.VAE(sd=_read_weights(folder), config={"params": {"ddconfig": shape, "embed_dim": config["latent_channels"]}})
+
+
+@contextmanager
+def _vae_groups(count: int) -> Iterator[None]:
+    """ComfyUI builds every VAE with 32 groups, into which 48 channels do not go."""
+    normalize: Any = vae_blocks.Normalize
+    given = normalize.__defaults__
+    normalize.__defaults__ = (count,)
+    try:
+        yield
+    finally:
+        normalize.__defaults__ = given
 
 
 def comfy_unet_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +172,7 @@ def comfy_unet_config(config: dict[str, Any]) -> dict[str, Any]:
         "transformer_depth": [depth for depth in depths for _ in range(blocks)],
         "transformer_depth_output": [depth for depth in depths for _ in range(blocks + 1)],
         "transformer_depth_middle": depths[-1],
-        "channel_mult": [width // widths[0] for width in widths],
+        "channel_mult": [Multiple(width / widths[0]) for width in widths],
         "use_linear_in_transformer": config["use_linear_projection"],
         "context_dim": config["cross_attention_dim"],
         "num_head_channels": head_channels.pop(),
