@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from faceexpr_core.measure.expression import CLASSES, Prototypes, measured_as, prototypes_from, read_change
 from faceexpr_core.measure.fitted import PROTOTYPES_FILE
-from faceexpr_core.measure.statistics import spearman
 
 SCALE_FLOOR = 0.03
 """Added to each blendshape's spread, so that one that never moves cannot decide."""
@@ -57,10 +56,10 @@ def as_measured(rows: Sequence[dict[str, Any]]) -> Measured:
     )
 
 
-def changes(data: Measured) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
-    """Change of blendshapes [m, K] from the same person's neutral picture, class [m], and index of the picture [m]."""
+def changes(data: Measured) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Change of blendshapes [m, K] from the same person's neutral picture, and class [m]."""
     neutral = {i: row for i, name, row in zip(data.identities, data.expressions, data.blendshapes, strict=True) if name == "neutral"}
-    rows, classes, index = [], [], []
+    rows, classes = [], []
     for i, name in enumerate(data.expressions):
         if name is None or name == "neutral" or data.identities[i] not in neutral:
             continue
@@ -68,13 +67,12 @@ def changes(data: Measured) -> tuple[NDArray[np.float64], NDArray[np.intp], NDAr
         if np.isfinite(change).all():
             rows.append(change)
             classes.append(CLASSES.index(measured_as(name)))
-            index.append(i)
-    return np.stack(rows), np.array(classes), np.array(index)
+    return np.stack(rows), np.array(classes)
 
 
 def fit_expression(data: Measured) -> dict[str, Any]:
     """Scale = spread within a class; prototype = mean scaled change of a class; resting = mean of neutral pictures."""
-    change, classes, _ = changes(data)
+    change, classes = changes(data)
     kinds = range(len(CLASSES))
     within = np.concatenate([change[classes == k] - change[classes == k].mean(axis=0) for k in kinds])
     scale = within.std(axis=0) + SCALE_FLOOR
@@ -115,18 +113,11 @@ def fit_identity(data: Measured) -> dict[str, float]:
 
 
 def check(data: Measured, fitted: Prototypes) -> dict[str, float]:
-    """Accuracy of the nearest prototype over 7 classes, and rank correlation of true with measured intensity (mean over classes)."""
-    change, classes, index = changes(data)
+    """Accuracy of the nearest prototype over 7 classes."""
+    change, classes = changes(data)
     readings = [read_change(row / fitted.scale, fitted) for row in change]
     named = np.array([CLASSES.index(str(reading.expression)) for reading in readings])
-    lengths = np.linalg.norm(fitted.vectors, axis=1)
-    along = np.array([r.scores[CLASSES[k]] * r.moved / lengths[k] for r, k in zip(readings, classes, strict=True)])
-    rho = [spearman(data.intensities[index[classes == k]].tolist(), along[classes == k].tolist()) for k in np.unique(classes)]
-    return {
-        "pictures": len(change),
-        "accuracy": round(float((named == classes).mean()), 4),
-        "intensity_rho": round(float(np.mean(rho)), 4),
-    }
+    return {"pictures": len(change), "accuracy": round(float((named == classes).mean()), 4)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
