@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..faceexpr_core import mini
 from .host.mini import load_mini
 
 
@@ -14,7 +15,8 @@ class LoadMini(io.ComfyNode):
             node_id="FaceExprLoadMini",
             display_name="Load FaceExpr Mini",
             category="FaceExpr",
-            description="Loads FaceExpr Mini, the tiny SDXL that comes with this pack: it draws faces of 128 x 128 pixels on any computer. "
+            description="Loads FaceExpr Mini, the tiny SDXL that comes with this pack: it draws faces of "
+            f"{mini.RESOLUTION} x {mini.RESOLUTION} pixels on any computer. "
             "Use it to try a workflow before a full SDXL checkpoint.",
             inputs=[],
             outputs=[

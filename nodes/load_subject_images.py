@@ -50,7 +50,7 @@ class LoadSubjectImages(io.ComfyNode):
                     min=64,
                     max=2048,
                     step=8,
-                    tooltip="Side of the square training pictures: 1024 for SDXL, 128 for FaceExpr Mini.",
+                    tooltip=f"Side of the square training pictures: 1024 for SDXL, {mini.RESOLUTION} for FaceExpr Mini.",
                 ),
                 io.Combo.Input(
                     "framing",

@@ -50,7 +50,7 @@ def recorded(output: Path) -> int:
 
 def write_lora(path: Path) -> None:
     """A person's LoRA file of one small layer, which says its words as `faceexpr train` does."""
-    name, width = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v", 128
+    name, width = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v", 160
     generator = torch.Generator().manual_seed(0)
     layer = {
         f"{name}.lora_down.weight": torch.randn(2, width, generator=generator),

@@ -14,10 +14,14 @@ import pytest
 import torch
 from skimage.data import astronaut
 
+from faceexpr_core.mini import RESOLUTION
+
 PERSON = "a photo of a young man, black hair, blue background"
 SITES = ("skip", "cross_attention", "cross_attention_difference")
 STEPS, CFG, SEED = 3, 4.0, 7
 SMALL = (2, 4, 12, 20)  # 96 x 160 pixels
+PORTRAIT = (1, 4, RESOLUTION // 8, RESOLUTION // 8)
+"""What a whole face needs."""
 
 
 @pytest.fixture(scope="module")
@@ -229,13 +233,13 @@ def test_saved_and_loaded_features_draw_the_same_picture(mini, banks) -> None:
 
 
 def test_with_a_vae_the_face_is_found_and_only_its_tokens_are_kept(mini) -> None:
-    latent = empty((1, 4, 16, 16))
+    side, latent = RESOLUTION, empty(PORTRAIT)
     whole, face = (features(mini, "cross_attention", vae=mini.vae, latent=latent, tokens=tokens).args for tokens in ("all", "face"))
     bank, twins, report = face
-    assert bank.mask is not None and bank.mask.shape == (128, 128)
+    assert bank.mask is not None and bank.mask.shape == (side, side)
     assert 0.02 < bank.mask.mean() < 0.6
     assert "eyes, mouth" in report
-    assert twins.shape == (1, 128, 3 * 128, 3)
+    assert twins.shape == (1, side, 3 * side, 3)
     assert twins.std() > 0.05
     assert bank.nbytes < 0.9 * whole[0].nbytes
     assert change(drawn(mini, latent=latent, features=bank), drawn(mini, latent=latent)) > 1e-3
@@ -393,7 +397,7 @@ def test_in_the_epsilon_mode_neutral_rows_are_not_fused(mini, banks) -> None:
 
 
 def test_small_faces_are_drawn_again_and_nothing_else_changes(mini) -> None:
-    portrait = mini.vae.decode(drawn(mini, latent=empty((1, 4, 16, 16)), steps=6))
+    portrait = mini.vae.decode(drawn(mini, latent=empty(PORTRAIT), steps=6))
     wide = torch.cat([portrait, torch.full_like(portrait, 0.5)], 2)
     latent = {"samples": mini.vae.encode(wide)}
     arguments = (mini.model, SEED, STEPS, CFG, "euler", "normal", mini.positive, mini.negative, latent, 0.0)
@@ -402,8 +406,8 @@ def test_small_faces_are_drawn_again_and_nothing_else_changes(mini) -> None:
     assert torch.equal(untouched, latent["samples"])
     after = mini.draw(*arguments, **options, refine_below=1.0).args[0]["samples"]
     moved = (after - latent["samples"]).abs().amax((0, 1))
-    assert moved[:, :16].max() > 0.05
-    assert moved[:, 18:].max() == 0
+    assert moved[:, : PORTRAIT[-1]].max() > 0.05
+    assert moved[:, PORTRAIT[-1] + 2 :].max() == 0
     with pytest.raises(mini.error, match="VAE"):
         drawn(mini, latent=latent, refine_below=0.3)
 
@@ -416,10 +420,10 @@ def test_wrong_uses_are_told_apart(mini, banks) -> None:
         mini.apply(mini.model, foreign, 1.0)
     with pytest.raises(mini.error, match="twin"):
         mini.apply(mini.model, banks["cross_attention_difference"], 1.0, mode="paper")
-    kept = features(mini, "skip", vae=mini.vae, latent=empty((1, 4, 16, 16)), tokens="face").args[0]
+    kept = features(mini, "skip", vae=mini.vae, latent=empty(PORTRAIT), tokens="face").args[0]
     model = mini.apply(mini.model, kept, 1.0, mode="paper").args[0]
     with pytest.raises(mini.error, match="one to one"):
-        drawn(mini, model, latent=empty((1, 4, 16, 16)))
+        drawn(mini, model, latent=empty(PORTRAIT))
 
 
 def test_over_http_the_nodes_work_in_a_graph(comfy) -> None:

@@ -14,9 +14,11 @@ import torch
 from fusion_graphs import Graph, controlnet, random_controlnet, write_lora
 from skimage.data import astronaut
 
+from faceexpr_core.mini import RESOLUTION
+
 PERSON = "a photo of a young man, black hair, blue background"
 STEPS, CFG, SEED = 4, 4.0, 7
-PORTRAIT = (1, 4, 16, 16)
+PORTRAIT = (1, 4, RESOLUTION // 8, RESOLUTION // 8)
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +249,7 @@ def test_a_later_pass_over_the_same_picture_keeps_the_features_mask_at_any_size(
         (start,) = upscale({"samples": first}, method, size)
         second, held = passed(SEED + 5, start, 0.6)
         assert held
-        assert second.shape[-1] == round(16 * size)
+        assert second.shape[-1] == round(PORTRAIT[-1] * size)
     (start,) = upscale({"samples": other}, "bicubic", 1.5)
     assert not passed(SEED, start, 0.6)[1]
 
@@ -262,17 +264,18 @@ def small_face(mini) -> dict:
 
 def test_small_faces_outside_a_noise_mask_are_left_alone(mini) -> None:
     start = small_face(mini)
-    none, left, right = (torch.zeros(1, 128, 256) for _ in range(3))
-    left[..., :128], right[..., 128:] = 1, 1
+    none, left, right = (torch.zeros(1, RESOLUTION, 2 * RESOLUTION) for _ in range(3))
+    left[..., :RESOLUTION], right[..., RESOLUTION:] = 1, 1
     for mask, changes in ((none, False), (right, False), (left, True)):
         given = drawn(mini, start={**start, "noise_mask": mask}, denoise=0.0, vae=mini.vae, refine_below=1.0)
         assert torch.equal(given, start["samples"]) != changes
-    half = torch.zeros(1, 128, 256)
-    half[:, :80] = 1
+    rows = round(0.6 * PORTRAIT[-2])
+    half = torch.zeros(1, RESOLUTION, 2 * RESOLUTION)
+    half[:, : 8 * rows] = 1
     given = drawn(mini, start={**start, "noise_mask": half}, denoise=0.0, vae=mini.vae, refine_below=1.0)
     moved = (given - start["samples"]).abs().amax((0, 1))
-    assert moved[:10].max() > 0
-    assert moved[10:].max() == 0
+    assert moved[:rows].max() > 0
+    assert moved[rows:].max() == 0
 
 
 def test_a_small_face_is_drawn_at_the_size_that_the_model_was_made_for(mini, monkeypatch) -> None:
@@ -289,7 +292,7 @@ def test_a_small_face_is_drawn_at_the_size_that_the_model_was_made_for(mini, mon
 
     monkeypatch.setattr(pack.node("sampler"), "refine_faces", watch)
     drawn(mini, start=large, denoise=0.0, vae=mini.vae, refine_below=1.0)
-    assert sizes and set(sizes) == {(16, 16)}
+    assert sizes and set(sizes) == {PORTRAIT[2:]}
 
 
 # What it costs

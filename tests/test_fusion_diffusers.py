@@ -485,7 +485,7 @@ def test_a_quick_look_finds_the_face_where_the_finished_twin_has_it(pipe, model_
     host = diffusers_donors.PipelineHost(pipe, words, Recorder("cross_attention_difference"), cfg=5.0)
     with FaceDetector([model_folder]) as detector, torch.no_grad():
         for seed in (0, 1):
-            start = sampling.first_latents(seed, 1, 128, 128, levels[0])
+            start = sampling.first_latents(seed, 1, mini.RESOLUTION, mini.RESOLUTION, levels[0])
             looks = (donors.neutral_look(host, start, levels, steps) for steps in (20, donors.LOOK_STEPS))
             masks = [locate(host.decode(look), ("mouth", "eyes"), detector=detector).mask for look in looks]
             finished, rough = (mask >= 0.5 for mask in masks if mask is not None)
@@ -495,7 +495,7 @@ def test_a_quick_look_finds_the_face_where_the_finished_twin_has_it(pipe, model_
 
 def test_words_at_the_default_site_cost_no_row_and_their_mask_is_seen_in_the_pictures_own_steps(pipe) -> None:
     rows: list[int] = []
-    run = dataclasses.replace(RUN, sigmas=(), steps=8, width=128, height=128)
+    run = dataclasses.replace(RUN, sigmas=(), steps=8, width=mini.RESOLUTION, height=mini.RESOLUTION)
     handle = pipe.unet.register_forward_pre_hook(lambda _, arguments: rows.append(len(arguments[0])))
     try:
         settings = site_settings(default_site(photo=False))
@@ -503,7 +503,7 @@ def test_words_at_the_default_site_cost_no_row_and_their_mask_is_seen_in_the_pic
     finally:
         handle.remove()
     assert (rows, reports, one.bank.sigmas, one.bank.mask, one.picture, one.moved) == ([], [], (), None, None, ("mouth",))
-    size: dict = {"width": 128, "height": 128, "count": 2, "sigmas": sampling.normal_schedule(pipe, 8)}
+    size: dict = {"width": run.width, "height": run.height, "count": 2, "sigmas": sampling.normal_schedule(pipe, 8)}
     plain, held, free = (draw(pipe, *fusions, **size) for fusions in ((), (one,), (dataclasses.replace(one, moved=None),)))
     for picture in (0, 1):
         corner = [moved(given[picture, :24, :24], plain[picture, :24, :24]) for given in (held, free)]

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from faceexpr_core import mini
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.diffusers_host.donors import Run, draw_text_donors
 from faceexpr_core.diffusers_host.fusion import Fusion
@@ -30,7 +31,8 @@ def test_a_step_after_the_first_waits_and_copies_as_often_as_without_fusion() ->
     happy, neutral = (
         build_prompts("a photo of a man", expression_terms(name), partial(encoding.count_tokens, pipe)) for name in ("happy", "neutral")
     )
-    run = Run(3, 4, 4.0, 128, 128, sigmas=SIGMAS)
+    side = mini.RESOLUTION
+    run = Run(3, 4, 4.0, side, side, sigmas=SIGMAS)
     banks = {
         name: draw_text_donors(pipe, happy, settings, run, moved=("mouth", "eyes"), keep="all" if settings.mode == "paper" else "face").bank
         for name, settings in SETTINGS.items()
@@ -46,7 +48,7 @@ def test_a_step_after_the_first_waits_and_copies_as_often_as_without_fusion() ->
                 marks.append(Counter(waits=sum(card.ledger.waits.values()), copies=sum(card.ledger.uploads.values())))
 
             fusion = [] if bank is None or settings is None else [Fusion(bank, settings, bank.mask, bank.regions, 0)]
-            sampling.generate(on_card, neutral, seed=3, width=128, height=128, sigmas=torch.tensor(SIGMAS), fusion=fusion, on_step=mark)
+            sampling.generate(on_card, neutral, seed=3, width=side, height=side, sigmas=torch.tensor(SIGMAS), fusion=fusion, on_step=mark)
             later = [1, 2, 3] if name != "paper" else [2, 3]  # whose window opens with the second step
             steps[name] = [(marks[i]["waits"] - marks[i - 1]["waits"], marks[i]["copies"] - marks[i - 1]["copies"]) for i in later]
     assert {step for counts in steps.values() for step in counts} == {steps["plain"][0]}

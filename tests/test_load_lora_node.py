@@ -41,7 +41,7 @@ def made_for(text_width: int, widths: dict[str, int], text_encoders: dict[str, i
     return Lora(layers, {}, {}, {"modelspec.trigger_phrase": "ohwx woman"}, "kohya")
 
 
-MINI = made_for(96, {"down_blocks.1": 128, "mid_block": 128, "up_blocks.0": 128}, {"text_encoder": 32, "text_encoder_2": 64})
+MINI = made_for(96, {"down_blocks.1": 128, "mid_block": 160, "up_blocks.0": 160}, {"text_encoder": 32, "text_encoder_2": 64})
 SD15 = made_for(768, {"down_blocks.1": 640, "mid_block": 1280}, {"text_encoder": 768})
 
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_used_is_said(comfyui) -> None:
         (SD15, "was made for SD 1.x and does not fit this MODEL"),
         (made_for(2048, {"mid_block": 1280}, {}), "was made for SDXL and does not fit this MODEL"),
         # self-attention of another family may fit; the width of the text tells
-        (made_for(768, {"mid_block": 128}, {}), r"was made for SD 1.x and does not fit this MODEL \(2 of its 3 layers would\)"),
+        (made_for(768, {"mid_block": 160}, {}), r"was made for SD 1.x and does not fit this MODEL \(2 of its 3 layers would\)"),
     ],
 )
 def test_a_lora_of_another_model_is_an_error(comfyui, lora: Lora, message: str) -> None:

@@ -43,8 +43,8 @@ def layer(rank: int, inside: tuple[int, ...], outside: int, alpha: float, dtype:
 def table(dtype: torch.dtype = torch.float32) -> Lora:
     layers = {
         Q: layer(4, (128,), 128, 4.0, dtype),
-        OUT: layer(4, (128,), 128, 1.0, dtype),
-        FF: layer(8, (128,), 1024, 2.5, dtype),
+        OUT: layer(4, (160,), 160, 1.0, dtype),
+        FF: layer(8, (160,), 1280, 2.5, dtype),
         CONV: layer(2, (64, 3, 3), 64, 2.0, dtype),
         SKIP: layer(4, (192, 1, 1), 128, 4.0, dtype),
         TE1: layer(4, (32,), 32, 4.0, dtype),

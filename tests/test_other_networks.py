@@ -174,7 +174,7 @@ def test_what_cannot_be_applied_is_an_error_that_says_why(comfyui, state: State,
 def test_beside_layers_that_can_be_used_the_others_are_counted_apart(comfyui) -> None:
     state = load_file(comfyui.folder / written(MINI, "kohya", comfyui.folder, "mixed_source"))
     other = "lora_unet_mid_block_attentions_0_proj_in"
-    state |= named(other, weight=random(128, 1), on_input=torch.tensor(False))
+    state |= named(other, weight=random(160, 1), on_input=torch.tensor(False))
     state |= {f"{Q.replace('to_q', 'to_v')}.alpha": alpha(4.0), f"{CONV}.strange": random(2)}
     _, _, report = comfyui.load(comfyui.model, put(comfyui, "mixed", state), 1.0, 1.0, comfyui.clip).args
     assert "MODEL: 9 layers" in report and "CLIP: 4 layers" in report

@@ -14,6 +14,8 @@ from comfy_process import REPOSITORY, ComfyProcess, Graph, Progress
 from PIL import Image
 from workflow_api import NOTES, WORKFLOWS, input_specs, to_api, with_sources
 
+from faceexpr_core.mini import RESOLUTION
+
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.json"))
 FUSIONS = ("text", "photo")
 DONOR = REPOSITORY / "faceexpr_core" / "mini" / "donor"
@@ -254,7 +256,7 @@ def test_both_pictures_differ_by_the_fusion_and_its_neutral_text_alone(kind: str
 def test_the_fusion_workflow_changes_the_picture_and_strength_0_leaves_the_text_alone(comfy: ComfyProcess, donor: None, kind: str) -> None:
     graph = short(kind)
     without, fused, _ = drawn(comfy, graph)
-    assert without.shape == fused.shape == (128, 128, 3)
+    assert without.shape == fused.shape == (RESOLUTION, RESOLUTION, 3)
     assert difference(without, fused) > 0.5
 
     off = short(kind, **{APPLY: {"strength": 0.0}})

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import mini
 from ..errors import FaceExprError
 from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING, require_in_range
 from ..training.settings import AUTO, PREDICTIONS, PRESETS, PRIOR_IMAGES, TrainSettings, preset, preset_settings, require_used
@@ -27,7 +28,8 @@ def add_train_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
         description="Learn a person's LoRA from a folder of photos. The same settings give the same losses as the node in ComfyUI.\n"
         "A run that was stopped goes on when the same command is given again.",
         epilog=f"presets, of which every value can be given otherwise:\n{presets}\n\n"
-        "for FaceExpr Mini: --resolution 128 --rank 16 --steps 700 --learning_rate 6e-4 --batch_size 4 --accumulation 1 --convolutions",
+        f"for FaceExpr Mini: --resolution {mini.RESOLUTION} --rank 16 --steps 700 --learning_rate 6e-4 --batch_size 4 --accumulation 1 "
+        "--convolutions",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import FaceExprError
 
 CONFIDENT = 64
-"""Tokens among which a choice of one counts as certain: 8 x 8, the largest map on which strengths were chosen (Mini's at 128 px)."""
+"""Tokens among which a choice of one counts as certain: 8 x 8, the largest map on which strengths were chosen (an older Mini's)."""
 
 MATCH_CELLS = 2**24
 """Similarities held at once: 64 MB, 64 x 64 tokens against as many."""

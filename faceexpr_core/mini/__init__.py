@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-RESOLUTION = 128
+RESOLUTION = 192
 """Side in pixels of the square pictures Mini was trained on."""
 
 _HERE = Path(__file__).parent
