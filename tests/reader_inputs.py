@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from rendered import rendered_people
 from skimage import data
 
 SIDE = 112
@@ -16,8 +16,7 @@ SIDE = 112
 
 def reference_squares() -> list[NDArray[np.uint8]]:
     """The astronaut's face, nine renders, noise and a ramp: uint8 [112, 112, 3] each."""
-    sheet = np.asarray(Image.open(Path(__file__).parent / "data" / "rendered_faces.jpg"))
-    renders = [sheet[136 : 136 + SIDE, 128 * column + 8 : 128 * column + 8 + SIDE] for column in range(9)]
+    renders = [picture[40 : 40 + SIDE, 40 : 40 + SIDE] for picture in rendered_people()[1]]
     noise = np.random.default_rng(7).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
     ramp = np.stack(np.broadcast_arrays(2 * np.arange(SIDE)[:, None], 2 * np.arange(SIDE), 90), axis=2).astype(np.uint8)
     return [np.asarray(data.astronaut())[60 : 60 + SIDE, 168 : 168 + SIDE], *renders, noise, ramp]

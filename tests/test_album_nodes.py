@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from comfy_process import ComfyError, ComfyProcess
 from PIL import Image
+from rendered import rendered_people
 
 NODE = "FaceExprLoadSubjectImages"
-SHEET = Path(__file__).parent / "data" / "rendered_faces.jpg"
+FACES = rendered_people()
 
 
 def face(person: int, shown: int, side: int = 128) -> Image.Image:
-    return Image.open(SHEET).crop((128 * shown, 128 * person, 128 * shown + 128, 128 * person + 128)).resize((side, side))
+    return Image.fromarray(FACES[person][shown]).resize((side, side))
 
 
 def graph(folder: str, **inputs: Any) -> dict[str, dict[str, Any]]:

@@ -5,25 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from rendered import COLUMNS, rendered_people
 
 from faceexpr_core.faces.detector import FaceDetector
 from lab.benchmarks import dataset_classifier as benchmark
 
-COLUMNS = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt", "shocked")
-
 
 @pytest.fixture(scope="module")
 def samples(model_folder: Path) -> list[benchmark.Sample]:
-    sheet = np.asarray(Image.open(Path(__file__).parent / "data" / "rendered_faces.jpg"))
     with FaceDetector([model_folder]) as detector:
 
         def pictures() -> Any:
-            for row in range(len(sheet) // 128):
-                for column, name in enumerate(COLUMNS):
-                    picture = sheet[128 * row : 128 * row + 128, 128 * column : 128 * column + 128].copy()
+            for row, people in enumerate(rendered_people()):
+                for name, picture in zip(COLUMNS, people, strict=True):
                     yield (row,), name, picture, detector.detect(picture)[0]
 
         return benchmark.samples_of(pictures())

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rendered import rendered_people
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.detector import FaceDetector
@@ -29,7 +30,9 @@ from faceexpr_core.photos.subject import prepare_subject
 from faceexpr_core.photos.verdicts import KEPT
 
 ALBUMS = int(os.environ.get("FACEEXPR_ALBUMS", "200"))
-FACES = np.asarray(Image.open(Path(__file__).parent / "data" / "rendered_faces.jpg"))
+SIDE = 128
+"""Pixels of a face: large enough for finding it, and small, since there are many."""
+FACES = [[Image.fromarray(one).resize((SIDE, SIDE)) for one in row] for row in rendered_people()]
 HEIC = (Path(__file__).parent / "data" / "face.heic").read_bytes()
 
 MODES = {
@@ -84,7 +87,7 @@ class Named:
 
 
 def face(person: int, shown: int) -> Image.Image:
-    return Image.fromarray(FACES[128 * person : 128 * person + 128, 128 * shown : 128 * shown + 128])
+    return FACES[person][shown].copy()
 
 
 @st.composite
@@ -107,7 +110,7 @@ def pictures(draw: st.DrawFn) -> Image.Image:
     if kind == "small":
         picture = picture.resize((draw(st.integers(8, 60)),) * 2)
     if kind == "cut":
-        picture = picture.crop((draw(st.integers(0, 70)), draw(st.integers(0, 70)), 128, 128))
+        picture = picture.crop((draw(st.integers(0, 70)), draw(st.integers(0, 70)), SIDE, SIDE))
     return picture
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from rendered import COLUMNS, SIDE, rendered_people
 from skimage import data
 
 from faceexpr_core.errors import FaceExprError
@@ -27,7 +28,6 @@ from faceexpr_core.measure.identity import IdentityMeter, donor_leak, identity_d
 from faceexpr_core.measure.pictures import Locality, diversity, locality
 from faceexpr_core.measure.statistics import Interval, bootstrap_interval, spearman
 
-COLUMNS = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt", "shocked")
 Picture = NDArray[np.uint8]
 
 
@@ -39,9 +39,8 @@ def detector(model_folder: Path) -> Iterator[FaceDetector]:
 
 @pytest.fixture(scope="module")
 def people() -> list[dict[str, Picture]]:
-    """Three people, each with every expression, 128 pixels square."""
-    sheet = np.asarray(Image.open(Path(__file__).parent / "data" / "rendered_faces.jpg"))
-    return [{name: sheet[y : y + 128, 128 * x : 128 * x + 128].copy() for x, name in enumerate(COLUMNS)} for y in range(0, len(sheet), 128)]
+    """Three people, each with every expression."""
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rendered_people()]
 
 
 @pytest.fixture(scope="module")
@@ -191,10 +190,10 @@ def test_locality_counts_changes_where_they_are() -> None:
 def test_a_smile_is_local_to_the_face_of_a_render(found: list[dict[str, Face]], people: list[dict[str, Picture]]) -> None:
     from faceexpr_core.faces.detector import face_mask
 
-    mask = face_mask(found[0]["neutral"], 128, 128)
+    mask = face_mask(found[0]["neutral"], SIDE, SIDE)
     smile = people[0]["neutral"].copy()
     x, y = found[0]["neutral"].landmarks[13, :2].astype(int)  # the upper lip
-    smile[y - 8 : y + 8, x - 12 : x + 12] = 255
+    smile[y - 12 : y + 12, x - 18 : x + 18] = 255
     assert locality(smile, people[0]["neutral"], mask).ratio < 0.05
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from rendered import rendered_people
 
 from faceexpr_core import mini, text
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
@@ -37,8 +37,7 @@ def meter(model_folder: Path) -> Iterator[ExpressionMeter]:
 
 
 def test_the_vae_keeps_faces_it_never_saw(pipe, meter: ExpressionMeter, model_folder: Path) -> None:
-    sheet = np.asarray(Image.open(Path(__file__).parent / "data" / "rendered_faces.jpg"))
-    renders = np.stack([sheet[y : y + 128, x : x + 128] for y in range(0, sheet.shape[0], 128) for x in range(0, 512, 128)])
+    renders = np.stack([one for row in rendered_people() for one in row[:4]])
     decoded = encoding.decode_latents(pipe, encoding.encode_images(pipe, torch.from_numpy(renders))).numpy()
     with IdentityMeter([model_folder], meter.detector) as identity:
         pairs = zip(renders, decoded, strict=True)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from reader_inputs import reference_squares
+from rendered import COLUMNS, rendered_people
 from safetensors import safe_open
 from skimage import data
 
@@ -21,7 +22,6 @@ from faceexpr_core.measure import reader
 from faceexpr_core.measure.reader import READER_CLASSES, Judgement, face_square, judge, judge_faces
 from faceexpr_core.measure.reader_network import network
 
-COLUMNS = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt", "shocked")
 DATA = Path(__file__).parent / "data"
 Picture = NDArray[np.uint8]
 
@@ -84,9 +84,9 @@ def test_a_photographed_smile_is_happy_at_any_size_and_tilt(photo: Picture, dete
 
 
 def test_renders_are_mostly_read_as_what_they_are(detector: FaceDetector) -> None:
-    sheet = np.asarray(Image.open(DATA / "rendered_faces.jpg"))
+    people = rendered_people()
     asked = [(row, column) for row in range(3) for column in range(7)]
-    pictures = [sheet[128 * y : 128 * y + 128, 128 * x : 128 * x + 128].copy() for y, x in asked]
+    pictures = [people[row][column] for row, column in asked]
     faces = [detector.detect(picture)[0] for picture in pictures]
     read = [one.expression for one in judge_faces(pictures, faces)]
     right = [name == COLUMNS[x] for name, (_, x) in zip(read, asked, strict=True)]

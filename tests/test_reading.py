@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from rendered import COLUMNS, rendered_people
 from skimage import data
 
 from faceexpr_core.expressions import ACTION_UNITS, action_unit
@@ -18,7 +18,6 @@ from faceexpr_core.measure.expression import CLASSES, measured_as, prototypes
 from faceexpr_core.measure.reader import READER_CLASSES, Judgement, judge_faces
 from faceexpr_core.measure.reading import Reading, read_album, read_expression, resting_face
 
-COLUMNS = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt", "shocked")
 Shapes = dict[str, float]
 
 
@@ -117,10 +116,8 @@ def test_a_photographed_smile_is_read_by_both(detector: FaceDetector) -> None:
 
 
 def test_renders_of_unseen_people_are_captioned_rightly_or_not_at_all(detector: FaceDetector) -> None:
-    sheet = np.asarray(Image.open(Path(__file__).parent / "data" / "rendered_faces.jpg"))
     read: list[tuple[str, Reading]] = []
-    for y in range(0, len(sheet), 128):
-        pictures = [sheet[y : y + 128, 128 * x : 128 * x + 128].copy() for x in range(len(COLUMNS))]
+    for pictures in rendered_people():
         faces = [detector.detect(picture)[0] for picture in pictures]
         readings = read_album([face.blendshapes for face in faces], judge_faces(pictures, faces))
         read += zip((name if name == "neutral" else measured_as(name) for name in COLUMNS), readings, strict=True)

@@ -17,6 +17,7 @@ import pytest
 from comfy_process import ComfyError, ComfyProcess
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from rendered import rendered_people
 from skimage import data
 
 from faceexpr_core.errors import FaceExprError
@@ -43,8 +44,7 @@ def photo() -> Picture:
 @pytest.fixture(scope="module")
 def people() -> list[list[Picture]]:
     """Three rendered people, nine expressions each."""
-    sheet = np.asarray(Image.open(Path(__file__).parent / "data" / "rendered_faces.jpg"))
-    return [[sheet[y : y + 128, x : x + 128].copy() for x in range(0, sheet.shape[1], 128)] for y in range(0, len(sheet), 128)]
+    return rendered_people()
 
 
 def sources(*pictures: Picture) -> list[SourceImage]:
