@@ -1,9 +1,9 @@
 """Pictures that lie on their side or upside down, without a word of it in the file, turned upright by their faces (ours).
 
-YuNet learned on upright faces and is the surer of a face the more upright it is: on photographs and renders of both worlds its score was
+YuNet learned on upright faces and is the surer of a face the more upright it is: on photographs and renders of two worlds its score was
 0.92 to 0.95 upright, 0.88 to 0.93 at a tilt of 30 degrees, and at most 0.90 upside down or on the side. MediaPipe measures the tilt that
 is left after quarter turns, but of faces upside down it fits the mesh the wrong way up. `python -m lab.benchmarks.album_faces` measures it
-on mannequins.
+on renders.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ How sure they are: of each class k,
 with the classifier's probability p_k, and the change of the blendshapes from the person's resting face: its cosine c_k to the prototype
 of k, and its length a_k along it (1 = a usual full expression). For neutral the second term is SHARPNESS times NEUTRAL_LEVEL. It is a
 product of the two opinions (Hinton, "Training products of experts", 2002), the second one's after the density of directions of
-von Mises and Fisher. All the numbers below were chosen together, on renders of tuning people of both worlds
-(`lab/benchmarks/caption_precision.py`; mannequins with resting faces of all kinds, and photo-like people).
+von Mises and Fisher. All the numbers below were chosen together, on renders of tuning people of `lab/world`
+(`lab/benchmarks/caption_precision.py`) and of an older world, plainer, with resting faces of all kinds.
 """
 
 from __future__ import annotations

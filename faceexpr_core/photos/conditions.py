@@ -13,7 +13,8 @@ TILTED, TURNED_AWAY = 20.0, 35.0
 
 COVERED_SCORE = 0.92
 """YuNet's score below which an upright face that looks into the camera is called partly covered. Renders and photographs in the open
-reached 0.92 and more, mannequins 0.918; with a mask or sunglasses drawn on them 0.81 to 0.93, most of them less than this."""
+reached 0.92 and more, plain heads without photographic skins 0.918; with a mask or sunglasses drawn on them 0.81 to 0.93, most of them
+less than this."""
 
 
 def conditions(face: Face, row: NDArray[np.float32] | None) -> tuple[str, ...]:

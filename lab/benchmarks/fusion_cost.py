@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from faceexpr_core import text
+from faceexpr_core import mini, text
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.diffusers_host.donors import Run, draw_text_donors, own_donors
 from faceexpr_core.diffusers_host.fusion import contexts, places_of, record
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="0 for sizes alone")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=5.0)
-    parser.add_argument("--side", type=int, default=128, help="pixels of the pictures drawn")
+    parser.add_argument("--side", type=int, default=mini.RESOLUTION, help="pixels of the pictures drawn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=1, help="pictures in one batch")
     parser.add_argument("--times_only", action="store_true", help="no sizes")

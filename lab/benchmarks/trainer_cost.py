@@ -191,7 +191,7 @@ def main() -> None:
     )
     parser.add_argument("--diffusers_script", type=Path, help="your copy of train_dreambooth_lora_sdxl.py")
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
-    parser.add_argument("--side", type=int, default=128, help="pixels of the photos")
+    parser.add_argument("--side", type=int, default=mini.RESOLUTION, help="pixels of the photos")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--batch", type=int, default=1, help="photos at once, 1 to 6")
     parser.add_argument("--steps", type=int, default=100, help="of a run; the first fifth is not timed")

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from faceexpr_core import mini
+
 from .trainer_probe import Probe
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -37,7 +39,7 @@ class Task:
     photos: str
     work: str
     script: str = ""
-    side: int = 128
+    side: int = mini.RESOLUTION
     rank: int = 16
     batch: int = 1
     steps: int = 60
