@@ -23,6 +23,7 @@ CAPTIONS = (
 )
 VAE_KEEPS = 0.84
 EXPRESSIONS_RIGHT = 0.75
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_captions_give_faces_with_the_expression_asked(pipe, meter: ExpressionMe
     for seed, caption in enumerate(CAPTIONS):
         built = [text.build_prompts(caption, text.expression_terms(name), count) for name in ("neutral", *CLASSES)]
         side = mini.RESOLUTION
-        drawn = [sampling.generate(pipe, one, seed=seed, cfg=4.0, width=side, height=side)[0].numpy() for one in built]
+        drawn = [sampling.generate(pipe, one, seed=seed, cfg=4.0, steps=STEPS, width=side, height=side)[0].numpy() for one in built]
         neutral, *others = (meter.face(picture) for picture in drawn)
         faces += [neutral is not None, *(face is not None for face in others)]
         right += [meter.measure(face, neutral).hits(asked) for asked, face in zip(CLASSES, others, strict=True)]

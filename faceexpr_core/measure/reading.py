@@ -51,7 +51,8 @@ sure the blendshapes are. So low brows that it calls neutral are no anger, and a
 what blendshapes see best, on photographs too."""
 
 ONE_SIDED = 0.05
-"""By how much the cosine to contempt must exceed that to happy: real smiles are a little one-sided too."""
+"""By how much the cosine to contempt must exceed that to happy: real smiles are a little one-sided too. Where it is the lower one, the
+face is no contempt at all: the two prototypes are so alike (0.89) that it would take a third of a full smile's probability."""
 
 RESTING_PENALTY = 0.15
 """Weight of a resting face's distance from the average one in `resting_face`."""
@@ -98,6 +99,9 @@ def read_expression(blendshapes: Mapping[str, float], judgement: Judgement, rest
     moved = np.concatenate([[NEUTRAL_LEVEL], np.clip(intensities, 0, 1) * cosines])
     support = _support(judgement)
     scores = np.log(support + ALLOWANCE) + SHARPNESS * moved
+    one_sided = cosines[CLASSES.index("contempt")] - cosines[CLASSES.index("happy")]
+    if one_sided < 0:
+        scores[READ_CLASSES.index("contempt")] = -np.inf
     weights = np.exp(scores - scores.max())
     index = int(weights.argmax())
     likeliest, sure = READ_CLASSES[index], float(weights[index] / weights.sum())
@@ -105,7 +109,7 @@ def read_expression(blendshapes: Mapping[str, float], judgement: Judgement, rest
     if likeliest != "happy":
         named = named and support[index] >= SUPPORT * judgement.confidence
     if likeliest == "contempt":
-        named = named and cosines[index - 1] - cosines[CLASSES.index("happy")] >= ONE_SIDED
+        named = named and one_sided >= ONE_SIDED
     return Reading(
         expression=likeliest if named else None,
         likeliest=likeliest,
