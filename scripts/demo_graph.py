@@ -37,6 +37,8 @@ WORDS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Strips, all by fusion: what Expression Text Encode is asked for in each of their pictures."""
 STRANGER = "stranger"
+STEPS = 14
+"""Of each picture: fewer than the quick start's, as there are fifty pictures and minutes to draw them."""
 ROWS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(ARMS, (NEUTRAL, *EXPRESSIONS)),
     **{row: tuple(cells) for row, cells in WORDS.items()},
@@ -83,7 +85,7 @@ def drawing_graph(folder: str) -> Graph:
     graph = with_sources(given, *(given[sampler]["inputs"][name][0] for name in ("negative", "latent_image"))) | graph
 
     def drawn(row: str, cell: str, text: str, **inputs: Any) -> None:
-        graph[f"sample {row} {cell}"] = changed(given[sampler], positive=[text, 0], **inputs)
+        graph[f"sample {row} {cell}"] = changed(given[sampler], positive=[text, 0], steps=STEPS, **inputs)
         graph[f"decode {row} {cell}"] = changed(given[decode], samples=[f"sample {row} {cell}", 0])
         save = {"images": [f"decode {row} {cell}", 0], "filename_prefix": f"{row}/{cell}"}
         graph[f"{row} {cell}"] = {"class_type": "SaveImage", "inputs": save}
@@ -123,6 +125,6 @@ def _photo_graph(base: list[Any], trained: list[Any]) -> Graph:
     seed = quick_start()[only(quick_start(), "FaceExprSampler")]["inputs"]["seed"]
     size = quick_start()[only(quick_start(), "FaceExprSampler")]["inputs"]["latent_image"]
     graph = {new: moved(given[old]) for old, new in renamed.items() if old != loader}
-    graph["photo extract"] = changed(moved(given[extract]), model=base, vae=[base[0], 2], latent_image=size, seed=seed)
+    graph["photo extract"] = changed(moved(given[extract]), model=base, vae=[base[0], 2], latent_image=size, seed=seed, steps=STEPS)
     graph["photo fuse"] = changed(given[fuse], model=trained, features=["photo extract", 0])
     return graph
