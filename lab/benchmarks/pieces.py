@@ -95,7 +95,7 @@ PIECES = (
     ),
     Piece(
         "dataset_classifier", "what a data set teaches", "lab.benchmarks.dataset_classifier",
-        ("--data", "{work}/dataset", "--make", DATA_SET, "--world", "people", "--subjects", REPORTING, "--steps", "250"), 0.4,
+        ("--data", "{work}/dataset", "--make", DATA_SET, "--subjects", REPORTING, "--steps", "250"), 0.4,
     ),
     Piece("cost", "what fusion costs", "lab.benchmarks.fusion_cost", (), 0.2),
     Piece("crafting_floor", "where the crafting loss stops", "lab.benchmarks.crafting_floor", ("--batches", "16"), 0.2),
