@@ -40,5 +40,7 @@ def album_photos(album: str, seed: int, count: int) -> list[Picture]:
     elif album == "smiling":
         shown = [Shown("neutral", 0.0)] + [Shown("happy", float(rng.uniform(0.4, 1.0))) for _ in range(count - 1)]
     else:
-        shown = [Shown("neutral", 0.0)] + [Shown(str(name), float(rng.uniform(0.6, 1.0))) for name in rng.choice(LIVELY, count - 1, replace=False)]
+        shown = [Shown("neutral", 0.0)] + [
+            Shown(str(name), float(rng.uniform(0.6, 1.0))) for name in rng.choice(LIVELY, count - 1, replace=False)
+        ]
     return [picture(seed, FIRST_NUMBER[album] + number, one, PHOTO_SIDE) for number, one in enumerate(shown)]

@@ -125,8 +125,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("check", type=Path, help="the folder of lab.world.check")
     folder = parser.parse_args(argv).check
-    data, report = (as_measured([json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()])
-                    for name in ("tune", "report"))
+    data, report = (
+        as_measured([json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()])
+        for name in ("tune", "report")
+    )
     expression = fit_expression(data)
     fitted = prototypes_from(expression)
     stored: dict[str, Any] = {
