@@ -23,8 +23,10 @@ from .host.conditioning import Conditioning
 from .host.donors import DonorHost, Recording, TwinGuider, first_noise, run_session, schedule_of
 from .host.folders import model_folders
 from .host.models import model_name
+from .host.progress import say_or_stop
 from .host.run import places_of
 from .host.sampling import first_latent
+from .host.telling import TellingHost
 from .host.texts import Entry, Pair, bare, pair_texts, tagged, without_places
 
 KEPT_TEXTS = 8
@@ -64,19 +66,21 @@ def from_text(request: Request) -> donors.Donors:
     sigmas, recorder, recording = _prepare(request, pair)
     noise, levels = first_noise(request.model, request.latent, request.seed), sigmas.tolist()
     notes = _notes(request, "text", noise)
+    total = donors.text_evaluations(recorder, levels, pictures=request.vae is not None)
     made: list[donors.Donors] = []
 
     def work(lent: DonorHost) -> None:
+        host = TellingHost(lent, total)
         if request.vae is not None:
-            made.append(donors.text_donors(lent, recorder, lent.start, levels, moved=request.moved, notes=notes, folders=model_folders()))
+            made.append(donors.text_donors(host, recorder, lent.start, levels, moved=request.moved, notes=notes, folders=model_folders()))
             return
-        bank, _ = donors.own_features(lent, recorder, lent.start, levels, notes=notes, folders=model_folders())
+        bank, _ = donors.own_features(host, recorder, lent.start, levels, notes=notes, folders=model_folders())
         unseen = Twins(None, lent.decode(lent.start))
         made.append(donors.Donors(bank, unseen, "no VAE is connected, so that the expression acts everywhere"))
 
     texts = tagged(request.expression, [pair]), tagged(request.neutral, [Pair(pair.neutral, pair.neutral)])
     guider = TwinGuider(attach_capture(request.model, *recording), *texts, request.negative, request.cfg)
-    run_session(guider, request.latent, noise, sigmas, request.vae, _text_evaluations(request, levels), recording, work)
+    run_session(guider, request.latent, noise, sigmas, request.vae, total, recording, work)
     return made[0]
 
 
@@ -105,15 +109,17 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
     )
     sigmas, recorder, recording = _prepare(request, Pair(0, 0))
     side = 8 * min(first_latent(request.model, request.latent).shape[2:])
+    say_or_stop("looking for the face in the photo")
     with FaceDetector(model_folders()) as detector:
         crops = crop_photos(_bytes(photo), None if neutral_photo is None else _bytes(neutral_photo), side, detector)
     noise = torch.randn(1, 4, side // 8, side // 8, generator=torch.Generator().manual_seed(request.seed))
+    total = donors.photo_evaluations(recorder, neutral_photo is not None, neutral)
     made: list[donors.Donors] = []
 
     def work(lent: DonorHost) -> None:
         made.append(
             donors.photo_donors(
-                lent,
+                TellingHost(lent, total),
                 recorder,
                 crops,
                 noise.to(lent.start),
@@ -126,7 +132,7 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
 
     guider = TwinGuider(attach_capture(request.model, *recording), request.expression, request.neutral, request.negative, request.cfg)
     latent = {"samples": torch.zeros_like(noise)}
-    run_session(guider, latent, noise, sigmas, request.vae, 2 * len(recorder.sigmas), recording, work)
+    run_session(guider, latent, noise, sigmas, request.vae, total, recording, work)
     return made[0]
 
 
@@ -174,15 +180,6 @@ def _said(model: Any, extra: dict[str, Any], sigma: float) -> bool:
     )
     above = first > 0 and sigma > float(sampling.percent_to_sigma(first))
     return not above and not (last < 1 and sigma < float(sampling.percent_to_sigma(last)))
-
-
-def _text_evaluations(request: Request, levels: list[float]) -> int:
-    """How often the model is called for words."""
-    if request.settings.site == CONTEXT_SITE and request.vae is None:
-        return 0
-    last = len(levels) - 2
-    look = 0 if request.settings.site == CONTEXT_SITE else donors.LOOK_STEPS
-    return look + sum(1 if sigma > donors.BRANCH_SIGMA and index < last else 2 for index, sigma in enumerate(levels[:-1]))
 
 
 def _bytes(image: Tensor) -> Picture:

@@ -250,6 +250,25 @@ def test_a_photo_alone_gives_features_without_a_neutral_twin(photo) -> None:
     assert host.recorder.bank().mode == "single"
 
 
+@pytest.mark.parametrize("pictures", [True, False])
+@pytest.mark.parametrize(
+    "recorded", [("cross_attention", (2.0,)), ("cross_attention", (8.0, 5.0)), ("cross_attention_difference",)], ids=str
+)
+def test_words_take_as_many_evaluations_as_are_told_before(model_folder, recorded, pictures) -> None:
+    host = PointHost(Recorder(*recorded))
+    make = donors.text_donors if pictures else donors.own_features
+    make(host, host.recorder, START, SIGMAS, folders=[model_folder])
+    assert len(host.calls) == donors.text_evaluations(host.recorder, SIGMAS, pictures)
+
+
+@pytest.mark.parametrize(("with_neutral", "neutral"), [(True, "drawn"), (False, "drawn"), (False, "none")])
+def test_a_photo_takes_as_many_evaluations_as_are_told_before(detector, model_folder, photo, with_neutral, neutral) -> None:
+    host = PointHost()
+    crops: Any = crop_photos(photo, photo if with_neutral else None, 64, detector)
+    donors.photo_donors(host, host.recorder, crops, torch.zeros(1, 4, 8, 8), neutral=neutral, folders=[model_folder])
+    assert len(host.calls) == donors.photo_evaluations(host.recorder, with_neutral, neutral)
+
+
 def test_the_difference_of_words_refuses_a_photo(detector, photo) -> None:
     host = PointHost(Recorder("cross_attention_difference"))
     crops: Any = crop_photos(photo, None, 64, detector)

@@ -147,6 +147,11 @@ def _record_texts(host: Host, recorder: Recorder, sigmas: Sequence[float]) -> tu
     """Record what needs no latent; the steps at which the rest is to be recorded."""
     if recorder.site == CONTEXT_SITE:
         host.record_contexts()
+    return _recorded_steps(recorder, sigmas)
+
+
+def _recorded_steps(recorder: Recorder, sigmas: Sequence[float]) -> tuple[int, ...]:
+    if recorder.site == CONTEXT_SITE:
         return ()
     return tuple(index for index, sigma in enumerate(sigmas) if sigma in recorder.sigmas)
 
@@ -178,6 +183,22 @@ def photo_donors(
     drawn = neutral_mask(crops.face, side, side) if neutral == "drawn" else None
     twins = photo_twin(host, crops.photo, recorder.sigmas, noise, crops.neutral, drawn, watcher)
     return Donors(recorder.bank(watcher.location.regions, notes), twins, watcher.location.report)
+
+
+def text_evaluations(recorder: Recorder, sigmas: Sequence[float], pictures: bool) -> int:
+    """How often `text_donors` (with `pictures` of both twins) or `own_features` has the model evaluated."""
+    recorded = _recorded_steps(recorder, sigmas)
+    last = len(sigmas) - 2
+    end = last if pictures else max(recorded, default=-1)
+    look = min(LOOK_STEPS, len(sigmas) - 1) if recorded else 0
+    alone = sum(sigma > BRANCH_SIGMA and index < last and index not in recorded for index, sigma in enumerate(sigmas[: end + 1]))
+    return look + 2 * (end + 1) - alone
+
+
+def photo_evaluations(recorder: Recorder, neutral_photo: bool, neutral: str) -> int:
+    """How often `photo_donors` has the model evaluated: at each of the recorder's sigmas, and for a neutral twin that it draws."""
+    drawn = not neutral_photo and neutral == "drawn"
+    return len(recorder.sigmas) * (2 if neutral_photo or drawn else 1) + (_NEUTRAL_STEPS if drawn else 0)
 
 
 def steps_in_window(sigmas: Sequence[float], window: tuple[float, float]) -> tuple[int, ...]:
