@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_process import REPOSITORY, ComfyProcess, Graph
-from mini_graphs import difference, drawn, put_mini_in, shortened, unfused
+from comfy_process import REPOSITORY, ComfyError, ComfyProcess, Graph
+from mini_graphs import difference, drawn, ids, put_mini_in, shortened, unfused
 from workflow_api import to_api
 
 SUBGRAPHS = sorted((REPOSITORY / "subgraphs").glob("*.json"))
 INPUTS, OUTPUTS = -10, -20
+SEED_CONTROL = "control_after_generate"
+"""A widget of the page beside each seed, which is none of the node's inputs."""
+USUAL = {"prompt", "text", "expression", "intensity", "second_expression", "second_weight", "action_units"}
+USUAL |= {"seed", "steps", "cfg", "sampler_name", "scheduler"}
+"""What a user wants to set without opening a subgraph, where one of its nodes has it."""
 
 
 def inside(blueprint: dict[str, Any]) -> dict[str, Any]:
@@ -20,8 +25,8 @@ def inside(blueprint: dict[str, Any]) -> dict[str, Any]:
     return dict(subgraph)
 
 
-def unpacked(blueprint: dict[str, Any], object_info: dict[str, Any]) -> Graph:
-    """The subgraph in API form, fed by Mini and a photo; its first picture is shown."""
+def unpacked(blueprint: dict[str, Any], object_info: dict[str, Any], **more: list[Any]) -> Graph:
+    """The subgraph in API form, fed by Mini, a photo and `more` by the names of its inputs; its first picture is shown."""
     subgraph = inside(blueprint)
     links = [list(link.values()) for link in subgraph["links"]]
     within = [link for link in links if link[1] != INPUTS and link[3] != OUTPUTS]
@@ -34,11 +39,11 @@ def unpacked(blueprint: dict[str, Any], object_info: dict[str, Any]) -> Graph:
         "mini": {"class_type": "FaceExprLoadMini", "inputs": {}, "_meta": {"title": "Mini"}},
         "photo": {"class_type": "LoadImage", "inputs": {"image": "example.png"}, "_meta": {"title": "Photo"}},
     }
-    given = {"model": ["mini", 0], "clip": ["mini", 1], "vae": ["mini", 2], "image": ["photo", 0]}
+    given = {"model": ["mini", 0], "clip": ["mini", 1], "vae": ["mini", 2], "image": ["photo", 0], **more}
     slots = {node["id"]: [slot["name"] for slot in node["inputs"]] for node in nodes}
     for _, source, output, target, slot, _ in links:
-        if source == INPUTS:
-            graph[str(target)]["inputs"][slots[target][slot]] = given[subgraph["inputs"][output]["name"]]
+        if source == INPUTS and (name := subgraph["inputs"][output]["name"]) in given:
+            graph[str(target)]["inputs"][slots[target][slot]] = given[name]
         if target == OUTPUTS and slot == 0:
             graph["shown"] = {"class_type": "PreviewImage", "inputs": {"images": [str(source), output]}, "_meta": {"title": "Shown"}}
     return graph
@@ -76,8 +81,18 @@ def test_a_blueprint_is_one_node_with_the_slots_of_its_subgraph(path: Path, blue
 
 def test_the_widgets_that_it_shows_are_those_of_its_nodes(comfy: ComfyProcess, blueprint: dict[str, Any]) -> None:
     graph = unpacked(blueprint, comfy.object_info())
-    for number, widget in blueprint["nodes"][0]["properties"]["proxyWidgets"]:
+    shown = [(number, widget) for number, widget in blueprint["nodes"][0]["properties"]["proxyWidgets"] if widget != SEED_CONTROL]
+    for number, widget in shown:
         assert widget in graph[number]["inputs"], (number, widget)
+    usual = {(number, name) for number, node in graph.items() for name, value in node["inputs"].items() if name in USUAL}
+    assert {one for one in usual if not isinstance(graph[one[0]]["inputs"][one[1]], list)} - set(shown) == set()
+
+
+def test_every_mask_that_its_nodes_take_can_be_given(blueprint: dict[str, Any]) -> None:
+    subgraph = inside(blueprint)
+    entering = {link["id"] for link in subgraph["links"] if link["origin_id"] == INPUTS}
+    masks = [slot for node in subgraph["nodes"] for slot in node["inputs"] if slot["type"] == "MASK"]
+    assert [slot for slot in masks if slot["link"] not in entering] == []
 
 
 def test_it_draws(comfy: ComfyProcess, blueprint: dict[str, Any]) -> None:
@@ -85,3 +100,13 @@ def test_it_draws(comfy: ComfyProcess, blueprint: dict[str, Any]) -> None:
     picture = drawn(comfy, graph)["Shown"]
     assert picture.std() > 5
     assert difference(drawn(comfy, unfused(graph))["Shown"], picture) > 0.3
+
+
+def test_the_mask_and_the_model_that_are_given_reach_the_change(comfy: ComfyProcess) -> None:
+    blueprint = json.loads((REPOSITORY / "subgraphs" / "FaceExpr change of expression.json").read_text())
+    graph = unpacked(blueprint, comfy.object_info(), mask=["nowhere", 0], person_model=["mini", 0])
+    graph["nowhere"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 64, "height": 64}}
+    (change,) = ids(graph, "FaceExprChangeExpression")
+    assert graph[change]["inputs"]["person_model"] == ["mini", 0]
+    with pytest.raises(ComfyError, match="no face to change was found inside the mask"):
+        drawn(comfy, shortened(put_mini_in(comfy, graph)))
