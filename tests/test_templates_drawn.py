@@ -40,8 +40,9 @@ def test_a_lora_learned_from_frowns_is_drawn_with_and_without_fusion(comfy: Comf
     assert difference(drawn(comfy, graph)["With fusion"], pictures["With fusion"]) > 0.5
 
 
-def test_the_template_of_intensities_draws_a_sheet_and_a_blend_of_two(comfy: ComfyProcess) -> None:
-    graph = api("faceexpr_mini_intensity_and_blend")
+@pytest.mark.parametrize("model", ["mini", "sdxl"])
+def test_the_template_of_intensities_draws_a_sheet_and_a_blend_of_two(comfy: ComfyProcess, model: str) -> None:
+    graph = put_mini_in(comfy, api(f"faceexpr_{model}_intensity_and_blend"))
     pictures = drawn(comfy, graph)
     height, width = pictures["Intensities"].shape[:2]
     assert width > 1.5 * height  # two expressions, four intensities

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from comfy_process import REPOSITORY, ComfyProcess, Graph, Progress
+from mini_graphs import put_mini_in
 from PIL import Image
 from workflow_api import NOTES, WORKFLOWS, input_specs, to_api, with_sources
 
@@ -27,7 +28,12 @@ TRAIN, EXTRACT, APPLY, SAMPLER = (
 )
 TRAINING = [name for name in NAMES if TRAIN in (WORKFLOWS / name).read_text()]
 MINIS = [name.removesuffix(".json") for name in NAMES if "_mini_" in name]
-WITHOUT_APP = ("faceexpr_mini_best_of_four.json", "faceexpr_mini_fusion_photo.json", "faceexpr_mini_fusion_text.json")
+WITHOUT_APP = (
+    "faceexpr_mini_best_of_four.json",
+    "faceexpr_mini_fusion_photo.json",
+    "faceexpr_mini_fusion_text.json",
+    "faceexpr_sdxl_best_of_four.json",
+)
 SHORT: dict[str, dict[str, Any]] = {
     TRAIN: {"steps": 4, "rank": 4, "batch_size": 2, "preview_every": 0, "state_every": 0, "lora_name": "test/fusion"},
     EXTRACT: {"steps": 3},
@@ -103,10 +109,12 @@ def test_all_workflows_are_there() -> None:
         "faceexpr_mini_small_faces.json",
         "faceexpr_mini_two_people.json",
         "faceexpr_sdxl.json",
+        "faceexpr_sdxl_best_of_four.json",
         "faceexpr_sdxl_change.json",
         "faceexpr_sdxl_controlnet.json",
         "faceexpr_sdxl_few_steps.json",
         "faceexpr_sdxl_fusion_photo.json",
+        "faceexpr_sdxl_intensity_and_blend.json",
         "faceexpr_sdxl_my_lora_frowns.json",
         "faceexpr_sdxl_sheet.json",
         "faceexpr_sdxl_small_faces.json",
@@ -282,10 +290,15 @@ def test_the_picture_follows_the_photos(comfy: ComfyProcess, donor: None) -> Non
     assert difference(exchanged, without) > 0.5
 
 
-def test_the_best_of_four_is_saved_and_all_four_are_shown_best_first(comfy: ComfyProcess) -> None:
-    graph: Graph = json.loads((WORKFLOWS / "api" / "faceexpr_mini_best_of_four.json").read_text())
+@pytest.mark.parametrize("model", ["mini", "sdxl"])
+def test_the_best_of_four_is_saved_and_all_four_are_shown_best_first(comfy: ComfyProcess, model: str) -> None:
+    graph: Graph = json.loads((WORKFLOWS / "api" / f"faceexpr_{model}_best_of_four.json").read_text())
     for node in graph.values():
         node["inputs"] |= SHORT.get(node["class_type"], {})
+    if model == "sdxl":
+        (photos,) = ids(graph, "FaceExprLoadSubjectImages")
+        graph[photos]["inputs"] |= {"folder": "example: a rendered person", "resolution": RESOLUTION, "framing": "whole picture"}
+        graph = put_mini_in(comfy, graph)
     (score,), (best,), (every,) = (ids(graph, kind) for kind in ("FaceExprScore", "SaveImage", "PreviewImage"))
     shown = comfy.run(graph)
     pictures = {
