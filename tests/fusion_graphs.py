@@ -34,19 +34,12 @@ def lora(mini: SimpleNamespace, graph: Graph) -> Graph:
     return graph._replace(model=model)
 
 
-def write_lora(home: Any) -> str:
-    """A LoRA of random weights in ComfyUI's folder of LoRAs; returns its name."""
-    adapter, files, kohya, mini = (
-        importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("training.adapter", "lora.files", "lora.kohya", "mini")
-    )
-    from diffusers import UNet2DConditionModel
+def person_lora(home: Any) -> str:
+    """A LoRA of random weights on all attention, in ComfyUI's folder of LoRAs; returns its name."""
+    from random_lora import every_projection, write_lora  # not above: ComfyUI's process loads this file without its folder
 
     with torch.inference_mode(False):
-        generator = torch.Generator().manual_seed(2)
-        unet = UNet2DConditionModel.from_pretrained(mini.path(), subfolder="unet")
-        layers = adapter.add_lora(unet, 4, 4.0, generator)
-        weights = {name: (down.detach(), 0.05 * torch.randn(up.shape, generator=generator)) for name, (down, up) in layers.items()}
-        files.save_lora(home / "models" / "loras" / LORA, kohya.to_kohya(weights, 4.0), {}, None)
+        write_lora(home / "models" / "loras" / LORA, layers=every_projection(), spread=0.006, seed=2)
     return LORA
 
 

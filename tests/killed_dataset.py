@@ -12,9 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-import torch
 from killed_run import forked
-from safetensors.torch import save_file
+from random_lora import write_lora
 
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
@@ -48,21 +47,9 @@ def recorded(output: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in output.glob("making/records/*.jsonl"))
 
 
-def write_lora(path: Path) -> None:
-    """A person's LoRA file of one small layer, which says its words as `faceexpr train` does."""
-    name, width = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v", 160
-    generator = torch.Generator().manual_seed(0)
-    layer = {
-        f"{name}.lora_down.weight": torch.randn(2, width, generator=generator),
-        f"{name}.lora_up.weight": 0.02 * torch.randn(width, 2, generator=generator),
-        f"{name}.alpha": torch.tensor(2.0),
-    }
-    save_file(layer, path, {"faceexpr.trigger": "ohwx", "faceexpr.class_word": "woman"})
-
-
 def main(folder: Path) -> None:
     load_pipeline("mini")  # for what that imports
-    write_lora(folder / "test.safetensors")
+    write_lora(folder / "test.safetensors", {"faceexpr.trigger": "ohwx", "faceexpr.class_word": "woman"})  # as `faceexpr train` says it
     whole(make(folder, "whole"))
     children = [make(folder, "shared", rank, 2) for rank in (0, 1)]
     while (done := recorded(folder / "shared")) < 2:

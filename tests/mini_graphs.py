@@ -6,11 +6,9 @@ import io
 from typing import Any
 
 import numpy as np
-import torch
 from comfy_process import ComfyProcess, Graph
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
+from random_lora import write_lora
 
 from faceexpr_core import mini
 
@@ -28,7 +26,6 @@ STRENGTHS = {
     "FaceExprApplyAttentionFocusedFusion": ("strength",),
     "FaceExprChangeExpression": ("strength",),
 }
-LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
 def ids(graph: Graph, class_type: str) -> list[str]:
@@ -51,22 +48,12 @@ def put_mini_in(comfy: ComfyProcess, graph: Graph) -> Graph:
         elif node["class_type"] == "ControlNetLoader":
             node |= {"class_type": "TestRandomControlNet", "inputs": {"model": [ids(graph, "FaceExprLoadMini")[0], 0]}}
         elif node["class_type"] in LORA_LOADERS:
-            save_file(random_lora(seed), comfy.lora_dir / inputs["lora_name"])
+            write_lora(comfy.lora_dir / inputs["lora_name"], seed=seed)
         elif node["class_type"] == "LoadImage":
             Image.open(next(mini.donor_path().glob("*neutral*"))).save(comfy.input_dir / inputs["image"])
         elif node["class_type"] == "EmptyLatentImage":
             inputs |= {side: inputs[side] * mini.RESOLUTION // SDXL_SIDE // 16 * 16 for side in ("width", "height")}
     return graph
-
-
-def random_lora(seed: int) -> dict[str, torch.Tensor]:
-    """A LoRA on one layer of Mini, under kohya's keys."""
-    with safe_open(mini.path() / "unet" / "diffusion_pytorch_model.safetensors", "pt") as weights:
-        rows, columns = weights.get_slice(f"{LAYER}.weight").get_shape()
-    random = torch.Generator().manual_seed(seed)
-    down, up = torch.randn(4, columns, generator=random), 0.02 * torch.randn(rows, 4, generator=random)
-    key = "lora_unet_" + LAYER.replace(".", "_")
-    return {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(4.0)}
 
 
 def drawn(comfy: ComfyProcess, graph: Graph) -> dict[str, np.ndarray]:

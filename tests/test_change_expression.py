@@ -14,7 +14,7 @@ import pytest
 import torch
 from comfy_process import ComfyInterrupted, ComfyProcess, Graph, Progress
 from fusion_graphs import Graph as Patched
-from fusion_graphs import lora, write_lora
+from fusion_graphs import lora, person_lora
 from PIL import Image
 
 from faceexpr_core import mini
@@ -166,7 +166,7 @@ def test_a_fourth_channel_and_half_precision_pass_through(node, neutral) -> None
 
 
 def test_the_persons_model_draws_and_the_other_says_the_expression(node, neutral) -> None:
-    with_lora = lora(SimpleNamespace(nodes=node.nodes, clip=node.clip, lora=write_lora(node.home)), Patched(node.model, None, None)).model
+    with_lora = lora(SimpleNamespace(nodes=node.nodes, clip=node.clip, lora=person_lora(node.home)), Patched(node.model, None, None)).model
     alone, _, _ = node.change(neutral, "happy")
     personal, mask, _ = node.change(neutral, "happy", person_model=with_lora)
     wholly, _, _ = node.change(neutral, "happy", model=with_lora)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pack
 import pytest
 import torch
-from fusion_graphs import PACKS, SAME_HOOK, Graph, deep_shrink, random_controlnet, stock, write_lora
+from fusion_graphs import PACKS, SAME_HOOK, Graph, deep_shrink, person_lora, random_controlnet, stock
 
 PERSON = "a photo of a young man, black hair, blue background"
 SITES = ("skip", "cross_attention", "cross_attention_difference")
@@ -41,7 +41,7 @@ def mini(comfy_modules):
             apply=modules["apply_attention_focused_fusion"].ApplyAttentionFocusedFusion.execute,
             nodes=comfy_modules.nodes,
             error=comfy_modules.core.errors.FaceExprError,
-            lora=write_lora(comfy_modules.home),
+            lora=person_lora(comfy_modules.home),
             controlnet=random_controlnet(model),
         )
 

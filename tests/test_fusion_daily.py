@@ -11,7 +11,7 @@ import numpy as np
 import pack
 import pytest
 import torch
-from fusion_graphs import Graph, controlnet, random_controlnet, write_lora
+from fusion_graphs import Graph, controlnet, person_lora, random_controlnet
 from skimage.data import astronaut
 
 from faceexpr_core.mini import RESOLUTION
@@ -42,7 +42,7 @@ def mini(comfy_modules):
             injection=importlib.import_module(f"{core}.fusion.injection"),
             look=importlib.import_module(f"{core}.fusion.look"),
             faces=importlib.import_module(f"{core}.fusion.donor_faces"),
-            lora=write_lora(comfy_modules.home),
+            lora=person_lora(comfy_modules.home),
             controlnet=random_controlnet(given["model"]),
         )
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pack
 import pytest
 import torch
-from fusion_graphs import PACKS, Graph, gligen, random_controlnet, random_gligen, stock, write_lora
+from fusion_graphs import PACKS, Graph, gligen, person_lora, random_controlnet, random_gligen, stock
 
 PERSON = "a photo of a young man, black hair, blue background"
 SIGMA, CFG, SEED = 1.7, 4.0, 7
@@ -55,7 +55,7 @@ def mini(comfy_modules):
             apply=apply.ApplyAttentionFocusedFusion.execute,
             texts=texts,
             nodes=comfy_modules.nodes,
-            lora=write_lora(comfy_modules.home),
+            lora=person_lora(comfy_modules.home),
             controlnet=random_controlnet(model),
             gligen=random_gligen(model, clip),
             error=comfy_modules.core.errors.FaceExprError,

@@ -13,6 +13,7 @@ import pack
 import pytest
 import torch
 from PIL import Image
+from random_lora import write_lora
 from safetensors.torch import save_file
 
 from faceexpr_core import mini
@@ -82,21 +83,8 @@ def test_the_same_seed_draws_the_same_picture_again_in_a_new_file(tmp_path: Path
     assert np.abs(pixels(first) - pixels(other)).mean() > 1
 
 
-def lora_file(path: Path, pipe, strength: float) -> Path:
-    """A kohya LoRA on one projection of the middle block."""
-    weight = pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_v.weight
-    generator, name = torch.Generator().manual_seed(0), "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v"
-    tensors = {
-        f"{name}.lora_down.weight": torch.randn(2, weight.shape[1], generator=generator),
-        f"{name}.lora_up.weight": strength * torch.randn(weight.shape[0], 2, generator=generator),
-        f"{name}.alpha": torch.tensor(2.0),
-    }
-    save_file(tensors, path)
-    return path
-
-
-def test_a_kohya_lora_changes_the_picture_by_its_strength(tmp_path: Path, pipe) -> None:
-    lora = lora_file(tmp_path / "person.safetensors", pipe, 4.0)
+def test_a_kohya_lora_changes_the_picture_by_its_strength(tmp_path: Path) -> None:
+    lora = write_lora(tmp_path / "person.safetensors", spread=6.0)
     options = ("--expression", "neutral", "--width", "64", "--height", "64")
     (plain,) = generate(tmp_path / "plain", *options)
     (off,) = generate(tmp_path / "off", *options, "--lora", str(lora), "--lora_strength", "0")
