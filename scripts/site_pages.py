@@ -43,6 +43,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """A document of docs/, whose links lead where the files lie in the repository, turned to the site's pages."""
+    for place, page in PLACES.items():
+        markdown = markdown.replace(f"](../{place}", f"]({page}")
+    markdown = re.sub(r"\]\(\.\./workflows/(\w+)\.json\)", r"](recipes/\1.md)", markdown)
+    return re.sub(r"\]\(\.\./faceexpr_core/(\w+)\.py\)", r"](python/\1.md)", markdown)
+
+
 def _own(name: str) -> str:
     """A file of the repository, its links turned to the site's pages."""
     text = (REPOSITORY / name).read_text(encoding="utf-8")

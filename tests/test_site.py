@@ -57,3 +57,13 @@ def test_pages_hold_the_repositorys_own_words(site: Path) -> None:
 def test_a_page_fetches_nothing_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         assert re.findall(FETCHED, page.read_text(encoding="utf-8")) == [], page.relative_to(site)
+
+
+def test_links_between_documents_lead_to_files_of_the_repository_too() -> None:
+    """They are read on GitHub as well as on the site. A translated help page's pictures are the English page's, as ComfyUI shows them."""
+    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "faceexpr_core" / "mini" / "README.md"]
+    pages += [*(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / "web" / "docs").rglob("*.md")]
+    for page in pages:
+        links = [link for link in re.findall(r"\]\(([^)\s#]+)", page.read_text(encoding="utf-8")) if not link.startswith("http")]
+        places = (page.parent, REPOSITORY / "web" / "docs") if "web" in page.parts else (page.parent,)
+        assert [link for link in links if not any((place / link).exists() for place in places)] == [], page
