@@ -55,6 +55,20 @@ def test_it_draws_what_the_node_draws(comfy_modules: SimpleNamespace, picture: P
     assert np.abs(node.astype(float) - made).mean() < 0.1 * changed
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--negative", "ugly"), "--negative would change nothing: without guidance nothing is avoided"),
+        (("--lora_strength", "0.5"), "there is no LoRA"),
+        (("--second_weight", "1"), "there is no second expression"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(picture: Path, tmp_path: Path, capsys, more: tuple[str, ...], told: str) -> None:
+    assert main(command(picture, tmp_path, *more)) == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_a_face_or_a_picture_it_says_so(picture: Path, tmp_path: Path, capsys) -> None:
     assert main(command(picture, tmp_path, "--face", "3")) == 2
     assert "shows 1 faces, none of them number 3" in capsys.readouterr().err

@@ -189,6 +189,7 @@ def test_what_is_wrong_in_a_picture_is_named(judges: Judges) -> None:
         ("", "needs people"),
         ("--people 3", "validation would be empty"),
         ("--people 10 --splits 0.5 0.5 0.5", "three that add up to 1"),
+        ("--seed 3", "--seed would change nothing: it says which made-up people are drawn"),
         ("--people 10 --seeds 1 2", "a made-up person is its words and its noise"),
         ("--people 10 --arm fusion:preset=paper", "'preset' belongs to a training"),
         ("--people 10 --scenes portrait", "write {person} there"),

@@ -13,6 +13,7 @@ import pytest
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import _parser
+from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.evaluate_work import training_flags
 from faceexpr_core.commands.sharing import Share
 from faceexpr_core.errors import FaceExprError
@@ -230,3 +231,19 @@ def test_without_pyarrow_the_tables_are_csv_alone_and_it_is_said(tmp_path: Path,
 def test_the_command_explains_its_arms() -> None:
     told = next(action for action in _parser()._actions if action.dest == "verb").choices["evaluate"].format_help()  # type: ignore[index,union-attr]
     assert "fusion:strength=1.5,text=expression" in told and "accelerate launch" in told
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("--lora anna.safetensors --train --rank=8", "--train would change nothing: with --lora nothing is trained"),
+        ("--arms base --lora anna.safetensors", "--lora would change nothing: no arm draws with a LoRA"),
+    ],
+)
+def test_a_training_or_a_lora_that_no_arm_would_use_is_refused(
+    more: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--model", "mini", "--photos", str(mini.subject_path()), "--output_dir", str(tmp_path / "out")]
+    assert faceexpr([*words, *more.replace("--train ", "--train=").split()]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

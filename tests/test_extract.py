@@ -163,6 +163,11 @@ def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path) -> None:
         (("--site", "cross_attention_difference", "--photo", str(sorted(mini.subject_path().glob("*.png"))[1])), "words alone"),
         (("--width", "100"), "multiples of 8"),
         (("--sigmas", "1", "2"), "must fall"),
+        (("--neutral", "none"), "--neutral would change nothing: it is for a --photo without a --neutral_photo"),
+        (("--tokens", "all", "--levels", "3"), "--tokens and --levels would change nothing: the site cross_attention_difference"),
+        (("--window", "0", "0.5"), "--window would change nothing"),
+        (("--site", "cross_attention", "--mode", "adain"), "Give it to generate"),
+        (("--second_weight", "0.7"), "there is no second expression"),
     ],
 )
 def test_impossible_wishes_are_told_in_one_line_and_nothing_is_written(

@@ -94,6 +94,11 @@ def test_what_cannot_fit_is_refused_with_what_would() -> None:
     assert require_fit("low-vram", preset_settings("low-vram"), 768, room_of(8)).allocated < room_of(8)
 
 
+def test_a_device_without_a_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert faceexpr(["plan", "--card", "12", "--device", "cpu"]) == 2
+    assert "--device would change nothing: no model is loaded" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("row", card_table()["rows"], ids=lambda row: f"{row['preset']} {row['side']} {row['checkpointing']} {row['base']}")
 def test_the_plan_gives_the_tables_own_figures_where_the_table_has_them(row: dict[str, Any]) -> None:
     settings = preset_settings(row["preset"], **{"gradient_checkpointing": row["checkpointing"], **row["changes"]})

@@ -14,7 +14,18 @@ from ..faces.face_choice import ALL_FACES
 from ..fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
 from ..provenance import CHANGED_BY_A_MODEL
 from .extract import read_picture
-from .generate import PROMPT, add_expression_arguments, add_machine_arguments, load_loras, moved_by, open_pipeline, save_picture, terms_of
+from .flags import refuse_unused
+from .generate import (
+    PROMPT,
+    add_expression_arguments,
+    add_machine_arguments,
+    check_loras,
+    load_loras,
+    moved_by,
+    open_pipeline,
+    save_picture,
+    terms_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,9 +72,9 @@ def run(arguments: argparse.Namespace) -> None:
     from ..faces.change import cut_face
     from ..fusion.redraw import redraw_evaluations, redraw_words
 
-    for file in arguments.lora:
-        if not file.is_file():
-            raise FaceExprError(f"there is no LoRA file {file}. Give the path of a .safetensors file.")
+    check_loras(arguments)
+    if arguments.cfg == 1:
+        refuse_unused(arguments, {"negative": ""}, "without guidance nothing is avoided. Give a --cfg above 1, or leave it out.")
     terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
     how = Redrawing(arguments.strength, arguments.steps, arguments.cfg, arguments.denoise, arguments.negative)
     given = read_picture(arguments.picture)

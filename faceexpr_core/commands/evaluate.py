@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..expressions import names
 from ..measure.expression import CLASSES
+from .flags import refuse_unused
 from .sharing import add_drawing_arguments, check_drawing, left_to_others
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_drawing(arguments)
     evaluation = evaluation_of(arguments)
+    if all(arm.training is None for arm in evaluation.plan.arms):
+        refuse_unused(arguments, {"lora": None, "train": ""}, "no arm draws with a LoRA. Add one, or leave it out.")
+    if arguments.lora is not None and not any(arm.training for arm in evaluation.plan.arms):
+        refuse_unused(arguments, {"train": ""}, "with --lora nothing is trained. Leave one of them out.")
     share = Share.here()
     worker = Worker(arguments, evaluation, share)
     worker.keep_meaning()

@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
 from ..expressions import NONE, names
-from ..fusion.settings import MODES, SITES, default_levels, default_site
-from .generate import PROMPT, add_expression_arguments, add_run_arguments, fusion_settings, moved_by, open_pipeline, save_picture, terms_of
+from ..fusion.settings import CONTEXT_SITE, MODES, SITES, default_levels, default_site
+from .flags import refuse_unused
+from .generate import (
+    PROMPT,
+    add_expression_arguments,
+    add_run_arguments,
+    fusion_settings,
+    moved_by,
+    open_pipeline,
+    save_picture,
+    terms_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,10 +90,16 @@ def run(arguments: argparse.Namespace) -> None:
         raise FaceExprError(f"--levels {arguments.levels}: at least 1 is needed.")
     if arguments.neutral_photo is not None and arguments.photo is None:
         raise FaceExprError("--neutral_photo was given without --photo. Give the photo with the expression too.")
+    _refuse_unused(arguments)
     sampling.check_size(arguments.width or 8, arguments.height or 8)
     terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
     site = arguments.site or (None if arguments.mode == "paper" else default_site(arguments.photo is not None))
     settings = fusion_settings(site, arguments.mode, layers=arguments.layers, window=arguments.window)
+    if settings.site == CONTEXT_SITE:
+        idle = {"tokens": "face", "levels": None, "window": None}
+        refuse_unused(
+            arguments, idle, f"the site {CONTEXT_SITE} records the words alone, at no noise level. Give another --site, or leave it out."
+        )
     photo, neutral_photo = (None if path is None else read_picture(path) for path in (arguments.photo, arguments.neutral_photo))
 
     pipe = open_pipeline(arguments)
@@ -132,6 +148,16 @@ def run(arguments: argparse.Namespace) -> None:
     if sys.stderr.isatty():
         print(file=sys.stderr)
     print(f"faceexpr: {donors.describe(made)}", file=sys.stderr)
+
+
+def _refuse_unused(arguments: argparse.Namespace) -> None:
+    """Raise FaceExprError for options that have no effect beside the others."""
+    if arguments.photo is None or arguments.neutral_photo is not None:
+        refuse_unused(arguments, {"neutral": "drawn"}, "it is for a --photo without a --neutral_photo. Leave it out.")
+    if arguments.mode == "adain":
+        raise FaceExprError(
+            "--mode adain would change nothing: features are recorded alike for it. Give it to generate, as --fusion_mode adain."
+        )
 
 
 def _schedule(sigmas: list[float] | None) -> tuple[float, ...]:

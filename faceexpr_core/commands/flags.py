@@ -1,11 +1,13 @@
-"""The training options as flags of the command line."""
+"""Flags of the command line: those of the training options, and what to say of flags that would change nothing."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import FaceExprError
 from ..training.options import Option
 
 KINDS = {"int": int, "float": float, "text": str, "file": Path}
@@ -22,3 +24,9 @@ def add_flag(parser: Any, option: Option) -> None:
         given["type"] = KINDS[option.kind]
         given["metavar"] = "FILE" if option.kind == "file" else option.name.upper()
     parser.add_argument(f"--{option.name}", **given)
+
+
+def refuse_unused(arguments: argparse.Namespace, defaults: Mapping[str, Any], reason: str) -> None:
+    """Raise FaceExprError for those of the options in `defaults` that have another value, since they would change nothing, and say why."""
+    if given := [f"--{name}" for name, default in defaults.items() if getattr(arguments, name) != default]:
+        raise FaceExprError(f"{' and '.join(given)} would change nothing: {reason}")

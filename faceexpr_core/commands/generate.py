@@ -18,6 +18,7 @@ from ..expressions import NONE, names
 from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
 from ..provenance import DRAWN_BY_A_MODEL, say_drawn_by_a_model
 from ..training.settings import PREDICTIONS
+from .flags import refuse_unused
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
 
 PROMPT = "a photo of a person"
 NEUTRAL_TEXT, EXPRESSION_TEXT = "neutral", "expression"
+SECOND_WEIGHT = 0.5
+OF_FUSION = {
+    "fusion_text": NEUTRAL_TEXT,
+    "fusion_site": None,
+    "fusion_mode": None,
+    "fusion_layers": None,
+    "fusion_window": None,
+    "donor_prompt": None,
+}
+"""Options that only a fusion uses, with their defaults."""
 
 METADATA_KEY = "faceexpr"
 """The PNG text chunk that holds a picture's settings as JSON."""
@@ -95,7 +106,7 @@ def add_expression_arguments(parser: argparse.ArgumentParser) -> None:
     """Options beside `--expression` that `expression_terms` takes."""
     parser.add_argument("--intensity", type=float, default=1.0, help="0 neutral, 1 what the words give, up to 1.5 exaggerated")
     parser.add_argument("--second_expression", default=NONE, help="an expression to blend in")
-    parser.add_argument("--second_weight", type=float, default=0.5, help="how strongly, 0 to 1.5")
+    parser.add_argument("--second_weight", type=float, default=SECOND_WEIGHT, help="how strongly, 0 to 1.5")
     parser.add_argument("--action_units", default="", help="FACS action units, such as AU1+AU2, R12 or AU6:0.5; they share the intensity")
 
 
@@ -124,6 +135,10 @@ def terms_of(arguments: argparse.Namespace, expression: str) -> tuple[Term, ...]
     """What an expression is in these arguments. Raises FaceExprError."""
     from ..text import expression_terms
 
+    if arguments.second_expression == NONE:
+        refuse_unused(
+            arguments, {"second_weight": SECOND_WEIGHT}, "there is no second expression. Give --second_expression, or leave it out."
+        )
     return expression_terms(expression, arguments.intensity, arguments.second_expression, arguments.second_weight, arguments.action_units)
 
 
@@ -172,9 +187,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.steps < 1 or arguments.count < 1:
         raise FaceExprError(f"--steps {arguments.steps} --count {arguments.count}: both must be at least 1.")
-    for file in arguments.lora:
-        if not file.is_file():
-            raise FaceExprError(f"there is no LoRA file {file}. Give the path of a .safetensors file.")
+    check_loras(arguments)
+    if arguments.features is not None:
+        refuse_unused(arguments, {"donor_prompt": None}, "the file of --features says what the expression is. Leave one of them out.")
+    elif arguments.fusion_strength is None:
+        refuse_unused(arguments, OF_FUSION, "nothing is fused. Give --features or --fusion_strength, or leave it out.")
     sampling.check_size(arguments.width or 8, arguments.height or 8)
     terms = {expression: terms_of(arguments, expression) for expression in arguments.expression}
     bank = None if arguments.features is None else load_bank(arguments.features)
@@ -234,6 +251,15 @@ def run(arguments: argparse.Namespace) -> None:
             print(save_picture(Image.fromarray(picture.numpy()), arguments.output_dir, f"{expression}_{arguments.seed}", told))
     for note in dict.fromkeys(notes):
         print(f"faceexpr: {note}", file=sys.stderr)
+
+
+def check_loras(arguments: argparse.Namespace) -> None:
+    """Raise FaceExprError for a LoRA file that is not there, and for a strength without a LoRA."""
+    for file in arguments.lora:
+        if not file.is_file():
+            raise FaceExprError(f"there is no LoRA file {file}. Give the path of a .safetensors file.")
+    if not arguments.lora:
+        refuse_unused(arguments, {"lora_strength": 1.0}, "there is no LoRA. Give --lora, or leave it out.")
 
 
 def load_loras(pipe: StableDiffusionXLPipeline, files: list[Path], strength: float) -> None:

@@ -7,7 +7,7 @@ import argparse
 from ..errors import FaceExprError
 from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING
 from ..training.settings import TrainSettings
-from .flags import add_flag
+from .flags import add_flag, refuse_unused
 from .train import given_settings
 
 CARDS = (6, 8, 12, 16, 24)
@@ -36,6 +36,8 @@ def add_plan_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan. Returns 0. Raises FaceExprError for what cannot be, what does not fit included."""
+    if not arguments.model:
+        refuse_unused(arguments, {"device": ""}, "no model is loaded. Give --model, or leave it out.")
     print(_cards(arguments) if arguments.cards else _on_card(arguments) if arguments.card is not None else _here(arguments))
     return 0
 
