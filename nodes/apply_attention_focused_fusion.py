@@ -9,11 +9,11 @@ from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import REGIONS
-from ..faceexpr_core.fusion.settings import MODES, FusionSettings, site_settings
+from ..faceexpr_core.fusion.settings import CONTEXT_SITE, MODES, FusionSettings, site_settings
 from .fusion_inputs import FEATURES, moved_by, strength_input, window_inputs
 from .host.fusion import Seen, attach_fusion
 from .host.models import require_sdxl
-from .host.widgets import advanced, require_choices
+from .host.widgets import advanced, require_choices, tell_unused
 
 NODE = "Apply Attention-Focused Fusion"
 WHERE: dict[str, tuple[str, ...]] = {
@@ -137,6 +137,9 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
             regions=WHERE[regions],
             layers="all",  # those that were recorded
         )
+        if features.site == CONTEXT_SITE:
+            idle = {"temperature": temperature, "region_penalty": region_penalty, "matching": matching}
+            tell_unused(cls, f"features of the site {CONTEXT_SITE} match nothing", **idle)
         masks = None if mask is None else mask.reshape(-1, *mask.shape[-2:])
         seen = None if vae is None else Seen(vae, moved_by(features))
         return io.NodeOutput(attach_fusion(model, features, settings, masks, seen))

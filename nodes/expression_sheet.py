@@ -15,7 +15,7 @@ from .expression_text_encode import ExpressionTextEncode
 from .fusion_inputs import strength_input
 from .host.models import require_sdxl, require_sdxl_clip
 from .host.progress import say_or_stop
-from .host.widgets import require_choices
+from .host.widgets import require_choices, tell, tell_unused
 from .sampler import Sampler
 
 NODE = "Expression Sheet"
@@ -131,6 +131,10 @@ class ExpressionSheet(io.ComfyNode):
             raise FaceExprError(f"{NODE} got a batch of {count} latents; it draws every picture from one. Set the batch size to 1.")
         entries, strengths = sheet.parse_entries(expressions), sheet.parse_intensities(intensities)
         asked = sheet.strip(entries, strengths[0], frames) if frames else sheet.grid_of_expressions(entries, strengths)
+        if base_model is None and fusion_strength > 0:
+            tell_unused(cls, "no base_model is connected", fusion_strength=fusion_strength)
+        if frames and len(strengths) > 1:
+            tell(cls, f"frames take the first of the intensities, {strengths[0]:g}; the others are not drawn")
         fusion = {} if base_model is None else {"base_model": base_model, "fusion_strength": fusion_strength, "vae": vae}
         run = (model, seed, steps, cfg, sampler_name, scheduler)
         pictures = []

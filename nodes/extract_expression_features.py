@@ -13,11 +13,20 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.fusion.donor_faces import moved_regions, twins_picture
 from ..faceexpr_core.fusion.donors import NEUTRALS, describe
-from ..faceexpr_core.fusion.settings import LAYERS, SITES, SKIP_LEVELS, FusionSettings, default_levels, default_site, site_settings
+from ..faceexpr_core.fusion.settings import (
+    CONTEXT_SITE,
+    LAYERS,
+    SITES,
+    SKIP_LEVELS,
+    FusionSettings,
+    default_levels,
+    default_site,
+    site_settings,
+)
 from . import extraction
 from .fusion_inputs import FEATURES, window_inputs
 from .host.models import require_sdxl
-from .host.widgets import advanced, require_choices
+from .host.widgets import advanced, require_choices, tell_unused
 
 NODE = "Extract Expression Features"
 DEFAULT = "default"
@@ -157,6 +166,11 @@ class ExtractExpressionFeatures(io.ComfyNode):
         settings = replace(site_settings(default_site(of_photo) if site == DEFAULT else site), window=(window_low, window_high))
         if layers != DEFAULT:
             settings = replace(settings, layers=layers)
+        if not of_photo or neutral_photo is not None:
+            tell_unused(cls, "it is for a photo without a neutral_photo", photo_neutral=photo_neutral)
+        if settings.site == CONTEXT_SITE:
+            idle = {"window_low": window_low, "window_high": window_high, "tokens": tokens, "levels": levels}
+            tell_unused(cls, f"at the site {CONTEXT_SITE} nothing is recorded but the words", **idle)
         request = extraction.Request(
             model,
             expression=positive,

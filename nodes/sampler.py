@@ -18,7 +18,7 @@ from .host.fusion import Seen, attach_fusion
 from .host.models import drawn_side, require_sdxl
 from .host.sampling import ExpressionGuider, sample
 from .host.texts import at_rest, pair_texts, tagged, without_places
-from .host.widgets import advanced, require_choices
+from .host.widgets import advanced, require_choices, tell_unused
 from .refine import refine_faces
 
 NODE = "FaceExpr Sampler"
@@ -154,6 +154,10 @@ class Sampler(io.ComfyNode):
                 f"{NODE} got expression_scale {expression_scale:g} but no neutral conditioning, from which to scale. Connect the second "
                 "output of Expression Text Encode to 'neutral', or set it to 1."
             )
+        if features is not None:
+            tell_unused(cls, "features are connected", base_model=base_model)
+        elif base_model is None and fusion_strength > 0:
+            tell_unused(cls, "neither features nor a base_model is connected", fusion_strength=fusion_strength)
         seen = None if vae is None else Seen(vae, () if features is None else moved_by(features))
 
         def draw(latent: dict[str, Any], texts: tuple[Any, Any, Any], seed: int, denoise: float) -> dict[str, Any]:

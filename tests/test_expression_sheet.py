@@ -68,9 +68,10 @@ def test_the_sheet_shows_the_pictures_in_rows_of_intensities(node) -> None:
         assert (shown - picture).abs().max() <= 0.51 / 255
 
 
-def test_frames_lead_from_one_expression_to_the_next(node) -> None:
+def test_frames_lead_from_one_expression_to_the_next(node, caplog) -> None:
     _, images, labels = node.draw(expressions="neutral, happy", intensities="0.9, 1.0", frames=3)
     assert labels.splitlines() == ["neutral 0.9", "neutral 0.45 happy 0.45", "happy 0.9"]
+    assert "Expression Sheet: frames take the first of the intensities, 0.9; the others are not drawn" in caplog.text
     expected = [node.alone("neutral", 0.9), node.alone("neutral", 0.45, "happy", 0.45), node.alone("happy", 0.9)]
     assert torch.equal(images, torch.stack(expected))
     steps = [float((images[number] - images[0]).abs().mean()) for number in range(3)]

@@ -306,6 +306,25 @@ def test_words_cost_no_row_of_the_base_model_and_their_keys_and_values_serve_any
     assert (rows, len(loaded)) == ([], 2)
 
 
+def test_what_changes_nothing_is_told(mini, caplog) -> None:
+    bank = features(mini).args[0]
+    mini.apply(mini.model, bank, 1.0)
+    drawn(mini, features=bank)
+    drawn(mini, fusion_strength=0.0)
+    assert "changed nothing" not in caplog.text
+    features(mini, levels=3, photo_neutral="none")
+    mini.apply(mini.model, bank, 1.0, matching=False)
+    drawn(mini, features=bank, base_model=mini.model)
+    drawn(mini, fusion_strength=1.5)
+    assert [record.getMessage() for record in caplog.records if "changed nothing" in record.getMessage()] == [
+        "Extract Expression Features: photo_neutral changed nothing: it is for a photo without a neutral_photo",
+        "Extract Expression Features: levels changed nothing: at the site cross_attention_difference nothing is recorded but the words",
+        "Apply Attention-Focused Fusion: matching changed nothing: features of the site cross_attention_difference match nothing",
+        "FaceExpr Sampler: base_model changed nothing: features are connected",
+        "FaceExpr Sampler: fusion_strength changed nothing: neither features nor a base_model is connected",
+    ]
+
+
 def test_the_sampler_fuses_in_the_layers_that_were_recorded(mini, plain) -> None:
     bank = features(mini, layers="encoder").args[0]
     assert all(place.startswith("input") for place in bank.places())

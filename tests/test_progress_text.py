@@ -55,7 +55,7 @@ def test_extracting_says_which_face_it_is_at(comfy: ComfyProcess) -> None:
     donor = next(mini.donor_path().glob("*happy*"))
     shutil.copy(donor, comfy.input_dir / "told.jpg")
     words = {"prompt": "a photo of a man", "expression": "happy", "intensity": 1.0, "second_expression": "none", "second_weight": 0.5}
-    extract = {"seed": 1, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0, "levels": 2}
+    extract = {"seed": 1, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
     extract |= {"expression": "happy", "model": ["1", 0], "vae": ["1", 2], "latent_image": ["empty", 0]}
     extract |= {"positive": ["words", 0], "neutral": ["words", 1], "negative": ["none", 0]}
     graph: Graph = {
@@ -65,7 +65,7 @@ def test_extracting_says_which_face_it_is_at(comfy: ComfyProcess) -> None:
         "none": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["1", 1]}},
         "empty": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
     }
-    for number, more in (("of words", {}), ("of a photo", {"photo": ["photo", 0]})):
+    for number, more in (("of words", {}), ("of a photo", {"photo": ["photo", 0], "levels": 2})):
         graph[number] = {"class_type": "FaceExprExtractExpressionFeatures", "inputs": {**extract, **more}}
         graph[f"{number}, shown"] = {"class_type": "PreviewImage", "inputs": {"images": [number, 1]}}
     told: dict[str, list[str]] = {}

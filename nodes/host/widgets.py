@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import folder_paths
@@ -10,6 +11,7 @@ from comfy_api.latest import io
 from ...faceexpr_core.errors import FaceExprError
 from ...faceexpr_core.expressions import parse_action_units
 from ...faceexpr_core.training.options import PRESET, SWITCH, Option
+from .progress import say
 
 
 def action_units_or_reason(given: str | None) -> bool | str:
@@ -64,3 +66,17 @@ def require_choices(node: type[io.ComfyNode], **given: Any) -> None:
     for widget in node.define_schema().inputs:
         if isinstance(widget, io.Combo.Input) and widget.id in given and given[widget.id] not in widget.options:
             raise FaceExprError(f"{widget.id} is {given[widget.id]!r}; choose one of {', '.join(widget.options)}.")
+
+
+def tell(node: type[io.ComfyNode], what: str) -> None:
+    """Say it in the log and on the node."""
+    logging.warning("%s: %s", node.define_schema().display_name, what)
+    say(what)
+
+
+def tell_unused(node: type[io.ComfyNode], reason: str, **given: Any) -> None:
+    """Say in the log, and on the node, which of the inputs, given by name, change nothing: those connected or set to another value than
+    the default."""
+    defaults = {widget.id: widget.default for widget in node.define_schema().inputs if isinstance(widget, io.WidgetInput)}
+    if names := [name for name, value in given.items() if value != defaults.get(name)]:
+        tell(node, f"{' and '.join(names)} changed nothing: {reason}")
