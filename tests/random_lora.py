@@ -33,7 +33,7 @@ def write_lora(
 ) -> Path:
     """Write a LoRA that moves each weight of these layers by a random number with the standard deviation `spread`."""
     random = torch.Generator().manual_seed(seed)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     with safe_open(UNET, "pt") as weights:
         for layer in layers:
             rows, columns = weights.get_slice(f"{layer}.weight").get_shape()
