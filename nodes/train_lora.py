@@ -14,7 +14,7 @@ from comfy_api.latest import io, ui
 
 from ..faceexpr_core.training.options import OPTIONS
 from .host.folders import file_in, loras_folder
-from .host.widgets import require_choices, widget_of
+from .host.widgets import require_choices, tell_unused, widget_of
 
 NODE = "Train FaceExpr LoRA"
 DEFAULTS = {one.name: one.widget.start for one in OPTIONS if one.widget is not None}
@@ -73,6 +73,10 @@ class TrainLoRA(io.ComfyNode):
         path = file_in(loras_folder(), lora_name, ".safetensors", "lora_name")
         settled = settle_for(host, subject, states_at(path, values), values)
         job, settings = job_of(subject, settled, path, values), settled.settings
+        if settings.prior != "images":
+            tell_unused(cls, f"prior is {settings.prior}, which draws no pictures", prior_images=values["prior_images"])
+        if not values["state_every"]:
+            tell_unused(cls, "state_every is 0, so that no state is saved", finished_state=values["finished_state"])
         page = Page(settings.steps, NODE)
         outside = (Path(folder_paths.get_output_directory()), Path(folder_paths.get_temp_directory()))
         save = partial(reserve, paths=(path,), precision=values["file_precision"], fallbacks=outside)

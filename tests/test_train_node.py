@@ -112,6 +112,15 @@ def test_a_second_run_is_cached_and_another_seed_trains_anew(comfy: ComfyProcess
     assert sorted(file.name for file in comfy.lora_dir.glob("cached*")) == ["cached.safetensors", "cached_00001_.safetensors"]
 
 
+def test_settings_of_pictures_and_states_that_are_not_made_are_told(comfy: ComfyProcess, folder: str) -> None:
+    plain = len(comfy.log())
+    comfy.run(graph(folder, lora_name="told", steps=1))
+    assert "changed nothing" not in comfy.log()[plain:]
+    comfy.run(graph(folder, lora_name="told", steps=1, prior_images=9, state_every=0, finished_state="keep", seed=6))
+    assert "Train FaceExpr LoRA: prior_images changed nothing: prior is off, which draws no pictures" in comfy.log()[plain:]
+    assert "Train FaceExpr LoRA: finished_state changed nothing: state_every is 0, so that no state is saved" in comfy.log()[plain:]
+
+
 def test_cancelling_in_the_middle_leaves_a_lora_of_the_steps_done(comfy: ComfyProcess, folder: str) -> None:
     def cancel(step: Progress) -> None:
         if step.node_id == "train" and step.value >= 2:
