@@ -36,7 +36,7 @@ types: comfyui-files
 	MYPYPATH=scripts:tests $(BIN)/mypy --explicit-package-bases scripts tests lab
 
 tests: comfyui-files browser
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Where it cannot, the tests of the page say so: they are skipped, or fail where CI is set.
 browser:

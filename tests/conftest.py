@@ -9,12 +9,40 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from comfy_process import REPOSITORY, ComfyProcess, comfyui, comfyui_path, make_home, models_path
 
+from faceexpr_core.photos import subject_process
+from faceexpr_core.photos.subject import prepare_subject
+
+LONGEST = (Path(__file__).parent / "longest.txt").read_text().split()
+"""The files of tests that take more than some ten seconds, about the longest first: `pytest --durations=0` tells."""
 TEST_NODES = Path(__file__).parent / "comfy_nodes" / "faceexpr_test_nodes.py"
 os.environ.setdefault("FACEEXPR_MODELS", str(models_path()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: when they come last, one of several processes is left alone with them for minutes."""
+    if gone := [name for name in LONGEST if not (Path(__file__).parent / name).is_file()]:
+        raise pytest.UsageError(f"tests/longest.txt names files that are not there: {' '.join(gone)}")
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+@pytest.fixture
+def prepared_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`faceexpr train` prepares its photos in this process, not in one of its own, which takes seconds to start.
+
+    The subject is the same to the bit: test_train_memory.py has that, and whole commands with the process of its own.
+    """
+
+    def prepare(*given: Any) -> Any:
+        *what, centre_crop = given
+        return (subject_process.prepare_centred if centre_crop else prepare_subject)(*what)
+
+    monkeypatch.setattr(subject_process, "prepare_apart", prepare)
 
 
 @pytest.fixture(scope="session")

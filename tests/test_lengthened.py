@@ -160,6 +160,7 @@ def test_a_run_started_from_another_lora_is_not_gone_on_with(tmp_path: Path) -> 
     assert_same(train(PLAIN, states, start=start)[0], train(PLAIN, start=start)[0])
 
 
+@pytest.mark.usefixtures("prepared_here")
 def test_the_papers_command_is_lengthened_or_says_that_it_begins_anew(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     words = ["--pretrained_model_name_or_path=mini", f"--instance_data_dir={mini.subject_path()}", "--instance_prompt=a photo of ohwx man"]

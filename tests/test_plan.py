@@ -142,6 +142,7 @@ def test_one_call_of_the_unet_is_timed() -> None:
     assert plan.measured_tflops(unet, torch.device("cpu"), 256) > 0
 
 
+@pytest.mark.usefixtures("prepared_here")
 def test_sdxl_on_a_cpu_is_warned_about_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training import trainer
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.usefixtures("prepared_here")
 MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1024.00 MiB.\nGPU 0 has a total capacity of 7.78 GiB")
 
 

@@ -20,6 +20,8 @@ from faceexpr_core.commands.watch import tracker
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training.result import Step
 
+pytestmark = pytest.mark.usefixtures("prepared_here")
+
 
 def words(tmp_path: Path, *more: str) -> list[str]:
     (tmp_path / "photos").mkdir(exist_ok=True)

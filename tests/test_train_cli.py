@@ -30,6 +30,7 @@ from faceexpr_core.photos.dataset import read_dataset
 from faceexpr_core.training.settings import TrainSettings, preset_settings
 from faceexpr_core.training.state import RunState, StateFolder, write_state
 
+pytestmark = pytest.mark.usefixtures("prepared_here")
 PRIOR = ("--with_prior_preservation", "--class_prompt=a woman")
 PAPER = (
     "--pretrained_model_name_or_path=mini --pretrained_vae_model_name_or_path={vae} --dataset_name={photos} --output_dir={out} "

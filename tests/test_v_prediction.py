@@ -51,6 +51,7 @@ def rescaled_levels() -> torch.Tensor:
     return (((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2).float()
 
 
+@pytest.mark.usefixtures("prepared_here")
 def test_training_takes_what_the_checkpoint_says_and_its_first_loss_is_the_formulas(folder: Path, pipe, tmp_path: Path) -> None:
     words = ["train", f"--model={folder}", f"--photos={mini.subject_path()}", f"--output={tmp_path / 'anna'}", "--preset=paper"]
     more = ["--resolution=64", "--rank=2", "--steps=1", "--accumulation=1", "--batch_size=2", f"--seed={SEED}", "--device=cpu"]
