@@ -9,13 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 from comfy_process import REPOSITORY, ComfyProcess, comfyui, comfyui_path, make_home, models_path
+from prepared import prepare_here
 
 from faceexpr_core.photos import subject_process
-from faceexpr_core.photos.subject import prepare_subject
 
 LONGEST = (Path(__file__).parent / "longest.txt").read_text().split()
 """The files of tests that take more than some ten seconds, about the longest first: `pytest --durations=0` tells."""
@@ -33,16 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def prepared_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`faceexpr train` prepares its photos in this process, not in one of its own, which takes seconds to start.
-
-    The subject is the same to the bit: test_train_memory.py has that, and whole commands with the process of its own.
-    """
-
-    def prepare(*given: Any) -> Any:
-        *what, centre_crop = given
-        return (subject_process.prepare_centred if centre_crop else prepare_subject)(*what)
-
-    monkeypatch.setattr(subject_process, "prepare_apart", prepare)
+    """`faceexpr train` prepares its photos in this process; test_train_memory.py has whole commands with the process of its own."""
+    monkeypatch.setattr(subject_process, "prepare_apart", prepare_here)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One of two processes that train together on the CPU: `python failing_rank.py RANK PORT WHERE`; process WHERE fails in or after step 3.
+"""One of two processes that train together on the CPU; process `where` fails in or after step 3.
 
 Prints what ended the run, and after how many steps.
 """
@@ -6,7 +6,6 @@ Prints what ended the run, and after how many steps.
 from __future__ import annotations
 
 import os
-import sys
 
 import torch
 from test_training_state import EVERYTHING, PAIRS, PHOTOS
@@ -35,7 +34,3 @@ def main(rank: int, port: str, where: str) -> None:
     result = train_lora(unet, PHOTOS, EVERYTHING, on_step, crafting=PAIRS)
     print(f"{result.steps} steps, {type(result.stopped_by).__name__}: {result.stopped_by}")
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

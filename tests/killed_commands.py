@@ -1,6 +1,6 @@
-"""Runs both command lines in one go, and killed by SIGKILL and started again by the same words: `python killed_commands.py FOLDER`.
+"""Runs both command lines in one go, and killed by SIGKILL and started again by the same words.
 
-Prints as JSON how many steps were done when they were killed. Forks as killed_run.py does.
+Prints as JSON how many steps were done when they were killed. Each of them is a fork of this process.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 from killed_run import forked, newest_step
+from prepared import prepare_here
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as house
 from faceexpr_core.commands.dreambooth_flags import main as paper
-from faceexpr_core.diffusers_host.pipeline import load_pipeline
+from faceexpr_core.photos import subject_process
 
 STEPS = 6
 PAPER = (
@@ -69,13 +71,13 @@ def killed(work: Callable[[], None], states: Path) -> int:
 def started(work: Callable[[], None]) -> int:
     def quietly() -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        work()
+        with mock.patch.object(subject_process, "prepare_apart", prepare_here):
+            work()
 
     return forked(quietly)
 
 
 def main(folder: Path) -> None:
-    load_pipeline("mini")  # for what that imports
     (folder / "photos").mkdir()
     shutil.copy(mini.subject_path() / "photo_1.png", folder / "photos")
     done = {}
@@ -84,7 +86,3 @@ def main(folder: Path) -> None:
         done[run.__name__] = killed(partial(run, folder, "killed"), folder / states)
         whole(partial(run, folder, "killed"))
     print(json.dumps(done))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

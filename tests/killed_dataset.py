@@ -1,6 +1,6 @@
-"""Makes a data set by one process, and by two of which one is killed by SIGKILL and started again: `killed_dataset.py FOLDER`.
+"""Makes a data set by one process, and by two of which one is killed by SIGKILL and started again.
 
-Prints as JSON how many pictures were recorded when it was killed. Forks as killed_run.py does.
+Prints as JSON how many pictures were recorded when it was killed. Each of them is a fork of this process.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from killed_run import forked
 from random_lora import write_lora
 
 from faceexpr_core.commands.cli import main as faceexpr
-from faceexpr_core.diffusers_host.pipeline import load_pipeline
 
 WORDS = (
     "dataset --model=mini --output_dir={folder}/{name} --people=3 --lora {folder}/test.safetensors --expressions happy "
@@ -38,9 +36,9 @@ def make(folder: Path, name: str, rank: int = 0, processes: int = 1) -> int:
     return forked(work)
 
 
-def whole(child: int) -> None:
+def whole(child: int, folder: Path) -> None:
     _, status = os.waitpid(child, 0)
-    assert status == 0
+    assert status == 0, "".join(path.read_text() for path in folder.glob("*.txt"))
 
 
 def recorded(output: Path) -> int:
@@ -48,9 +46,8 @@ def recorded(output: Path) -> int:
 
 
 def main(folder: Path) -> None:
-    load_pipeline("mini")  # for what that imports
     write_lora(folder / "test.safetensors", {"faceexpr.trigger": "ohwx", "faceexpr.class_word": "woman"})  # as `faceexpr train` says it
-    whole(make(folder, "whole"))
+    whole(make(folder, "whole"), folder)
     children = [make(folder, "shared", rank, 2) for rank in (0, 1)]
     while (done := recorded(folder / "shared")) < 2:
         assert os.waitpid(children[0], os.WNOHANG) == (0, 0), "the run ended before it was killed"
@@ -59,10 +56,6 @@ def main(folder: Path) -> None:
     _, status = os.waitpid(children[0], 0)
     assert os.WIFSIGNALED(status), "the run ended before it was killed"
     before = (folder / "shared" / "README.md").exists()
-    whole(make(folder, "shared", 0, 2))
-    whole(children[1])
+    whole(make(folder, "shared", 0, 2), folder)
+    whole(children[1], folder)
     print(json.dumps({"killed": done, "card_before_all": before}))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,6 +1,6 @@
-"""Evaluates a person by one process, and by two of which one is killed by SIGKILL and started again: `killed_evaluation.py FOLDER`.
+"""Evaluates a person by one process, and by two of which one is killed by SIGKILL and started again.
 
-Prints as JSON how many pictures were recorded when it was killed. Forks as killed_run.py does; the LoRA is learned once.
+Prints as JSON how many pictures were recorded when it was killed. Each of them is a fork of this process; the LoRA is learned once.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import signal
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 from killed_run import forked
+from prepared import prepare_here
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as faceexpr
-from faceexpr_core.diffusers_host.pipeline import load_pipeline
+from faceexpr_core.photos import subject_process
 
 WORDS = (
     "evaluate --model=mini --photos={folder}/people --output_dir={folder}/{name} --class_words=anna=woman --expressions happy contempt "
@@ -35,7 +37,8 @@ def evaluate(folder: Path, name: str, rank: int = 0, processes: int = 1) -> int:
     def work() -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
-        assert faceexpr([*WORDS.format(folder=folder, name=name).split(), "--train", TRAIN]) == 0
+        with mock.patch.object(subject_process, "prepare_apart", prepare_here):
+            assert faceexpr([*WORDS.format(folder=folder, name=name).split(), "--train", TRAIN]) == 0
 
     return forked(work)
 
@@ -50,7 +53,6 @@ def recorded(output: Path) -> int:
 
 
 def main(folder: Path) -> None:
-    load_pipeline("mini")  # for what that imports
     (folder / "people" / "anna").mkdir(parents=True)
     for number in (1, 2):
         shutil.copy(mini.subject_path() / f"photo_{number}.png", folder / "people" / "anna")
@@ -70,7 +72,3 @@ def main(folder: Path) -> None:
     before = (folder / "shared" / "report.html").exists()
     whole(evaluate(folder, "shared", 1, 2))
     print(json.dumps({"killed": done, "page_before_all": before}))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

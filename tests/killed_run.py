@@ -1,7 +1,6 @@
-"""Trains on Mini once in one go and once killed by SIGKILL at ten random moments: `python killed_run.py FOLDER`.
+"""Trains on Mini once in one go and once killed by SIGKILL at ten random moments.
 
-Prints how often it was killed and the latest step that it was resumed from. Each run is a fork of this process, which has imported
-everything and computed nothing: starting Python ten times would take minutes.
+Prints how often it was killed and the latest step that it was resumed from. Each run is a fork of this process, which forks.py started.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import diffusers.training_utils
-import peft
 import torch
 from diffusers import UNet2DConditionModel
 
@@ -29,7 +26,6 @@ from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.settings import TrainSettings
 from faceexpr_core.training.state import StateFolder, read_state
 
-assert diffusers.training_utils and peft  # the trainer imports them late
 KILLS = 10
 SETTINGS = TrainSettings(rank=4, steps=36, accumulation=1, learning_rate=1e-3, crafting_weight=0.05, crafting_every=4, schedule="cosine")
 
@@ -94,7 +90,3 @@ def main(folder: Path) -> None:
     _, status = os.waitpid(forked(lambda: train(folder, "killed")), 0)
     assert status == 0
     print(KILLS, resumed_at)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

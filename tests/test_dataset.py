@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import killed_dataset
 import numpy as np
 import pytest
 import yaml
+from forks import fork
 
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.dataset import limits_of
@@ -30,14 +29,8 @@ Row = Mapping[str, Any]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `whole`, made by one process, and `shared`, by two of which the first was killed."""
-    if not hasattr(os, "fork"):
-        pytest.skip("needs fork")
     folder = tmp_path_factory.mktemp("made")
-    script = Path(__file__).with_name("killed_dataset.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, env=environment, timeout=580)
-    assert done.returncode == 0, done.stderr + "".join(path.read_text() for path in folder.glob("*.txt"))
-    told = json.loads(done.stdout)
+    told = json.loads(fork(folder, killed_dataset.main, folder).printed())
     assert 2 <= told["killed"] < 12 and not told["card_before_all"]
     return folder
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import killed_evaluation
 import pytest
 from browser import OPTIONS, require_chromium
+from forks import fork
 from playwright.sync_api import sync_playwright
 
 from faceexpr_core.commands.cli import main as faceexpr
@@ -24,14 +23,8 @@ TABLES = ("pictures", "summary", "differences", "people")
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `whole`, evaluated by one process, and `shared`, by two of which the first was killed."""
-    if not hasattr(os, "fork"):
-        pytest.skip("needs fork")
     folder = tmp_path_factory.mktemp("evaluated")
-    script = Path(__file__).with_name("killed_evaluation.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, env=environment, timeout=580)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = json.loads(fork(folder, killed_evaluation.main, folder).printed())
     assert 4 <= told["killed"] < 15 and not told["page_before_all"]
     return folder
 

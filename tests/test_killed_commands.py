@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+import killed_commands
 import torch
+from forks import fork
 
 from faceexpr_core.lora.files import read_lora
 
 
 def test_the_same_command_goes_on_with_a_killed_run(tmp_path: Path) -> None:
-    if not hasattr(os, "fork"):
-        pytest.skip("needs fork")
-    script = Path(__file__).with_name("killed_commands.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=580)
-    assert done.returncode == 0, done.stderr
-    assert all(2 <= steps < 6 for steps in json.loads(done.stdout).values())
+    done = json.loads(fork(tmp_path, killed_commands.main, tmp_path).printed())
+    assert all(2 <= steps < 6 for steps in done.values())
     for name in ("house_{}.safetensors", "paper_{}/pytorch_lora_weights.safetensors"):
         assert_same(tmp_path / name.format("whole"), tmp_path / name.format("killed"))
     assert not [*tmp_path.rglob("*.part")]

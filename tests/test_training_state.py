@@ -8,16 +8,16 @@ import math
 import os
 import random
 import shutil
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import killed_run
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from forks import fork
 from safetensors.torch import load_file
 from toys import lora_of, toy_unet
 
@@ -118,13 +118,7 @@ def test_a_step_broken_off_in_the_middle_is_done_again(tmp_path: Path, never_sto
 
 
 def test_sigkill_at_ten_random_moments_does_not_change_the_lora(tmp_path: Path) -> None:
-    if not hasattr(os, "fork"):
-        pytest.skip("needs fork")
-    script = Path(__file__).with_name("killed_run.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=580)
-    assert done.returncode == 0, done.stderr
-    kills, resumed_at = (int(word) for word in done.stdout.split())
+    kills, resumed_at = (int(word) for word in fork(tmp_path, killed_run.main, tmp_path).printed().split())
     assert kills == 10 and resumed_at > 0
     (whole, told), (killed, told_too) = read_lora(tmp_path / "whole.safetensors"), read_lora(tmp_path / "killed.safetensors")
     assert told == told_too
