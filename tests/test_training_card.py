@@ -39,7 +39,7 @@ def test_a_step_uploads_all_its_batches_at_once_and_waits_no_more_than_stated(ch
 
 
 def test_a_run_that_diverges_on_a_card_hands_back_the_last_good_weights() -> None:
-    unet, settings = toy_unet(), settings_for(steps=6)
+    unet, settings = toy_unet(), settings_for(ema=0.0, accumulation=1)
     data, _, crafting = sets_for(settings, 64, *widths(unet), counts=(3, 0, 2))
     kept: list[torch.Tensor] = []
 
@@ -52,8 +52,8 @@ def test_a_run_that_diverges_on_a_card_hands_back_the_last_good_weights() -> Non
                     weight.data.fill_(float("nan"))
 
     with PretendedCard("values"):
-        whole = train_lora(toy_unet(), data, settings_for(steps=6, ema=0.0), device="cuda", crafting=crafting)
-        result = train_lora(unet, data, settings_for(steps=6, ema=0.0), poison, "cuda", crafting=crafting)
+        whole = train_lora(toy_unet(), data, settings, device="cuda", crafting=crafting)
+        result = train_lora(unet, data, settings, poison, "cuda", crafting=crafting)
     assert isinstance(result.stopped_by, FaceExprError) and "diverged: at step 4" in str(result.stopped_by)
     assert result.steps == 2 and result.losses[:3] == whole.losses[:3]
     learned = {tuple(kept_one.flatten()[:4].tolist()) for kept_one in kept}
