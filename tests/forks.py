@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -28,17 +30,22 @@ class Fork:
     output: Path
     errors: Path
 
-    def printed(self, timeout: float = 580) -> str:
-        """What it printed, once it has ended. Fails where it ended badly, or did not end within `timeout` seconds and was killed."""
+    def ended(self, timeout: float) -> int | None:
+        """Its exit status, a signal's with a minus, once it has ended; it is killed where it did not within `timeout` seconds."""
         self.process.join(timeout)
         self.process.kill()
         self.process.join()
-        assert self.process.exitcode == 0, f"status {self.process.exitcode}:\n{self.errors.read_text()}"
+        return self.process.exitcode
+
+    def printed(self, timeout: float = 580) -> str:
+        """What it printed, once it has ended, and well."""
+        status = self.ended(timeout)
+        assert status == 0, f"status {status}:\n{self.errors.read_text()}"
         return self.output.read_text()
 
 
-def fork(folder: Path, work: Callable[..., object], *given: object, name: str = "fork") -> Fork:
-    """Starts `work(*given)`, a function at the top of an importable module, on one thread and without a card.
+def fork(folder: Path, work: Callable[..., int | None], *given: object, name: str = "fork") -> Fork:
+    """Starts `work(*given)`, a function at the top of an importable module, on one thread and without a card; a number that it returns is its exit status.
 
     Skips the test where there is no fork. What still runs when the tests end is ended.
     """
@@ -50,10 +57,17 @@ def fork(folder: Path, work: Callable[..., object], *given: object, name: str = 
     return Fork(process, output, errors)
 
 
-def _run(output: Path, errors: Path, work: Callable[..., object], given: tuple[object, ...]) -> None:
+def _run(output: Path, errors: Path, work: Callable[..., int | None], given: tuple[object, ...]) -> None:
     for number, path in ((1, output), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    work(*given)
+    sys.exit(work(*given))
+
+
+def free_port() -> str:
+    """For torch.distributed."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
 
 
 @cache

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import failing_rank
 import pytest
-from forks import fork
-
-
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
+from forks import fork, free_port
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import failing_command
 import pack
 import pytest
 import torch
+from forks import fork, free_port
 from PIL import Image
 
 from faceexpr_core import mini
@@ -22,7 +20,6 @@ from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training import trainer
 
-ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.usefixtures("prepared_here")
 MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1024.00 MiB.\nGPU 0 has a total capacity of 7.78 GiB")
 
@@ -162,47 +159,20 @@ def test_both_doors_keep_a_preview_as_the_same_kind_of_file(photos: Path) -> Non
         assert sheet.size == (128, 128) and "prompt" not in sheet.info
 
 
-TWO = """
-import os, sys
-from pathlib import Path
-from faceexpr_core.diffusers_host.training import DiffusersHost
-from faceexpr_core.photos import subject_process
-from faceexpr_core.train import main
-
-rank, plain, prepare = os.environ["RANK"], getattr(DiffusersHost, sys.argv[2]), subject_process.prepare_apart
-
-def fail(self, *given, **more):
-    if rank == sys.argv[1]:
-        raise RuntimeError("the card fell off the bus")
-    return plain(self, *given, **more)
-
-def prepared(*given):
-    Path(f"prepared_{rank}").touch()
-    return prepare(*given)
-
-setattr(DiffusersHost, sys.argv[2], fail)
-subject_process.prepare_apart = prepared
-sys.exit(main(sys.argv[3:]))
-"""
-
-
-@pytest.mark.parametrize("failing", [("1", "draw"), ("0", "encode_images")])
-def test_what_one_process_cannot_do_ends_all_of_them_with_the_reason(photos: Path, failing: tuple[str, str]) -> None:
+@pytest.mark.parametrize(("failing", "what"), [(1, "draw"), (0, "encode_images")])
+def test_what_one_process_cannot_do_ends_all_of_them_with_the_reason(photos: Path, failing: int, what: str) -> None:
     folder = photos.parent
-    (folder / "two.py").write_text(TWO)
     named = {"pretrained_model_name_or_path": "mini", "instance_data_dir": photos, "output_dir": folder / "out", "seed": 0}
     named |= {"instance_prompt": "a photo of ohwx woman", "resolution": 64, "max_train_steps": 1, "train_batch_size": 1, "device": "cpu"}
     prior = {"class_data_dir": folder / "class", "class_prompt": "a photo of a woman", "num_class_images": 4, "report_to": "none"}
     flags = [*(f"--{name}={value}" for name, value in {**named, **prior}.items()), "--with_prior_preservation"]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    started = time.monotonic()
-    command = [*launch, str(folder / "two.py"), *failing, *flags]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
-    assert ended.returncode != 0 and time.monotonic() - started < 200
-    # the launcher ends what is left when the first process has ended, so that one of them may not come to speak
-    doing = "drawing the pictures of the class" if failing[1] == "draw" else "preparing the training"
-    other = f"faceexpr: Process {int(failing[0]) + 1} of 2 could not go on while {doing}: the card fell off the bus"
-    assert other in ended.stderr or "RuntimeError: the card fell off the bus" in ended.stderr
+    port = free_port()
+    both = [fork(folder, failing_command.main, rank, port, failing, what, folder, flags, name=f"rank {rank}") for rank in (0, 1)]
+    statuses = [one.ended(timeout=200) for one in both]
+    said = [one.errors.read_text() for one in both]
+    assert statuses == [1 if rank == failing else 2 for rank in (0, 1)], said
+    assert "RuntimeError: the card fell off the bus" in said[failing]
+    reason = "could not go on while drawing the pictures of the class: the card fell off the bus"  # where the other one heard of it
+    assert said[1 - failing].endswith(f"faceexpr: Process {failing + 1} of 2 {reason}\n")
     assert [path.name for path in folder.glob("prepared_*")] == ["prepared_0"]
     assert not list((folder / "out").rglob("*.safetensors"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
-import subprocess
-import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,11 @@ import pack
 import pytest
 import torch
 from comfy_process import ComfyError, ComfyInterrupted, ComfyProcess, Graph, Progress, copy_subject
+from forks import fork
 from PIL import Image
 
 from faceexpr_core import mini
+from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.lora.files import read_lora
 
 SETTINGS = {"steps": 3, "learning_rate": 6e-4, "rank": 8, "seed": 5, "batch_size": 2, "accumulation": 1}
@@ -66,15 +66,13 @@ def test_node_and_command_line_give_the_same_losses_and_lora(comfy: ComfyProcess
     arguments += ["--train_text_encoder", f"--{rate}", f"--preview_every={look}"] if reading else ["--no-train_text_encoder"]
     paths = [f"--photos={mini.subject_path()}", f"--output={tmp_path / 'command.safetensors'}"]
     words = ["--model=mini", "--trigger=ohwx", "--class_word=woman", "--resolution=64", "--file_precision=fp32", "--device=cpu"]
-    command = [sys.executable, "-m", "faceexpr_core.cli", "train", *words, *paths, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(tmp_path / "command.safetensors")
+    told = fork(tmp_path, faceexpr, ["train", *words, *paths, *arguments]).printed()
+    assert told.strip() == str(tmp_path / "command.safetensors")
 
     node, line = comfy.lora_dir / f"{name}.safetensors", tmp_path / "command.safetensors"
     assert len(losses(node)) == 3
     assert losses(line) == pytest.approx(losses(node), rel=1e-3)
-    (first, told), (second, told_again) = read_lora(node), read_lora(line)
+    (first, said), (second, said_again) = read_lora(node), read_lora(line)
     assert first.keys() == second.keys() and sum("lora_te" in key for key in first) == (3 * 20 if reading else 0)
     if reading:
         assert max(float(value.abs().max()) for key, value in first.items() if "lora_te" in key and key.endswith("up.weight")) > 1e-3
@@ -83,8 +81,8 @@ def test_node_and_command_line_give_the_same_losses_and_lora(comfy: ComfyProcess
         assert drawn.shape == (128, 128, 3) and abs(drawn - drawn_again).mean() < 2
     downs = [key for key in first if key.endswith("lora_down.weight")]
     assert max(float((first[key] - second[key]).abs().max()) for key in downs) < 1e-3
-    assert {**told, "ss_output_name": "", "modelspec.title": "", "faceexpr.losses": ""} == {
-        **told_again,
+    assert {**said, "ss_output_name": "", "modelspec.title": "", "faceexpr.losses": ""} == {
+        **said_again,
         "ss_output_name": "",
         "modelspec.title": "",
         "faceexpr.losses": "",
