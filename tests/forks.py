@@ -45,9 +45,9 @@ class Fork:
 
 
 def fork(folder: Path, work: Callable[..., int | None], *given: object, name: str = "fork") -> Fork:
-    """Starts `work(*given)`, a function at the top of an importable module, on one thread and without a card; a number that it returns is its exit status.
+    """Starts `work(*given)`, a function at the top of an importable module, on one thread and without a card.
 
-    Skips the test where there is no fork. What still runs when the tests end is ended.
+    A number that it returns is its exit status. Skips the test where there is no fork. What still runs when the tests end is ended.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("needs fork")
