@@ -385,7 +385,11 @@ def divided(steps: int):
 
 def test_strength_means_the_same_for_few_places_and_for_many(pipe) -> None:
     """How far fusion moves the model, as a multiple of how far the words do: SDXL's transformers have up to ten blocks, Mini's one."""
-    run, sigma, moves = dataclasses.replace(RUN, width=128, height=128, sigmas=(14.6, 2.0, 0.8, 0.0)), 0.8, {}
+    side = mini.RESOLUTION
+    run, sigma, moves = dataclasses.replace(RUN, width=side, height=side, sigmas=(14.6, 2.0, 0.8, 0.0)), 0.8, {}
+    face = read_rgb(sorted(mini.subject_path().glob("*.png"))[0])
+    x = encoding.encode_images(pipe, torch.from_numpy(np.array(Image.fromarray(face).resize((side, side), Image.Resampling.LANCZOS)))[None])
+    x = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     for steps in (1, 4):
         one = pipe if steps == 1 else divided(steps)
         settings, ratios = site_settings("cross_attention"), []
@@ -393,21 +397,21 @@ def test_strength_means_the_same_for_few_places_and_for_many(pipe) -> None:
             bank = diffusers_donors.draw_text_donors(one, _prompt(pipe, expression), settings, run, keep="all").bank
             assert len(bank.places()) == 7 * steps
             texts = encoding.embed_expression(one, _prompt(pipe, expression))
-            neutral, words = (sampling.predict_epsilon(one, latents(1, 16, 16), sigma, *text) for text in texts)
+            neutral, words = (sampling.predict_epsilon(one, x, sigma, *text) for text in texts)
             with apply_fusion(one.unet, Fusion(bank, settings), Rows((0,), (0,), CFG, run.sigmas, sigma)):
-                fused = sampling.predict_epsilon(one, latents(1, 16, 16), sigma, *texts[0])
+                fused = sampling.predict_epsilon(one, x, sigma, *texts[0])
             ratios.append(float((fused - neutral).norm() / (words - neutral).norm()))
         moves[steps] = sum(ratios) / len(ratios)
     assert abs(moves[4] / moves[1] - 1) < 0.12
 
 
-def test_a_photos_expression_is_as_strong_at_twice_the_size(pipe, model_folder: Path) -> None:
-    """Before, confidence fell with the number of tokens: at twice the side the same face was moved by a quarter less."""
+def test_a_photos_expression_is_as_strong_among_more_tokens(pipe, model_folder: Path) -> None:
+    """Before, confidence fell with the number of tokens."""
     files = sorted(mini.subject_path().glob("*.png"))
     pictures = [np.array(Image.fromarray(read_rgb(file)).resize((256, 256), Image.Resampling.LANCZOS)) for file in files[:2]]
     settings, sigma, shares = site_settings("cross_attention"), 0.8, []
     with FaceDetector([model_folder]) as detector:
-        for side in (128, 256):
+        for side in (160, 256):  # Mini draws faces at both
             run = dataclasses.replace(RUN, sigmas=(14.6, sigma, 0.0), width=side, height=side)
             crops = crop_photos(pictures[0], pictures[1], side, detector)
             bank = diffusers_donors.draw_photo_donors(pipe, _prompt(pipe, "surprised"), crops, settings, run, keep="all").bank
@@ -422,7 +426,7 @@ def test_a_photos_expression_is_as_strong_at_twice_the_size(pipe, model_folder: 
                 own = (donor.expression.float() - donor.neutral.float()).norm() / donor.neutral.float().norm()
                 moves.append(float((given[place][1] - plain[place][1]).norm() / plain[place][1].norm() / own))
             shares.append(sum(moves))
-    assert 0.7 < shares[1] / shares[0] < 1.25
+    assert 0.8 < shares[1] / shares[0] < 1.25
 
 
 def test_strong_guidance_weakens_the_change_in_proportion(pipe) -> None:
@@ -506,9 +510,10 @@ def test_words_at_the_default_site_cost_no_row_and_their_mask_is_seen_in_the_pic
     size: dict = {"width": run.width, "height": run.height, "count": 2, "sigmas": sampling.normal_schedule(pipe, 8)}
     plain, held, free = (draw(pipe, *fusions, **size) for fusions in ((), (one,), (dataclasses.replace(one, moved=None),)))
     for picture in (0, 1):
-        corner = [moved(given[picture, :24, :24], plain[picture, :24, :24]) for given in (held, free)]
-        assert corner[0] < 0.7 * corner[1]
-        assert moved(held[picture], plain[picture]) > 0
+        held_brows, free_brows = (moved(given[picture, 24:96], plain[picture, 24:96]) for given in (held, free))
+        held_mouth, free_mouth = (moved(given[picture, 120:], plain[picture, 120:]) for given in (held, free))
+        assert held_brows < 0.4 * free_brows
+        assert held_mouth > 0.7 * free_mouth
 
 
 def test_donors_are_the_base_models_and_the_lora_is_back_afterwards() -> None:
