@@ -28,7 +28,7 @@ def add_train_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
         description="Learn a person's LoRA from a folder of photos. The same settings give the same losses as the node in ComfyUI.\n"
         "A run that was stopped goes on when the same command is given again.",
         epilog=f"presets, of which every value can be given otherwise:\n{presets}\n\n"
-        f"for FaceExpr Mini: --resolution {mini.RESOLUTION} --rank 16 --steps 700 --learning_rate 6e-4 --batch_size 4 --accumulation 1 "
+        f"for FaceExpr Mini: --resolution {mini.RESOLUTION} --rank 16 --steps 400 --learning_rate 6e-4 --batch_size 4 --accumulation 1 "
         "--convolutions",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -128,7 +128,7 @@ OPTIONS: tuple[Option, ...] = (
         default=AUTO,
         choices=PRESET_NAMES,
     ),
-    _setting("steps", "int", "optimiser steps; 800 for SDXL, 700 for FaceExpr Mini", Widget(unset=0, advanced=False)),
+    _setting("steps", "int", "optimiser steps; 800 for SDXL, 400 for FaceExpr Mini", Widget(unset=0, advanced=False)),
     _setting(
         "learning_rate",
         "float",

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Pictures = NDArray[np.uint8]
 FIRST = REPORTING_FROM
 SEEDS = 2
-QUICK_START = TrainSettings(rank=16, steps=700, batch_size=4, accumulation=1, learning_rate=6e-4, convolutions=True)
+QUICK_START = TrainSettings(rank=16, steps=400, batch_size=4, accumulation=1, learning_rate=6e-4, convolutions=True)
 
 
 def check_vae(pipe: StableDiffusionXLPipeline, people: int, **_: Any) -> tuple[dict[str, Any], list[list[Pictures]]]:
