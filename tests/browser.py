@@ -47,8 +47,8 @@ def require_chromium() -> str:
 def comfyui_page(comfy: ComfyProcess, options: tuple[str, ...] = SOFTWARE_WEBGL, scale: int = 1) -> Iterator[tuple[Page, list[str]]]:
     """ComfyUI's page with its default graph, at `scale` pixels a point, and the errors that it did not catch, added as they happen."""
     program = require_chromium()
-    # without it the page's first visit opens the template browser over the graph
-    comfy.post("/settings", {"Comfy.TutorialCompleted": True})
+    # the page's first visit would open the template browser over the graph; a test before may have left Nodes 2.0 on
+    comfy.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": False})
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=[*OPTIONS, *options])
         page = browser.new_page(viewport=WINDOW, device_scale_factor=scale)
