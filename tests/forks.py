@@ -45,7 +45,7 @@ class Fork:
 
 
 def fork(folder: Path, work: Callable[..., int | None], *given: object, name: str = "fork") -> Fork:
-    """Starts `work(*given)`, a function at the top of an importable module, on one thread and without a card.
+    """Starts `work(*given)`, a function at the top of a module that is no test's, on one thread and without a card.
 
     A number that it returns is its exit status. Skips the test where there is no fork. What still runs when the tests end is ended.
     """

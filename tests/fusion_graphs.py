@@ -12,8 +12,8 @@ from torch import Tensor
 
 LORA = "random_for_compositions.safetensors"
 DEEP_SHRINK_BLOCK = 3
-IMAGE_TOKENS, IMAGE_WEIGHT = 4, 0.5
-CONTROL_STRENGTH = 0.1
+IMAGE_TOKENS, IMAGE_WEIGHT = 4, 0.4
+CONTROL_STRENGTH = 0.03
 GLIGEN_WIDTH = 64
 
 

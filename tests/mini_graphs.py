@@ -50,7 +50,7 @@ def put_mini_in(comfy: ComfyProcess, graph: Graph) -> Graph:
         elif node["class_type"] in LORA_LOADERS:
             write_lora(comfy.lora_dir / inputs["lora_name"], seed=seed)
         elif node["class_type"] == "LoadImage":
-            Image.open(next(mini.donor_path().glob("*neutral*"))).save(comfy.input_dir / inputs["image"])
+            Image.open(mini.subject_path() / "photo_6.png").save(comfy.input_dir / inputs["image"])
         elif node["class_type"] == "EmptyLatentImage":
             inputs |= {side: inputs[side] * mini.RESOLUTION // SDXL_SIDE // 16 * 16 for side in ("width", "height")}
     return graph

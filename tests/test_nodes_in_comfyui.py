@@ -15,6 +15,8 @@ from PIL import Image
 from safetensors import safe_open
 from workflow_api import WORKFLOWS, with_sources
 
+from faceexpr_core import mini
+
 DISPLAY_NAMES = {
     "FaceExprLoadSubjectImages": "Load Subject Images",
     "FaceExprTrainLoRA": "Train FaceExpr LoRA",
@@ -114,7 +116,7 @@ def test_the_quick_start_learns_and_draws(comfy: ComfyProcess) -> None:
     assert [preview.format for preview in previews] == ["JPEG", "JPEG"]
 
     pictures = [Image.open(io.BytesIO(comfy.view(shown[node]["images"][0]))) for node in ("10", "14", "18")]
-    assert [picture.size for picture in pictures] == [(128, 128)] * 3
+    assert [picture.size for picture in pictures] == [(mini.RESOLUTION, mini.RESOLUTION)] * 3
     assert len({picture.tobytes() for picture in pictures}) == 3
     assert Image.open(io.BytesIO(comfy.view(shown[TRAIN]["images"][0]))).size[0] > 200
 
