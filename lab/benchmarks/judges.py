@@ -52,7 +52,7 @@ def _draw_and_read(seed: int) -> list[dict[str, Any]]:
     from lab.world.picture import picture as render
 
     rng = np.random.default_rng([33, seed])
-    pose = {"yaw": float(rng.uniform(-8, 8)), "pitch": float(rng.uniform(-4, 4))}
+    pose: dict[str, Any] = {"yaw": float(rng.uniform(-8, 8)), "pitch": float(rng.uniform(-4, 4))}
 
     def drawn(name: str, intensity: float) -> Picture:
         """Always in the same scene."""
