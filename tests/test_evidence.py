@@ -6,7 +6,10 @@ import argparse
 import importlib
 import json
 import platform
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,7 +49,18 @@ def test_a_piece_that_is_done_is_not_run_again_until_its_command_changes(
     assert table.read_text().strip() == platform.platform()
 
 
-def test_the_hours_end_a_piece_in_good_order_and_are_added_up(tmp_path: Path, pieces: tuple[Piece, ...]) -> None:
+@pytest.fixture
+def in_the_background() -> Iterator[None]:
+    """Without Ctrl-C, as shells start what ends with &."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_hours_end_a_piece_in_good_order_and_are_added_up(
+    tmp_path: Path, pieces: tuple[Piece, ...], monkeypatch: pytest.MonkeyPatch, in_the_background: None
+) -> None:
+    monkeypatch.delattr(subprocess.Popen, "kill")  # which would be no good order
     assert evidence.main(["--work_dir", str(tmp_path), "--hours", "0.0008"]) == 3
     known = progress_of(tmp_path)
     assert known["quick"]["done"] and known["endless"]["done"] is None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -62,7 +63,7 @@ def run(work: Path, piece: Piece, until: float) -> bool:
     output = work / "evidence" / f"{piece.name}.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen([sys.executable, *piece.command(work)], stdout=file)
+        process = subprocess.Popen([sys.executable, *piece.command(work)], stdout=file, preexec_fn=_hear if os.name == "posix" else None)
         try:
             code = process.wait(None if until == float("inf") else max(0.0, until - time.monotonic()))
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
@@ -73,6 +74,11 @@ def run(work: Path, piece: Piece, until: float) -> bool:
     tables = work / piece.table if piece.table else output
     write_whole(work / "evidence" / f"{piece.name}.md", tables.read_bytes())
     return True
+
+
+def _hear() -> None:
+    """Ctrl-C, which shells switch off in what they start in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
