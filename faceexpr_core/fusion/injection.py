@@ -146,7 +146,7 @@ class Injection:
         if key not in known:
             context = self.bank.context(place)
             equal = context is None or context.equal
-            known[key] = None if context is None or equal else Context(*(upload(part, device) for part in context))
+            known[key] = None if context is None or equal else Context(*(_ready(part, device) for part in context))
         return known[key]
 
     def _donor(self, place: str, call: Call, device: torch.device) -> Donor | None:
@@ -220,6 +220,11 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def _ready(part: Tensor, device: torch.device) -> Tensor:
+    """Keys or values on the device; in float32 where they need not be small, so that it is done once and not at each call."""
+    return upload(part, device).float() if device.type == "cpu" else upload(part, device)
 
 
 def _without_bias(out: Callable[[Tensor], Tensor], difference: Tensor) -> Tensor:

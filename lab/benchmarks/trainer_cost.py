@@ -2,6 +2,7 @@
 
     python -m lab.benchmarks.trainer_cost --diffusers_script train_dreambooth_lora_sdxl.py --output_dir output/trainer
     python -m lab.benchmarks.trainer_cost ... --random_sdxl output/random_sdxl --side 1024 --device cuda --precision bf16
+    python -m lab.benchmarks.trainer_cost ... --before ../before      # a checkout of an earlier commit, in turn with today
 
 The script is `examples/dreambooth/train_dreambooth_lora_sdxl.py` of diffusers at the installed version or a little before it; ComfyUI is
 the one in COMFYUI_PATH. Each trainer runs in a process of its own, one after the other, in several rounds; medians count.
@@ -28,7 +29,8 @@ from .trainer_probe import Measured, Memory
 from .trainer_runs import REPOSITORY, Task, write_task
 
 OURS, RIVALS = "faceexpr", ("diffusers", "comfyui")
-TRAINERS = (OURS, "faceexpr shipped", *RIVALS)
+SHIPPED = "faceexpr shipped"
+TRAINERS = (OURS, SHIPPED, *RIVALS)
 FASTER, SLOWER, SMALLER = 1.0, 1.3, 0.9
 """What is asked: steps per second of the faster and of the slower rival, and the peak of both."""
 CARDS = (6, 8, 10, 12, 16, 24, 32, 48, 80)
@@ -44,11 +46,13 @@ def measure(task: Task) -> Measured:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     if task.threads:
         environment |= {"OMP_NUM_THREADS": str(task.threads), "MKL_NUM_THREADS": str(task.threads)}
+    checkout = Path(task.checkout or REPOSITORY)
+    environment["PYTHONPATH"] = os.pathsep.join([str(checkout), str(REPOSITORY)])
     with TemporaryDirectory(dir=task.work) as work:
         given, result = Path(work) / "task.json", Path(work) / "result.json"
         write_task(replace(task, work=work), given)
-        command = [sys.executable, "-m", "benchmarks.trainer_runs", str(given), str(result)]
-        ended = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, errors="replace")
+        command = [sys.executable, "-m", f"{__package__}.trainer_runs", str(given), str(result)]
+        ended = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, errors="replace")
         if ended.returncode or not result.is_file():
             sys.exit(f"trainer_cost: {task.trainer} failed with status {ended.returncode}:\n{ended.stderr[-4000:]}")
         return read(result.read_text())
@@ -134,12 +138,15 @@ def low_vram(found: Measured, side: int, cuda: bool) -> str:
     return f"low-vram at {side} px: {1 / found.seconds:.3g} steps/s, peak: {peak}; with CUDA's own {CONTEXT / GIGABYTE:.1f} GB it {fits}."
 
 
-def compare(base: Task, trainers: Sequence[str], rounds: int) -> dict[str, list[Measured]]:
-    """Every trainer in turn, `rounds` times."""
-    found: dict[str, list[Measured]] = {name: [] for name in trainers}
+def compare(base: Task, trainers: Sequence[str], rounds: int, before: str = "") -> dict[str, list[Measured]]:
+    """Every trainer in turn, `rounds` times; each of ours also as the checkout `before` has it."""
+    tasks = {name: replace(base, trainer=name) for name in trainers}
+    if before:
+        tasks |= {f"{name}, before": replace(base, trainer=name, checkout=before) for name in (OURS, SHIPPED) if name in trainers}
+    found: dict[str, list[Measured]] = {name: [] for name in tasks}
     for number in range(rounds):
-        for name in trainers:
-            found[name].append(measure(replace(base, trainer=name)))
+        for name, task in tasks.items():
+            found[name].append(measure(task))
             print(f"round {number + 1}, {name}: {1 / found[name][-1].seconds:.3g} steps/s", file=sys.stderr, flush=True)
     return found
 
@@ -147,6 +154,7 @@ def compare(base: Task, trainers: Sequence[str], rounds: int) -> dict[str, list[
 def report(arguments: argparse.Namespace, work: Path) -> tuple[str, dict[str, object]]:
     """The tables, and all that was measured, as JSON can hold it."""
     cuda = arguments.device.startswith("cuda")
+    before = str(arguments.before.resolve()) if arguments.before else ""
     model = Path(arguments.model or mini.path()).resolve()
     if arguments.random_sdxl is not None:
         model = arguments.random_sdxl.resolve()
@@ -169,7 +177,7 @@ def report(arguments: argparse.Namespace, work: Path) -> tuple[str, dict[str, ob
     lines = [f"`python -m lab.benchmarks.trainer_cost {shlex.join(sys.argv[1:])}`", ""]
     values: dict[str, object] = {}
     for checkpointing in {"off": (False,), "on": (True,), "both": (False, True)}[arguments.gradient_checkpointing]:
-        found = compare(replace(base, checkpointing=checkpointing), arguments.trainers, arguments.rounds)
+        found = compare(replace(base, checkpointing=checkpointing), arguments.trainers, arguments.rounds, before)
         title = f"Gradient checkpointing {'on' if checkpointing else 'off'}"
         lines += [f"{title}:", "", *table({name: median(several) for name, several in found.items()}, cuda), ""]
         values[title] = {name: [asdict(one) for one in several] for name, several in found.items()}
@@ -190,6 +198,7 @@ def main() -> None:
         "--random_sdxl", type=Path, metavar="DIR", help="SDXL's shape with random weights, made here unless it is there (7 GB)"
     )
     parser.add_argument("--diffusers_script", type=Path, help="your copy of train_dreambooth_lora_sdxl.py")
+    parser.add_argument("--before", type=Path, metavar="DIR", help="a checkout of an earlier commit, to compare with")
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
     parser.add_argument("--side", type=int, default=mini.RESOLUTION, help="pixels of the photos")
     parser.add_argument("--rank", type=int, default=16)

@@ -32,6 +32,7 @@ class Task:
     """A training: `trainer` one of TRAINERS, `model` a diffusers folder, `photos` squares of `side` pixels, `precision` no, bf16 or fp16.
 
     `work` is a folder for what it writes, `script` the file of diffusers' script; `threads` 0 leaves their number to torch.
+    `checkout` is the folder whose `faceexpr_core` trains, "" this one.
     """
 
     trainer: str
@@ -47,6 +48,7 @@ class Task:
     checkpointing: bool = False
     device: str = "cpu"
     threads: int = 0
+    checkout: str = ""
 
 
 def faceexpr(task: Task) -> None:

@@ -1,0 +1,25 @@
+"""The benchmark of what training costs measures a trainer in a process of its own, out of any checkout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from faceexpr_core import mini
+from lab.benchmarks import trainer_cost
+from lab.benchmarks.trainer_models import write_photos
+from lab.benchmarks.trainer_runs import REPOSITORY, Task
+
+
+def test_the_trainer_of_a_checkout_is_measured(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 64)
+    before = tmp_path / "before"
+    before.mkdir()
+    for name in ("faceexpr_core", "pyproject.toml"):
+        (before / name).symlink_to(REPOSITORY / name)
+    task = Task("faceexpr", str(mini.path()), str(tmp_path / "photos"), str(tmp_path), side=64, rank=4, steps=5, threads=1)
+    one = trainer_cost.measure(replace(task, checkout=str(before)))
+    assert one.steps == 5
+    assert one.rows == 1
+    assert one.seconds > 0
+    assert one.memory.peak > one.memory.before > 0
