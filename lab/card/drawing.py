@@ -30,14 +30,14 @@ TILE = 512
 def weights() -> dict[str, int]:
     """Bytes of SDXL's parts in float16; the VAE in float32, as it is kept (it overflows in float16)."""
     with PretendedCard("shapes"):
-        parts = {"unet": sdxl_unet(HALF), **sdxl_encoders(HALF).parts, "vae": _vae(torch.float32)}
+        parts = {"unet": sdxl_unet(HALF), **sdxl_encoders(HALF).parts, "vae": sdxl_vae(torch.float32)}
         return {name: sum(weight.nbytes for weight in part.parameters()) for name, part in parts.items()}
 
 
 def taken(side: int) -> dict[str, Any]:
     """Bytes over the weights, and TFLOP, of each call at pictures of `side` pixels."""
     with PretendedCard("shapes", item=0.1) as card, torch.no_grad():
-        found = {"unet, 1 with guidance": _unet(card.ledger, side, rows=2)}
+        found = {"unet, 1 with guidance": measured(card.ledger, call(sdxl_unet(HALF).eval(), side, rows=2))}
         for dtype in (torch.float32, torch.float16):
             name = str(dtype).removeprefix("torch.")
             for tiled in (False, True):
@@ -46,36 +46,38 @@ def taken(side: int) -> dict[str, Any]:
     return {"side": side, **found}
 
 
-def _unet(ledger: Ledger, side: int, rows: int) -> dict[str, float]:
-    unet = sdxl_unet(HALF).eval()
+def call(unet: Any, side: int, rows: int) -> Callable[[], object]:
+    """An evaluation of the U-Net for so many rows of pictures of `side` pixels."""
     with made_on("cuda", HALF):
         latents, words = torch.zeros(rows, 4, side // 8, side // 8), torch.zeros(rows, 77, WORDS)
         added = {"text_embeds": torch.zeros(rows, POOLED), "time_ids": torch.zeros(rows, 6)}
         step = torch.ones(())
-    return _measured(ledger, lambda: unet(latents, step, words, added_cond_kwargs=added).sample)
+    return lambda: unet(latents, step, words, added_cond_kwargs=added).sample
 
 
 def _vae_calls(ledger: Ledger, side: int, dtype: torch.dtype, tiled: bool) -> dict[str, dict[str, float]]:
-    vae = _vae(dtype)
+    vae = sdxl_vae(dtype)
     if tiled:
         vae.enable_tiling()
         vae.tile_sample_min_size, vae.tile_latent_min_size = TILE, TILE // 8  # diffusers takes 1024, which is the whole picture
     with made_on("cuda", dtype):
         latents, pixels = torch.zeros(1, 4, side // 8, side // 8), torch.zeros(1, 3, side, side)
     return {
-        "decode": _measured(ledger, lambda: vae.decode(latents).sample),
-        "encode": _measured(ledger, lambda: vae.encode(pixels).latent_dist.mode()),
+        "decode": measured(ledger, lambda: vae.decode(latents).sample),
+        "encode": measured(ledger, lambda: vae.encode(pixels).latent_dist.mode()),
     }
 
 
-def _measured(ledger: Ledger, work: Callable[[], object]) -> dict[str, float]:
+def measured(ledger: Ledger, work: Callable[[], object]) -> dict[str, float]:
+    """Bytes over what there was before, at the peak, and TFLOP."""
     ledger.reset_peak()
     before, flops = ledger.current, ledger.flops
     work()
     return {"bytes": ledger.peak - before, "tflop": (ledger.flops - flops) / 1e12}
 
 
-def _vae(dtype: torch.dtype) -> Any:
+def sdxl_vae(dtype: torch.dtype) -> Any:
+    """SDXL's VAE with random weights, on the pretended card."""
     from diffusers import AutoencoderKL
 
     with made_on("cuda", dtype):
