@@ -1,4 +1,4 @@
-"""What fusion of words costs at SDXL's true size, counted in FLOPs on a pretended card: beside plain sampling, and with the looks for the face.
+"""What fusion of words costs at SDXL's true size, in FLOPs counted on a pretended card, the looks for the face among them.
 
     python -m lab.card.fusion --side 1024 --steps 20 --face 0.25 1
 
@@ -20,7 +20,7 @@ from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion, plac
 from faceexpr_core.fusion.bank import FeatureBank
 from faceexpr_core.fusion.donors import steps_in_window
 from faceexpr_core.fusion.look import FIRST_SCALE, MARGIN, WHOLE
-from faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, site_settings, select_places
+from faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places, site_settings
 from lab.benchmarks.fusion_cost import sdxl_places
 from lab.pretended.card import PretendedCard
 
