@@ -14,7 +14,7 @@ import pytest
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
-from faceexpr_core.commands.evaluate_work import training_flags
+from faceexpr_core.commands.evaluate_work import training_flags, training_words
 from faceexpr_core.commands.sharing import Share
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.arms import parse_arms
@@ -236,7 +236,8 @@ def test_the_command_explains_its_arms() -> None:
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ("--lora anna.safetensors --train --rank=8", "--train would change nothing: with --lora nothing is trained"),
+        ("--lora anna.safetensors --train --rank=8", "'--rank=8' in --train would change nothing: with --lora nothing is trained"),
+        ("--arms base --train --steps=8", "'--steps=8' in --train would change nothing: no arm draws with a LoRA"),
         ("--arms base --lora anna.safetensors", "--lora would change nothing: no arm draws with a LoRA"),
     ],
 )
@@ -247,3 +248,10 @@ def test_a_training_or_a_lora_that_no_arm_would_use_is_refused(
     assert faceexpr([*words, *more.replace("--train ", "--train=").split()]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_how_photos_are_read_may_be_said_beside_a_lora() -> None:
+    assert training_words("--framing 'whole picture' --resolution 192 --keep_small_faces") == []
+    assert training_words("--framing 'whole picture' --rank 8 --no-flip") == ["--rank", "8", "--no-flip"]
+    with pytest.raises(FaceExprError, match="the training cannot be read: argument --padding"):
+        training_words("--padding wide")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import FaceExprError
 from ..expressions import names
 from ..measure.expression import CLASSES
 from .flags import refuse_unused
@@ -59,7 +60,12 @@ def add_evaluate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
     add("--trigger", default="ohwx", help="the word that means the person (ohwx)")
     add("--class_word", default="person", help="what the people are: man, woman ... (person)")
     add("--class_words", nargs="+", default=[], metavar="NAME=WORD", help="another class word for some people, by their folder's name")
-    add("--train", default="", metavar="'FLAGS'", help="flags of `faceexpr train` for every LoRA, in quotes, as '--preset paper --rank 8'")
+    add(
+        "--train",
+        default="",
+        metavar="'FLAGS'",
+        help="flags of `faceexpr train` for every LoRA, in quotes, as '--preset paper --rank 8'; with --lora only those that read photos",
+    )
     add("--lora", type=Path, help="train nothing: this LoRA (.safetensors), or a folder with <name>.safetensors for each person")
 
     add_drawing_arguments(parser)
@@ -69,15 +75,17 @@ def add_evaluate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
 def run(arguments: argparse.Namespace) -> int:
     """Do this process's share, and write the page when all is there; prints its path. Returns 0. Raises FaceExprError."""
     from ..evaluation.report import write_report
-    from .evaluate_work import Worker
+    from .evaluate_work import Worker, training_words
     from .sharing import Share
 
     check_drawing(arguments)
     evaluation = evaluation_of(arguments)
     if all(arm.training is None for arm in evaluation.plan.arms):
-        refuse_unused(arguments, {"lora": None, "train": ""}, "no arm draws with a LoRA. Add one, or leave it out.")
-    if arguments.lora is not None and not any(arm.training for arm in evaluation.plan.arms):
-        refuse_unused(arguments, {"train": ""}, "with --lora nothing is trained. Leave one of them out.")
+        refuse_unused(arguments, {"lora": None}, "no arm draws with a LoRA. Add one, or leave it out.")
+    trains = any(arm.training if arguments.lora else arm.training is not None for arm in evaluation.plan.arms)
+    if not trains and (unused := training_words(arguments.train)):
+        why = "with --lora nothing is trained" if arguments.lora else "no arm draws with a LoRA"
+        raise FaceExprError(f"'{' '.join(unused)}' in --train would change nothing: {why}. Leave one of them out.")
     share = Share.here()
     worker = Worker(arguments, evaluation, share)
     worker.keep_meaning()

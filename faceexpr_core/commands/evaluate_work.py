@@ -155,15 +155,25 @@ def training_flags(training: Sequence[tuple[str, str]]) -> list[str]:
     return words
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise FaceExprError(f"the training cannot be read: {message}. See faceexpr train --help.")
+
+
+def training_words(train: str) -> list[str]:
+    """Of flags of `faceexpr train`, those that do not say how photos are read: without a training they change nothing."""
+    from .train import add_photo_arguments
+
+    photos = _Parser(add_help=False, allow_abbrev=False)
+    add_photo_arguments(photos)
+    return photos.parse_known_args(shlex.split(train))[1]
+
+
 def train_parser() -> argparse.ArgumentParser:
     """The flags of `faceexpr train`; raises FaceExprError for others."""
     from .train import add_arguments
 
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise FaceExprError(f"the training cannot be read: {message}. See faceexpr train --help.")
-
-    parser = Parser(add_help=False, allow_abbrev=False)
+    parser = _Parser(add_help=False, allow_abbrev=False)
     add_arguments(parser)
     return parser
 

@@ -37,9 +37,6 @@ def add_train_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..photos.settings import EVERYBODY, FRAMINGS, SubjectSettings
-
-    photos = SubjectSettings()
     add = parser.add_argument
     add("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
     add("--vae", default="", help="a VAE in place of the model's own: its folder, or a .safetensors file")
@@ -48,6 +45,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prediction_type", choices=PREDICTIONS, default="", help="what the model predicts (as the checkpoint says)")
     add_flag(parser, BY_NAME["preset"])
 
+    add_flag(add_photo_arguments(parser), BY_NAME["flip"])
+    groups = {title: parser.add_argument_group(title) for title in (TRAINING, KEEPING, SEEING)}
+    for option in OPTIONS:
+        if option.flag and option.name != "preset" and option.group in groups:
+            add_flag(groups[option.group], option)
+    groups[KEEPING].add_argument(
+        "--class_images", type=Path, metavar="DIR", help="your own, or where they are drawn and kept (class_images beside the LoRA)"
+    )
+    add = groups[SEEING].add_argument
+    add("--report_to", choices=TRACKERS, default="none", help="where the losses go (none)")
+    add("--device", default="", help="cpu, cuda, mps (the best there is)")
+
+
+def add_photo_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """What says how photos are read, whatever is then learned from them."""
+    from ..photos.settings import EVERYBODY, FRAMINGS, SubjectSettings
+
+    photos = SubjectSettings()
     group = parser.add_argument_group("photos")
     add = group.add_argument
     add("--trigger", default=photos.trigger, help=f"a rare word that will mean this person ({photos.trigger})")
@@ -64,18 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=photos.person,
         help=f"of several people: 0 who is in most photos, 1 the next ..., {EVERYBODY} each photo's largest face (0)",
     )
-    add_flag(group, BY_NAME["flip"])
-
-    groups = {title: parser.add_argument_group(title) for title in (TRAINING, KEEPING, SEEING)}
-    for option in OPTIONS:
-        if option.flag and option.name != "preset" and option.group in groups:
-            add_flag(groups[option.group], option)
-    groups[KEEPING].add_argument(
-        "--class_images", type=Path, metavar="DIR", help="your own, or where they are drawn and kept (class_images beside the LoRA)"
-    )
-    add = groups[SEEING].add_argument
-    add("--report_to", choices=TRACKERS, default="none", help="where the losses go (none)")
-    add("--device", default="", help="cpu, cuda, mps (the best there is)")
+    return group
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -156,7 +157,10 @@ def velocity(place: Place, taken: Taken) -> str:
     learned = sdxl_graphs.trained(path.name, "faceexpr_subject", place.side, "paper", "sdxl_velocity", **changes)
     outputs, _ = in_comfyui_each(place, taken, [drawn, learned])
     found = read_lora(newest_lora(place))[1]
-    settings = {name: found.get(f"faceexpr.{name}", found.get(name, "")) for name in ("prediction", "zero_snr")}
+    used = json.loads(found["faceexpr.settings"])
+    settings = {name: used.get(name) for name in ("prediction", "zero_snr")}
+    if settings != {"prediction": "v_prediction", "zero_snr": True}:
+        raise RuntimeError(f"the LoRA was learned as {settings}")
     path.unlink()
     return f"drawn with fusion: {look(place, outputs)}; one step: {lora_told(newest_lora(place))}; {settings}"
 
