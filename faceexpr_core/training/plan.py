@@ -33,7 +33,8 @@ TIMED_ON_A_CPU = 256
 """Pixels of the call that is timed where there is no card."""
 PNG = 1.6
 """Bytes of a picture's pixel in a PNG file, about."""
-LEARNING = ("LoRA", "gradients", "optimiser", "EMA", "last good")
+LEARNING = ("LoRA", "gradients", "optimiser", "EMA")
+"""What goes with the rank. The last good weights lie on the host."""
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ FORMAT of faceexpr_core/training/card_table.json (all sizes in bytes, nothing ro
     allocated   the peak of tensors from the second step on
     reserved    what PyTorch's caching allocator would hold on a card without limit
     needed      the fewest bytes with which that allocator gets through: a card fits if needed + rest <= its memory
-    parts       what there was at the peak: U-Net, text encoders, LoRA, gradients, optimiser, EMA, "last good", "training set", and
-                activations, which is all the rest. They add up to about `allocated`.
+    parts       what there was at the peak: U-Net, text encoders, LoRA, gradients, optimiser, EMA, "training set", and activations,
+                which is all the rest. They add up to about `allocated`.
     tflop       step (without L_ec), crafting (what a step with L_ec has more), mean (over the run, its ramp not counted)
     launches    kernels: step (without L_ec), crafting
-Other settings than a row's: EMA off is `parts["EMA"]` less (and "last good" stays); a rank r in place of the preset's scales LoRA,
-gradients, optimiser, EMA and last good by r / rank; activations grow with batch_size * side^2, so that a side between two rows lies
-on the straight line between them over side^2.
+Other settings than a row's: EMA off is `parts["EMA"]` less; a rank r in place of the preset's scales LoRA, gradients, optimiser and EMA
+by r / rank; activations grow with batch_size * side^2, so that a side between two rows lies on the straight line between them over
+side^2.
 """
 
 from __future__ import annotations
