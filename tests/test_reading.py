@@ -7,16 +7,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
+from PIL import Image
 from rendered import COLUMNS, rendered_people
 from skimage import data
 
+from faceexpr_core import mini
 from faceexpr_core.expressions import ACTION_UNITS, action_unit
 from faceexpr_core.faces.detector import FaceDetector
-from faceexpr_core.measure.action_units import moved_units, unit_errors, unit_strength
-from faceexpr_core.measure.expression import CLASSES, measured_as, prototypes
+from faceexpr_core.faces.images import read_rgb
+from faceexpr_core.measure.action_units import MOVED, moved_units, one_sidedness, unit_errors, unit_strength
+from faceexpr_core.measure.expression import CLASSES, blendshape_vector, measured_as, prototypes, read_change
 from faceexpr_core.measure.reader import READER_CLASSES, Judgement, judge_faces
-from faceexpr_core.measure.reading import Reading, read_album, read_expression, resting_face
+from faceexpr_core.measure.reading import (
+    CLEAR_EXPRESSION,
+    ONE_SIDED,
+    SURE,
+    SURE_FAINT,
+    Reading,
+    read_album,
+    read_expression,
+    resting_face,
+)
+from faceexpr_core.measure.shown import shown_expression
 
 Shapes = dict[str, float]
 
@@ -98,13 +112,41 @@ def test_the_resting_face_is_the_average_one_where_nobody_rests() -> None:
     assert np.allclose(guessed, fitted.resting / fitted.scale)
 
 
+def test_a_lone_photo_of_an_expression_that_the_blendshapes_doubt_is_not_its_own_resting_face() -> None:
+    """Real anger, disgust and tears are not the renders' ones: their cosine to a prototype is low, the classifier is sure of them."""
+    doubted = showing("angry", 1.0, {"eyeLookDownLeft": 0.6, "eyeLookDownRight": 0.6, "mouthPucker": 0.5})
+    assert max(read_change(blendshape_vector(doubted) - blendshape_vector(showing())).scores.values()) < CLEAR_EXPRESSION
+    assert [reading.expression for reading in read_album([doubted], [judged("angry", 0.97)])] == ["angry"]
+    assert [reading.expression for reading in read_album([doubted], [judged("neutral", 0.97)])] == ["neutral"]
+
+
+def test_a_faint_smile_of_a_face_that_the_classifier_calls_neutral_is_not_named() -> None:
+    faint = read_expression(showing("happy", 0.24), judged("neutral", 0.75, "happy"))
+    assert faint.likeliest == "happy" and SURE < faint.sure < SURE_FAINT and faint.expression is None
+    assert read_expression(showing("happy", 0.24), judged("happy", 0.75, "neutral")).expression == "happy"
+
+
+def test_the_resting_face_of_minis_subject_is_not_called_a_smile(detector: FaceDetector) -> None:
+    """It rests with raised corners of the mouth, which the average person's resting face has not."""
+    photo = read_rgb(mini.subject_path() / "photo_1.png")
+    assert shown_expression(photo, detector.detect(photo)[0]) == "neutral"
+
+
+@pytest.mark.parametrize(("share", "named"), [(0.6, None), (0.8, None), (1.0, "contempt"), (1.4, "contempt")])
+def test_contempt_is_named_where_a_corner_of_the_mouth_moved_visibly_further_than_the_other(share: float, named: str | None) -> None:
+    smirk = showing("contempt", share)
+    assert (max(one_sidedness(unit, smirk, showing()) for unit in ONE_SIDED) >= MOVED) == (named is not None)
+    reading = read_expression(smirk, judged("happy", 0.6, "neutral"))
+    assert (reading.likeliest, reading.expression) == ("contempt", named)
+
+
 def test_contempt_needs_a_clearly_one_sided_face() -> None:
     fitted = prototypes()
     smirk, smile = (fitted.vectors[CLASSES.index(name)] for name in ("contempt", "happy"))
     between = (smirk / np.linalg.norm(smirk) + smile / np.linalg.norm(smile)) * 4
     values = (fitted.resting + between * fitted.scale).tolist()
     crooked = read_expression(dict(zip(fitted.blendshapes, values, strict=True)), judged("happy", 0.5, "neutral"))
-    assert crooked.expression != "contempt"
+    assert crooked.expression is None
 
 
 def test_a_photographed_smile_is_read_by_both(detector: FaceDetector) -> None:
@@ -113,6 +155,16 @@ def test_a_photographed_smile_is_read_by_both(detector: FaceDetector) -> None:
     (reading,) = read_album([face.blendshapes], judge_faces([photo], [face]))
     assert reading.expression == "happy" and reading.sure > 0.8 and reading.intensity > 0.8
     assert reading.units[0] == "12"
+
+
+def test_a_photographed_portrait_is_neutral(detector: FaceDetector) -> None:
+    """Matplotlib's sample: the official portrait of an officer, with lines of age about her mouth (US Navy, public domain)."""
+    with get_sample_data("grace_hopper.jpg") as file:
+        photo = np.asarray(Image.open(file).convert("RGB"))
+    face = detector.detect(photo)[0]
+    (reading,) = read_album([face.blendshapes], judge_faces([photo], [face]))
+    assert reading.expression == "neutral" and reading.sure > 0.9
+    assert shown_expression(photo, face) == "neutral"
 
 
 def test_renders_of_unseen_people_are_captioned_rightly_or_not_at_all(detector: FaceDetector) -> None:

@@ -36,6 +36,12 @@ def moved_units(blendshapes: Mapping[str, float], resting: Mapping[str, float]) 
     return tuple(sorted((code for code, value in strengths.items() if value >= MOVED), key=lambda code: -strengths[code]))
 
 
+def one_sidedness(number: int, blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> float:
+    """By how much further a unit (its FACS number) moved on one side of the face than on the other, 0..1."""
+    left, right = _sides(number, blendshapes, resting)
+    return abs(left - right)
+
+
 def unit_errors(
     asked: Iterable[ActionUnit], intensity: float, blendshapes: Mapping[str, float], resting: Mapping[str, float]
 ) -> dict[str, float]:
@@ -57,7 +63,12 @@ def strength_errors(wanted: Mapping[int, float], blendshapes: Mapping[str, float
 
 def _one_side(number: int, blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> str:
     """`L12` where the left side of AU12 moved at least twice as far as the right and visibly further, `R12` for the right, else ""."""
-    left, right = (unit_strength(action_unit(f"{side}{number}"), blendshapes, resting) for side in "LR")
+    left, right = _sides(number, blendshapes, resting)
     if abs(left - right) < max(MOVED, max(left, right) / 2):
         return ""
     return f"{'L' if left > right else 'R'}{number}"
+
+
+def _sides(number: int, blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> tuple[float, float]:
+    left, right = (unit_strength(action_unit(f"{side}{number}"), blendshapes, resting) for side in "LR")
+    return left, right

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .action_units import moved_units
+from .action_units import MOVED, moved_units, one_sidedness
 from .expression import CLASSES, along_prototypes, blendshape_vector, prototypes, read_change
 from .reader import READER_CLASSES, Judgement
 
@@ -42,16 +42,19 @@ NEUTRAL_LEVEL = 0.15
 SURE = 0.5
 """P of the likeliest class from which it is named."""
 
-SURE_NEUTRAL = 0.8
-"""The same where the likeliest is neutral: a faint expression called neutral teaches a person wrongly too."""
+SURE_FAINT = 0.8
+"""The same where the likeliest is neutral, or a smile and the classifier's favourite is another: a faint expression called neutral
+teaches a person wrongly too, and so does a resting face called happy."""
 
 SUPPORT = 0.15
 """Share of its favourite's probability that the classifier must give a class; below, it contradicts, and the class is not named however
 sure the blendshapes are. So low brows that it calls neutral are no anger, and a broad smile no disgust. Smiles need no support: they are
 what blendshapes see best, on photographs too."""
 
-ONE_SIDED = 0.05
-"""By how much the cosine to contempt must exceed that to happy: real smiles are a little one-sided too. Where it is the lower one, the
+ONE_SIDED = (12, 14)
+"""Contempt raises or dimples one corner of the mouth (Ekman and Friesen, "A new pan-cultural facial expression of emotion", 1986): it is
+named only where one of these action units moved further on one side than on the other by `action_units.MOVED`. The classifier cannot
+confirm it, and closed smiles and resting faces of real people are a little one-sided too. Where the cosine to happy is the higher one, a
 face is no contempt at all: the two prototypes are so alike (0.89) that it would take a third of a full smile's probability."""
 
 RESTING_PENALTY = 0.15
@@ -97,25 +100,19 @@ def read_expression(blendshapes: Mapping[str, float], judgement: Judgement, rest
     cosines = along / max(1e-9, float(np.linalg.norm(change)))
     intensities = along / np.linalg.norm(fitted.vectors, axis=1)
     moved = np.concatenate([[NEUTRAL_LEVEL], np.clip(intensities, 0, 1) * cosines])
-    support = _support(judgement)
-    scores = np.log(support + ALLOWANCE) + SHARPNESS * moved
-    one_sided = cosines[CLASSES.index("contempt")] - cosines[CLASSES.index("happy")]
-    if one_sided < 0:
+    scores = np.log(_support(judgement) + ALLOWANCE) + SHARPNESS * moved
+    if cosines[CLASSES.index("contempt")] < cosines[CLASSES.index("happy")]:
         scores[READ_CLASSES.index("contempt")] = -np.inf
     weights = np.exp(scores - scores.max())
     index = int(weights.argmax())
     likeliest, sure = READ_CLASSES[index], float(weights[index] / weights.sum())
-    named = sure >= (SURE if index else SURE_NEUTRAL)
-    if likeliest != "happy":
-        named = named and support[index] >= SUPPORT * judgement.confidence
-    if likeliest == "contempt":
-        named = named and one_sided >= ONE_SIDED
+    at_rest = unscaled(resting)
     return Reading(
-        expression=likeliest if named else None,
+        expression=likeliest if _may_be_named(likeliest, sure, judgement, blendshapes, at_rest) else None,
         likeliest=likeliest,
         sure=sure,
         intensity=float(intensities[index - 1]) if index else 0.0,
-        units=moved_units(blendshapes, unscaled(resting)),
+        units=moved_units(blendshapes, at_rest),
         classified=judgement.expression,
     )
 
@@ -123,9 +120,10 @@ def read_expression(blendshapes: Mapping[str, float], judgement: Judgement, rest
 def resting_face(blendshapes: Sequence[Mapping[str, float]], judgements: Sequence[Judgement]) -> NDArray[np.float64]:
     """A person's resting face, scaled blendshapes [K], guessed from n photos of unknown expressions (ours).
 
-    Candidates r are the average person's resting face r0 and each photo that the classifier calls neutral or that is no clear expression
-    against r0. Taken is the one that explains the photos best, as the resting face where the classifier says so (with probability q_i),
-    else as some expression: the least `sum_i |x_i - r|^2 - (1 - q_i) max_c (along_c)^2 + n RESTING_PENALTY |r - r0|^2`.
+    Candidates r are the average person's resting face r0, and each photo that the classifier calls neutral, or that it does not deny to
+    be neutral (`SUPPORT`) and that is no clear expression against r0. Taken is the one that explains the photos best, as the resting face
+    where the classifier says so (with probability q_i), else as some expression: the least
+    `sum_i |x_i - r|^2 - (1 - q_i) max_c (along_c)^2 + n RESTING_PENALTY |r - r0|^2`.
     """
     fitted = prototypes()
     photos = np.stack([blendshape_vector(shapes) for shapes in blendshapes])
@@ -135,7 +133,7 @@ def resting_face(blendshapes: Sequence[Mapping[str, float]], judgements: Sequenc
     def may_rest(photo: NDArray[np.float64], judgement: Judgement) -> bool:
         reading = read_change(photo - average)
         calm = reading.is_neutral() or max(reading.scores.values()) <= CLEAR_EXPRESSION
-        return calm or judgement.of("neutral") >= 0.5
+        return judgement.of("neutral") >= 0.5 or (calm and judgement.of("neutral") >= SUPPORT * judgement.confidence)
 
     def cost(resting: NDArray[np.float64]) -> float:
         changes = photos - resting
@@ -145,6 +143,17 @@ def resting_face(blendshapes: Sequence[Mapping[str, float]], judgements: Sequenc
 
     own = [photo for photo, judgement in zip(photos, judgements, strict=True) if may_rest(photo, judgement)]
     return min([average, *own], key=cost)
+
+
+def _may_be_named(
+    likeliest: str, sure: float, judgement: Judgement, blendshapes: Mapping[str, float], resting: Mapping[str, float]
+) -> bool:
+    faint = likeliest == "neutral" or (likeliest == "happy" and judgement.expression != "happy")
+    if sure < (SURE_FAINT if faint else SURE):
+        return False
+    if likeliest == "contempt" and not any(one_sidedness(unit, blendshapes, resting) >= MOVED for unit in ONE_SIDED):
+        return False
+    return likeliest == "happy" or bool(_support(judgement)[READ_CLASSES.index(likeliest)] >= SUPPORT * judgement.confidence)
 
 
 def _support(judgement: Judgement) -> NDArray[np.float64]:
