@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rendered import rendered_people
 
-from faceexpr_core.measure.identity import identity_scale
-from lab.benchmarks import change, dataset_classifier, frowns
+from faceexpr_core.faces.detector import FaceDetector
+from faceexpr_core.measure.identity import IdentityMeter, identity_scale
+from lab.benchmarks import change, dataset_classifier, frowns, photographs
 from lab.benchmarks.store import write_picture
 
 
@@ -32,6 +35,12 @@ def test_changes_are_told_by_arm_and_of_the_first_arm_by_expression() -> None:
     assert ["`lora`", "neutral", "2", "1.00 [1.00, 1.00]", "0.90 [0.90, 0.90]", "0.80 [0.80, 0.80]", "0"] in told
     assert ["neutral", "1.00 [1.00, 1.00]", "0.90 [0.90, 0.90]", "0.80 [0.80, 0.80]"] in told
     assert len([line for line in told if line[0] == "sad"]) == 1
+
+
+@pytest.fixture(scope="module")
+def meter(model_folder: Path) -> Iterator[IdentityMeter]:
+    with FaceDetector([model_folder]) as detector:
+        yield IdentityMeter([model_folder], detector)
 
 
 @pytest.fixture
@@ -81,3 +90,24 @@ def test_a_data_set_is_made_before_it_is_learned_from(
     assert capsys.readouterr().out == ""  # where the tables go
     with pytest.raises(SystemExit, match="1"):
         dataset_classifier.make_data_set(tmp_path, "")
+
+
+def test_photographs_are_told_by_one_person_and_by_two(tmp_path: Path, meter: IdentityMeter) -> None:
+    for number, own in enumerate(rendered_people()):
+        write_picture(tmp_path / str(number) / "at rest.png", own[0])
+        for copy in ("1", "2"):
+            write_picture(tmp_path / str(number) / f"surprised {copy}.png", own[4])
+        write_picture(tmp_path / str(number) / "wall.png", np.full((192, 192, 3), 90, np.uint8))
+    people = [photographs.photographs(tmp_path / str(number), meter) for number in range(3)]
+    assert [[one.name for one in own] for own in people] == [["at rest.png", "surprised 1.png"]] * 3  # neither walls nor copies
+    told = lines_of(photographs.likeness_table([[one.vector for one in own] for own in people]))
+    assert [line[:2] for line in told[2:]] == [
+        ["one person, photo and photo", "3"],
+        ["one person, photo and the mean of the others", "6"],
+        ["two people, photo and photo", "12"],
+        ["two people, photo and the other's mean", "12"],
+    ]
+    assert float(told[2][2]) > float(told[4][4])  # the least of one person over the most of two
+    said = photographs.caption_lines({f"{one.name}": one.named for one in people[1]} | {"c": None, "d": "happy"})
+    assert said == "4 photographs: 1 neutral, 1 happy, 1 surprised, 1 no expression\n- surprised 1.png: surprised\n"
+    assert photographs.sheet(people).shape[1] > 10 * photographs.SIDE

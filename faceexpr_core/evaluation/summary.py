@@ -81,8 +81,8 @@ def measures(output: Path) -> tuple[Measure, ...]:
         Measure("units_error", "AU error", _mean("units_error"), -1, 3,
                 "mean absolute error of the strengths of 20 action units; those not asked should not move"),
         Measure("likeness", "Likeness, SFace", _mean("likeness", zero=True), 1, 3,
-                "SFace's cosine to the mean of the person's photos; photographs above 0.363 are called the same person; no face "
-                "counts 0"),
+                "SFace's cosine to the mean of the person's photos; above 0.363 photographs are called the same person; real photographs "
+                "of one person are at 0.75, nine in ten above 0.6, a quarter above 0.8; no face counts 0"),
         Measure("likeness_scaled", "Likeness, scaled", scaled_likeness, 1, 2,
                 "0 as alike as another person, 1 as another photo of the person (on renders)"),
         Measure("likeness_lost", "Likeness lost", _lost, -1, 3, "cosine of the neutral picture less that of the expressive ones"),
