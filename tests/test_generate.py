@@ -147,6 +147,13 @@ def test_a_lora_for_another_model_is_refused(tmp_path: Path) -> None:
         generate(tmp_path / "out", "--lora", str(file))
 
 
+def test_a_lora_of_which_no_layer_fits_is_refused(tmp_path: Path) -> None:
+    name, file = "transformer.blocks.0.attn.to_q", tmp_path / "flux.safetensors"
+    save_file({f"{name}.lora_A.weight": torch.zeros(2, 8), f"{name}.lora_B.weight": torch.zeros(8, 2)}, file)
+    with pytest.raises(FaceExprError, match=r"flux\.safetensors does not fit this model: none of its layers is one of SDXL's"):
+        generate(tmp_path / "out", "--lora", str(file))
+
+
 def test_models_that_are_not_sdxl_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FaceExprError, match="there is no model"):
         pipeline.load_pipeline(tmp_path / "absent")

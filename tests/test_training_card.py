@@ -38,6 +38,22 @@ def test_a_step_uploads_all_its_batches_at_once_and_waits_no_more_than_stated(ch
         assert {weight.device.type for weight in trainer.update.parameters} == {"cuda"}
 
 
+def test_with_shapes_alone_a_step_works_as_with_numbers() -> None:
+    """The table of `faceexpr plan` is made so."""
+    settings = settings_for(precision="bf16", crafting_every=1, crafting_ramp=0.0)
+    counted = []
+    for kind in ("values", "shapes"):
+        with PretendedCard(kind, item=0.1) as card:
+            unet = toy_unet()
+            data, images, crafting = sets_for(settings, 64, *widths(unet), counts=(3, 0, 2))
+            trainer = Trainer(unet, data, settings, torch.device("cuda"), images, crafting)
+            card.ledger.forget_work()
+            trainer.step()
+            counted.append((card.ledger.peak, card.ledger.flops, sum(card.ledger.launches.values())))
+    (peak, flops, launches), shapes = counted
+    assert shapes == (pytest.approx(peak, rel=0.05), pytest.approx(flops, rel=0.05), pytest.approx(launches, rel=0.05))
+
+
 def test_a_run_that_diverges_on_a_card_hands_back_the_last_good_weights() -> None:
     unet, settings = toy_unet(), settings_for(ema=0.0, accumulation=1)
     data, _, crafting = sets_for(settings, 64, *widths(unet), counts=(3, 0, 2))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
@@ -265,12 +267,33 @@ def check_loras(arguments: argparse.Namespace) -> None:
 def load_loras(pipe: StableDiffusionXLPipeline, files: list[Path], strength: float) -> None:
     """Apply LoRA files (kohya or diffusers keys) to the pipeline. Raises FaceExprError for a file that does not fit."""
     for number, file in enumerate(files):
+        name = f"lora{number}"
         try:
-            pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name=f"lora{number}", local_files_only=True)
+            with _parts_may_be_missing():
+                pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name=name, local_files_only=True)
         except (ValueError, RuntimeError, KeyError, OSError) as error:
             raise FaceExprError(f"the LoRA {file} does not fit this model: {error}") from error
+        if not any(name in known for known in pipe.get_list_adapters().values()):
+            raise FaceExprError(f"the LoRA {file} does not fit this model: none of its layers is one of SDXL's. Give a LoRA for SDXL.")
     if files:
         pipe.set_adapters([f"lora{number}" for number in range(len(files))], [strength] * len(files))
+
+
+@contextmanager
+def _parts_may_be_missing() -> Iterator[None]:
+    """Without diffusers' warning for each part of the pipeline of which a LoRA has nothing: many have nothing of the text encoders."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("No LoRA keys associated to")
+
+    loggers = [logging.getLogger(f"diffusers.loaders.{name}") for name in ("peft", "lora_base")]
+    for logger in loggers:
+        logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(wanted)
 
 
 def save_picture(picture: Image.Image, folder: Path, stem: str, settings: Mapping[str, Any] | None, source: str = DRAWN_BY_A_MODEL) -> Path:

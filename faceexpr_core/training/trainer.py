@@ -143,7 +143,7 @@ class Trainer:
             add_up(self.update.parameters, [*sums.values(), counted, failed])
         told = torch.stack([*sums.values(), counted, failed, self.update.clipped_norm()])
         *values, taken, ended, norm = told.tolist()  # one wait for all
-        if ended:
+        if ended and self.ranks > 1:
             hear("training")
         losses = dict(zip(sums, values, strict=True))
         total = sum(weights[name] * value for name, value in losses.items())
