@@ -1,6 +1,6 @@
 """The table of what training takes of a card, which the product ships for `faceexpr plan` and the preset `auto`.
 
-    python -m lab.card.table                              # every row that is not there yet; hours on one core
+    python -m lab.card.table                              # every row that is not there yet; half an hour on one core
     python -m lab.card.table --presets low-vram --sides 1024 --bases full nf4
     python -m lab.card.table --show                       # the shipped table as Markdown, nothing simulated
 
@@ -116,9 +116,9 @@ def main() -> None:
         except RuntimeError as reason:
             failed.append(str(reason))
             print(f"failed: {reason}", file=sys.stderr, flush=True)
-        write(arguments.output, drawing(SIDES))
     if failed:
-        sys.exit(f"{len(failed)} rows failed.")
+        sys.exit(f"{len(failed)} rows failed; {arguments.output} stays as it was.")
+    write(arguments.output, drawing(SIDES))
 
 
 def write(path: Path, beside: dict[str, Any]) -> None:
