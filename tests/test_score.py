@@ -16,6 +16,7 @@ import pytest
 import torch
 from comfy_process import ComfyError, ComfyProcess, Graph
 from PIL import Image
+from skimage import data
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as faceexpr
@@ -125,6 +126,19 @@ def test_the_command_prints_the_best_first_and_writes_all_measures(tmp_path: Pat
     assert capsys.readouterr().out.splitlines() == [str(HAPPY)]
     assert faceexpr(["score", "nobody.png", *words[2:]]) == 2
     assert "there is no picture nobody.png" in capsys.readouterr().err
+
+
+def test_the_command_says_which_photos_it_did_not_compare_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for photo in (NEUTRAL, HAPPY):
+        shutil.copy(photo, tmp_path)
+    Image.fromarray(data.astronaut()).save(tmp_path / "stranger.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xffbroken")
+    (tmp_path / "notes.md").write_text("at the sea")
+    assert faceexpr(["score", str(HAPPY), "--photos", str(tmp_path), "--expression", "happy"]) == 0
+    told = capsys.readouterr()
+    assert told.err.startswith("faceexpr: the person: 2 of 4 pictures kept") and len(told.out.splitlines()) == 1
+    assert "dropped  stranger.png: shows another person" in told.err and "skipped  broken.jpg: " in told.err
+    assert "person 0 (taken: is in most photos)" in told.err and "kept  " not in told.err and "notes.md" not in told.err
 
 
 def graph(**inputs: Any) -> Graph:

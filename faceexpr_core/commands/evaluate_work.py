@@ -81,7 +81,7 @@ class Worker:
 
         first = next((training for name, training in self.loras if name == one.name), ())
         subject = prepare_subject(read_dataset(one.folder), self._job(one, first).subject, detector=judges.detector)
-        say(f"{one.name}: {subject.report.splitlines()[0]}")
+        say(f"{one.name}: {subject.shortened()}")
         keep_person(self.evaluation.output, one, subject, judges)
 
     def _train(self) -> None:

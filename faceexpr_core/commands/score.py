@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..measure.picture_score import Asked, best_first, score_picture, told
     from ..photos.dataset import read_dataset
     from ..photos.subject import SubjectSettings, prepare_subject
+    from .sharing import say
 
     if arguments.best < 0:
         raise FaceExprError(f"--best {arguments.best}: give how many of the pictures you want, from 1.")
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     photos = read_dataset(arguments.photos)
     with Judges() as judges:
         subject = prepare_subject(photos, SubjectSettings(resolution=SIDE, drop_small=False), detector=judges.detector)
+        say(f"the person: {subject.shortened()}")
         person = judges.looks(photo.image for photo in subject.photos)
         neutral = None if arguments.neutral is None else judges.see(_read(arguments.neutral))
         scores = [score_picture(judges.see(_read(path)), asked, person, neutral) for path in arguments.pictures]

@@ -22,7 +22,8 @@ from .peft_config import adapter_config, alpha_in, read_json, scaled_product
 
 FORMATS = ("kohya", "diffusers", "peft", "comfyui")
 WRITTEN = (*FORMATS, "sd-scripts")
-"""`sd-scripts` is kohya's format with SDXL's blocks as Stability names them, without which kohya's own scripts pass over the U-Net."""
+"""`sd-scripts` is kohya's format with SDXL's blocks as Stability names them, without which kohya's merging and older scripts pass over the
+U-Net (`names.sd_scripts_module`)."""
 PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ADAPTER_METADATA = "lora_adapter_metadata"
 """Where diffusers keeps rank and alpha: PEFT's LoraConfig as JSON, its keys prefixed with the part's name."""

@@ -88,7 +88,8 @@ def kohya_module(module: str) -> str:
 def sd_scripts_module(module: str) -> str:
     """`unet.mid_block.attentions.0.proj_in` -> `lora_unet_middle_block_1_proj_in`: kohya's scripts have SDXL's U-Net as Stability names it.
 
-    They read no other names of SDXL (sd-scripts' library/sdxl_original_unet.py and networks/lora.py), and write these.
+    They write these (sd-scripts' library/sdxl_original_unet.py). Their merging (networks/sdxl_merge_lora.py) and older versions read no
+    others; newer ones rename diffusers' where a network is made from a file (networks/lora.py, `convert_diffusers_to_sai_if_needed`).
     """
     part, _, path = module.partition(".")
     return _KOHYA[part] + (to_stability(path) if part == "unet" else path).replace(".", "_")

@@ -21,7 +21,7 @@ from ..measure.reader import judge_faces
 from ..measure.reading import Reading, read_album
 from .finding import Found, Seen, choose, see
 from .settings import SubjectSettings, check
-from .verdicts import DROPPED, KEPT, Verdict, thumbnail
+from .verdicts import DROPPED, KEPT, NO_PHOTO, Verdict, thumbnail
 
 DUPLICATE_LIKENESS = 0.96
 DUPLICATE_CHANGE = 3.0
@@ -66,6 +66,11 @@ class Subject:
     resolution: int
     report: str
     verdicts: tuple[Verdict, ...] = ()
+
+    def shortened(self) -> str:
+        """The report for those who asked for no subject: without the lines of photos that are kept and of files that are no photos."""
+        quiet = {one.line() for one in self.verdicts if one.verdict in (KEPT, NO_PHOTO)}
+        return "\n".join(line for line in self.report.splitlines() if line not in quiet)
 
 
 def prepare_subject(
