@@ -137,6 +137,16 @@ def test_heic_that_cannot_be_read_says_what_to_do_under_any_name(tmp_path: Path,
     assert "python -m pip install pillow-heif" in one.problem and "or save the picture as JPEG" in one.problem
 
 
+@pytest.mark.usefixtures("no_heif_reader")
+@pytest.mark.parametrize("brands", ["heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1", "miafheic", "MiHBmsf1heix"])
+def test_heic_is_told_by_any_of_its_brands(tmp_path: Path, brands: str) -> None:
+    """The first is the file's own, the others, after four bytes of version, those that it is compatible with."""
+    own, others = brands[:4].encode(), brands[4:].encode()
+    (tmp_path / "photo.jpg").write_bytes((16 + len(others)).to_bytes(4, "big") + b"ftyp" + own + bytes(4) + others + b"meta" + bytes(40))
+    (one,) = read_images(tmp_path)
+    assert "is a HEIC picture, which needs the Python package pillow-heif" in one.problem
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [

@@ -18,7 +18,10 @@ from skimage import data
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces import native
 from faceexpr_core.faces.detector import FaceDetector
+from faceexpr_core.faces.images import SourceImage
 from faceexpr_core.measure.identity import IdentityMeter
+from faceexpr_core.photos.settings import SubjectSettings
+from faceexpr_core.photos.subject_process import prepare_apart
 
 CURE = "uninstall -y opencv-python opencv-python-headless opencv-contrib-python opencv-contrib-python-headless"
 
@@ -92,6 +95,39 @@ def test_what_a_mixture_raises_while_it_loads_is_one_message(tmp_path: Path, lin
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("OpenCV cannot load (") and CURE in ended.stdout
+
+
+OLDER = """
+import sys
+from importlib.machinery import PathFinder
+
+class Older:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name != "cv2":
+            return None
+        sys.meta_path.remove(cls)
+        spec = PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+
+        def without_faces(module):
+            load(module)
+            del module.FaceDetectorYN, module.FaceRecognizerSF
+
+        spec.loader.exec_module = without_faces
+        return spec
+
+sys.meta_path.insert(0, Older)
+"""
+
+
+def test_the_process_that_prepares_the_photos_tells_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It once ended with a traceback, and the command with the guess that memory was short."""
+    (tmp_path / "sitecustomize.py").write_text(OLDER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    photo = SourceImage("a.png", np.asarray(data.astronaut())[:256, 96:352])
+    with pytest.raises(FaceExprError, match=r"The OpenCV that Python loads \(.*\) lacks FaceDetectorYN, FaceRecognizerSF\."):
+        prepare_apart([photo], SubjectSettings(resolution=64))
 
 
 class OfWindows:
