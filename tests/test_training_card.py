@@ -51,7 +51,8 @@ def test_with_shapes_alone_a_step_works_as_with_numbers() -> None:
             trainer.step()
             counted.append((card.ledger.peak, card.ledger.flops, sum(card.ledger.launches.values())))
     (peak, flops, launches), shapes = counted
-    assert shapes == (pytest.approx(peak, rel=0.05), pytest.approx(flops, rel=0.25), pytest.approx(launches, rel=0.05))  # not the same draws
+    # the draws are others
+    assert shapes == (pytest.approx(peak, rel=0.05), pytest.approx(flops, rel=0.25), pytest.approx(launches, rel=0.05))
 
 
 def test_a_run_that_diverges_on_a_card_hands_back_the_last_good_weights() -> None:
