@@ -264,7 +264,7 @@ def test_a_resolution_the_unet_cannot_take_is_refused_before_the_first_step(comf
     assert not list(comfy.lora_dir.glob("odd*"))
 
 
-@pytest.mark.parametrize("family", ["SD15", "Flux"])
+@pytest.mark.parametrize("family", ["SD15", "SDXLRefiner", "Flux"])
 def test_a_model_of_another_family_is_refused(comfy: ComfyProcess, folder: str, family: str) -> None:
     mixed = graph(folder, lora_name="other")
     mixed["other"] = {"class_type": "TestTinyModel", "inputs": {"family": family}}

@@ -59,7 +59,7 @@ class TinyModel(io.ComfyNode):
             node_id="TestTinyModel",
             display_name="Tiny model",
             category="tests",
-            inputs=[io.Combo.Input("family", options=["SD15", "Flux"])],
+            inputs=[io.Combo.Input("family", options=["SD15", "SDXLRefiner", "Flux"])],
             outputs=[io.Model.Output()],
         )
 
@@ -67,6 +67,9 @@ class TinyModel(io.ComfyNode):
     def execute(cls, family: str) -> io.NodeOutput:
         if family == "SD15":
             model = comfy.model_base.BaseModel(comfy.supported_models.SD15(SD15_UNET), device="cpu")
+        elif family == "SDXLRefiner":
+            config = {**SD15_UNET, "num_classes": "sequential", "adm_in_channels": 64}
+            model = comfy.model_base.SDXLRefiner(comfy.supported_models.SDXLRefiner(config), device="cpu")
         else:
             model = comfy.supported_models.Flux(FLUX_TRANSFORMER).get_model({}, device="cpu")
         device = comfy.model_management.get_torch_device()
