@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,11 +40,17 @@ def quantise(unet: UNet2DConditionModel, base: str, device: torch.device, dtype:
         unet.is_loaded_in_4bit = True  # by these names peft knows what it puts a LoRA on
     else:
         unet.is_loaded_in_8bit = True
+        logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_news)
     linear = [name for name, module in unet.named_modules() if type(module) is nn.Linear and ".attentions." in f".{name}"]
     for name in linear:
         parent, _, child = name.rpartition(".")
         owner = unet.get_submodule(parent)
         setattr(owner, child, _packed(unet.get_submodule(name), base, dtype).to(device))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """bitsandbytes says at every call of every int8 layer that its input is cast on the way to 8 bits: thousands of lines a step."""
+    return "inputs will be cast" not in record.msg
 
 
 def _packed(linear: nn.Linear, base: str, dtype: torch.dtype) -> nn.Module:

@@ -55,7 +55,18 @@ def test_a_card_without_bfloat16_takes_float16() -> None:
     on_cpu = trained(few("low-vram", precision="fp32", optimizer="adamw"), "cpu")
     with PretendedCard("values", bf16=False):
         half = trained(few("low-vram"), "cuda")
-    assert half.losses == pytest.approx(on_cpu.losses, rel=0.05)
+    assert half.precision == "fp16" and half.losses == pytest.approx(on_cpu.losses, rel=0.05)
+
+
+@pytest.mark.parametrize("base", ["nf4", "int8"])
+def test_a_base_in_fewer_bits_learns_on_a_card_as_on_a_cpu(base: str, caplog: pytest.LogCaptureFixture) -> None:
+    settings = few("low-vram", steps=2, precision="bf16", optimizer="adamw", base=base)
+    on_cpu = trained(settings, "cpu")
+    with PretendedCard("values"):
+        there = trained(settings, "cuda")
+    assert there.losses == pytest.approx(on_cpu.losses, rel=0.05)
+    assert {side.device.type for pair in there.layers.values() for side in pair} == {"cpu"}
+    assert "inputs will be cast" not in caplog.text  # bitsandbytes says so at each call of each int8 layer on a card
 
 
 @pytest.mark.parametrize("preset", PRESETS)
