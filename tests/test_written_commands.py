@@ -108,9 +108,10 @@ def verbs(parser: ArgumentParser) -> dict[str, set[str]]:
     """Every verb with its flags; `lora` has those of `lora convert` and all others too."""
     found: dict[str, set[str]] = {}
     for action in parser._actions:
-        for name, below in action.choices.items() if isinstance(action, _SubParsersAction) else ():
-            own = {option for one in below._actions for option in one.option_strings}
-            found |= {name: own.union(*verbs(below).values()), **verbs(below)}
+        if isinstance(action, _SubParsersAction):
+            for name, below in action.choices.items():
+                own = {option for one in below._actions for option in one.option_strings}
+                found |= {name: own.union(*verbs(below).values()), **verbs(below)}
     return found
 
 
