@@ -204,3 +204,11 @@ def test_an_inpainting_checkpoint_is_refused_by_what_it_is(tmp_path: Path) -> No
     save_file({first: torch.zeros(320, 9, 3, 3), last: torch.zeros(1280)}, path)
     with pytest.raises(FaceExprError, match=r"9 channels .* inpainting"):
         pipeline.load_pipeline(path)
+
+
+def test_a_refiner_is_refused_by_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "refiner.safetensors"
+    first, last = "model.diffusion_model.input_blocks.0.0.weight", "conditioner.embedders.0.model.ln_final.weight"
+    save_file({first: torch.zeros(384, 4, 3, 3), last: torch.zeros(1280)}, path)
+    with pytest.raises(FaceExprError, match=r"is an SDXL refiner, .* Give an SDXL base checkpoint"):
+        pipeline.load_pipeline(path)

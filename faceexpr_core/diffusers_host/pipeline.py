@@ -23,6 +23,8 @@ SDXL_CONFIGS = Path(__file__).parent / "sdxl"
 FULL_WIDTH = 320
 """Channels of SDXL's first blocks."""
 _FIRST = "model.diffusion_model.input_blocks.0.0.weight"
+_LARGE = "conditioner.embedders.{}.model.ln_final.weight"
+"""OpenCLIP's last norm: of SDXL's second text encoder, or of the refiner's only one."""
 
 
 def load_pipeline(
@@ -153,9 +155,11 @@ def _config_of(checkpoint: Path) -> tuple[Path, dict[str, object]]:
         with safe_open(checkpoint, "pt") as file:
             keys = set(file.keys())
             width, channels = _first_layer(file, _FIRST, keys)
-            both_encoders = "conditioner.embedders.1.model.ln_final.weight" in keys
+            both_encoders, refines = _LARGE.format(1) in keys, _LARGE.format(0) in keys
     except SafetensorError as error:
         raise FaceExprError(f"{checkpoint} is not a whole .safetensors file ({error}). Download it again.") from error
+    if refines:
+        raise FaceExprError(f"{checkpoint} is an SDXL refiner, which finishes the pictures of a base model. Give an SDXL base checkpoint.")
     if not both_encoders or not width:
         raise FaceExprError(f"{checkpoint} is not an SDXL base checkpoint with its U-Net and both text encoders. Give such a file.")
     if channels != 4:
