@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from random_lora import write_lora
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from faceexpr_core import mini
 from faceexpr_core.commands.generate import METADATA_KEY, add_generate_command, save_picture
@@ -107,6 +107,16 @@ def test_a_checkpoint_saved_by_comfyui_draws_the_same_as_the_directory(tmp_path:
         assert worst < 1e-3, part
     hidden, expected_hidden = (encoding.encode_prompts(each, [PROMPT])[0] for each in (single, pipe))
     assert torch.allclose(hidden, expected_hidden, atol=1e-4)
+
+    first = "model.diffusion_model."
+    eighths = {
+        name: value.to(torch.float8_e4m3fn if name.startswith(first) else value.dtype) for name, value in load_file(checkpoint).items()
+    }
+    save_file(eighths, tmp_path / "fp8.safetensors")
+    rounded, whole = pipeline.load_pipeline(tmp_path / "fp8.safetensors").unet.state_dict(), single.unet.state_dict()
+    assert {value.dtype for value in rounded.values()} == {torch.float32}
+    assert any(not torch.equal(value, whole[name]) for name, value in rounded.items())
+    assert all(torch.equal(value, whole[name].to(torch.float8_e4m3fn).float()) for name, value in rounded.items())
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,24 @@ def test_the_exported_u_net_holds_the_models_weights(comfyui, pipe) -> None:
     assert all(torch.equal(value, expected[name]) for name, value in unet.state_dict().items())
 
 
+def test_a_u_net_in_fp8_is_exported_in_full_and_drawn_with(comfyui, pipe, monkeypatch) -> None:
+    """As a checkpoint in fp8, or ComfyUI's own switch, loads it."""
+    monkeypatch.setattr(importlib.import_module("comfy.cli_args").args, "fp8_e4m3fn_unet", True)
+    with torch.inference_mode():
+        model = comfyui.host.load_mini()[0]
+        assert {value.dtype for value in model.model.diffusion_model.parameters()} == {torch.float8_e4m3fn}
+        exported = comfyui.host.export_unet(model).state_dict()
+        empty = {"samples": torch.zeros(1, 4, 8, 8)}
+        texts = comfyui.encode(comfyui.clip, PERSON, "happy", 1.0, "none", 0.5, "").args[:2]
+        run = (3, 2, 4.0, "euler", "normal", texts[0], comfyui.host.encode_conditioning(comfyui.clip, ""), empty, 1.0)
+        eighths, whole = (
+            comfyui.sample(one, *run, neutral=texts[1], expression_scale=1.6).args[0]["samples"] for one in (model, comfyui.model)
+        )
+    expected = pipe.unet.state_dict()
+    assert all(torch.equal(value, expected[name].to(torch.float8_e4m3fn).float()) for name, value in exported.items())
+    assert 0 < relative(eighths, whole) < 0.5
+
+
 def test_the_exported_u_net_has_the_models_patches_and_leaves_the_model_alone(comfyui, pipe) -> None:
     name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     key = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"
