@@ -234,9 +234,11 @@ def _contexts(model: Any, expression: Conditioning, neutral: Conditioning, setti
 
 
 def _weights(model: Any) -> Hashable:
-    """Equal for MODELs whose attention makes the same of a text: the same network with the same patches of its weights."""
+    """Equal for MODELs whose attention makes the same of a text: the same network with the same patches of its weights, none of its parts
+    replaced by another one (object patches), and nothing else put into it (injections)."""
     patches = model.model_options.get("transformer_options", {}).get("patches", {}).get("attn2_patch", ())
-    return weakref.ref(model.model), str(model.patches_uuid), tuple(map(fingerprint, patches))
+    replaced = {name: part for name, part in model.object_patches.items() if name != "model_sampling"}
+    return weakref.ref(model.model), str(model.patches_uuid), *map(fingerprint, (list(patches), replaced, model.injections))
 
 
 def fingerprint(value: Any) -> Hashable:

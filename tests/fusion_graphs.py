@@ -133,6 +133,39 @@ def image_prompt(mini: SimpleNamespace, graph: Graph) -> Graph:
     return graph._replace(model=model)
 
 
+def attention_couple(mini: SimpleNamespace, graph: Graph, regions: int = 1, text: Any = None) -> Graph:
+    """As packs for regional prompting do: a conditional row asks the texts of regions too, in rows of its own, and masks put the answers
+    together. Here the regions are strips from the right, and their text is the negative one unless told."""
+    other = (text or graph.negative)[0][0]
+
+    def spread(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        kinds, given = extra["cond_or_uncond"], []
+        for kind, *parts in zip(kinds, *(part.chunk(len(kinds)) for part in (q, k, v)), strict=True):
+            more = other.to(k).repeat(len(parts[1]), k.shape[1] // other.shape[1], 1)
+            copies = 0 if kind else regions
+            given.append([torch.cat([part, *[again] * copies]) for part, again in zip(parts, (parts[0], more, more), strict=True)])
+        extra["undivided"] = kinds
+        extra["cond_or_uncond"] = [kind for kind in kinds for _ in range(1 if kind else 1 + regions)]
+        queries, keys, values = (torch.cat(parts) for parts in zip(*given, strict=True))
+        return queries, keys, values
+
+    def gather(n: Tensor, extra: dict[str, Any]) -> Tensor:
+        height, width = extra["activations_shape"][-2:]
+        strip = (torch.arange(width) * (1 + regions) // width).repeat(height)
+        parts, kinds = list(n.chunk(len(extra["cond_or_uncond"]))), extra.pop("undivided")
+        given = []
+        for kind in kinds:
+            rows = [parts.pop(0) for _ in range(1 if kind else 1 + regions)]
+            given.append(rows[0] if kind else sum(part * (strip == number)[:, None].to(part) for number, part in enumerate(rows)))
+        extra["cond_or_uncond"] = kinds
+        return torch.cat(given)
+
+    model = graph.model.clone()
+    model.set_model_attn2_patch(spread)
+    model.set_model_attn2_output_patch(gather)
+    return graph._replace(model=model)
+
+
 def attention_output(mini: SimpleNamespace, graph: Graph) -> Graph:
     """Another pack's patch in the very hook that the default site uses."""
 
@@ -156,8 +189,10 @@ PACKS: dict[str, tuple[Pack, float]] = {
     "HyperTile": (hypertile, 0.3),
     "IPAdapter": (image_prompt, 0.6),
     "attn2 output": (attention_output, 0.8),
+    "attention couple": (attention_couple, -1.0),
 }
-"""With the least cosine between a fusion's change beside the pack and by itself. Deep Shrink makes another picture: see its own test."""
+"""With the least cosine between a fusion's change beside the pack and by itself. Deep Shrink and attention couple make another picture: see
+their own tests."""
 
-SAME_HOOK = {("FreeU", "skip"), ("FreeU_V2", "skip"), ("attn2 output", "cross_attention"), ("attn2 output", "cross_attention_difference")}
+SAME_HOOK = {("FreeU", "skip"), ("FreeU_V2", "skip")}
 """Where both change the same thing, so that it matters which comes first."""

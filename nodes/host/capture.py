@@ -20,6 +20,8 @@ from .texts import TAG
 class Capture:
     """Records what passes at some places of a site, of the first picture's row of the marked entry, whenever `RECORD` is set."""
 
+    outermost = True  # see `run.note_unet`
+
     def __init__(self, recorder: Recorder, places: Sequence[str]) -> None:
         self._recorder, self._places = recorder, frozenset(places)
         self._seen: set[tuple[str, Record]] = set()
@@ -62,7 +64,8 @@ class Capture:
 def _recorded_row(x: Tensor, to: dict[str, Any]) -> Tensor | None:
     """The first picture's row of the entry that is marked."""
     rows = conditional_rows(to)
-    number = next((number for number, row in enumerate(rows) if row is not None and row.tag is not None), None)
+    marked = (number for number, row in enumerate(rows) if row is not None and row.tag is not None and not row.copied)
+    number = next(marked, None)
     return None if number is None else x.chunk(len(rows))[number][:1]
 
 
@@ -102,7 +105,7 @@ def record_context(
 
 
 def _patched(place: str, block: Any, text: Tensor, transformer: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """What keys and values are made of, after other packs' `attn2_patch`es."""
+    """What keys and values are made of, after other packs' `attn2_patch`es; of what these add in rows of their own, nothing."""
     name, number, layer = place.split(".")
     extra = {
         **transformer,
@@ -113,4 +116,4 @@ def _patched(place: str, block: Any, text: Tensor, transformer: dict[str, Any]) 
     tokens, keys, values = text.new_zeros(1, 1, block.attn2.to_q.weight.shape[1]), text, text
     for patch in transformer.get("patches", {}).get("attn2_patch", ()):
         tokens, keys, values = patch(tokens, keys, values, extra)
-    return keys, values
+    return keys[:1], values[:1]

@@ -16,7 +16,7 @@ from ...faceexpr_core.fusion.injection import Area, Attention, Call, Injection, 
 from ...faceexpr_core.fusion.look import EVERYWHERE, Look, Where
 from ...faceexpr_core.fusion.settings import FusionSettings
 from .folders import model_folders
-from .run import RUN, UNET, Run, attention_grid, conditional_rows, place_of, places_of, running_blocks, skips_of, with_run
+from .run import RUN, UNET, Run, attention_grid, conditional_rows, is_whole, place_of, places_of, running_blocks, skips_of, with_run
 
 THUMB = 8
 """Side of what is remembered of a picture, to know it again at another size."""
@@ -34,6 +34,8 @@ class Seen(NamedTuple):
 
 class Fusion:
     """One fusion of a bank into a MODEL; its methods are the patches. Clones of the MODEL share it."""
+
+    outermost = True  # see `run.note_unet`
 
     def __init__(
         self,
@@ -103,11 +105,23 @@ class Fusion:
     def _parts(self, x: Tensor, to: dict[str, Any]) -> list[Part]:
         """The rows of the conditional entries that are this fusion's."""
         run, rows = to[RUN], conditional_rows(to)
-        count, found = len(x) // len(rows), []
+        count, found = run.pictures, list[Part]()
+        if len(x) != count * len(rows):
+            self._tell(
+                f"another pack gives the model {len(x)} rows where the sampler has {count * len(rows)}, as in tiles; nothing is changed, "
+                "since the negative prompt's cannot be told from the others. Have it draw one tile at a time, or without tiles"
+            )
+            return []
         for number, row in enumerate(rows):
             if row is None or (self._tag is not None and row.tag != self._tag):
                 continue
             where = tuple(self._where(run, picture, row.area) for picture in range(count))
+            if not all(one is EVERYWHERE for one in where) and not is_whole(to, row.area):
+                self._tell(
+                    "another pack draws the picture in tiles, on which a mask of the whole does not fit; nothing is changed. Draw without "
+                    "tiles, or without mask and VAE, so that the expression acts everywhere"
+                )
+                continue
             alike = all(one.mask is where[0].mask and one.regions is where[0].regions for one in where)
             found.append(Part(slice(number * count, (number + 1) * count), where[:1] if alike else where, row.area))
         return found

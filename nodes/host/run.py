@@ -53,14 +53,17 @@ class Session:
 
 
 class Row(NamedTuple):
-    """A conditional entry: the area of the picture that it draws (None for all of it), and the number of its pair of texts, if any."""
+    """A conditional entry: the area of the picture that it draws (None for all of it), the number of its pair of texts, if any, and whether
+    it is the copy of one that ComfyUI makes where another conditioning has an area."""
 
     area: Area | None = None
     tag: int | None = None
+    copied: bool = False
 
 
 class Run(NamedTuple):
-    """One evaluation of the model by a sampler. `positive`: the ids of the conditional entries; empty where the guider has none."""
+    """One evaluation of the model by a sampler. `positive`: the ids of the conditional entries; empty where the guider has none.
+    `pictures`: how many, each of which has a row for each entry."""
 
     call: Call
     positive: Mapping[Any, Row]
@@ -68,6 +71,7 @@ class Run(NamedTuple):
     size: tuple[int, int]
     """(width, height) of the pictures."""
     session: Session
+    pictures: int = 1
 
 
 class Record(NamedTuple):
@@ -124,10 +128,11 @@ def note_run(
     cfg = float(getattr(guider, "cfg1", getattr(guider, "cfg", 1.0)))  # DualCFGGuider's own, of the conditional prediction
     run = Run(
         Call(float(timestep.flatten()[0]), cfg, session.schedule, session.kept, session.continued),
-        positive={entry["uuid"]: Row(_area(entry, x), entry.get(TAG)) for entry in _conditional_entries(guider) if "uuid" in entry},
+        positive=_rows(_conditional_entries(guider), x),
         seed=seed,
         size=(8 * x.shape[-1], 8 * x.shape[-2]),
         session=session,
+        pictures=len(x),
     )
     if session.continued and session.clean is None and _looks(transformer, run.call):
         session.clean = executor(x, timestep, options, seed, **kwargs)  # unfused: nobody has said yet where the face is
@@ -136,11 +141,24 @@ def note_run(
 
 
 def note_unet(executor: Any, *arguments: Any, **named: Any) -> Tensor:
-    """Tell the patches which network runs: with hooks, or on several devices, it need not be that of the MODEL in the graph."""
+    """Tell the patches which network runs: with hooks, or on several devices, it need not be that of the MODEL in the graph. And let ours
+    see what goes into an attention before other packs do, and what comes out of it after them: some divide its rows in between."""
     for options in (*arguments, *named.values()):
         if isinstance(options, dict) and RUN in options:
             options[UNET] = executor.class_obj
+            options["patches"] = _outermost(options.get("patches", {}))
     return executor(*arguments, **named)
+
+
+def _outermost(patches: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    def is_ours(patch: Any) -> bool:
+        return getattr(getattr(patch, "__self__", None), "outermost", False)
+
+    given = dict(patches)
+    for name, ours_first in (("attn2_patch", True), ("attn2_output_patch", False)):
+        if name in given:
+            given[name] = sorted(given[name], key=lambda patch: is_ours(patch) != ours_first)
+    return given
 
 
 def _looks(transformer: dict[str, Any], call: Call) -> bool:
@@ -153,6 +171,20 @@ def _looks(transformer: dict[str, Any], call: Call) -> bool:
 def _conditional_entries(guider: Any) -> list[dict[str, Any]]:
     conds = getattr(guider, "conds", None) or {}
     return [entry for name in getattr(guider, "faceexpr_conditional", ("positive",)) for entry in conds.get(name) or ()]
+
+
+def _rows(entries: list[dict[str, Any]], x: Tensor) -> dict[Any, Row]:
+    """By their ids. A copy that ComfyUI made has the other conditioning's keys, but the very text of the entry that it is a copy of."""
+    tags = {id(_text(entry)): entry[TAG] for entry in entries if TAG in entry}
+    return {
+        entry["uuid"]: Row(_area(entry, x), entry.get(TAG, tags.get(id(_text(entry)))), copied=TAG not in entry)
+        for entry in entries
+        if "uuid" in entry
+    }
+
+
+def _text(entry: dict[str, Any]) -> Any:
+    return entry.get("model_conds", {}).get("c_crossattn", entry)
 
 
 def _area(entry: dict[str, Any], x: Tensor) -> Area | None:
@@ -192,6 +224,13 @@ def conditional_rows(to: dict[str, Any]) -> list[Row | None]:
     if not positive or ids is None:
         return [Row() if kind == CONDITIONAL else None for kind in kinds]
     return [positive.get(name) for name in ids]
+
+
+def is_whole(to: dict[str, Any], area: Area | None) -> bool:
+    """Whether the network is given pictures of the size of the sampler's, or of an area of them, and no tiles."""
+    given, (width, height) = to.get("original_shape"), to[RUN].size
+    top, bottom, left, right = area or (0.0, 1.0, 0.0, 1.0)
+    return given is None or tuple(given[-2:]) == (round((bottom - top) * height / 8), round((right - left) * width / 8))
 
 
 # Places
