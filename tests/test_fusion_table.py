@@ -23,6 +23,8 @@ from fusion_graphs import PACKS, Graph, gligen, person_lora, random_controlnet, 
 PERSON = "a photo of a young man, black hair, blue background"
 SIGMA, CFG, SEED = 1.7, 4.0, 7
 SHAPE = (2, 4, 8, 16)  # 64 x 128 pixels
+ALONE = float("inf")
+"""Nothing at all is changed elsewhere."""
 LEFT, RIGHT = (64, 64, 0, 0), (64, 64, 64, 0)
 """Width, height, x and y in pixels."""
 
@@ -119,8 +121,8 @@ def basic(mini, graph: Graph) -> Any:
 
 
 class Case(NamedTuple):
-    """`build`: what stands in the graph; `guider`; `conditional`: its number of the expression's conditioning; `entries`: which of its
-    evaluations at a step are changed; `held`: by how much more where the mask lies; `noise`: whether the sampler adds it."""
+    """`build`: what stands in the graph; `guider`; `conditional`: its number of the expression's conditioning; `held`: by how much more is
+    changed where the mask lies; `noise`: whether the sampler adds it."""
 
     build: Callable[[Any, Graph], Graph] = lambda mini, graph: graph
     guider: Callable[[Any, Graph], Any] = plain_cfg
@@ -139,10 +141,10 @@ def painted() -> torch.Tensor:
 
 TABLE: dict[str, Case] = {
     "nothing else": Case(),
-    "areas": Case(areas, held=0),
+    "areas": Case(areas, held=ALONE),
     "area of the negative": Case(area_of_the_negative),
     "mask on the conditioning": Case(lambda mini, graph: masked(mini, graph, "default")),
-    "mask bounds": Case(lambda mini, graph: masked(mini, graph, "mask bounds"), held=0),
+    "mask bounds": Case(lambda mini, graph: masked(mini, graph, "mask bounds"), held=ALONE),
     "combine": Case(lambda mini, graph: graph._replace(positive=mini.nodes.ConditioningCombine().combine(graph.positive, mini.other)[0])),
     "concat": Case(lambda mini, graph: graph._replace(positive=mini.nodes.ConditioningConcat().concat(graph.positive, mini.other)[0])),
     "average": Case(
@@ -154,20 +156,35 @@ TABLE: dict[str, Case] = {
     "noise mask": Case(mask=painted()),
     "image to image": Case(latent=lambda: torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))),
     "LoRA hooks": Case(lambda mini, graph: graph._replace(positive=with_hooks(graph.positive, hook_of(mini)))),
+    "LoRA hooks by a schedule": Case(lambda mini, graph: graph._replace(positive=with_hooks(graph.positive, scheduled(hook_of(mini))))),
+    "default text": Case(lambda mini, graph: graph._replace(positive=default_combined(mini, graph))),
     "steps left by another sampler": Case(latent=lambda: 10 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(3)), noise=False),
-    "two fusions": Case(two_fusions, held=0),
+    "two fusions": Case(two_fusions),
     "cfg 1": Case(guider=cfg_one),
     "DualCFGGuider": Case(guider=dual_cfg, conditional=2),
     "DualCFGGuider, nested": Case(guider=partial(dual_cfg, style="nested"), conditional=2),
     "Perp-Neg": Case(guider=perp_neg),
-    "GLIGEN": Case(gligen, held=0),
+    "GLIGEN": Case(gligen),
     "BasicGuider": Case(guider=basic),
-    **{name: Case(build, held=0) for name, (build, _) in PACKS.items()},
+    **{name: Case(build) for name, (build, _) in PACKS.items()},
 }
 
 
 def hook_of(mini) -> Any:
     return stock("nodes_hooks", "CreateHookLora")().create_hook(mini.lora, 1.0, 0.0)[0]
+
+
+def scheduled(hooks: Any) -> Any:
+    """Off at first, at half strength in the end."""
+    keyframe = stock("nodes_hooks", "CreateHookKeyframe")().create_hook_keyframe
+    (frames,) = keyframe(0.5, 0.3, keyframe(0.0, 0.0)[0])
+    return stock("nodes_hooks", "SetHookKeyframes")().set_hook_keyframes(hooks, frames)[0]
+
+
+def default_combined(mini, graph: Graph) -> Any:
+    """The expression's text where no other one is said."""
+    combine = stock("nodes_hooks", "ConditioningSetDefaultAndCombine")().set_default_and_combine
+    return combine(area(mini, mini.other, RIGHT), graph.positive)[0]
 
 
 def evaluated(mini, case: Case, graph: Graph) -> dict[int, list[torch.Tensor]]:
@@ -197,12 +214,13 @@ def test_the_expressions_rows_are_changed_where_the_mask_lies_no_other_bit_is_an
     left[:, :, :64] = 1
     uploaded: list[weakref.ref] = []
 
-    def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-        moved = tensor.to(device).clone()
-        uploaded.append(weakref.ref(moved))
-        return moved
+    def noted(tensor: torch.Tensor) -> torch.Tensor:
+        uploaded.append(weakref.ref(tensor))
+        return tensor
 
-    monkeypatch.setattr(mini.injection, "upload", upload)
+    ready = mini.injection._ready
+    monkeypatch.setattr(mini.injection, "upload", lambda tensor, device: noted(tensor.to(device).clone()))
+    monkeypatch.setattr(mini.injection, "_ready", lambda part, device: noted(ready(part, device)))
     graph = case.build(mini, Graph(mini.model, mini.neutral, mini.negative))
     fused = graph._replace(model=mini.apply(graph.model, mini.bank, 1.0, mask=left).args[0])
     before, after = evaluated(mini, case, graph), evaluated(mini, case, fused)
@@ -213,7 +231,9 @@ def test_the_expressions_rows_are_changed_where_the_mask_lies_no_other_bit_is_an
     largest = max(own, key=lambda change: float(change.abs().max()))
     assert largest.norm() > 1e-3 * before[case.conditional][0].norm()
     assert all(picture.any() for picture in largest)
-    if case.held:
+    if case.held == ALONE:
+        assert not any(change[..., 8:].any() for change in own)
+    else:
         assert largest[..., :8].norm() > case.held * largest[..., 8:].norm()
     gc.collect()
     assert uploaded
