@@ -98,13 +98,24 @@ def test_the_face_of_an_area_is_the_one_that_lies_in_it(photo, model_folder: Pat
 def test_of_several_faces_the_one_that_is_drawn_is_meant(photo, model_folder: Path) -> None:
     """Another person of a group is inpainted."""
     wide = np.concatenate([photo, photo[:, 16:112]], 1)
-    free = torch.zeros(1, 1, 16, 28)
-    free[..., 18:] = 1
-    look = watching([wide], model_folder, [], ("mouth",), free=free)
-    look.seen(numbered([wide]))
-    mask = look.where(0, 3.0).mask
-    assert mask is not None
-    assert mask[:, :128].max() < 0.01 < mask[:, 128:].max()
+    for most, least in ((1.0, 0.0), (0.3, 0.0), (1.0, 0.3)):  # a grey mask changes a face late, and a little
+        free = torch.full((1, 1, 16, 28), least)
+        free[..., 18:] = most
+        look = watching([wide], model_folder, [], ("mouth",), free=free)
+        look.seen(numbered([wide]))
+        mask = look.where(0, 3.0).mask
+        assert mask is not None
+        assert mask[:, :128].max() < 0.01 < mask[:, 128:].max()
+
+
+def test_where_no_face_is_drawn_that_is_told(photo, model_folder: Path) -> None:
+    told: list[str] = []
+    free = torch.zeros(1, 1, 16, 16)
+    free[..., :1, :] = 1
+    look = watching([photo], model_folder, [], tell=told.append, free=free)
+    look.seen(numbered([photo]))
+    assert look.where(0, 3.0) is EVERYWHERE
+    assert len(told) == 1 and "where the noise mask lets it be drawn" in told[0]
 
 
 def test_missing_model_files_are_told_and_the_expression_acts_everywhere(photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,9 @@ that is to be changed."""
 MISSING = (3.2, 1.0)
 """Noise levels below which that is done for pictures in which none was found."""
 
+FREE = (0.5, 0.0)
+"""How freely a picture is drawn where a face is meant: more than half, or, where no such face is, at all (a grey noise mask)."""
+
 
 class Where(NamedTuple):
     """Where in a picture an expression acts: `mask` float [H, W] in 0..1, None for everywhere; `regions` of the face, integers [H, W]
@@ -82,7 +85,13 @@ class Look:
             self._look(picture, sigma)
         key = picture, area
         if key not in self._places:
-            faces = [face for face in self._faces.get(picture, []) if self._meant(face, picture, area)]
+            known = self._faces.get(picture, [])
+            faces = [face for least in FREE for face in known if self._meant(face, picture, area, least)]
+            if known and not faces:
+                self._tell(
+                    f"no face of picture {picture + 1} lies in the area of the text, or where the noise mask lets it be drawn, at sigma "
+                    f"{sigma:.2g}, so that the expression acts everywhere there"
+                )
             found = location_of(faces[0], *self._size, self._moved) if faces else None
             self._places[key] = EVERYWHERE if found is None else Where(found.mask, found.regions)
         return self._places[key]
@@ -130,8 +139,8 @@ class Look:
         crop = latent[:, :, top : min(bottom, height), left : min(right, width)]
         return [face.moved(1.0, -8 * left, -8 * top) for face in faces_in(self._decode(crop), self._folders)]
 
-    def _meant(self, face: Face, picture: int, area: Area | None) -> bool:
-        """Whether the middle of a face lies in the area, and where the picture is drawn."""
+    def _meant(self, face: Face, picture: int, area: Area | None, least: float) -> bool:
+        """Whether the middle of a face lies in the area, and where more than the least of the picture is drawn."""
         x, y = face.centre[0] / self._size[1], face.centre[1] / self._size[0]
         if area is not None and not (area[0] <= y <= area[1] and area[2] <= x <= area[3]):
             return False
@@ -139,4 +148,4 @@ class Look:
             return True
         free = self._free[picture % len(self._free)]
         row, column = (min(max(int(share * size), 0), size - 1) for share, size in zip((y, x), free.shape, strict=True))
-        return bool(free[row, column] > 0.5)
+        return bool(free[row, column] > least)
