@@ -178,14 +178,17 @@ def small_model(family: str):
         **{"transformer_depth": [1], "transformer_depth_output": [1, 1], "transformer_depth_middle": 1, "context_dim": 32},
         **{"use_spatial_transformer": True, "use_linear_in_transformer": False, "use_temporal_attention": False, "legacy": False},
     }
-    flux = {"image_model": "flux", "in_channels": 16, "disable_unet_model_creation": True}
-    config = supported.SD15(unet) if family == "SD15" else supported.Flux(flux)
+    bare = {
+        "SDXLRefiner": {"in_channels": 4, "model_channels": 384, "disable_unet_model_creation": True},
+        "Flux": {"image_model": "flux", "in_channels": 16, "disable_unet_model_creation": True},
+    }
+    config = getattr(supported, family)(bare.get(family, unet))
     config.set_inference_dtype(torch.float32, None)
     device = torch.device("cpu")
     return patcher.ModelPatcher(config.get_model({}, device=device), load_device=device, offload_device=device)
 
 
-@pytest.mark.parametrize("family", ["SD15", "Flux"])
+@pytest.mark.parametrize("family", ["SD15", "Flux", "SDXLRefiner"])
 def test_models_of_other_families_are_refused_by_name(mini, family: str) -> None:
     model = small_model(family)
     assert not mini.host.is_sdxl(model)

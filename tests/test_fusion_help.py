@@ -1,0 +1,93 @@
+"""The help page's table of what works with what: every row of it is held by tests, and every row of the tests' table stands in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from test_fusion_table import TABLE
+
+TESTS = Path(__file__).parent
+PAGE = TESTS.parent / "web" / "docs" / "FaceExprSampler.md"
+PACKS = "test_fusion_compositions.py::test_beside_another_pack_the_fusion_does_what_it_does_alone"
+
+HELD: dict[str, tuple[str, ...]] = {
+    "Conditioning (Combine)": ("combine", "test_fusion_daily.py::test_combined_texts_draw_the_expression_in_either_order"),
+    "Conditioning (Concat), (Average)": ("concat", "average"),
+    "area, mask, mask bounds, time range, ControlNet, GLIGEN on *positive*": (
+        *("areas", "area of the negative", "mask on the conditioning", "mask bounds", "timestep range", "GLIGEN", "ControlNet"),
+        "test_fusion_daily.py::test_what_belongs_to_places_and_times_stays_while_the_neutral_text_is_drawn",
+        "test_fusion_daily.py::test_the_neutral_text_is_drawn_with_the_controlnet_of_the_positive_one",
+        "test_fusion_passes.py::test_the_neutral_text_is_drawn_with_the_boxes_of_the_positive_one",
+        "test_fusion_compositions.py::test_a_mask_lies_over_the_picture_where_a_conditioning_has_an_area",
+        "test_look.py::test_the_face_of_an_area_is_the_one_that_lies_in_it",
+    ),
+    "two people, each with a text and an area": ("test_templates_drawn.py::test_of_two_people_each_has_an_expression_of_its_own",),
+    "LoRA hooks on a text, by a schedule too; a default text": ("LoRA hooks", "LoRA hooks by a schedule", "default text"),
+    "a batch; image to image; a noise mask (inpainting)": (
+        *("nothing else", "image to image", "noise mask"),
+        "test_fusion_compositions.py::test_each_picture_of_a_batch_has_a_mask_of_its_own",
+        "test_fusion_daily.py::test_the_face_is_seen_in_the_picture_that_is_drawn_and_not_in_the_base_models",
+        "test_fusion_daily.py::test_small_faces_outside_a_noise_mask_are_left_alone",
+        "test_look.py::test_of_several_faces_the_one_that_is_drawn_is_meant",
+    ),
+    "a second pass at another size": (
+        "test_fusion_daily.py::test_a_later_pass_over_the_same_picture_keeps_the_features_mask_at_any_size",
+        "test_look.py::test_each_picture_is_decoded_at_the_first_change_and_a_large_or_given_one_once_more",
+    ),
+    "tiled VAE nodes": (
+        "test_fusion_passes.py::test_the_face_is_seen_where_comfyui_has_no_room_but_for_tiles",
+        "test_fusion_passes.py::test_tiled_nodes_around_a_fused_run",
+    ),
+    "steps divided between two models (KSampler (Advanced), SplitSigmas)": (
+        "steps left by another sampler",
+        "test_fusion_passes.py::test_fusion_acts_in_the_steps_of_the_model_that_has_it",
+        "test_fusion_passes.py::test_a_window_that_lies_in_the_other_part_changes_nothing_and_that_is_told",
+        "test_fusion_passes.py::test_in_refiner_steps_the_face_is_seen_before_the_first_change",
+    ),
+    "cfg 1, CFGGuider, DualCFGGuider (both styles), Perp-Neg, BasicGuider, SamplerCustomAdvanced": (
+        *("cfg 1", "nothing else", "DualCFGGuider", "DualCFGGuider, nested", "Perp-Neg", "BasicGuider"),
+        "test_fusion_table.py::test_the_negative_text_on_a_model_of_its_own_keeps_every_bit",
+    ),
+    "LoRA, FreeU, FreeU V2, PAG, HyperTile, Kohya Deep Shrink, IPAdapter's kind of patch": (
+        *("LoRA", "FreeU", "FreeU_V2", "PAG", "HyperTile", "Deep Shrink", "IPAdapter", "attn2 output", PACKS),
+        "test_fusion_compositions.py::test_under_deep_shrink_the_fusion_goes_where_the_words_would",
+    ),
+    "texts of regions within the attention (attention couple)": (
+        *("attention couple", PACKS),
+        "test_fusion_rearranged.py::"
+        "test_where_texts_of_regions_share_the_attention_the_expression_acts_under_its_mask_whatever_comes_first",
+    ),
+    "tiles that another pack draws at each step (Tiled Diffusion)": (
+        "test_fusion_rearranged.py::test_in_tiles_nothing_is_changed_where_rows_or_mask_are_not_known_and_that_is_told",
+    ),
+    "a compiled model (TorchCompileModel)": ("test_fusion_rearranged.py::test_a_compiled_network_is_fused_as_the_plain_one",),
+    "two fusions": (
+        "two fusions",
+        "test_fusion_comfy.py::test_two_fusions_add_up_and_their_order_of_clones_does_not_matter",
+        "test_fusion_compositions.py::test_two_fusions_with_a_mask_each",
+    ),
+    "an inpainting model, a refiner, another family": (
+        "test_fusion_table.py::test_an_inpainting_model_is_refused_by_name",
+        "test_sampler.py::test_models_of_other_families_are_refused_by_name",
+    ),
+}
+"""Rows of the help page: rows of `TABLE`, and tests (file::test)."""
+
+
+def test_every_row_of_the_help_page_is_held_by_tests() -> None:
+    table = PAGE.read_text(encoding="utf-8").partition("| in the graph | with fusion |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
+    assert sorted(rows) == sorted(HELD)
+
+
+@pytest.mark.parametrize("row", HELD)
+def test_the_tests_of_a_row_exist(row: str) -> None:
+    for name in HELD[row]:
+        file, _, test = name.partition("::")
+        assert name in TABLE if not test else re.search(rf"^def {test}\(", (TESTS / file).read_text(encoding="utf-8"), re.MULTILINE), name
+
+
+def test_every_row_of_the_tests_table_stands_on_the_help_page() -> None:
+    assert TABLE.keys() <= {name for names in HELD.values() for name in names}
