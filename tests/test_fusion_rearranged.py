@@ -113,19 +113,17 @@ def test_where_texts_of_regions_share_the_attention_the_expression_acts_under_it
     """Before, fusion ahead of it was given more rows than it knew: some were left out, or the queries of others taken, or it failed."""
     graph = Graph(mini.model, mini.neutral, mini.negative)
     coupled = attention_couple(mini, graph, regions)
-    before, moved = step(coupled), []
-    for mask in (half(), half(False)):
+    before = step(coupled)
+    for mask, inside, outside in ((half(), slice(0, 8), slice(8, 16)), (half(False), slice(8, 16), slice(0, 8))):
         first = step(attention_couple(mini, graph._replace(model=fused(mini, mask=mask)), regions))
         last = step(coupled._replace(model=fused(mini, coupled.model, mask=mask)))
         assert torch.equal(first.cond, last.cond)
         assert torch.equal(first.uncond, before.uncond)
-        moved.append((first.cond - before.cond).abs())
-    for here, there in zip(*moved, strict=True):  # of each picture: the mask on the left, and on the right
-        assert here[..., :8].mean() > 1.2 * there[..., :8].mean()
-        assert there[..., 8:].mean() > 1.2 * here[..., 8:].mean()
+        moved = first.cond - before.cond
+        assert all(picture[..., inside].norm() > picture[..., outside].norm() for picture in moved)
     everywhere = step(graph._replace(model=fused(mini)))
     same = attention_couple(mini, graph._replace(model=fused(mini)), regions, graph.positive)
-    assert change(step(same).cond, everywhere.cond) < 1e-5
+    assert change(step(same).cond, everywhere.cond) < 1e-4
 
 
 def test_the_words_of_a_text_with_regions_are_its_own(mini) -> None:
