@@ -152,7 +152,7 @@ def note_unet(executor: Any, *arguments: Any, **named: Any) -> Tensor:
 
 def _outermost(patches: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     def is_ours(patch: Any) -> bool:
-        return getattr(getattr(patch, "__self__", None), "outermost", False)
+        return bool(getattr(getattr(patch, "__self__", None), "outermost", False))
 
     given = dict(patches)
     for name, ours_first in (("attn2_patch", True), ("attn2_output_patch", False)):
