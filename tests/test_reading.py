@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import pytest
@@ -159,7 +160,7 @@ def test_a_photographed_smile_is_read_by_both(detector: FaceDetector) -> None:
 
 def test_a_photographed_portrait_is_neutral(detector: FaceDetector) -> None:
     """Matplotlib's sample: the official portrait of an officer, with lines of age about her mouth (US Navy, public domain)."""
-    with get_sample_data("grace_hopper.jpg") as file:
+    with cast(BinaryIO, get_sample_data("grace_hopper.jpg")) as file:
         photo = np.asarray(Image.open(file).convert("RGB"))
     face = detector.detect(photo)[0]
     (reading,) = read_album([face.blendshapes], judge_faces([photo], [face]))
