@@ -208,17 +208,16 @@ def test_sdxls_configurations_describe_sdxl() -> None:
     assert sum(widths) == unet.config.cross_attention_dim
 
 
-def test_an_inpainting_checkpoint_is_refused_by_what_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "inpaint.safetensors"
-    first, last = "model.diffusion_model.input_blocks.0.0.weight", "conditioner.embedders.1.model.ln_final.weight"
-    save_file({first: torch.zeros(320, 9, 3, 3), last: torch.zeros(1280)}, path)
-    with pytest.raises(FaceExprError, match=r"9 channels .* inpainting"):
-        pipeline.load_pipeline(path)
-
-
-def test_a_refiner_is_refused_by_what_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "refiner.safetensors"
-    first, last = "model.diffusion_model.input_blocks.0.0.weight", "conditioner.embedders.0.model.ln_final.weight"
-    save_file({first: torch.zeros(384, 4, 3, 3), last: torch.zeros(1280)}, path)
-    with pytest.raises(FaceExprError, match=r"is an SDXL refiner, .* Give an SDXL base checkpoint"):
+@pytest.mark.parametrize(
+    ("first", "encoder", "told"),
+    [
+        ((320, 9, 3, 3), 1, r"9 channels .* inpainting"),
+        ((384, 4, 3, 3), 0, r"is an SDXL refiner, .* Give an SDXL base checkpoint"),
+    ],
+    ids=["inpainting", "refiner"],
+)
+def test_a_checkpoint_of_another_kind_is_refused_by_what_it_is(tmp_path: Path, first: tuple[int, ...], encoder: int, told: str) -> None:
+    path, last = tmp_path / "other.safetensors", f"conditioner.embedders.{encoder}.model.ln_final.weight"
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(first), last: torch.zeros(1280)}, path)
+    with pytest.raises(FaceExprError, match=told):
         pipeline.load_pipeline(path)

@@ -13,12 +13,17 @@ from lab.benchmarks.trainer_runs import REPOSITORY, Task
 
 def test_the_trainer_of_a_checkout_is_measured(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 64)
-    before = tmp_path / "before"
-    before.mkdir()
-    for name in ("faceexpr_core", "pyproject.toml"):
-        (before / name).symlink_to(REPOSITORY / name)
+    ran, before = tmp_path / "ran", tmp_path / "before"
+    (before / "faceexpr_core").mkdir(parents=True)
+    for path in (REPOSITORY / "faceexpr_core").iterdir():
+        (before / "faceexpr_core" / path.name).symlink_to(path)
+    train = before / "faceexpr_core" / "train.py"
+    source = train.read_text()
+    train.unlink()
+    train.write_text(f"open({str(ran)!r}, 'w').close()\n{source}")
     task = Task("faceexpr", str(mini.path()), str(tmp_path / "photos"), str(tmp_path), side=64, rank=4, steps=5, threads=1)
     one = trainer_cost.measure(replace(task, checkout=str(before)))
+    assert ran.exists()
     assert one.steps == 5
     assert one.rows == 1
     assert one.seconds > 0

@@ -69,7 +69,7 @@ def load_pipeline(
     pipe.set_progress_bar_config(disable=True)
     if torch.device(device).type != "cpu":  # where it is; diffusers warns of float16 there, though it goes to a card later
         pipe.to(device)
-    elif dtype == torch.float32:  # a CPU's; convolutions this large take a quarter less time so
+    elif dtype == torch.float32:  # a CPU's convolutions are faster so
         pipe.vae.to(memory_format=torch.channels_last)
     if dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)

@@ -50,7 +50,7 @@ def quantise(unet: UNet2DConditionModel, base: str, device: torch.device, dtype:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """bitsandbytes says at every call of every int8 layer that its input is cast on the way to 8 bits: thousands of lines a step."""
-    return "inputs will be cast" not in record.msg
+    return "inputs will be cast" not in record.getMessage()
 
 
 def _packed(linear: nn.Linear, base: str, dtype: torch.dtype) -> nn.Module:

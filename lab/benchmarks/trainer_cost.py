@@ -47,7 +47,7 @@ def measure(task: Task) -> Measured:
     if task.threads:
         environment |= {"OMP_NUM_THREADS": str(task.threads), "MKL_NUM_THREADS": str(task.threads)}
     checkout = Path(task.checkout or REPOSITORY)
-    environment["PYTHONPATH"] = os.pathsep.join([str(checkout), str(REPOSITORY)])
+    environment["PYTHONPATH"] = os.pathsep.join([str(checkout), str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
     with TemporaryDirectory(dir=task.work) as work:
         given, result = Path(work) / "task.json", Path(work) / "result.json"
         write_task(replace(task, work=work), given)
@@ -218,6 +218,8 @@ def main() -> None:
         parser.error("--diffusers_script is needed, or --trainers without diffusers")
     if OURS not in arguments.trainers or not 1 <= arguments.batch <= 6 or arguments.steps < 5 or arguments.rounds < 1:
         parser.error("--trainers must name faceexpr; --batch 1 to 6, --steps 5 or more, --rounds 1 or more")
+    if arguments.before is not None and not (arguments.before / "faceexpr_core").is_dir():
+        parser.error(f"--before {arguments.before} holds no faceexpr_core, so that today's trainer would run in its stead")
     if arguments.low_vram_side is None:
         arguments.low_vram_side = LOW_VRAM_SIDE if arguments.device.startswith("cuda") else 0
     arguments.output_dir.mkdir(parents=True, exist_ok=True)

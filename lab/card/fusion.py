@@ -13,11 +13,14 @@ import argparse
 import warnings
 from functools import partial
 from math import sqrt
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion, places_of
+from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion
+from faceexpr_core.diffusers_host.pipeline import SDXL_CONFIGS
+from faceexpr_core.diffusers_host.sampling import normal_schedule
 from faceexpr_core.fusion.bank import FeatureBank
 from faceexpr_core.fusion.donors import steps_in_window
 from faceexpr_core.fusion.look import FIRST_SCALE, MARGIN, WHOLE
@@ -65,51 +68,52 @@ def counted(side: int, faces: list[float]) -> tuple[float, dict[float, float]]:
             rows = Rows((1,), cfg=5.0, schedule=(SIGMA,), sigma=SIGMA)
             with apply_fusion(unet, Fusion(bank, settings, face_mask(side, share)), rows):
                 fused[share] = measured(card.ledger, work)[TFLOP]
-        assert set(bank.places()) <= set(places_of(unet, CONTEXT_SITE))
         return plain, fused
 
 
-def decoded(sizes: list[int]) -> list[float]:
-    """TFLOP of decoding square pictures of these sides."""
+def decoded(sizes: set[int]) -> dict[int, float]:
+    """TFLOP of decoding square pictures, by their sides."""
     with PretendedCard("shapes", item=0.1) as card, torch.no_grad():
-        vae, found = sdxl_vae(HALF), []
+        vae, found = sdxl_vae(HALF), {}
         for side in sizes:
             with made_on("cuda", HALF):
                 latents = torch.zeros(1, 4, side // 8, side // 8)
-            found.append(measured(card.ledger, partial(vae.decode, latents))[TFLOP])
+            found[side] = measured(card.ledger, partial(vae.decode, latents))[TFLOP]
         return found
+
+
+def looks(side: int, share: float) -> list[int]:
+    """Sides of the pictures that are decoded to see the face: as `fusion.look` does it, at first in less, then around the face."""
+    if side <= WHOLE:
+        return [side]
+    return [8 * round(size / 8) for size in (FIRST_SCALE * side, min(side, (1 + 2 * MARGIN) * sqrt(share) * side))]
 
 
 def table(side: int, steps: int, faces: list[float]) -> list[str]:
     plain, fused = counted(side, faces)
-    first = side if side <= WHOLE else 8 * round(FIRST_SCALE * side / 8)
-    again = [0 if side <= WHOLE else min(side, 8 * round((1 + 2 * MARGIN) * sqrt(share) * side / 8)) for share in faces]
-    whole, look, *later = decoded([side, first, *(size or 8 for size in again)])
+    decode = decoded({side, *(size for share in faces for size in looks(side, share))})
     acting = len(steps_in_window(_sigmas(steps), site_settings(CONTEXT_SITE).window))
     lines = [
-        f"{side} px, {steps} steps: an evaluation {plain:.2f} TFLOP, decoding {whole:.2f}; fused in {acting} steps.",
+        f"{side} px, {steps} steps: an evaluation {plain:.2f} TFLOP, decoding {decode[side]:.2f}; fused in {acting} steps.",
         "",
         "| the expression acts in | an evaluation, fused | features at hand | and the face looked for | of it the looks, TFLOP |",
         "|---|---|---|---|---|",
     ]
-    run = steps * plain + whole
-    for share, size, second in zip(faces, again, later, strict=True):
-        cached = run + acting * (fused[share] - plain)
-        looks = look + (second if size else 0)
-        cells = [f"{share:.0%} of the picture", *(f"{one / run:.3f}x" for one in (cached, cached + looks)), f"{looks:.1f}"]
-        cells.insert(1, f"{fused[share] / plain:.3f}x")
-        lines.append(f"| {' | '.join(cells)} |")
+    run = steps * plain + decode[side]
+    for share in faces:
+        cached, seen = run + acting * (fused[share] - plain), sum(decode[size] for size in looks(side, share))
+        ratios = [f"{one:.3f}x" for one in (fused[share] / plain, cached / run, (cached + seen) / run)]
+        lines.append(f"| {share:.0%} of the picture | {' | '.join(ratios)} | {seen:.1f} |")
     return lines
 
 
 def _sigmas(steps: int) -> list[float]:
     """The schedule of `generate` on SDXL's noise levels."""
-    from types import SimpleNamespace
+    from diffusers import EulerDiscreteScheduler
 
-    from faceexpr_core.diffusers_host.sampling import normal_schedule
-
-    betas: Any = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    return normal_schedule(SimpleNamespace(scheduler=SimpleNamespace(betas=betas)), steps).tolist()  # type: ignore[arg-type]
+    scheduler = EulerDiscreteScheduler.from_pretrained(SDXL_CONFIGS / "scheduler", local_files_only=True)
+    pipe: Any = SimpleNamespace(scheduler=scheduler)
+    return normal_schedule(pipe, steps).tolist()
 
 
 def main() -> None:
