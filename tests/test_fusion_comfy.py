@@ -205,7 +205,8 @@ def test_a_mask_holds_the_change_to_its_tokens(mini, banks, site: str) -> None:
     extra = {"block": ("output", 3), "block_index": 0, "n_heads": 2, "cond_or_uncond": [1, 0]}
     extra |= evaluation(mini, sigma, (sigma, 0.0), (160, 96))
     extra["activations_shape"] = [2, 128, 6, 10]
-    x, tokens = torch.randn(2, 2, 60, 128, generator=torch.Generator().manual_seed(2))
+    given = torch.randn(2, 2, 60, 128, generator=torch.Generator().manual_seed(2))
+    x, tokens = given.to(mini.model.load_device, mini.model.model.get_dtype())
     for patch in patches.get("attn2_patch", ()):
         patch(tokens, None, None, extra)
     (patch,) = patches["attn2_output_patch"]
