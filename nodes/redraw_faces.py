@@ -15,7 +15,7 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.faces.change import FaceCut, FloatPicture, chosen_faces, cut_face, paste_change
 from ..faceexpr_core.fusion.donor_faces import location_of
 from ..faceexpr_core.fusion.grids import grid_mask
-from ..faceexpr_core.fusion.redraw import acting_regions, redraw_words, shown_strength
+from ..faceexpr_core.fusion.redraw import acting_regions, redraw_words, strengths
 from ..faceexpr_core.fusion.redraw_settings import READ
 from ..faceexpr_core.fusion.settings import default_site, site_settings
 from . import extraction
@@ -125,6 +125,7 @@ class _Spoken(NamedTuple):
     neutral: Conditioning
     asked: Fused | None
     shown: Fused | None
+    weight: float
 
 
 def _speak(shown: str, model: Any, clip: Any, wish: Wish) -> _Spoken:
@@ -137,7 +138,8 @@ def _speak(shown: str, model: Any, clip: Any, wish: Wish) -> _Spoken:
         settings = replace(site_settings(default_site(photo=False)), strength=strength)
         return extraction.kept_contexts(model, encode_expression(clip, said, neutral)[0], neutral[0], settings), settings
 
-    return _Spoken(neutral, fused(words.asked, wish.strength), fused(words.shown, shown_strength(wish.strength, words)))
+    meant = strengths(wish.strength, words)
+    return _Spoken(neutral, fused(words.asked, meant.asked), fused(words.shown, meant.shown), meant.weight)
 
 
 def _put(image: Tensor, pictures: list[Any], changed: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.change import KEPT_BELOW, chosen_faces, cut_face, paste_change
 from faceexpr_core.faces.detector import Face, FaceDetector
 from faceexpr_core.faces.images import read_rgb
-from faceexpr_core.fusion.redraw import redraw, redraw_evaluations, redraw_words, shown_strength
+from faceexpr_core.fusion.redraw import SHOWN_ALONE, redraw, redraw_evaluations, redraw_words, strengths
 from faceexpr_core.text import expression_terms
 
 SIGMAS = (3.0, 1.5, 0.7, 0.2, 0.0)
@@ -58,6 +58,12 @@ def test_a_constant_difference_of_the_noise_moves_the_latent_by_the_noise_it_was
     assert torch.allclose(drawn - latent(), torch.full_like(latent(), -0.25 * SIGMAS[0]), atol=1e-5)
 
 
+def test_the_weight_multiplies_the_difference() -> None:
+    once, thrice = (redraw(Linear(0.0, 0.0, apart=0.25), latent(), SIGMAS, half(), weight) - latent() for weight in (1.0, 3.0))
+    assert once.abs().max() > 0.1
+    assert torch.allclose(thrice, 3 * once, atol=1e-5)
+
+
 def test_a_schedule_without_a_step_is_refused() -> None:
     with pytest.raises(FaceExprError, match="raise steps or denoise"):
         redraw(Linear(0.0, 0.0), latent(), (0.0,), half())
@@ -73,7 +79,7 @@ def test_what_is_asked_and_what_is_shown_are_said_beside_one_neutral_text() -> N
     assert words.asked.weights == (0.8,)
     assert words.shown.expressions == ("a man, happy expression",)
     assert words.asked.neutral == words.shown.neutral == "a man, neutral expression"
-    assert shown_strength(3.0, words) == pytest.approx(2.0)
+    assert strengths(3.0, words) == pytest.approx((3.0, 2.0, 1.0))
 
 
 @pytest.mark.parametrize(("expression", "intensity"), [("neutral", 1.0), ("happy", 0.0)])
@@ -81,7 +87,7 @@ def test_a_neutral_face_is_asked_by_the_neutral_text_itself(expression: str, int
     words = redraw_words("a man", expression_terms(expression, intensity), "happy", count)
     assert words.asked.expressions == (words.asked.neutral,)
     assert words.shown.expressions == ("a man, happy expression",)
-    assert shown_strength(3.0, words) == 3.0
+    assert strengths(3.0, words) == (0.0, SHOWN_ALONE, 3.0)
 
 
 def test_nothing_asked_is_refused() -> None:

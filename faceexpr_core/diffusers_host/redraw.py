@@ -15,7 +15,7 @@ from ..errors import FaceExprError
 from ..faces.change import FaceCut, FloatPicture, paste_change
 from ..fusion.donor_faces import location_of
 from ..fusion.donors import Which
-from ..fusion.redraw import Words, acting_regions, redraw, shown_strength
+from ..fusion.redraw import Words, acting_regions, redraw, strengths
 from ..fusion.redraw_settings import DENOISE, GUIDANCE, STEPS, STRENGTH
 from ..fusion.settings import default_site, site_settings
 from ..text import ExpressionPrompt
@@ -88,7 +88,7 @@ def change_face(
     moved: Sequence[str],
     how: Redrawing,
     on_call: Callable[[], None] | None = None,
-    draw: Callable[[RedrawHost, Tensor, Sequence[float], Tensor], Tensor] = redraw,
+    draw: Callable[[RedrawHost, Tensor, Sequence[float], Tensor, float], Tensor] = redraw,
 ) -> FloatPicture:
     """The picture [H, W, 3] with the face of `cut` drawn over; `shown` is what it shows now, `moved` the regions that `words.asked` moves.
 
@@ -109,11 +109,9 @@ def change_face(
         (own,), _ = own_donors(pipe, said, settings, run)
         return replace(own, mask=mask, moved=None)
 
-    fusions: dict[Which, Fusion | None] = {
-        "e": fused(words.asked, how.strength),
-        "n": fused(words.shown, shown_strength(how.strength, words)),
-    }
+    meant = strengths(how.strength, words)
+    fusions: dict[Which, Fusion | None] = {"e": fused(words.asked, meant.asked), "n": fused(words.shown, meant.shown)}
     latent = encoding.encode_images(pipe, torch.from_numpy(cut.crop)[None])
-    drawn = draw(RedrawHost(pipe, words, fusions, how, sigmas, on_call), latent.to(device_of(pipe)), sigmas, mask)
+    drawn = draw(RedrawHost(pipe, words, fusions, how, sigmas, on_call), latent.to(device_of(pipe)), sigmas, mask, meant.weight)
     before, after = (np.asarray(encoding.decode_latents(pipe, one)[0].numpy() / 255, np.float32) for one in (latent, drawn))
     return paste_change(picture, cut, before, after)

@@ -5,12 +5,12 @@ Along it the model draws twice, as the picture is (n) and as it is to be (e), an
 Ju et al. 2310.01506, where the source's branch follows its recorded path exactly):
 
     p_K = z,   p_k = p_{k+1} + (s_k - s_{k+1}) eps_n(p_{k+1}, s_{k+1})                    up to the noise s_0
-    d_0 = 0,   d_{k+1} = d_k + (s_{k+1} - s_k) m (eps_e(p_k + d_k, s_k) - eps_n(p_k, s_k))  down again
+    d_0 = 0,   d_{k+1} = d_k + (s_{k+1} - s_k) w m (eps_e(p_k + d_k, s_k) - eps_n(p_k, s_k))  down again
     z' = z + d_K
 
 Both runs have the neutral text, with the expression, if any, by fusion. So the latent stays where the mask m is 0, and all of it where both
-runs say the same: the error of the inversion never enters. The mask and its use with fusion are ours. s_K, the clean picture's level, is
-LOWEST instead of 0.
+runs say the same: the error of the inversion never enters. The mask, the weight w (see `strengths`) and the use with fusion are ours.
+s_K, the clean picture's level, is LOWEST instead of 0.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .donor_faces import moved_regions
 from .donors import Which
 from .grids import grid_mask
 
-SHOWN_SHARE = 2 / 3
-"""See `shown_strength`."""
+SHOWN_SHARE, SHOWN_ALONE = 2 / 3, 2.0
+"""See `strengths`; chosen on tuning people (seeds 100,000 and up)."""
 LOWEST = 0.5
 """The model looks at the clean latent at this share of the lowest noise level."""
 
@@ -61,16 +61,24 @@ def redraw_words(prompt: str, terms: Sequence[Term], shown: str, count: TokenCou
 
 
 def acting_regions(shown: str, moved: Sequence[str]) -> tuple[str, ...]:
-    """Where a face is drawn over: the regions that the asked expression moves, with those of the one that it shows; all of the face, (),
-    where none is asked (`moved` empty), since what is left of a smile is everywhere."""
-    return (*moved, *(region for region in moved_regions(shown) if region not in moved)) if moved else ()
+    """Where a face is drawn over: the regions that the asked expression moves, with those of the one that it shows."""
+    return (*moved, *(region for region in moved_regions(shown) if region not in moved))
 
 
-def shown_strength(strength: float, words: Words) -> float:
-    """How strongly the shown expression is fused into the first of the two runs: as the asked one into the second where none is asked, else
-    a SHOWN_SHARE of that."""
-    alone = words.asked.expressions == (words.asked.neutral,)
-    return strength if alone else SHOWN_SHARE * strength
+class Strengths(NamedTuple):
+    """How strongly the `asked` and the `shown` expression are fused into their runs, and the `weight` of the two runs' difference."""
+
+    asked: float
+    shown: float
+    weight: float
+
+
+def strengths(strength: float, words: Words) -> Strengths:
+    """What the strength asked for means. An expression that is asked is fused so strongly, the shown one with a SHOWN_SHARE of it. Where
+    none is asked, no strength of the shown one's fusion takes more of it away than SHOWN_ALONE: there it is the difference's weight."""
+    if words.asked.expressions == (words.asked.neutral,):
+        return Strengths(0.0, SHOWN_ALONE, strength)
+    return Strengths(strength, SHOWN_SHARE * strength, 1.0)
 
 
 class Host(Protocol):
@@ -86,11 +94,11 @@ def redraw_evaluations(steps: int) -> int:
     return 2 * steps + 1
 
 
-def redraw(host: Host, latent: Tensor, sigmas: Sequence[float], mask: Tensor) -> Tensor:
+def redraw(host: Host, latent: Tensor, sigmas: Sequence[float], mask: Tensor, weight: float = 1.0) -> Tensor:
     """The latent [1, 4, h, w] of a picture, with the other expression.
 
     `sigmas`: a falling schedule with its 0, from the noise up to which the picture is taken (see `redraw_levels`). `mask`: float [H, W] in
-    0..1, where it may change. Raises FaceExprError for a schedule without a step.
+    0..1, where it may change. `weight`: of the difference, see `strengths`. Raises FaceExprError for a schedule without a step.
     """
     if len(sigmas) < 2:
         raise FaceExprError("the schedule has no step, so that nothing would be drawn; raise steps or denoise.")
@@ -102,5 +110,5 @@ def redraw(host: Host, latent: Tensor, sigmas: Sequence[float], mask: Tensor) ->
     path, noises = path[::-1], noises[::-1]
     change = torch.zeros_like(latent)
     for (sigma, following), point, noise in zip(pairwise(sigmas), path, noises, strict=False):
-        change = change + (following - sigma) * inside * (host.predict(point + change, sigma, "e") - noise)
+        change = change + weight * (following - sigma) * inside * (host.predict(point + change, sigma, "e") - noise)
     return latent + change

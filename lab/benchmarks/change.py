@@ -7,9 +7,9 @@ expression measured (change of blendshapes from the person's neutral render) is 
 photos, as a share of the untouched picture's. `same`: SFace cosine to the untouched picture. `outside`: pixels that differ where the mask
 is 0 (must be 0). A sheet of each arm's pictures lies beside the records.
 
-Arms: `redraw` as the node does it; `strength_3` the same at strength 3; `whole` with all of the face open, whatever the expression moves;
-`image_to_image` from fresh noise (cfg 5, fusion 1); `lora` as `redraw`, drawn with the person's LoRA (trained if it is not there). What is
-measured already is kept.
+Arms: `redraw` as the node does it; `strength_3` the same at strength 3; `whole` with all of a neutral face open, whatever the expression
+moves; `image_to_image` from fresh noise (cfg 5, fusion 1); `lora` as `redraw`, drawn with the person's LoRA (trained if it is not there).
+What is measured already is kept.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ TASKS = (*((NEUTRAL, name) for name in CLASSES), ("happy", NEUTRAL))
 MEASURES = ("right", "likeness", "same")
 
 
-def image_to_image(host: RedrawHost, latent: Tensor, sigmas: Sequence[float], mask: Tensor) -> Tensor:
-    """What `redraw` is compared with: noise is added, and taken away under the words and the fusion."""
+def image_to_image(host: RedrawHost, latent: Tensor, sigmas: Sequence[float], mask: Tensor, weight: float) -> Tensor:
+    """What `redraw` is compared with: noise is added, and taken away under the words and the fusion. `weight` is of no use to it."""
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(1)).to(latent)
     inside = grid_mask(mask, (latent.shape[2], latent.shape[3])).to(latent)
     x = latent + sigmas[0] * noise

@@ -33,13 +33,15 @@ ASKED, SHOWN = 0, 1
 
 class Change(NamedTuple):
     """What becomes of one latent [1, 4, h, w] (of the VAE's scale) on a neutral text. `asked` and `shown`: features of what it is to show
-    and of what it shows, with how strongly; None for a neutral face. `mask` float [H, W]: where the latent may change."""
+    and of what it shows, with how strongly; None for a neutral face. `mask` float [H, W]: where the latent may change. `weight`: of the
+    difference of the two, see `redraw`."""
 
     latent: Tensor
     mask: Tensor
     neutral: Conditioning
     asked: Fused | None
     shown: Fused | None
+    weight: float
 
 
 def redrawing(model: Any, negative: Conditioning, cfg: float, steps: int, scheduler: str, denoise: float) -> Redrawing:
@@ -62,7 +64,7 @@ def redraw_latent(how: Redrawing, change: Change, number: int = 0, count: int = 
     made: list[Tensor] = []
 
     def work(lent: DonorHost) -> None:
-        made.append(redraw(lent, lent.start, how.sigmas.tolist(), change.mask))
+        made.append(redraw(lent, lent.start, how.sigmas.tolist(), change.mask, change.weight))
 
     latent = {"samples": change.latent}
     recording = Recorder(CONTEXT_SITE), ()
