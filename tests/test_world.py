@@ -24,7 +24,7 @@ from lab.world.attach import Part, part_of, placed
 from lab.world.backgrounds import PLACES, TINTS, background
 from lab.world.body import PART_BACKGROUND, PART_EYE, PART_MOUTH, PART_OTHER, PART_SKIN
 from lab.world.captions import caption, details, looks_of
-from lab.world.check import judged
+from lab.world.check import identity_figures, judged
 from lab.world.covers import HEADSCARF
 from lab.world.dataset import check_settings, identity_pictures, load_shard, main, shown_by, write_shard
 from lab.world.expressions import ACTION_UNITS, EXPRESSIONS, Shown, unit_weights, weights_of
@@ -395,3 +395,16 @@ def test_the_readers_agreement_is_counted_absolutely_and_by_change() -> None:
     assert found.absolute == pytest.approx(5 / 7) and found.changed == pytest.approx(5 / 6)
     lost = judged([{"identity": 1, "expression": "neutral", "found": False}, *rows[1:]])
     assert lost.changed == 0.0
+
+
+def test_the_expression_that_hides_people_is_named_first() -> None:
+    def row(identity: int, expression: str, looks: int) -> dict[str, Any]:
+        embedding = [0.1] * 128
+        embedding[looks] = 1.0
+        return {"identity": identity, "expression": expression, "intensity": 1.0, "found": True, "blendshapes": {"a": 0.0},
+                "embedding": embedding}
+
+    rows = [row(who, name, 9 if name == "disgusted" else who) for who in (1, 2) for name in ("neutral", "happy", "disgusted")]
+    sheet, training = identity_figures(rows, [one for one in rows if one["expression"] != "disgusted"])
+    assert "without disgusted 1.0000, " in sheet and ": 1.0000;" not in sheet
+    assert training.endswith("of 2 people: 1.0000")
