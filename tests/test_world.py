@@ -289,6 +289,13 @@ def test_skin_lies_in_the_middle_and_the_background_in_the_corner(given: Path) -
     assert face.max() > 0.85 * SIZE
 
 
+def test_a_person_who_is_changed_is_drawn_as_changed(given: Path) -> None:
+    person = replace(person_of(100_003), gender="man", beard="none")
+    outfit = replace(outfit_of(person, np.random.default_rng(3)), cover="none")
+    shaved, bearded = (draw(replace(person, beard=beard), outfit, {}, Scene(), SIZE)[0].astype(int) for beard in ("none", "full"))
+    assert np.abs(shaved - bearded)[SIZE // 2 :].mean() > 1
+
+
 def test_lids_close_over_the_eyes_and_a_dropped_jaw_opens_the_mouth(given: Path) -> None:
     _, resting = drawn(100_003, {})
     _, closed = drawn(100_003, {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0})

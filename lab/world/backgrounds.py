@@ -1,4 +1,4 @@
-"""What lies behind a head: plain studio walls in eight colours, and ten places drawn coarsely and thrown out of focus."""
+"""What lies behind a head: plain studio walls in eight colours, and eleven places drawn coarsely and thrown out of focus."""
 
 from __future__ import annotations
 

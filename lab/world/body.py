@@ -96,7 +96,7 @@ KEPT_BODIES, KEPT_TEXTURES = 3, 8
 
 def body_of(person: Person, outfit: Outfit, parts: Parts, detail: float) -> Body:
     """The dressed head; the last few are kept."""
-    key = (person.seed, outfit, id(parts), detail)
+    key = (person, outfit, id(parts), detail)
     if key not in _bodies:
         _bodies[key] = _build(person, outfit, parts, detail)
     return _kept(_bodies, key, KEPT_BODIES)
@@ -123,14 +123,14 @@ def neutral_vertices(person: Person) -> np.ndarray:
 
 
 def _skin_texture(person: Person, parts: Parts, detail: float) -> np.ndarray:
-    key = (person.seed, "skin", id(parts), detail)
+    key = (person, "skin", id(parts), detail)
     if key not in _textures:
         _textures[key] = skin_texture(person, parts, detail)
     return _kept(_textures, key, KEPT_TEXTURES)
 
 
 def _eye_texture(person: Person, parts: Parts, detail: float) -> np.ndarray:
-    key = (person.seed, "eye", id(parts), detail)
+    key = (person, "eye", id(parts), detail)
     if key not in _textures:
         _textures[key] = _dimmed_eye(person, parts, detail)
     return _kept(_textures, key, KEPT_TEXTURES)
