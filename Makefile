@@ -72,6 +72,7 @@ evidence: comfyui-files
 
 page-pictures: comfyui-files browser
 	PYTHONPATH=scripts:tests $(BIN)/python scripts/page_pictures.py
+	PYTHONPATH=scripts:tests $(BIN)/python scripts/quick_start_picture.py
 
 venv: $(INSTALLED)
 

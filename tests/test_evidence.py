@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lab.benchmarks import evidence
+from lab.benchmarks import arms, evidence
 from lab.benchmarks.pieces import PIECES, Piece
 
 QUICK = Piece("quick", "a line", "platform", ("--terse",), 0.1)
@@ -76,6 +77,13 @@ def test_a_piece_that_fails_is_told_and_left_to_do(tmp_path: Path, monkeypatch: 
     with pytest.raises(SystemExit, match="fails ended with 1"):
         evidence.main(["--work_dir", str(tmp_path)])
     assert progress_of(tmp_path)["fails"]["done"] is None
+
+
+@pytest.mark.parametrize("piece", [one for one in PIECES if one.module == "lab.benchmarks.fusion_sites"], ids=lambda piece: piece.name)
+def test_the_arms_of_every_piece_can_be_read_and_differ(piece: Piece) -> None:
+    words = piece.arguments[piece.arguments.index("--arms") + 1 :]
+    read = arms.parse_arms(words, "neutral" if "--target_text" in piece.arguments else "expression")
+    assert len({repr(replace(one, name="")) for one in read}) == len(read) > len(words)
 
 
 class Parsed(Exception):

@@ -53,6 +53,7 @@ PIECES = (
     Piece("world", "the world's figures", "lab.world.check", ("--out", "{work}/world"), 0.2),
     Piece("mini_vae", "what Mini's VAE keeps", "lab.recipe.check", ("vae", "--output_dir", "{work}/mini"), 0.1),
     Piece("mini_base", "expressions of unseen people", "lab.recipe.check", ("base", "--output_dir", "{work}/mini"), 0.2),
+    Piece("mini_attributes", "what is worn, and where", "lab.recipe.check", ("attributes", "--output_dir", "{work}/mini"), 0.3),
     Piece("mini_lora", "ten people learned", "lab.recipe.check", ("lora", "--people", "10", "--output_dir", "{work}/mini"), 1.0),
     _sites(
         "tune", "where to fuse, neutral text", 1.5, "--subjects", TUNING, "--seeds", "0-1", "--target_text", "neutral",
@@ -63,6 +64,21 @@ PIECES = (
         "--arms", "cross_attention:strength=0.5/1/1.5", "cross_attention_difference:strength=0.5/1", "paper",
     ),
     _sites(
+        "tune_settings", "settings of the difference", 1.0, "--subjects", TUNING, "--seeds", "0", "--target_text", "neutral",
+        "--arms", "cross_attention_difference:strength=0.5/1/1.25/1.5", "cross_attention_difference:layers=all",
+        "cross_attention_difference:mask=none/own", "cross_attention_difference:window=0-1/0.2-0.8/0.2-1",
+        "cross_attention_difference:cap=0.6/100",
+    ),
+    _sites(
+        "tune_photo", "another person's photo", 1.5, "--subjects", TUNING, "--seeds", "0", "--target_text", "neutral",
+        "--arms", "cross_attention:donor=photo", "cross_attention:donor=photo/photo-drawn/photo-alone/photo-aside,mask=own",
+        "cross_attention:donor=photo,mask=own,strength=0.75/1.25", "cross_attention:donor=photo,mask=own,cap=1/100",
+        "cross_attention:donor=photo,mask=own,temperature=0.2/1",
+        "cross_attention:donor=photo/photo-aside,mask=own,region_penalty=0",
+        "cross_attention:donor=photo,mask=own,matching=no,strength=0.35/0.5/1",
+        "cross_attention:donor=photo-aside,mask=own,matching=no,strength=0.5",
+    ),
+    _sites(
         "report", "does it help; a stranger's photo", 4.0, "--subjects", REPORTING, "--seeds", "0-3",
         "--arms", "paper", "cross_attention:strength=0.5", "paper:target=neutral",
         "cross_attention_difference:target=neutral,strength=1/0.5", "cross_attention_difference:target=neutral,mask=look",
@@ -70,6 +86,7 @@ PIECES = (
     ),
     Piece("real_faces", "how far real expressions go", "lab.benchmarks.real_faces", _kept("--subjects", REPORTING, processes=False), 0.1),
     Piece("judges", "what the judges get right", "lab.benchmarks.judges", _kept("--subjects", REPORTING), 0.1),
+    Piece("album_faces", "what albums are sorted by", "lab.benchmarks.album_faces", ("--people", "200000-200007"), 0.1),
     Piece("captions", "captions of photos", "lab.benchmarks.caption_precision", _kept("--subjects", "200000-200029"), 0.3),
     _presets("smiling", 2.0),
     _presets("mixed", 2.0),

@@ -1,7 +1,8 @@
-"""Mini's figures: `python -m lab.recipe.check vae|base|lora [--model DIR] [--output_dir D]`.
+"""Mini's figures: `python -m lab.recipe.check vae|base|attributes|lora [--model DIR] [--output_dir D]`.
 
 All identities come from the reporting range, which training and tuning never touch. `vae`: how much of a face survives encoding.
-`base`: captions of unseen people with every expression asked for. `lora`: six photos of an unseen person, a LoRA, every expression.
+`base`: captions of unseen people with every expression asked for. `attributes`: what is worn, and where (attributes.py). `lora`: six
+photos of an unseen person, a LoRA, every expression.
 Each prints its figures and writes them as `<what>.json` beside a sheet of the pictures they were measured on.
 """
 
@@ -32,6 +33,7 @@ from faceexpr_core.photos.subject import SubjectSettings, prepare_subject
 from faceexpr_core.training.data import build_training_set
 from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.settings import TrainSettings
+from lab.recipe.attributes import check_attributes
 from lab.world.captions import hair, person, scene
 from lab.world.check import REPORTING_FROM
 from lab.world.dataset import expression_sheet, subject_photos
@@ -150,7 +152,12 @@ def sheet(rows: Sequence[Sequence[Pictures]]) -> Image.Image:
 
 
 Check = Callable[..., tuple[dict[str, Any], list[list[Pictures]]]]
-CHECKS: dict[str, tuple[Check, int]] = {"vae": (check_vae, 24), "base": (check_base, 20), "lora": (check_lora, 5)}
+CHECKS: dict[str, tuple[Check, int]] = {
+    "vae": (check_vae, 24),
+    "base": (check_base, 20),
+    "attributes": (check_attributes, 20),
+    "lora": (check_lora, 5),
+}
 
 
 def main() -> None:
