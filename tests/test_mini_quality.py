@@ -12,9 +12,10 @@ import torch
 from rendered import rendered_people
 
 from faceexpr_core import mini, text
-from faceexpr_core.diffusers_host import encoding, pipeline, sampling
+from faceexpr_core.diffusers_host import encoding, pipeline
 from faceexpr_core.measure.expression import CLASSES, ExpressionMeter
 from faceexpr_core.measure.identity import IdentityMeter
+from lab.benchmarks.drawing import Schedule, draw
 
 CAPTIONS = (
     "a photo of a young woman, tan skin, long red hair, blue background",
@@ -23,7 +24,7 @@ CAPTIONS = (
 )
 VAE_KEEPS = 0.84
 EXPRESSIONS_RIGHT = 0.75
-STEPS = 12
+HOW = Schedule(steps=12, cfg=4.0, side=mini.RESOLUTION)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +52,7 @@ def test_captions_give_faces_with_the_expression_asked(pipe, meter: ExpressionMe
     faces, right = [], []
     for seed, caption in enumerate(CAPTIONS):
         built = [text.build_prompts(caption, text.expression_terms(name), count) for name in ("neutral", *CLASSES)]
-        side = mini.RESOLUTION
-        drawn = [sampling.generate(pipe, one, seed=seed, cfg=4.0, steps=STEPS, width=side, height=side)[0].numpy() for one in built]
-        neutral, *others = (meter.face(picture) for picture in drawn)
+        neutral, *others = (meter.face(picture) for picture in draw(pipe, built, seed, HOW))
         faces += [neutral is not None, *(face is not None for face in others)]
         right += [meter.measure(face, neutral).hits(asked) for asked, face in zip(CLASSES, others, strict=True)]
     assert np.mean(faces) > 0.85
