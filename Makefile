@@ -2,7 +2,11 @@
 # make comfyui  ComfyUI's web page with these nodes and their workflows
 # make test     lint, types, tests (as root on Debian it installs Chromium for the tests of the page; elsewhere see tests/browser.py)
 # make oldest   faces with the oldest OpenCV and MediaPipe that work, beside those of .venv
+# make evidence every table of docs/measurements.md again, in pieces, resumable: a day on two cores (ARGS=--list says what is done)
+# make card     the tests of a graphics card, on a pretended one
+# make sdxl-size  the whole path on a checkpoint of SDXL's size with random weights
 # make page     the bundle of the expression editor, web/js, from page/ (needs npm)
+# make page-pictures  the documents' pictures of ComfyUI's page (needs Chromium)
 # make site     the documentation as web pages: build/site/index.html
 # make locales  the nodes' words in English, locales/en, from the nodes
 #
@@ -17,7 +21,7 @@ INSTALLED := .venv/.installed
 
 PAGE_BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 
-.PHONY: demo comfyui test lint types tests browser page evidence page-pictures oldest venv comfyui-files clean locales site
+.PHONY: demo comfyui test lint types tests browser page evidence card sdxl-size page-pictures oldest venv comfyui-files clean locales site
 
 demo: comfyui-files
 	$(BIN)/python scripts/demo.py
