@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -279,6 +281,11 @@ def test_the_same_seeds_give_the_same_pixels_and_another_number_does_not(given: 
     np.testing.assert_array_equal(first.image, again.image)
     assert first.caption == again.caption and first.attributes == again.attributes
     assert np.abs(first.image.astype(int) - other.image).mean() > 3
+
+
+def test_the_renderer_prints_nothing_where_tables_go() -> None:
+    words = "import warp; from lab.world import raster; warp.init()"
+    assert subprocess.run([sys.executable, "-c", words], capture_output=True, check=True, cwd=Path(__file__).parents[1]).stdout == b""
 
 
 def test_skin_lies_in_the_middle_and_the_background_in_the_corner(given: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def measured_rows(path: Path, people: range, pictures: int | None, size: int) ->
                 out.write("".join(json.dumps(row) + "\n" for row in new))
                 out.flush()
                 rows += new
-                print(f"{path.stem} {seed}  {seconds:.2f} s a picture", flush=True)
+                print(f"{path.stem} {seed}  {seconds:.2f} s a picture", file=sys.stderr, flush=True)
     return [row for row in rows if row["identity"] in people]
 
 

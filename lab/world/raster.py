@@ -8,9 +8,12 @@ warp runs a kernel's threads one after the other on the CPU, so that no atomics 
 
 from __future__ import annotations
 
+import logging
+
 import warp as wp
 
-wp.config.quiet = True
+wp.config.quiet = True  # which newer ones do not know
+wp.config.log_level = logging.WARNING
 wp.set_module_options({"enable_backward": False, "fast_math": True})
 
 SKIN, EYE, TEETH, TONGUE, HAIR, BROW, CLOTH, FRAME, LENS, SHELL = (wp.constant(k) for k in range(10))
