@@ -53,9 +53,9 @@ def wait_for_the_run(comfy: ComfyProcess, page: Page) -> None:
     (run,) = history.values()
     if run["status"]["status_str"] != "success":
         raise SystemExit(f"the run failed: {run['status']['messages']}")
-    page.wait_for_function("app.graph.nodes.filter(node => node.type === 'SaveImage').every(node => node.imgs?.length)", timeout=60_000)
-    page.evaluate("app.canvas.pause_rendering = false; app.canvas.setDirty(true, true)")
-    page.wait_for_timeout(3000)
+    page.evaluate("app.canvas.pause_rendering = false; app.canvas.setDirty(true, true)")  # a node loads its pictures when it is drawn
+    page.wait_for_function("app.graph.nodes.filter(node => node.type === 'SaveImage').every(node => node.imgs?.length)", timeout=120_000)
+    page.wait_for_timeout(5000)
 
 
 if __name__ == "__main__":

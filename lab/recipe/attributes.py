@@ -52,6 +52,7 @@ class Attribute:
     words: str
     fits: Callable[[Person], bool]
     put_on: Callable[[Person, Outfit, np.random.Generator], tuple[Person, Outfit]]
+    colour: str = ""  # that the words name, a key of TINTS
 
 
 def _covered(kinds: Sequence[str]) -> Callable[[Person, Outfit, np.random.Generator], tuple[Person, Outfit]]:
@@ -63,8 +64,8 @@ def _covered(kinds: Sequence[str]) -> Callable[[Person, Outfit, np.random.Genera
 
 ATTRIBUTES = (
     Attribute("glasses", "wearing glasses", lambda _: True, lambda person, outfit, _: (person, replace(outfit, glasses=True))),
-    Attribute("hat", "wearing a red knit cap", lambda _: True, _covered(HATS)),
-    Attribute("headscarf", f"wearing a blue {HEADSCARF}", lambda person: person.gender == "woman", _covered((HEADSCARF,))),
+    Attribute("hat", "wearing a red knit cap", lambda _: True, _covered(HATS), "red"),
+    Attribute("headscarf", f"wearing a blue {HEADSCARF}", lambda person: person.gender == "woman", _covered((HEADSCARF,)), "blue"),
     Attribute("beard", "with a beard", lambda person: person.gender == "man",
               lambda person, outfit, _: (replace(person, beard="full"), outfit)),
     Attribute("earrings", "hoop earrings", lambda person: person.gender == "woman" and person.hair_style in EARS_SHOW,
@@ -199,7 +200,8 @@ def check_attributes(
 ) -> tuple[dict[str, Any], list[list[Picture]]]:
     """Of captions of unseen people that ask for an attribute, and of the same without it, the shares that show it; places read as asked.
 
-    `renders_` are the same shares of renders: [asked, not asked, how many asked]. Places are of 19, so that chance is 5 %.
+    `renders_` are the same shares of renders: [asked, not asked, how many asked]. Places are of 19, so that chance is 5 %. `wall_`: how
+    often a colour that was asked for what is worn is the wall's, with the words and without.
     """
     seeds = range(CHECKED_ON.start, CHECKED_ON.start + people)
     with FaceDetector() as detector:
@@ -209,6 +211,8 @@ def check_attributes(
     figures: dict[str, Any] = {"people": people}
     for one in ATTRIBUTES:
         figures |= {one.name: told[one.name].shares(one.name), f"renders_{one.name}": renders[one.name].shares(one.name)}
+        if one.colour:
+            figures[f"wall_{one.colour}_with_{one.name}"] = coloured_walls(one, seeds, rows, places)
     names, read = list(SCENES), Counter[str]()
     for number, seed in enumerate(seeds):
         wanted = [names[(SCENES_A_PERSON * number + k) % len(names)] for k in range(SCENES_A_PERSON)]
@@ -219,6 +223,17 @@ def check_attributes(
     figures["places"] = sum(count for pair, count in read.items() if len(set(pair.split(">"))) == 1) / read.total()
     figures["renders_places"] = np.mean([places.read(framed(one.image)) == name for name, one in known])
     return figures | {"places_read": dict(read)}, rows
+
+
+def coloured_walls(one: Attribute, people: Sequence[int], rows: Sequence[Sequence[Picture]], places: Reader) -> tuple[float, float]:
+    """How often the wall has the colour that the words give to what is worn, and how often without these words; rows of `tallied`."""
+    found = []
+    for seed, row in zip(people, rows, strict=True):
+        fitting = [other for other in ATTRIBUTES if other.fits(person_of(seed))]
+        if one in fitting:
+            found.append([places.read(framed(row[number])) == one.colour for number in (1 + fitting.index(one), 0)])
+    asked, plain = np.mean(found, axis=0).tolist()
+    return asked, plain
 
 
 def _asked(pipe: StableDiffusionXLPipeline, cfg: float, steps: int, seed: int, attribute: Attribute | None) -> Picture:
