@@ -9,17 +9,20 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from browser import comfyui_page
+from browser import READY, comfyui_page
 from comfy_process import REPOSITORY, ComfyProcess, comfyui, copy_subject
 from playwright.sync_api import Page, ViewportSize
 from workflow_api import WORKFLOWS
 
 PICTURE = REPOSITORY / "docs" / "images" / "quick_start.png"
 WINDOW: ViewportSize = {"width": 1600, "height": 1280}
-SCALE, CORNER = 0.62, (95, 250)
+SCALE, CORNER = 0.62, (136, 233)
 """Of the canvas, so that the graph fills the window beside ComfyUI's bars."""
 MINUTES = 60
+PLAIN = {"Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False, "Comfy.Workflow.WorkflowTabsPosition": "Sidebar"}
+"""The page's settings, by which nothing lies over the graph."""
 
 OPEN = """async ([workflow, scale, offset]) => {
     await app.loadGraphData(workflow, true, true, 'faceexpr_mini_quick_start')
@@ -32,15 +35,24 @@ def main() -> None:
     workflow = json.loads((WORKFLOWS / "faceexpr_mini_quick_start.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as home, comfyui(Path(home)) as comfy:
         copy_subject(comfy.input_dir)
+        comfy.post("/settings", PLAIN)
         with comfyui_page(comfy) as (page, errors):
-            page.set_viewport_size(WINDOW)
-            page.evaluate(OPEN, [workflow, SCALE, CORNER])
+            show(page, workflow)
             page.evaluate("app.queuePrompt(0)")
             page.evaluate("app.canvas.pause_rendering = true")  # the training needs the processor
             wait_for_the_run(comfy, page)
             page.screenshot(path=PICTURE)
             if errors:
                 raise SystemExit(f"the page reported: {errors}")
+
+
+def show(page: Page, workflow: dict[str, Any]) -> None:
+    """The workflow on the canvas, with nothing of the page's own over it."""
+    page.set_viewport_size(WINDOW)
+    page.evaluate("localStorage.setItem('vueNodesBannerDismissed', 'true')")
+    page.reload()
+    page.wait_for_function(READY, timeout=120_000)
+    page.evaluate(OPEN, [workflow, SCALE, CORNER])
 
 
 def wait_for_the_run(comfy: ComfyProcess, page: Page) -> None:
