@@ -5,6 +5,7 @@ It trains as the template does, some minutes on two cores. Needs Chromium.
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 from browser import READY, comfyui_page
 from comfy_process import REPOSITORY, ComfyProcess, comfyui, copy_subject
+from PIL import Image
 from playwright.sync_api import Page, ViewportSize
 from workflow_api import WORKFLOWS
 
@@ -41,7 +43,7 @@ def main() -> None:
             page.evaluate("app.queuePrompt(0)")
             page.evaluate("app.canvas.pause_rendering = true")  # the training needs the processor
             wait_for_the_run(comfy, page)
-            page.screenshot(path=PICTURE)
+            Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(PICTURE, optimize=True)
             if errors:
                 raise SystemExit(f"the page reported: {errors}")
 

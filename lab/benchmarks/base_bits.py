@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     pipe = load_pipeline("mini")
-    person = SubjectSettings(resolution=mini.RESOLUTION, trigger="ohwx", class_word="woman", drop_duplicates=False)
+    person = SubjectSettings(resolution=mini.RESOLUTION, trigger="ohwx", class_word="man", drop_duplicates=False)
     encode_text, encode_images = partial(encoding.encode_prompts, pipe), partial(encoding.encode_images, pipe)
     data = build_training_set(prepare_subject(read_images(mini.subject_path()), person), encode_text, encode_images, 0.3)
     unet = pipe.unet.float()

@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     pipe = load_pipeline("mini")
-    person = SubjectSettings(resolution=mini.RESOLUTION, trigger="ohwx", class_word="woman", drop_duplicates=False)
+    person = SubjectSettings(resolution=mini.RESOLUTION, trigger="ohwx", class_word="man", drop_duplicates=False)
     subject = prepare_subject(read_images(mini.subject_path()), person)
     encode_text = partial(encoding.encode_prompts, pipe)
     data = build_training_set(subject, encode_text, partial(encoding.encode_images, pipe), 0.3)
