@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,19 @@ def test_a_subject_prepared_apart_is_the_same(
         assert (one.face.box, one.face.blendshapes) == (other.face.box, other.face.blendshapes)
         for array, expected in ((one.image, other.image), (one.face.landmarks, other.face.landmarks), (one.mask(), other.mask())):
             assert array.dtype == expected.dtype and np.array_equal(array, expected)
+
+
+def test_photos_are_read_without_pytorch(photos: Path, tmp_path: Path) -> None:
+    """It would take 500 MB more beside the process that trains, which has it already."""
+    write_sources(tmp_path / "photos.npz", read_images(photos))
+    (tmp_path / "settings.json").write_text(json.dumps({"centre_crop": False, "subject": asdict(SETTINGS)}))
+    script = (
+        "import sys; from faceexpr_core.photos.subject_process import main, Path; print(main(Path(sys.argv[1])), 'torch' in sys.modules)"
+    )
+    process = python("-c", script, str(tmp_path))
+    output, errors = process.communicate(timeout=300)
+    assert output.split() == ["0", "False"], errors
+    assert (tmp_path / "subject.npz").is_file()
 
 
 def test_photos_are_handed_over_as_they_were_read(tmp_path: Path) -> None:

@@ -1,93 +1,83 @@
 """The network of `reader`, and its weights.
 
-Four dense blocks of separable convolutions, a mean and a linear layer: the shape is face-api's, the code is ours.
+Four dense blocks of separable convolutions, a mean and a linear layer: the shape is face-api's, the code is ours. In numpy: so small a
+network is not worth PyTorch's 250 MB in the process that reads photos.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cache
-from itertools import pairwise
+from itertools import product
 from pathlib import Path
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+import numpy as np
+from numpy.typing import NDArray
 
-from .reader import READER_CLASSES
+Array = NDArray[np.float32]
 
-_MEAN_RGB = (122.782, 117.001, 104.298)
-_WIDTHS = (3, 32, 64, 128, 256)
+BLOCKS = 4
+_MEAN_RGB = np.array((122.782, 117.001, 104.298), np.float32)
 _WEIGHTS = Path(__file__).parent / "reader.safetensors"
 
 
-class _Separable(nn.Module):
-    """3 x 3 on each channel, then 1 x 1 across them, padded as TensorFlow's "same" pads."""
-
-    def __init__(self, ins: int, outs: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.depthwise = nn.Conv2d(ins, ins, 3, stride, groups=ins, bias=False)
-        self.pointwise = nn.Conv2d(ins, outs, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.pointwise(self.depthwise(_padded(x, self.stride)))
-        return out
-
-
-class _Plain(nn.Conv2d):
-    """3 x 3 with stride 2, padded as TensorFlow's "same" pads."""
-
-    def __init__(self, ins: int, outs: int) -> None:
-        super().__init__(ins, outs, 3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(_padded(x, 2))
-
-
-class _DenseBlock(nn.Module):
-    """Four convolutions; each after the second reads the rectified sum of all before it, and the sum of all four leaves."""
-
-    def __init__(self, ins: int, outs: int, first: bool) -> None:
-        super().__init__()
-        self.reduce = _Plain(ins, outs) if first else _Separable(ins, outs, 2)
-        self.others = nn.ModuleList(_Separable(outs, outs, 1) for _ in range(3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        total = F.relu(self.reduce(x))
-        for convolution in self.others:
-            total = total + convolution(F.relu(total))  # the first term is not negative: relu leaves it as it is
-        return F.relu(total)
-
-
-class ReaderNetwork(nn.Module):
-    """RGB [N, 3, 112, 112] in 0..255 -> probabilities [N, 7]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(*(_DenseBlock(ins, outs, ins == 3) for ins, outs in pairwise(_WIDTHS)))
-        self.classify = nn.Linear(_WIDTHS[-1], len(READER_CLASSES))
-
-    def forward(self, rgb: Tensor) -> Tensor:
-        x: Tensor = self.blocks((rgb - rgb.new_tensor(_MEAN_RGB)[:, None, None]) / 255)
-        scores: Tensor = self.classify(x.mean(dim=(2, 3)))
-        return scores.softmax(dim=1)
-
-
 @cache
-def network() -> ReaderNetwork:
-    """The network with the weights that ship with the package, made once."""
-    from safetensors.torch import load_file
+def weights() -> Mapping[str, Array]:
+    """Those that ship with the package, by layer, read once: a convolution's [out, in, 3, 3], or [in, 1, 3, 3] on each channel alone."""
+    from safetensors.numpy import load_file
 
     stored = load_file(_WEIGHTS)
-    weights = {}
+    found = {}
     for name, values in stored.items():
         if not name.endswith(".scale"):
             scale = stored.get(f"{name}.scale")
-            weights[name] = values if scale is None else values.float() * scale[0] + scale[1]
-    made = ReaderNetwork()
-    made.load_state_dict(weights)
-    return made.eval().requires_grad_(False)
+            whole = values.astype(np.float32)
+            found[name] = whole if scale is None else whole * scale[0] + scale[1]
+    return found
 
 
-def _padded(x: Tensor, stride: int) -> Tensor:
-    """TensorFlow's "same" for a 3 x 3 window over an even size: one pixel all round, or for stride 2 right and below only."""
-    return F.pad(x, (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1))
+def probabilities(rgb: NDArray[np.uint8]) -> Array:
+    """Pictures uint8 [N, 112, 112, 3] -> probabilities float32 [N, 7]."""
+    x = (rgb.astype(np.float32) - _MEAN_RGB) / np.float32(255)
+    for number in range(BLOCKS):
+        x = _dense_block(x, f"blocks.{number}")
+    scores = x.mean(axis=(1, 2)) @ weights()["classify.weight"].T + weights()["classify.bias"]
+    shown = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(shown / shown.sum(axis=1, keepdims=True), np.float32)
+
+
+def _dense_block(x: Array, name: str) -> Array:
+    """Four convolutions; each after the second reads the rectified sum of all before it, and the sum of all four leaves."""
+    reduce = _plain if f"{name}.reduce.weight" in weights() else _separable
+    total = _positive(reduce(x, f"{name}.reduce", 2))
+    for number in range(3):
+        total = total + _separable(_positive(total), f"{name}.others.{number}", 1)  # the first sum is positive as it is
+    return _positive(total)
+
+
+def _plain(x: Array, name: str, stride: int) -> Array:
+    """3 x 3 over all channels."""
+    kernel = weights()[f"{name}.weight"]
+    out = sum(window @ kernel[:, :, row, column].T for row, column, window in _windows(x, stride))
+    return np.asarray(out + weights()[f"{name}.bias"], np.float32)
+
+
+def _separable(x: Array, name: str, stride: int) -> Array:
+    """3 x 3 on each channel, then 1 x 1 across them."""
+    kernel, across = weights()[f"{name}.depthwise.weight"], weights()[f"{name}.pointwise.weight"]
+    each = sum(window * kernel[:, 0, row, column] for row, column, window in _windows(x, stride))
+    return np.asarray(each @ across[:, :, 0, 0].T + weights()[f"{name}.pointwise.bias"], np.float32)
+
+
+def _windows(x: Array, stride: int) -> Iterator[tuple[int, int, Array]]:
+    """(row, column, what it meets) of a 3 x 3 kernel over [N, H, W, C] of even sizes, padded as TensorFlow's "same" pads: one pixel all
+    round, or for stride 2 right and below only."""
+    around = (0, 1) if stride == 2 else (1, 1)
+    padded = np.pad(x, ((0, 0), around, around, (0, 0)))
+    height, width = x.shape[1], x.shape[2]
+    for row, column in product(range(3), repeat=2):
+        yield row, column, padded[:, row : row + height : stride, column : column + width : stride]
+
+
+def _positive(x: Array) -> Array:
+    return np.maximum(x, np.float32(0))
