@@ -20,7 +20,7 @@ import torch
 from lab.pretended.card import PretendedCard
 from lab.pretended.ledger import Ledger
 
-from .sets import POOLED, WORDS, made_on, sdxl_config, sdxl_encoders, sdxl_unet
+from .sets import made_on, sdxl_config, sdxl_encoders, sdxl_unet, widths
 
 GIB = 1 << 30
 HALF = torch.float16
@@ -48,9 +48,10 @@ def taken(side: int) -> dict[str, Any]:
 
 def call(unet: Any, side: int, rows: int) -> Callable[[], object]:
     """An evaluation of the U-Net for so many rows of pictures of `side` pixels."""
+    wide, pooled = widths(unet)
     with made_on("cuda", HALF):
-        latents, words = torch.zeros(rows, 4, side // 8, side // 8), torch.zeros(rows, 77, WORDS)
-        added = {"text_embeds": torch.zeros(rows, POOLED), "time_ids": torch.zeros(rows, 6)}
+        latents, words = torch.zeros(rows, 4, side // 8, side // 8), torch.zeros(rows, 77, wide)
+        added = {"text_embeds": torch.zeros(rows, pooled), "time_ids": torch.zeros(rows, 6)}
         step = torch.ones(())
     return lambda: unet(latents, step, words, added_cond_kwargs=added).sample
 

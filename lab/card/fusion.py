@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Callable
 from functools import partial
 from math import sqrt
 from types import SimpleNamespace
@@ -18,32 +19,29 @@ from typing import Any
 
 import torch
 
-from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion
+from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion, transformer_blocks
 from faceexpr_core.diffusers_host.pipeline import SDXL_CONFIGS
 from faceexpr_core.diffusers_host.sampling import normal_schedule
 from faceexpr_core.fusion.bank import FeatureBank
 from faceexpr_core.fusion.donors import steps_in_window
 from faceexpr_core.fusion.look import FIRST_SCALE, MARGIN, WHOLE
 from faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places, site_settings
-from lab.benchmarks.fusion_cost import sdxl_places
 from lab.pretended.card import PretendedCard
 
 from .drawing import HALF, call, measured, sdxl_vae
 from .sets import made_on, sdxl_unet
 
 TFLOP = "tflop"
+TOKENS = 77
 SIGMA = 3.0
 
 
-def random_bank(settings: FusionSettings) -> FeatureBank:
-    """Keys and values of two texts at all places of SDXL's U-Net, drawn at random: FLOPs do not depend on them."""
-    places = sdxl_places(CONTEXT_SITE)
-    chosen = select_places(CONTEXT_SITE, settings.layers, places)
-    tokens = {
-        f"{name}:{part}": torch.randn(1, places[name].grid[1], places[name].channels, dtype=HALF)
-        for name in chosen
-        for part in ("e:k", "e:v", "n:k", "n:v")
-    }
+def random_bank(unet: Any, settings: FusionSettings) -> FeatureBank:
+    """Keys and values of two texts at the U-Net's places that `settings` name, drawn at random: FLOPs do not depend on them."""
+    widths = {name: block.attn2.to_k.out_features for name, block in transformer_blocks(unet).items()}
+    chosen = select_places(CONTEXT_SITE, settings.layers, widths)
+    parts = ("e:k", "e:v", "n:k", "n:v")
+    tokens = {f"{name}:{part}": torch.randn(1, TOKENS, widths[name], dtype=HALF) for name in chosen for part in parts}
     return FeatureBank(CONTEXT_SITE, "twin", (), tokens, {})
 
 
@@ -55,12 +53,12 @@ def face_mask(side: int, share: float) -> torch.Tensor:
     return mask
 
 
-def counted(side: int, faces: list[float]) -> tuple[float, dict[float, float]]:
-    """TFLOP of one evaluation of both rows of guidance: plain, and fused for each share of the picture."""
+def counted(side: int, faces: list[float], made: Callable[[torch.dtype], Any] = sdxl_unet) -> tuple[float, dict[float, float]]:
+    """TFLOP of one evaluation of both rows of guidance: plain, and fused for each share of the picture. `made`: the U-Net, on the card."""
     settings = site_settings(CONTEXT_SITE)
-    bank = random_bank(settings)
     with PretendedCard("shapes", item=0.1) as card, torch.no_grad():
-        unet = sdxl_unet(HALF).eval()
+        unet = made(HALF).eval()
+        bank = random_bank(unet, settings)
         work = call(unet, side, rows=2)
         plain = measured(card.ledger, work)[TFLOP]
         fused = {}
