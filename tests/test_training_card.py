@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
-from toys import toy_unet
+from toys import lora_of, toy_unet
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.training.loop import train_lora
-from faceexpr_core.training.result import Step
-from faceexpr_core.training.settings import TrainSettings
+from faceexpr_core.training.result import Step, TrainResult
+from faceexpr_core.training.settings import TrainSettings, preset_settings
+from faceexpr_core.training.state import StateFolder
 from faceexpr_core.training.trainer import Trainer
 from lab.card.sets import sets_for, widths
 from lab.pretended.card import PretendedCard
@@ -53,6 +57,33 @@ def test_with_shapes_alone_a_step_works_as_with_numbers() -> None:
     (peak, flops, launches), shapes = counted
     # the draws are others
     assert shapes == (pytest.approx(peak, rel=0.05), pytest.approx(flops, rel=0.25), pytest.approx(launches, rel=0.05))
+
+
+def test_a_run_of_default_in_float16_goes_on_to_the_bit_with_its_scale(tmp_path: Path) -> None:
+    settings = preset_settings(
+        "default", precision="fp16", steps=3, accumulation=1, rank=2, text_encoder=False, gradient_checkpointing=True
+    )
+
+    def stop(step: Step) -> None:
+        if step.number == 2:
+            raise KeyboardInterrupt
+
+    def trained(states: StateFolder | None = None, on_step: Callable[[Step], None] | None = None) -> TrainResult:
+        unet = toy_unet()
+        data, images, crafting = sets_for(settings, 64, *widths(unet), counts=(3, 4, 2))
+        return train_lora(unet, data, settings, on_step, "cuda", class_images=images, crafting=crafting, states=states)
+
+    states = StateFolder(tmp_path / "states", every=100)
+    with PretendedCard("values"):
+        whole, first = trained(), trained(states, stop)
+        kept = states.latest()
+        assert (
+            kept is not None and kept.values["scaler"]["scale"] > 1 and first.steps == 2 and isinstance(first.stopped_by, KeyboardInterrupt)
+        )
+        second = trained(states)
+    assert whole.precision == "fp16" and whole.stopped_by is None and whole.notes == second.notes == ()
+    assert second.steps == 3 and second.losses == whole.losses
+    assert all(torch.equal(lora_of(second)[key], value) for key, value in lora_of(whole).items())
 
 
 def test_a_run_that_diverges_on_a_card_hands_back_the_last_good_weights() -> None:

@@ -51,11 +51,13 @@ def test_three_steps_are_near_the_cpus(preset: str) -> None:
     assert max(float(up.abs().max()) for _, up in as_shipped.layers.values()) > 1e-5
 
 
-def test_a_card_without_bfloat16_takes_float16() -> None:
-    on_cpu = trained(few("low-vram", precision="fp32", optimizer="adamw"), "cpu")
+@pytest.mark.parametrize("preset", ["low-vram", "default"])
+def test_a_card_without_bfloat16_takes_float16(preset: str) -> None:
+    on_cpu = trained(few(preset, precision="fp32", optimizer="adamw"), "cpu")
     with PretendedCard("values", bf16=False):
-        half = trained(few("low-vram"), "cuda")
+        half = trained(few(preset), "cuda")
     assert half.precision == "fp16" and half.losses == pytest.approx(on_cpu.losses, rel=0.05)
+    assert half.stopped_by is None and half.notes == ()
 
 
 @pytest.mark.parametrize("base", ["nf4", "int8"])
@@ -69,20 +71,20 @@ def test_a_base_in_fewer_bits_learns_on_a_card_as_on_a_cpu(base: str, caplog: py
     assert "inputs will be cast" not in caplog.text  # bitsandbytes says so at each call of each int8 layer on a card
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_run_stopped_and_gone_on_with_is_the_same_to_the_bit(preset: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("preset", "changes"), [*((name, {}) for name in PRESETS), ("default", {"precision": "fp16"})])
+def test_a_run_stopped_and_gone_on_with_is_the_same_to_the_bit(preset: str, changes: dict[str, Any], tmp_path: Path) -> None:
     def stop(step: Step) -> None:
         if step.number == 2:
             raise KeyboardInterrupt
 
-    settings = few(preset, steps=4)
+    settings = few(preset, steps=4, **changes)
     assert settings.optimizer == "adamw8bit"
     with PretendedCard("values"):
         whole = trained(settings, "cuda")
         first = trained(settings, "cuda", StateFolder(tmp_path / "states", every=100), stop)
         assert first.steps == 2 and isinstance(first.stopped_by, KeyboardInterrupt)
         second = trained(settings, "cuda", StateFolder(tmp_path / "states", every=100))
-    assert second.steps == 4 and second.losses == whole.losses
+    assert second.steps == 4 and second.losses == whole.losses and second.notes == ()
     assert all(torch.equal(lora_of(second)[key], value) for key, value in lora_of(whole).items())
 
 
