@@ -60,7 +60,7 @@ locales: comfyui-files
 	PYTHONPATH=scripts $(BIN)/python scripts/locales_en.py
 
 card: comfyui-files
-	$(BIN)/pytest tests/on_card/test_training_on_a_card.py tests/on_card/test_commands_on_a_card.py
+	$(BIN)/pytest tests/on_card/test_training_on_a_card.py tests/on_card/test_commands_on_a_card.py tests/on_card/test_drawing_on_a_card.py
 	PYTHONPATH=. $(BIN)/python -m pytest -p lab.pretended.plugin -p no:cacheprovider tests/on_card/test_low_vram_nodes.py \
 		tests/on_card/test_training_node.py \
 		tests/test_sampler.py tests/test_fusion_comfy.py tests/test_load_lora_node.py

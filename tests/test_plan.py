@@ -102,6 +102,30 @@ def test_what_cannot_fit_is_refused_with_what_would() -> None:
     assert require_fit("low-vram", preset_settings("low-vram"), 768, room_of(8)).allocated < room_of(8)
 
 
+def test_pictures_of_the_class_may_need_more_of_a_small_card_than_the_training() -> None:
+    wanted = preset_settings("low-vram", base="nf4", prior="images")
+    need = need_of(wanted, 1024)
+    assert need.needed < room_of(6) < need.drawing
+    with pytest.raises(
+        FaceExprError, match=r"before its steps, which takes 5\.1 GB .* This would: preset .* Prior distill or off draws none"
+    ):
+        require_fit("low-vram", wanted, 1024, room_of(6))
+    assert require_fit("low-vram", wanted, 1024, room_of(6), draws=False) == need
+    with pytest.raises(
+        FaceExprError, match=r"What was asked for does not fit: 5\.0 GB .* Leave out what was given beside the preset \(prior\)"
+    ):
+        settle("auto", {"prior": "images"}, 1024, room_of(6))
+    assert settle("auto", {"prior": "images"}, 1024, room_of(6), draws=False).settings == wanted
+    assert settle("auto", {"prior": "images"}, None, room_of(6)).side == 768
+
+
+def test_a_preview_takes_what_stays_on_the_card_and_its_own_call() -> None:
+    need, packed = (need_of(preset_settings("low-vram", base=base), 1024) for base in ("full", "nf4"))
+    stay = need.allocated - need.parts["activations"] - need.parts["gradients"]
+    assert stay < need.preview < stay + GB
+    assert need.preview - packed.preview == need.parts["U-Net"] - packed.parts["U-Net"]
+
+
 def test_a_device_without_a_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert faceexpr(["plan", "--card", "12", "--device", "cpu"]) == 2
     assert "--device would change nothing: no model is loaded" in capsys.readouterr().err
@@ -131,6 +155,8 @@ def test_other_settings_are_reckoned_from_the_table() -> None:
 def test_the_command_says_what_fits_a_card_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert faceexpr(["plan", "--card", "12"]) == 0
     told = capsys.readouterr().out
+    drawing = r"\n  drawing: pictures of the class 5\.1 GB, a preview \d\.\d GB, faceexpr generate 5\.1 GB\n"
+    assert re.search(drawing, told)
     for words in ("auto: preset default, photos at 1024 px", "of the card, simulated (U-Net ", "PFLOP", "disk: LoRA "):
         assert words in told
     assert faceexpr(["plan", "--card", "8", "--preset", "default", "--no-gradient_checkpointing"]) == 2

@@ -102,6 +102,7 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
 def _settled(job: TrainJob, device: torch.device) -> tuple[TrainJob, str]:
     """The job with what `auto` chooses for this device, and what it says of that."""
     from ..diffusers_host.pipeline import is_full_size
+    from ..faces.images import picture_files
     from ..training.auto import settle
     from ..training.memory import room_on
     from ..training.plan import rest
@@ -112,7 +113,9 @@ def _settled(job: TrainJob, device: torch.device) -> tuple[TrainJob, str]:
     room = room_on(device, rest()) if is_full_size(job.model) else None
     room = None if room is None else least(room)
     stopped = job.states.latest() if room is not None and job.states is not None else None
-    settled = settle(AUTO, job.given, job.subject.resolution if job.side_given else None, room, None if stopped is None else stopped.run)
+    side, folder = job.subject.resolution if job.side_given else None, job.class_pictures.folder
+    draws = not (folder.is_dir() and picture_files(folder))  # the user's own pictures are not drawn
+    settled = settle(AUTO, job.given, side, room, None if stopped is None else stopped.run, draws)
     subject = replace(job.subject, resolution=settled.side)
     return replace(job, settings=settled.settings, preset=settled.preset, subject=subject), settled.told
 

@@ -31,6 +31,7 @@ class DiffusersHost:
     """`Host` over a pipeline that nobody else uses."""
 
     interrupts: tuple[type[BaseException], ...] = ()
+    draws_whole = True
 
     def __init__(self, pipe: StableDiffusionXLPipeline, device: torch.device) -> None:
         self.pipe, self.device = pipe, device

@@ -40,19 +40,21 @@ def settle(
     side: int | None,
     room: int | None,
     stopped: Mapping[str, Any] | None = None,
+    draws: bool = True,
 ) -> Settled:
     """The settings of the preset `name`, or of `auto`, with those that were `given` over them.
 
     `side` of the photos in pixels, None where it is free. `room`: bytes of the card that training may take, None for a CPU or a model
     smaller than SDXL, where `auto` is the preset PLAIN. `stopped` is the make-up of a run that was stopped (`RunState.run`), which
-    `auto` chooses again. Raises FaceExprError for a value out of range, and where `auto` finds nothing that fits.
+    `auto` chooses again. `draws`: pictures of the class, where the settings want some, are drawn with the whole U-Net on the card.
+    Raises FaceExprError for a value out of range, and where `auto` finds nothing that fits.
     """
     if name != AUTO or room is None:
         plain = PLAIN if name == AUTO else name
         return Settled(plain, preset_settings(plain, **given), side or preset(plain).resolution)
-    fitting = list(_fitting(given, (side,) if side else SIDES, room))
+    fitting = list(_fitting(given, (side,) if side else SIDES, room, draws))
     if not fitting:
-        raise FaceExprError(_refusal("What was asked for", given, side or SIDES[0], room))
+        raise FaceExprError(_refusal("What was asked for does not fit", given, side or SIDES[0], room, draws))
     chosen, need = next((one for one in fitting if stopped is not None and _is_of(one[0].settings, stopped)), fitting[0])
     on = "with" if chosen.settings.gradient_checkpointing is not False else "without"
     base = "" if chosen.settings.base == "full" else f", base in {chosen.settings.base}"
@@ -63,17 +65,20 @@ def settle(
     return Settled(chosen.preset, chosen.settings, chosen.side, told)
 
 
-def require_fit(name: str, settings: TrainSettings, side: int, room: int) -> Need:
-    """What the run takes. Raises FaceExprError when its tensors alone are more than `room` bytes."""
-    need = need_of(settings, side)
+def require_fit(name: str, settings: TrainSettings, side: int, room: int, draws: bool = True) -> Need:
+    """What the run takes. Raises FaceExprError when the tensors of its steps alone, or those while it draws the class (`draws` as in
+    `settle`), are more than `room` bytes."""
+    need, what = need_of(settings, side), f"{f'Preset {name}' if name else 'This run'} with photos at {side} px"
     if need.allocated > room:
-        raise FaceExprError(
-            _refusal(f"{f'Preset {name}' if name else 'This run'} with photos at {side} px", {}, side, room, need.allocated)
-        )
+        takes = f"{what} takes {need.allocated / GB:.1f} GB of the card and does not fit"
+        raise FaceExprError(_refusal(takes, {}, side, room, draws))
+    if draws and need.drawing > room:
+        takes = f"{what} draws pictures of the class before its steps, which takes {need.drawing / GB:.1f} GB of the card and does not fit"
+        raise FaceExprError(f"{_refusal(takes, {}, side, room, draws)} Prior distill or off draws none.")
     return need
 
 
-def _fitting(given: Mapping[str, Any], sides: Sequence[int], room: int) -> Iterator[tuple[Settled, Need]]:
+def _fitting(given: Mapping[str, Any], sides: Sequence[int], room: int, draws: bool) -> Iterator[tuple[Settled, Need]]:
     packed = importlib.util.find_spec("bitsandbytes") is not None
     for side in sides:
         for name, changes in CANDIDATES:
@@ -85,7 +90,7 @@ def _fitting(given: Mapping[str, Any], sides: Sequence[int], room: int) -> Itera
             except FaceExprError:  # what was asked for would be without effect
                 continue
             need = need_of(settings, side)
-            if need.needed <= room:
+            if need.peak(draws) <= room:
                 yield Settled(name, settings, side), need
 
 
@@ -94,17 +99,17 @@ def _is_of(settings: TrainSettings, run: Mapping[str, Any]) -> bool:
     return all(run.get(name) == value for name, value in settings.used().items() if name not in free)
 
 
-def _refusal(what: str, given: Mapping[str, Any], side: int, room: int, needed: int | None = None) -> str:
-    takes = "does not fit" if needed is None else f"takes {needed / GB:.1f} GB of the card and does not fit"
-    would = next(_fitting({}, [side, *(one for one in SIDES if one < side)], room), None)
+def _refusal(takes: str, given: Mapping[str, Any], side: int, room: int, draws: bool) -> str:
+    would = next(_fitting({}, [side, *(one for one in SIDES if one < side)], room, draws), None)
     if would is None:
-        least, one = min(((need.needed, one) for one, need in _fitting({}, SIDES, sys.maxsize)), key=lambda found: found[0])
+        every = _fitting({}, SIDES, sys.maxsize, draws)
+        least, one = min(((need.peak(draws), one) for one, need in every), key=lambda found: found[0])
         advice = f"Nothing would fit; the least, preset {one.preset} with photos at {one.side} px, takes {least / GB:.1f} GB."
     else:
         one, need = would
         changed = {name: value for name, value in vars(one.settings).items() if value != getattr(preset_settings(one.preset), name)}
         more = "".join(f", {name} {value}" for name, value in changed.items())
-        advice = f"This would: preset {one.preset}{more}, photos at {one.side} px ({need.needed / GB:.1f} GB)."
+        advice = f"This would: preset {one.preset}{more}, photos at {one.side} px ({need.peak(draws) / GB:.1f} GB)."
         if given:
             advice += f" Leave out what was given beside the preset ({', '.join(given)}), or part of it."
-    return f"{what} {takes}: {room / GB:.1f} GB are free for it. {advice}"
+    return f"{takes}: {room / GB:.1f} GB are free for it. {advice}"

@@ -33,6 +33,9 @@ class Host(Protocol):
     full_size: bool
     """Whether the model is of SDXL's own size, for which `plan` has figures; FaceExpr Mini is not."""
 
+    draws_whole: bool
+    """Whether it draws with the whole U-Net on the card, or leaves on the host what has no room there."""
+
     def room(self) -> int | None:
         """Bytes of the card for the training once all else of the host has left it, the last of them kept free; None without a card."""
         ...

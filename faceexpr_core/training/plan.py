@@ -33,6 +33,8 @@ TIMED_ON_A_CPU = 256
 """Pixels of the call that is timed where there is no card."""
 PNG = 1.6
 """Bytes of a picture's pixel in a PNG file, about."""
+PASSING = ("activations", "gradients")
+"""What is gone after a step."""
 LEARNING = ("LoRA", "gradients", "optimiser", "EMA")
 """What goes with the rank. The last good weights lie on the host."""
 
@@ -40,16 +42,23 @@ LEARNING = ("LoRA", "gradients", "optimiser", "EMA")
 @dataclass(frozen=True)
 class Need:
     """What a run takes. Bytes of a card: `parts` at the peak of training, their sum `allocated`, `needed` with what the allocator cannot
-    use, `drawing` while the base model draws the class. `tflop` of all its steps. Bytes on the disk: `lora`, `states`, `pictures`."""
+    use; `drawing` while the base model draws the class, 0 where it does not; `preview` while a preview is drawn; `generate` for a picture
+    with the LoRA on the command line. `tflop` of all its steps. Bytes on the disk: `lora`, `states`, `pictures`."""
 
     parts: Mapping[str, int]
     allocated: int
     needed: int
     drawing: int
+    preview: int
+    generate: int
     tflop: float
     lora: int
     states: int
     pictures: int
+
+    def peak(self, draws: bool) -> int:
+        """With the pictures of the class, where the run draws them with the whole U-Net on the card. Previews may be left out."""
+        return max(self.needed, self.drawing if draws else 0)
 
 
 @cache
@@ -94,6 +103,8 @@ def need_of(settings: TrainSettings, side: int, *, file_precision: str = "fp16",
         allocated,
         round(allocated * row["needed"] / row["allocated"]),
         drawing_peak(side) if draws else 0,
+        preview_peak(parts, side),
+        drawing_peak(side),
         step * settings.steps,
         round(trained * (2 if file_precision == "fp16" else 4)),
         round(state * (KEEP + 1)),
@@ -102,10 +113,19 @@ def need_of(settings: TrainSettings, side: int, *, file_precision: str = "fp16",
 
 
 def drawing_peak(side: int) -> int:
-    """Bytes while the base model draws a picture, with the parts that are not in use off the card where it is short."""
-    table = card_table()
-    sampling = table["weights"]["unet"] + call_bytes("unet, 1 with guidance", side**2)
-    return int(max(sampling, table["weights"]["vae"] + call_bytes("vae decode float32", side**2)))
+    """Bytes while the base model draws a picture on the command line, where the card is short: the parts that are not in use are off it,
+    and the VAE decodes in tiles."""
+    weights = card_table()["weights"]
+    sampling = weights["unet"] + call_bytes("unet, 1 with guidance", side**2)
+    return int(max(sampling, weights["vae"] + call_bytes("vae decode tiled float32", side**2)))
+
+
+def preview_peak(parts: Mapping[str, int], side: int) -> int:
+    """Bytes while a preview is drawn beside what lies on the card for the whole run, of the `parts` of a `Need`: the U-Net's call with the
+    LoRA, or the VAE in 16 bits, in tiles."""
+    stay = sum(size for name, size in parts.items() if name not in PASSING)
+    vae = card_table()["weights"]["vae"] // 2 + call_bytes("vae decode tiled float16", side**2)
+    return stay + max(call_bytes("preview, 1 with guidance", side**2), vae)
 
 
 def call_bytes(call: str, pixels: int) -> int:
@@ -169,7 +189,8 @@ def told(preset: str, settings: TrainSettings, side: int, need: Need, where: str
     base = "" if settings.base == "full" else f", base in {settings.base}"
     named = f"preset {preset}, " if preset else ""
     parts = ", ".join(f"{name} {size / GB:.1f}" for name, size in need.parts.items() if size >= 0.05 * GB)
-    drawing = f"; {need.drawing / GB:.1f} GB while the class is drawn" if need.drawing else ""
+    drawing = [f"pictures of the class {need.drawing / GB:.1f} GB"] if need.drawing else []
+    drawing += [f"a preview {need.preview / GB:.1f} GB", f"faceexpr generate {need.generate / GB:.1f} GB"]
     work = f"{need.tflop / 1000:.0f} PFLOP"
     long = f"{work}; the first steps will tell how long"
     if tflops is not None:
@@ -180,7 +201,8 @@ def told(preset: str, settings: TrainSettings, side: int, need: Need, where: str
     return "\n".join(
         [
             f"plan: {named}photos at {side} px, {settings.steps} steps, gradient checkpointing {on}{base}, on {where}",
-            f"  memory: {need.needed / GB:.1f} GB of the card, simulated ({parts}; the rest the allocator's){drawing}",
+            f"  memory: {need.needed / GB:.1f} GB of the card, simulated ({parts}; the rest the allocator's)",
+            f"  drawing: {', '.join(drawing)}",
             f"  time: {long}",
             f"  disk: {', '.join(disk)}",
         ]

@@ -48,6 +48,7 @@ def preview_latents(
         rescale_betas_zero_snr=zero_snr,
     )
     scheduler.set_timesteps(steps, device=device)
+    scheduler.set_begin_index(0)  # to look the first step up it would wait for the device
     noise = torch.randn(1, unet.config.in_channels, height // 8, width // 8, generator=torch.Generator().manual_seed(seed))
     latents = noise.to(device) * scheduler.init_noise_sigma
     added = {

@@ -160,7 +160,8 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
     tokenize = host.tokenize if settings.text_encoder else None
     room = host.room() if host.full_size else None
     if room is not None:
-        require_fit(job.preset, settings, subject.resolution, least(room))
+        room = least(room)
+        require_fit(job.preset, settings, subject.resolution, room, draws=False)
     data = build_training_set(
         subject, host.encode_text, host.encode_images, job.background_weight, settings.captions, settings.flip, tokenize
     )
@@ -182,19 +183,22 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
         watcher.say(plan_on(host.device, unet, job.preset, settings, subject.resolution, job.class_pictures.count))
     class_images = None
     if settings.prior == "images":
-        pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, unet)
+        pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, unet, room)
         class_images = build_class_set(pictures, host.encode_text, host.encode_images, tokenize)
     return _Ready(unet, encoders, data, class_images, crafting, words, save)
 
 
-def _class_pictures(host: Host, watcher: Watcher, job: Job, unet: UNet2DConditionModel) -> list[ClassImage]:
-    """The pictures of the class, those that are not there yet drawn now, shared out among the processes."""
+def _class_pictures(host: Host, watcher: Watcher, job: Job, unet: UNet2DConditionModel, room: int | None) -> list[ClassImage]:
+    """The pictures of the class, those that are not there yet drawn now, shared out among the processes. Raises FaceExprError where that
+    takes more than the `room` of the card."""
     wanted, side = job.class_pictures, job.subject.resolution
     prompt = wanted.prompt or class_prompt(job.subject)
     prompts = prior_prompts(prompt, wanted.count) if wanted.spread else [prompt] * wanted.count
     made = {"model": model_digest(unet), "prompt": prompt, **host.recipe(side), **({} if wanted.spread else {"spread": False})}
     own, ranks = rank()
     missing = missing_images(wanted.folder, prompts, made)
+    if missing and room is not None and host.draws_whole:
+        require_fit(job.preset, job.settings, side, room)
     if missing and own == 0:
         there = f" ({wanted.count - missing} of {wanted.count} are there)" if missing < wanted.count else ""
         watcher.say(f"drawing {missing} pictures of the class, {prompt!r}, into {prior_folder(wanted.folder, made)}{there}")

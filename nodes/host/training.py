@@ -40,6 +40,7 @@ class TrainingHost:
     """`Host` over what is connected to the node `node`. Raises FaceExprError for a MODEL or CLIP that is not SDXL's."""
 
     interrupts: tuple[type[BaseException], ...] = (Interrupted,)
+    draws_whole = False
 
     def __init__(self, model: Any, clip: Any, vae: Any, node: str) -> None:
         self.model, self.clip, self.vae, self.node = model, clip, vae, node

@@ -107,6 +107,16 @@ def test_what_does_not_fit_is_refused_before_anything_is_drawn(
     assert {one.name for one in tmp_path.iterdir()} <= {"person_photos.png"}  # what was made of the photos may be seen
 
 
+def test_pictures_of_the_class_that_do_not_fit_are_refused_before_one_is_drawn(
+    full_size: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with PretendedCard("values", total=round(5.5 * (1 << 30))):
+        status, lora = train(tmp_path, preset="low-vram", base="nf4", prior="images")
+    told = capsys.readouterr().err
+    assert status == 2 and "draws pictures of the class before its steps, which takes 4.8 GB of the card and does not fit: 4.5 GB" in told
+    assert not lora.exists() and not list(tmp_path.rglob("0*.png"))
+
+
 FATAL = {
     "preparing the training": (DiffusersHost, "encode_images"),
     "drawing the pictures of the class": (DiffusersHost, "draw"),
