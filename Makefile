@@ -62,7 +62,7 @@ locales: comfyui-files
 card: comfyui-files
 	$(BIN)/pytest tests/on_card/test_training_on_a_card.py tests/on_card/test_commands_on_a_card.py tests/on_card/test_drawing_on_a_card.py
 	PYTHONPATH=. $(BIN)/python -m pytest -p lab.pretended.plugin -p no:cacheprovider tests/on_card/test_low_vram_nodes.py \
-		tests/on_card/test_training_node.py \
+		tests/on_card/test_training_node.py tests/on_card/test_sampler_waits.py \
 		tests/test_sampler.py tests/test_fusion_comfy.py tests/test_load_lora_node.py
 
 oldest: comfyui-files
