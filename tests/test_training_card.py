@@ -10,6 +10,7 @@ import torch
 from toys import lora_of, toy_unet
 
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.training.adapter import add_lora
 from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.result import Step, TrainResult
 from faceexpr_core.training.settings import TrainSettings, preset_settings
@@ -84,6 +85,24 @@ def test_a_run_of_default_in_float16_goes_on_to_the_bit_with_its_scale(tmp_path:
     assert whole.precision == "fp16" and whole.stopped_by is None and whole.notes == second.notes == ()
     assert second.steps == 3 and second.losses == whole.losses
     assert all(torch.equal(lora_of(second)[key], value) for key, value in lora_of(whole).items())
+
+
+def test_what_goes_into_the_lora_is_not_kept_in_float32_beside_it() -> None:
+    """peft would cast it to float32 first, and autocast back: 0.4 GiB at SDXL's size without checkpointing."""
+    unet = toy_unet()
+    with PretendedCard("values"):
+        unet.requires_grad_(False).to("cuda", torch.bfloat16)
+        layers = add_lora(unet, 2, 2, torch.Generator().manual_seed(0))
+        seen = set()
+        for name in layers:
+            for part in unet.get_submodule(name).lora_A.values():
+                part.register_forward_pre_hook(lambda module, given: seen.add(given[0].dtype))
+        words, pooled = widths(unet)
+        added = {"text_embeds": torch.zeros(1, pooled, device="cuda"), "time_ids": torch.zeros(1, 6, device="cuda")}
+        given = torch.zeros(1, 4, 8, 8, device="cuda"), torch.tensor(500, device="cuda"), torch.zeros(1, 77, words, device="cuda")
+        with torch.autocast("cuda", torch.bfloat16):
+            unet(*given, added_cond_kwargs=added)
+    assert torch.bfloat16 in seen
 
 
 def test_a_run_that_diverges_on_a_card_hands_back_the_last_good_weights() -> None:

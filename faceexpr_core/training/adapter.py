@@ -40,7 +40,7 @@ def add_lora(
 def put_lora(
     model: torch.nn.Module, names: Sequence[str], rank: int, alpha: float, generator: torch.Generator
 ) -> dict[str, tuple[torch.nn.Parameter, torch.nn.Parameter]]:
-    """`add_lora` on the layers of any model that have these names."""
+    """`add_lora` on the layers of any model that have these names. Inputs that are not float32 need autocast around the call."""
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import LoraLayer
 
@@ -50,6 +50,7 @@ def put_lora(
     layers = {}
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = False  # autocast does; by way of float32 it is the same to the bit, and more memory
             down, up = module.lora_A["default"], module.lora_B["default"]
             device = down.weight.device
             initial = torch.empty(down.weight.shape)
