@@ -95,7 +95,7 @@ def numbers(device: str, narrow: bool) -> dict[str, Tensor]:
     unet = learning(torch.nn.Module.to(torch.nn.Module.to(pipe.unet, BF16), device, dtype))
     latents = torch.randn(1, 4, 24, 24, generator=torch.Generator().manual_seed(1)).repeat(2, 1, 1, 1)
     with norms_in_bfloat16(unet) if narrow else nullcontext():
-        predicted = called(unet, *(one.to(device) for one in (latents, hidden, pooled)), dtype)
+        predicted = called(unet, latents.to(device), hidden.to(device), pooled.to(device), dtype)
         predicted.square().mean().backward()
     gradients = [weight.grad.flatten() for weight in unet.parameters() if weight.grad is not None]
     return {

@@ -14,7 +14,7 @@ import pack
 import pytest
 import torch
 
-CARD = vars(sys.modules["lab.pretended.plugin"])["CARD"] if "lab.pretended.plugin" in sys.modules else None
+CARD: Any = vars(sys.modules["lab.pretended.plugin"])["CARD"] if "lab.pretended.plugin" in sys.modules else None
 pytestmark = pytest.mark.skipif(CARD is None, reason="needs -p lab.pretended.plugin")
 RUN = (7, 6, 4.0, "euler", "normal")
 SITES = ("skip", "cross_attention", "cross_attention_difference")
