@@ -16,7 +16,8 @@ from .host.progress import say_or_stop
 from .host.widgets import require_choices
 
 NO_FOLDER = "none"
-EXAMPLE = "example: a rendered person"
+EXAMPLES = {"example: a rendered person": mini.subject_path, "example: another person": mini.donor_path}
+"""Photos that come with the pack: six of a person to learn, and two of somebody else, happy and neutral."""
 
 _DEPTH = 3
 
@@ -33,7 +34,7 @@ class LoadSubjectImages(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "folder",
-                    options=[NO_FOLDER, *([EXAMPLE] if mini.subject_path().is_dir() else []), *_sub_folders()],
+                    options=[NO_FOLDER, *(name for name, path in EXAMPLES.items() if path().is_dir()), *_sub_folders()],
                     default=NO_FOLDER,
                     tooltip="A folder inside ComfyUI's input folder with photos of one person, six to twenty, with different expressions. "
                     "A .txt or .caption of the same name beside a photo replaces its caption. Choose 'none' to use only the IMAGE input.",
@@ -194,8 +195,8 @@ def _resolve(folder: str) -> Path | None:
     """The chosen folder, or None for 'none'. Raises FaceExprError for one outside the input folder or that does not exist."""
     if folder in ("", NO_FOLDER):
         return None
-    if folder == EXAMPLE:
-        return mini.subject_path()
+    if folder in EXAMPLES:
+        return EXAMPLES[folder]()
     root = os.path.realpath(input_folder())
     path = os.path.realpath(os.path.join(root, folder))
     try:

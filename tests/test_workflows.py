@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import shutil
 from typing import Any
 
 import numpy as np
 import pytest
-from comfy_process import REPOSITORY, ComfyProcess, Graph, Progress
+from comfy_process import ComfyProcess, Graph, Progress, comfyui_path
 from mini_graphs import put_mini_in
 from PIL import Image
 from workflow_api import NOTES, WORKFLOWS, input_specs, to_api, with_sources
@@ -19,7 +18,6 @@ from faceexpr_core.mini import RESOLUTION
 
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.json"))
 FUSIONS = ("text", "photo")
-DONOR = REPOSITORY / "faceexpr_core" / "mini" / "donor"
 TRAIN, EXTRACT, APPLY, SAMPLER = (
     "FaceExprTrainLoRA",
     "FaceExprExtractExpressionFeatures",
@@ -28,12 +26,6 @@ TRAIN, EXTRACT, APPLY, SAMPLER = (
 )
 TRAINING = [name for name in NAMES if TRAIN in (WORKFLOWS / name).read_text()]
 MINIS = [name.removesuffix(".json") for name in NAMES if "_mini_" in name]
-WITHOUT_APP = (
-    "faceexpr_mini_best_of_four.json",
-    "faceexpr_mini_fusion_photo.json",
-    "faceexpr_mini_fusion_text.json",
-    "faceexpr_sdxl_best_of_four.json",
-)
 SHORT: dict[str, dict[str, Any]] = {
     TRAIN: {"steps": 4, "rank": 4, "batch_size": 2, "preview_every": 0, "state_every": 0, "lora_name": "test/fusion"},
     EXTRACT: {"steps": 3},
@@ -86,13 +78,6 @@ def drawn(comfy: ComfyProcess, graph: Graph) -> tuple[np.ndarray, np.ndarray, se
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).mean())
-
-
-@pytest.fixture
-def donor(comfy: ComfyProcess) -> None:
-    """The shipped photos of another person, in ComfyUI's input folder."""
-    for photo in DONOR.glob("*.jpg"):
-        shutil.copy(photo, comfy.input_dir)
 
 
 def test_all_workflows_are_there() -> None:
@@ -197,12 +182,24 @@ def test_minis_workflows_have_a_small_picture_in_the_template_browser(comfy: Com
 def test_app_mode_asks_for_widgets_and_shows_pictures_that_are_there(name: str, page: dict[str, Any]) -> None:
     """`linearData` is what the page's app mode shows: `[node, widget]` for each input, and the nodes whose pictures are the result."""
     graph: Graph = json.loads((WORKFLOWS / "api" / name).read_text())
-    told = page["extra"].get("linearData")
-    assert (told is not None) or name in WITHOUT_APP
-    for number, widget in told["inputs"] if told else []:
+    told = page["extra"]["linearData"]
+    assert told["inputs"] and told["outputs"]
+    for number, widget in told["inputs"]:
         assert not isinstance(graph[str(number)]["inputs"][widget], list), (number, widget)
-    for number in told["outputs"] if told else []:
+    for number in told["outputs"]:
         assert graph[str(number)]["class_type"] == "SaveImage"
+
+
+@pytest.mark.parametrize("name", MINIS)
+def test_minis_workflows_ask_for_no_file_that_a_plain_comfyui_lacks(name: str, object_info: dict[str, Any]) -> None:
+    lies_there = {path.name for path in (comfyui_path() / "input").iterdir()}
+    graph: Graph = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
+    for node in graph.values():
+        for key, kind, options in input_specs(object_info[node["class_type"]]):
+            choices = kind if isinstance(kind, list) else options.get("options")
+            if choices is None or (value := node["inputs"].get(key)) is None or isinstance(value, list):
+                continue
+            assert value in (lies_there if options.get("image_upload") else choices), (node["class_type"], key, value)
 
 
 def test_the_photo_is_looked_at_as_the_person_is_drawn() -> None:
@@ -261,7 +258,7 @@ def test_both_pictures_differ_by_the_fusion_and_its_neutral_text_alone(kind: str
 
 
 @pytest.mark.parametrize("kind", FUSIONS)
-def test_the_fusion_workflow_changes_the_picture_and_strength_0_leaves_the_text_alone(comfy: ComfyProcess, donor: None, kind: str) -> None:
+def test_the_fusion_workflow_changes_the_picture_and_strength_0_leaves_the_text_alone(comfy: ComfyProcess, kind: str) -> None:
     graph = short(kind)
     without, fused, _ = drawn(comfy, graph)
     assert without.shape == fused.shape == (RESOLUTION, RESOLUTION, 3)
@@ -280,7 +277,7 @@ def test_the_fusion_workflow_changes_the_picture_and_strength_0_leaves_the_text_
     assert worked == set(ids(graph, SAMPLER)[1 if kind == "text" else 0 :])  # neither trained nor extracted again
 
 
-def test_the_picture_follows_the_photos(comfy: ComfyProcess, donor: None) -> None:
+def test_the_picture_follows_the_photos(comfy: ComfyProcess) -> None:
     without, fused, _ = drawn(comfy, short("photo"))
     graph = short("photo")
     photos = graph[ids(graph, EXTRACT)[0]]["inputs"]
