@@ -1,6 +1,8 @@
 # make demo     learn a person from six photos and draw eight expressions: output/demo/sheet.png
 # make comfyui  ComfyUI's web page with these nodes and their workflows
 # make test     lint, types, tests (as root on Debian it installs Chromium for the tests of the page; elsewhere see tests/browser.py)
+# make page-tests  every template run by the page's button, and app mode where the page has it; COMFYUI_PATH=... for a newer page
+# make registry  what the ComfyUI registry's own client says of the pack, and what it would upload
 # make oldest   faces with the oldest OpenCV and MediaPipe that work, beside those of .venv
 # make evidence every table of docs/measurements.md again, in pieces, resumable: a day on two cores (ARGS=--list says what is done)
 # make card     the tests of a graphics card, on a pretended one
@@ -21,7 +23,7 @@ INSTALLED := .venv/.installed
 
 PAGE_BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 
-.PHONY: demo comfyui test lint types tests browser page evidence card sdxl-size page-pictures oldest venv comfyui-files clean locales site
+.PHONY: demo comfyui test lint types tests browser page evidence card sdxl-size page-tests registry page-pictures oldest venv comfyui-files clean locales site
 
 demo: comfyui-files
 	$(BIN)/python scripts/demo.py
@@ -73,6 +75,13 @@ sdxl-size: comfyui-files
 
 evidence: comfyui-files
 	FACEEXPR_MODELS=$${FACEEXPR_MODELS:-$(CURDIR)/.comfyui/home/models/faceexpr} $(BIN)/python -m lab.benchmarks.evidence $(ARGS)
+
+page-tests: comfyui-files browser
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/on_page/test_*.py $(ARGS)
+
+registry: venv
+	@[ -x build/comfy-cli/bin/comfy ] || { $(BIN)/python -m venv build/comfy-cli && build/comfy-cli/bin/python -m pip install --quiet comfy-cli==1.23.0; }
+	$(BIN)/pytest tests/on_registry/test_*.py
 
 page-pictures: comfyui-files browser
 	PYTHONPATH=scripts:tests $(BIN)/python scripts/page_pictures.py

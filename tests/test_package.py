@@ -84,8 +84,8 @@ def test_the_registry_finds_its_fields() -> None:
 
 
 def test_the_registrys_own_client_and_its_security_check_have_nothing_to_say() -> None:
-    """`comfy node validate` of comfy-cli 1.23: fields of pyproject.toml, then ruff with these rules. Beside them what the registry forbids:
-    eval, exec, shells, pickle, pip at run time, hidden code."""
+    """What `comfy node validate` of comfy-cli 1.23 looks at (`make registry` runs the client itself): fields of pyproject.toml, then ruff
+    with S102, S307 and E702. Beside them what the registry forbids: eval, exec, shells, pickle, pip at run time, hidden code."""
     told = project()["project"]
     assert re.fullmatch(r"[a-z][a-z0-9._-]{0,99}", told["name"]) and not told["name"].endswith("-")
     assert re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", told["version"])
