@@ -9,6 +9,7 @@ import demo_sheet
 import numpy as np
 import pytest
 
+from faceexpr_core import mini
 from faceexpr_core.text import MAX_WEIGHT
 
 Inputs = dict[str, Any]
@@ -65,10 +66,10 @@ def test_the_stranger_gives_an_expression_to_the_person(graph: dict[str, Inputs]
     assert fuse["class_type"] == "FaceExprApplyAttentionFocusedFusion" and fuse["inputs"]["model"] == resting["model"]
     assert {**drawn, "model": resting["model"]} == resting
     extract = graph[fuse["inputs"]["features"][0]]["inputs"]
-    assert [graph[extract[name][0]]["inputs"]["image"] for name in ("photo", "neutral_photo")] == [
-        "another_person_happy.jpg",
-        "another_person_neutral.jpg",
-    ]
+    taken = [graph[extract[name][0]]["inputs"] for name in ("photo", "neutral_photo")]
+    assert [one["batch_index"] for one in taken] == [0, 1]
+    assert {graph[one["image"][0]]["inputs"]["folder"] for one in taken} == {"example: another person"}
+    assert [file.name for file in sorted(mini.donor_path().glob("*.jpg"))] == ["another_person_happy.jpg", "another_person_neutral.jpg"]
     same = ("seed", "steps", "cfg", "sampler_name", "scheduler", "latent_image")
     assert {key: extract[key] for key in same} == {key: drawn[key] for key in same}
 

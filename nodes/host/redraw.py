@@ -41,7 +41,7 @@ class Change(NamedTuple):
     neutral: Conditioning
     asked: Fused | None
     shown: Fused | None
-    weight: float
+    weight: float = 1.0
 
 
 def redrawing(model: Any, negative: Conditioning, cfg: float, steps: int, scheduler: str, denoise: float) -> Redrawing:
