@@ -337,6 +337,9 @@ def test_the_template_of_a_sheet_draws_the_vocabulary_and_frames(comfy: ComfyPro
 def test_a_frowning_lora_is_drawn_twice_that_differ_by_fusion_alone(model: str, loader: str) -> None:
     graph: Graph = json.loads((WORKFLOWS / "api" / f"faceexpr_{model}_my_lora_frowns.json").read_text())
     without, fused = (graph[number]["inputs"] for number in ids(graph, SAMPLER))
-    (words,), (checkpoint,) = ids(graph, "FaceExprExpressionTextEncode"), ids(graph, loader)
+    (words, always), (checkpoint,) = ids(graph, "FaceExprExpressionTextEncode"), ids(graph, loader)
     differing = {key: fused[key] for key in fused if fused[key] != without.get(key)}
-    assert differing == {"neutral": [words, 1], "base_model": [checkpoint, 0], "vae": [checkpoint, 2]}
+    wired = {"neutral": [always, 0], "base_model": [checkpoint, 0], "vae": [checkpoint, 2]}
+    assert differing == {**wired, "fusion_text": "positive"}
+    assert graph[always]["inputs"]["expression"] == "sad" != graph[words]["inputs"]["expression"]
+    assert graph[always]["inputs"]["prompt"] == graph[words]["inputs"]["prompt"]  # one text for both
