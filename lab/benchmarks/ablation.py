@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from faceexpr_core.measure.identity import IdentityMeter, donor_leak
 from faceexpr_core.measure.judges import Judges
 from faceexpr_core.measure.picture_score import NEUTRAL
 
-from .ablation_arms import ARMS, BASE, Step, chosen_steps, unfused
+from .ablation_arms import ARMS, BASE, Step, chosen_steps
 from .ablation_table import sheet, table
 from .albums import ALBUMS
 from .preset_arms import PresetArm
@@ -99,7 +100,10 @@ class Ablation:
         return f"{place.person}, seed {place.seed}: {time.process_time() - started:.0f} s of the processor"
 
     def _leaks(self, place: Place, identity: IdentityMeter) -> None:
-        """How much nearer to the donor each fused picture at full strength is than without fusion."""
+        """How much nearer each picture at full strength is to the donor than the same arm's neutral picture, fused or not."""
+        names = [one.name for one in self.steps]
+        if BASE not in names:
+            return
         lines = Lines(leaks_of(self.evaluation.output, place))
         known = {(one["arm"], one["expression"]) for one in lines.values}
         most = max(self.evaluation.plan.intensities)
@@ -109,15 +113,11 @@ class Ablation:
             path = place.picture(arm, expression, 1.0 if expression == NEUTRAL else most)
             return identity.embed(read_picture(self.evaluation.output / path))
 
-        fused = [one for one in self.steps if one.arm.fusion is not None] if BASE in {one.name for one in self.steps} else []
-        for step in fused:
-            if (plain := step if step.arm.text == NEUTRAL else unfused(self.steps, step)) is None:
-                continue
-            for name in self.evaluation.plan.expressions:
-                if (step.name, name) not in known and (donor := looks(BASE, name)) is not None:
-                    before = looks(plain.name, NEUTRAL if plain is step else name)
-                    where = {"person": place.person, "scene": place.scene, "seed": place.seed, "arm": step.name}
-                    lines.add({**where, "expression": name, "intensity": most, "leak": donor_leak(looks(step.name, name), before, donor)})
+        for arm, name in product((one for one in names if one != BASE), self.evaluation.plan.expressions):
+            if (arm, name) not in known and (donor := looks(BASE, name)) is not None:
+                where = {"person": place.person, "scene": place.scene, "seed": place.seed, "arm": arm}
+                leak = donor_leak(looks(arm, name), looks(arm, NEUTRAL), donor)
+                lines.add({**where, "expression": name, "intensity": most, "leak": leak})
 
 
 def _subject(one: Person) -> Subject:
@@ -139,7 +139,7 @@ def _drawer(model: str, how: Drawing) -> Drawer:
 
 
 def with_leaks(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The records, those of fused pictures with what was found of the donor in them."""
+    """The records, those at full strength with what was found of the donor in them."""
     keys = ("person", "scene", "seed", "arm", "expression", "intensity")
     leaks = {tuple(one[key] for key in keys): one["leak"] for one in read_all(evaluation.output / "leaks")}
     return [{**one, "leak": leaks.get(tuple(one[key] for key in keys))} for one in evaluation.records()]

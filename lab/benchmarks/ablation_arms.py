@@ -85,14 +85,5 @@ def chosen_steps(names: Iterable[str], common: str) -> list[Step]:
     return steps
 
 
-def unfused(steps: Iterable[Step], step: Step) -> Step | None:
-    """The arm that draws the same words with the same LoRA without fusion; None where there is none."""
-    for other in steps:
-        alike = other.arm.training == step.arm.training and other.arm.embeddings == step.arm.embeddings
-        if alike and other.arm.fusion is None and other.arm.lora_strength == step.arm.lora_strength:
-            return other
-    return None
-
-
 def _word(preset: str, given: Mapping[str, str]) -> str:
     return ":".join(filter(None, (preset, ",".join(f"{name}={value}" for name, value in given.items()))))

@@ -59,7 +59,8 @@ MEASURES = (
     Measure("order", "order", intensity_order, 1, 2,
             "Spearman's rank correlation of the intensities asked and read, of each expression and noise"),
     Measure("leak", "leak", _mean(lambda one: one.get("leak")), -1, 3,
-            "SFace nearer to what the model without the LoRA draws of the same words and noise than without fusion"),
+            "SFace nearer than the arm's neutral picture to what the model without the LoRA draws of the same words and noise; words alone "
+            "have it too, so that a fusion's own is its difference from the same LoRA's words"),
     Measure("SFace", "SFace", _mean(lambda one: float(one["likeness"] or 0.0)), 1, 3,
             "mean cosine to the person's photos; no face counts 0"),
 )  # fmt: skip

@@ -7,9 +7,10 @@ expression measured (change of blendshapes from the person's neutral render) is 
 photos, as a share of the untouched picture's. `same`: SFace cosine to the untouched picture. `outside`: pixels that differ where the mask
 is 0 (must be 0). A sheet of each arm's pictures lies beside the records.
 
-Arms: `redraw` as the node does it; `strength_3` the same at strength 3; `whole` with all of a neutral face open, whatever the expression
-moves; `image_to_image` from fresh noise (cfg 5, fusion 1); `lora` as `redraw`, drawn with the person's LoRA (trained if it is not there).
-What is measured already is kept.
+Arms: `redraw` as the node does it; `gentle` and `strength_3` the same at other strengths; `whole` with all of a neutral face open,
+whatever the expression moves; `image_to_image` from fresh noise (cfg 5, fusion 1); `lora` as `redraw`, drawn with the person's LoRA
+(trained if it is not there); `render` the world's own render of the person with what is asked: what the expression itself costs. What is
+measured already is kept.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from faceexpr_core import mini
 from faceexpr_core.diffusers_host import encoding
 from faceexpr_core.diffusers_host.redraw import RedrawHost, Redrawing, change_face
 from faceexpr_core.faces.change import cut_face
+from faceexpr_core.faces.detector import Face
 from faceexpr_core.fusion.donor_faces import moved_regions
 from faceexpr_core.fusion.grids import grid_mask
 from faceexpr_core.fusion.redraw import redraw, redraw_words
@@ -44,17 +46,22 @@ from faceexpr_core.measure.shown import shown_expression
 from faceexpr_core.text import expression_terms
 
 from . import tools
-from .store import Lines, file_name, read_all, read_picture, write_picture, write_whole
-from .subjects import base_hash, expressive_photo, learn, person, personalised, seeds, train_settings
+from .store import Lines, Picture, file_name, read_all, read_picture, write_picture, write_whole
+from .subjects import Person, base_hash, expressive_photo, learn, person, personalised, seeds, train_settings
 from .summary import cell, grouped, over_subjects, table_head, table_line
 from .workers import each
 
+GENTLE = 1.0
+"""Chosen on tuning people: the strongest that keeps 0.9 of the likeness."""
+RENDER = "render"
 ARMS: dict[str, Redrawing] = {
     "redraw": Redrawing(),
+    "gentle": Redrawing(strength=GENTLE),
     "strength_3": Redrawing(strength=3.0),
     "whole": Redrawing(),
     "image_to_image": Redrawing(strength=1.0, cfg=5.0, denoise=0.5),
     "lora": Redrawing(),
+    RENDER: Redrawing(),
 }
 TASKS = (*((NEUTRAL, name) for name in CLASSES), ("happy", NEUTRAL))
 """What a picture shows, and what is asked."""
@@ -93,14 +100,29 @@ class Measured:
         return f"{seed}: {len(lines.values)} pictures"
 
     def _one(self, seed: int, arm: str, shown: str, asked: str) -> dict[str, Any]:
-        meters, pipe, one = tools.meters(), tools.pipeline(self.model), person(self.work, seed)
+        meters, one = tools.meters(), person(self.work, seed)
         given, rest = expressive_photo(self.work, seed, shown), expressive_photo(self.work, seed, NEUTRAL)
         face = meters.expression.face(given)
         if face is None:
             write_picture(_picture(self.output, arm, seed, asked), np.concatenate([given, given], 1))
             return {"right": False, "likeness": 0.0, "same": 0.0, "outside": 0, "read": ""}
         read = shown_expression(given, face)
-        trigger = ""
+        drawn = expressive_photo(self.work, seed, asked) if arm == RENDER else self._drawn(one, given, face, read, arm, asked)
+        write_picture(_picture(self.output, arm, seed, asked), np.concatenate([given, drawn], 1))
+        reading = meters.expression.measure(drawn, rest)
+        before, after = (normalised(meters.identity.similarity(one_of, one.reference)) for one_of in (given, drawn))
+        own = meters.identity.embed(given)
+        mask = cut_face(np.asarray(given / 255, np.float32), face, mini.RESOLUTION).mask
+        return {
+            "right": reading.hits(asked),
+            "likeness": after / before,
+            "same": 0.0 if own is None else meters.identity.similarity(drawn, own) or 0.0,
+            "outside": 0 if arm == RENDER else int((drawn != given)[mask == 0].sum()),
+            "read": read,
+        }
+
+    def _drawn(self, one: Person, given: Picture, face: Face, read: str, arm: str, asked: str) -> Picture:
+        pipe, trigger = tools.pipeline(self.model), ""
         if arm == "lora":
             pipe, trigger = personalised(pipe, learn(self.work, pipe, one, train_settings("{}"), base_hash(pipe))), "ohwx "
         picture = np.asarray(given / 255, np.float32)
@@ -110,18 +132,8 @@ class Measured:
         moved = () if arm == "whole" else moved_regions(asked)
         draw = image_to_image if arm == "image_to_image" else redraw
         made = change_face(pipe, picture, cut, words, read, moved, replace(ARMS[arm], steps=self.steps), draw=draw)
-        drawn: NDArray[np.uint8] = np.round(made * 255).astype(np.uint8)
-        write_picture(_picture(self.output, arm, seed, asked), np.concatenate([given, drawn], 1))
-        reading = meters.expression.measure(drawn, rest)
-        before, after = (normalised(meters.identity.similarity(one_of, one.reference)) for one_of in (given, drawn))
-        own = meters.identity.embed(given)
-        return {
-            "right": reading.hits(asked),
-            "likeness": after / before,
-            "same": 0.0 if own is None else meters.identity.similarity(drawn, own) or 0.0,
-            "outside": int((drawn != given)[cut.mask == 0].sum()),
-            "read": read,
-        }
+        drawn: Picture = np.round(made * 255).astype(np.uint8)
+        return drawn
 
 
 def table(rows: Sequence[dict[str, Any]], command: str) -> str:

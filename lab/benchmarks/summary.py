@@ -25,7 +25,7 @@ Value = Callable[[Record], float | None]
 LABEL = 18
 INK, PAPER = "#1d2530", "#fbfaf8"
 MEANS_ONLY = ("face", "varies", "class varies", "s")
-FINE = ("leak", "SFace", "SFace of neutral", "SFace drop", "drift")
+FINE = ("leak", "leak over words", "SFace", "SFace of neutral", "SFace drop", "drift")
 """Columns shown without intervals, and those with three places."""
 
 
@@ -35,6 +35,11 @@ def picture_path(output: Path, arm: str, subject: int, noise: int, expression: s
 
 def _picture_of(output: Path, record: Record) -> Path:
     return picture_path(output, record["arm"], record["subject"], record["noise"], record["expression"])
+
+
+def over_words(output: Path) -> Path:
+    """Where it is kept how much nearer to their donors the pictures are than those drawn by words."""
+    return output / "over_words"
 
 
 def likeness(record: Record) -> float:
@@ -60,11 +65,13 @@ DIFFERENCES: Mapping[str, Value] = {
     **{name: MEASURES[name] for name in ("right", "cos", "intensity", "likeness")},
     "SFace": lambda record: record["similarity"],
 }
+OVER_WORDS = "leak over words"
 LEGEND = (
     "right: the expression asked is the one measured, of 7 (no face is a miss). cos, intensity: of the change of blendshapes from the "
     "subject's neutral picture (same noise, no fusion) along the asked expression's prototype, 1 a usual full expression. likeness: "
     "normalised SFace to the subject's photos, 0 another person, 1 the same; drop: neutral picture's likeness less this. leak: SFace "
-    "nearer to the donor than without fusion. outside / inside: change of pixels where the expression does not act over where it does. "
+    "nearer to the donor than without fusion; over words: than the same expression in the text, which has no donor. outside / inside: "
+    "change of pixels where the expression does not act over where it does. "
     "varies: distance of the seeds' pictures. s: processor seconds a picture, donors not counted. [95 % bootstrap intervals over subjects]."
 )
 
@@ -83,12 +90,14 @@ def table(output: Path, arms: Sequence[str], command: str) -> str:
         cells["drop"] = over_subjects(own, lambda one: _drop(one, resting))
         cells["varies"] = diversity(own, partial(_picture_of, output))
         lines.append(table_line([f"`{arm}`", f"{len(own)}", *(cell(cells[name], name) for name in columns)]))
-    lines += ["", f"Differences from `{BASELINE.name}`:", "", *table_head(["arm", *DIFFERENCES])]
+    lines += ["", f"Differences from `{BASELINE.name}`:", "", *table_head(["arm", *DIFFERENCES, OVER_WORDS])]
+    nearer = grouped(read_all(over_words(output)), "arm")
     plain = {place(one): one for one in by_arm.get(BASELINE.name, [])}
     for arm in shown:
         if arm == BASELINE.name:
             continue
         cells = {name: over_subjects(by_arm[arm], difference(value, plain)) for name, value in DIFFERENCES.items()}
+        cells[OVER_WORDS] = over_subjects(nearer.get(arm, []), lambda one: one["over_words"])
         lines.append(table_line([f"`{arm}`", *(cell(interval, name, signed=True) for name, interval in cells.items())]))
     return "\n".join(lines) + "\n"
 
