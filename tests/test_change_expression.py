@@ -23,7 +23,7 @@ from faceexpr_core.measure.expression import ExpressionMeter, intensity_of
 from faceexpr_core.measure.identity import IdentityMeter, normalised
 
 QUICK = {"steps": 5}
-WORDS = {"prompt": "a photo of a person", "intensity": 1.0, "second_expression": "none", "second_weight": 0.5, "strength": 2.0, "face": -1}
+WORDS = {"prompt": "a photo of a person", "intensity": 1.0, "second_expression": "none", "second_weight": 0.5, "strength": 1.5, "face": -1}
 
 
 @pytest.fixture(scope="module")

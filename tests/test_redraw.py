@@ -87,7 +87,7 @@ def test_a_neutral_face_is_asked_by_the_neutral_text_itself(expression: str, int
     words = redraw_words("a man", expression_terms(expression, intensity), "happy", count)
     assert words.asked.expressions == (words.asked.neutral,)
     assert words.shown.expressions == ("a man, happy expression",)
-    assert strengths(3.0, words) == (0.0, SHOWN_ALONE, 3.0)
+    assert strengths(3.0, words) == (0.0, SHOWN_ALONE, 4.0)
 
 
 def test_nothing_asked_is_refused() -> None:

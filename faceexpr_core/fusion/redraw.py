@@ -29,7 +29,7 @@ from .donor_faces import moved_regions
 from .donors import Which
 from .grids import grid_mask
 
-SHOWN_SHARE, SHOWN_ALONE = 2 / 3, 2.0
+SHOWN_SHARE, SHOWN_ALONE, AWAY = 2 / 3, 2.0, 4 / 3
 """See `strengths`; chosen on tuning people (seeds 100,000 and up)."""
 LOWEST = 0.5
 """The model looks at the clean latent at this share of the lowest noise level."""
@@ -75,9 +75,10 @@ class Strengths(NamedTuple):
 
 def strengths(strength: float, words: Words) -> Strengths:
     """What the strength asked for means. An expression that is asked is fused so strongly, the shown one with a SHOWN_SHARE of it. Where
-    none is asked, no strength of the shown one's fusion takes more of it away than SHOWN_ALONE: there it is the difference's weight."""
+    none is asked, no strength of the shown one's fusion takes more of it away than SHOWN_ALONE: there AWAY times the strength is the
+    difference's weight."""
     if words.asked.expressions == (words.asked.neutral,):
-        return Strengths(0.0, SHOWN_ALONE, strength)
+        return Strengths(0.0, SHOWN_ALONE, AWAY * strength)
     return Strengths(strength, SHOWN_SHARE * strength, 1.0)
 
 

@@ -6,4 +6,4 @@ READ = "read"
 SHOWN = (READ, "neutral", *(name for name in EXPRESSIONS if name != "neutral"))
 """What a face may be said to show; READ: see for oneself."""
 
-STRENGTH, GUIDANCE, DENOISE, STEPS = 2.0, 1.0, 0.65, 20
+STRENGTH, GUIDANCE, DENOISE, STEPS = 1.5, 1.0, 0.65, 20

@@ -7,8 +7,8 @@ expression measured (change of blendshapes from the person's neutral render) is 
 photos, as a share of the untouched picture's. `same`: SFace cosine to the untouched picture. `outside`: pixels that differ where the mask
 is 0 (must be 0). A sheet of each arm's pictures lies beside the records.
 
-Arms: `redraw` as the node does it; `gentle` and `strength_3` the same at other strengths; `whole` with all of a neutral face open,
-whatever the expression moves; `image_to_image` from fresh noise (cfg 5, fusion 1); `lora` as `redraw`, drawn with the person's LoRA
+Arms: `redraw` as the node does it; `gentle`, `strong` and `strength_3` the same at strengths 1, 2 and 3; `whole` with all of a neutral face
+open, whatever the expression moves; `image_to_image` from fresh noise (cfg 5, fusion 1); `lora` as `redraw`, drawn with the person's LoRA
 (trained if it is not there); `render` the world's own render of the person with what is asked: what the expression itself costs. What is
 measured already is kept.
 """
@@ -51,12 +51,11 @@ from .subjects import Person, base_hash, expressive_photo, learn, person, person
 from .summary import cell, grouped, over_subjects, table_head, table_line
 from .workers import each
 
-GENTLE = 1.0
-"""Chosen on tuning people: the strongest that keeps 0.9 of the likeness."""
 RENDER = "render"
 ARMS: dict[str, Redrawing] = {
     "redraw": Redrawing(),
-    "gentle": Redrawing(strength=GENTLE),
+    "gentle": Redrawing(strength=1.0),
+    "strong": Redrawing(strength=2.0),
     "strength_3": Redrawing(strength=3.0),
     "whole": Redrawing(),
     "image_to_image": Redrawing(strength=1.0, cfg=5.0, denoise=0.5),
