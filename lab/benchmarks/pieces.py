@@ -107,7 +107,8 @@ PIECES = (
     ),
     Piece(
         "change", "changing a picture", "lab.benchmarks.change",
-        _kept("--output_dir", "{work}/change", "--subjects", REPORTING, "--arms", "redraw", "lora", "image_to_image"), 0.4,
+        _kept("--output_dir", "{work}/change", "--subjects", REPORTING, "--arms", "redraw", "strong", "lora", "image_to_image",
+              "render"), 0.4,
         "change/table.md",
     ),
     Piece(
