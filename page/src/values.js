@@ -36,7 +36,7 @@ export class Values {
 
     /** Whether the value comes from another node by a link; what the widget holds is unused then. */
     isLinked(name) {
-        return (this.node.inputs ?? []).some((input) => input.widget?.name === name && input.link != null);
+        return (this.node.inputs ?? []).some((input, slot) => input.widget?.name === name && this.node.isInputConnected(slot));
     }
 
     read() {

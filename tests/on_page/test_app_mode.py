@@ -56,7 +56,7 @@ def test_app_mode_draws_the_expression_that_is_chosen_there(page: Page, comfy: C
     page.get_by_role("combobox", name="expression", exact=True).click()
     page.get_by_role("option", name="surprised", exact=True).click()
     before = set(json.loads(comfy.get("/history")))
-    page.get_by_test_id("linear-run-button").click()
+    page.get_by_test_id("linear-run-button").get_by_role("button", name="Run", exact=True).click()
     ended = finished(comfy, before, page, timeout=600)
     (words,) = (node["inputs"] for node in ended["prompt"][2].values() if node["class_type"] == "FaceExprExpressionTextEncode")
     assert words["expression"] == "surprised"

@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: bf8f014bfba19c72379088529fb3cbfcd791d1fa4842a49564ec7371ce178fc5
+// sources: a1a3cb86a0a5f54f80c099e5c0f6f9242097b112aae37f2a6e151945a5c80394
 
 // src/extension.js
 import { app as app5 } from "../../../scripts/app.js";
@@ -3534,7 +3534,7 @@ var Values = class {
   }
   /** Whether the value comes from another node by a link; what the widget holds is unused then. */
   isLinked(name) {
-    return (this.node.inputs ?? []).some((input) => input.widget?.name === name && input.link != null);
+    return (this.node.inputs ?? []).some((input, slot) => input.widget?.name === name && this.node.isInputConnected(slot));
   }
   read() {
     const given = Object.fromEntries(this.widgets().map((widget) => [widget.name, widget.value]));
