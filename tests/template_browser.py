@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from comfy_process import ComfyProcess
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 from workflow_api import WORKFLOWS
 
 SHOWING = ("SaveImage", "PreviewImage")
@@ -39,15 +41,36 @@ FIT = """() => {
     app.canvas.setDirty(true, true)
 }"""
 
+REST = """() => {
+    app.canvas.pause_rendering = true
+    const style = document.createElement('style')
+    style.id = 'faceexpr-rest'
+    style.textContent = '*, ::before, ::after { animation-play-state: paused !important }'
+    document.head.append(style)
+}"""
+WAKE = "() => { app.canvas.pause_rendering = false; document.getElementById('faceexpr-rest').remove(); app.canvas.setDirty(true, true) }"
+
 
 def open_template(page: Page, name: str) -> None:
     """Open a template as a user does: the button, this pack's entry, the card."""
-    nodes = json.loads((WORKFLOWS / f"{name}.json").read_text())["nodes"]
-    types = json.dumps(sorted(node["type"] for node in nodes), separators=(",", ":"))
-    page.evaluate("app.graph.clear()")
+    list_templates(page)
+    choose_template(page, name)
+
+
+def list_templates(page: Page) -> Locator:
+    """Open the browser of templates at this pack's."""
     page.get_by_role("button", name="Templates").first.click(timeout=120_000)
     browser = page.get_by_role("dialog")
     browser.get_by_text("faceexpr", exact=True).first.click(timeout=120_000)
+    return browser
+
+
+def choose_template(page: Page, name: str) -> None:
+    """Click the card of a template that is listed, and wait until it is open."""
+    nodes = json.loads((WORKFLOWS / f"{name}.json").read_text())["nodes"]
+    types = json.dumps(sorted(node["type"] for node in nodes), separators=(",", ":"))
+    page.evaluate("app.graph.clear()")
+    browser = page.get_by_role("dialog")
     browser.get_by_text(name, exact=True).first.click(timeout=120_000)
     page.wait_for_function(f"expected => ({TYPES})() === expected", arg=types, timeout=120_000)
     page.wait_for_function(ACTIVE, arg=name, timeout=120_000)
@@ -59,11 +82,22 @@ def troubles(page: Page) -> list[str]:
     return list(page.evaluate(TROUBLES))
 
 
+@contextlib.contextmanager
+def at_rest(page: Page) -> Iterator[None]:
+    """The page draws nothing meanwhile: what it shows of a running node goes on moving, which takes as much of the processor as the run."""
+    page.evaluate(REST)
+    try:
+        yield
+    finally:
+        page.evaluate(WAKE)
+
+
 def press_run(page: Page, comfy: ComfyProcess, timeout: float = 3000) -> list[np.ndarray]:
     """Press Run and wait until nothing is queued: the pictures that were made, float [H, W, 3] in 0..255."""
     before = set(json.loads(comfy.get("/history")))
     page.get_by_role("button", name="Run").first.click(timeout=120_000)
-    ended = finished(comfy, before, page, timeout)
+    with at_rest(page):
+        ended = finished(comfy, before, page, timeout)
     shown = [image for output in ended["outputs"].values() for image in output.get("images", [])]
     return [np.asarray(Image.open(io.BytesIO(comfy.view(image))).convert("RGB"), float) for image in shown]
 

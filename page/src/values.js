@@ -62,7 +62,8 @@ export class Values {
             this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
             this.undone = [];
             this.resting = now;
-            app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+            const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+            (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker); // the first is what newer pages call the second
         }
         this.tell();
     }

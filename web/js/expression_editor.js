@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: a1a3cb86a0a5f54f80c099e5c0f6f9242097b112aae37f2a6e151945a5c80394
+// sources: 3316177fad47fee0c1e2848282a5ba19338124f5e9e4be58decb674f1bbd4498
 
 // src/extension.js
 import { app as app5 } from "../../../scripts/app.js";
@@ -3556,7 +3556,8 @@ var Values = class {
       this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
       this.undone = [];
       this.resting = now;
-      app4.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+      const tracker = app4.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+      (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
     }
     this.tell();
   }
