@@ -85,6 +85,7 @@ registry: venv
 
 page-pictures: comfyui-files browser
 	PYTHONPATH=scripts:tests $(BIN)/python scripts/page_pictures.py
+	PYTHONPATH=scripts:tests $(BIN)/python scripts/sdxl_cards.py
 	PYTHONPATH=scripts:tests $(BIN)/python scripts/quick_start_picture.py
 
 venv: $(INSTALLED)

@@ -31,6 +31,14 @@ TROUBLES = """() => {
 }"""
 LACKING = """([showing]) => app.graph.nodes.filter(node => showing.includes(node.type))
     .filter(node => !node.imgs?.length || node.imgs.some(picture => !picture.naturalWidth)).map(node => node.title)"""
+GROWN = """() => app.graph.nodes.filter(node => {
+    const [[left, top], [width, height]] = [node.pos, node.size]
+    const over = (x, y, farther, lower) => left < farther && left + width > x && top < lower && top + height > y
+    const others = app.graph.nodes.filter(other => other !== node && other.pos[1] > top)
+    return others.some(({ pos: [x, y], size: [w, h] }) => over(x, y - 30, x + w, y + h))
+        || app.graph.groups.some(({ pos: [x, y], size: [w, h] }) =>
+            over(x, y, x + w, y + h) && (left < x || top < y || left + width > x + w || top + height > y + h))
+}).map(node => [node.title, node.size[1]])"""
 FIT = """() => {
     const boxes = app.graph.nodes.map(node => [node.pos[0], node.pos[1] - 30, node.pos[0] + node.size[0], node.pos[1] + node.size[1]])
     const [left, top] = [0, 1].map(side => Math.min(...boxes.map(box => box[side])))
@@ -113,6 +121,11 @@ def finished(comfy: ComfyProcess, before: set[str], page: Page, timeout: float) 
         if told := troubles(page):
             raise AssertionError(told)
     raise TimeoutError(f"the run did not end within {timeout:.0f} s")
+
+
+def grown_out(page: Page) -> list[list[Any]]:
+    """Titles and heights of nodes that reach out of their group, or over the node below: too little room for what they show after a run."""
+    return list(page.evaluate(GROWN))
 
 
 def without_picture(page: Page, wait: float = 60) -> list[str]:

@@ -20,7 +20,7 @@ from mini_graphs import LORA_LOADERS
 from PIL import Image
 from playwright.sync_api import Page
 from random_lora import write_lora
-from template_browser import FIT, open_template, press_run, troubles, without_picture
+from template_browser import FIT, grown_out, open_template, press_run, troubles, without_picture
 from workflow_api import WORKFLOWS
 
 from faceexpr_core import mini
@@ -42,7 +42,7 @@ SET = """given => app.graph.nodes.filter(node => node.type in given).flatMap(nod
 
 
 def kind(name: str) -> str:
-    """The ComfyUI that a template needs. The same object each time: pytest starts a fixture anew for what only equals the last."""
+    """The ComfyUI that a template needs."""
     return "sdxl" if "_sdxl" in name else "mini"
 
 
@@ -73,7 +73,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("opened", "name"), [(kind(name), name) for name in NAMES], indirect=["opened"], ids=NAMES)
+@pytest.mark.parametrize(("opened", "name"), [(kind(name), name) for name in NAMES], indirect=["opened"], ids=NAMES, scope="module")
 def test_a_template_opens_without_trouble_and_the_button_draws_its_pictures(opened: tuple[ComfyProcess, Page], name: str) -> None:
     comfy, page = opened
     open_template(page, name)
@@ -86,6 +86,7 @@ def test_a_template_opens_without_trouble_and_the_button_draws_its_pictures(open
     assert troubles(page) == []
     page.evaluate(FIT)  # a node that lies outside the window has its picture only once it is drawn
     assert without_picture(page) == []
+    assert grown_out(page) == []
     assert pictures and all(picture.std() > 5 for picture in pictures)
     page.wait_for_timeout(1500)
     SHOWN.mkdir(parents=True, exist_ok=True)
