@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from playwright.sync_api import Page
 
-PACK = "faceexpr"  # in the address of each of its files and templates
+PACK = re.compile(r"/faceexpr/|FaceExpr")  # in the address of each of its files and templates; in the names of its nodes and settings
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Told:
     @property
     def ours(self) -> bool:
         """Whether it is about this pack, or a file of it called what told it."""
-        return PACK in " ".join((self.text, *self.files)).lower()
+        return PACK.search(" ".join((self.text, *self.files))) is not None
 
 
 def listen(page: Page) -> list[Told]:
