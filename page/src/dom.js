@@ -46,3 +46,13 @@ export function rove(list, choose) {
         choose(items[next]);
     });
 }
+
+/** Have `after` called, with what was given, whenever `target[name]` was. */
+export function chain(target, name, after) {
+    const before = target[name];
+    target[name] = function (...given) {
+        const answer = before?.apply(this, given);
+        after(...given);
+        return answer;
+    };
+}

@@ -1,8 +1,9 @@
 /** Puts the expression editor on every FaceExpr node that asks for an expression. */
 
 import { app } from '../../../scripts/app.js';
-import { element } from './dom.js';
+import { chain, element } from './dom.js';
 import { loadHead } from './head.js';
+import { hideIdle } from './idle.js';
 import { loadNodeWords, translateDefinition, translateSlots } from './node_words.js';
 import { SETTING } from './presets.js';
 import style from './style.css';
@@ -95,15 +96,6 @@ function settle(node, root, frames = 120) {
     requestAnimationFrame(() => settle(node, root, frames - 1));
 }
 
-function chain(target, name, after) {
-    const before = target[name];
-    target[name] = function (...given) {
-        const answer = before?.apply(this, given);
-        after(...given);
-        return answer;
-    };
-}
-
 app.registerExtension({
     name: 'FaceExpr.ExpressionEditor',
     settings: [{ id: SETTING, name: 'FaceExpr: expressions of your own', type: 'hidden', defaultValue: [] }],
@@ -115,7 +107,9 @@ app.registerExtension({
         if (isOurs(definition.name)) translateDefinition(definition);
     },
     nodeCreated(node) {
-        if (isOurs(nameOf(node))) translateSlots(node, nameOf(node));
+        if (!isOurs(nameOf(node))) return;
+        translateSlots(node, nameOf(node));
+        hideIdle(node, nameOf(node));
         if (asksForAnExpression(node)) addEditor(node);
     },
 });

@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 3316177fad47fee0c1e2848282a5ba19338124f5e9e4be58decb674f1bbd4498
+// sources: 45b609a7d2254f85af452a29fb308d15bf7871b0ee148419f2b459b64fb041bb
 
 // src/extension.js
 import { app as app5 } from "../../../scripts/app.js";
@@ -47,6 +47,14 @@ function rove(list, choose) {
     items[next].focus();
     choose(items[next]);
   });
+}
+function chain(target, name, after) {
+  const before = target[name];
+  target[name] = function(...given) {
+    const answer = before?.apply(this, given);
+    after(...given);
+    return answer;
+  };
 }
 
 // node_modules/ogl/src/math/functions/Vec3Func.js
@@ -3263,7 +3271,7 @@ var Head = class {
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
     canvas.addEventListener("webglcontextrestored", () => {
       this.build();
-      this.restored.forEach((redraw) => redraw());
+      this.restored.forEach((redraw2) => redraw2());
     });
   }
   build() {
@@ -3343,6 +3351,67 @@ var Head = class {
     this.geometry.attributes.normal.needsUpdate = true;
   }
 };
+
+// src/idle.js
+var CONTEXT_SITE = "cross_attention_difference";
+var RECORDED = ["window_low", "window_high", "tokens", "levels"];
+var wordsAlone = ({ is, linked }) => is("site", linked("photo") ? [CONTEXT_SITE] : ["default", CONTEXT_SITE]);
+var noFusion = ({ linked }) => !linked("features") && !linked("base_model");
+var IDLE = {
+  FaceExprExtractExpressionFeatures: {
+    photo_neutral: ({ linked }) => !linked("photo") || linked("neutral_photo"),
+    ...Object.fromEntries(RECORDED.map((name) => [name, wordsAlone]))
+  },
+  FaceExprSampler: {
+    expression_scale: ({ linked }) => !linked("neutral"),
+    fusion_strength: noFusion,
+    fusion_text: (inputs) => noFusion(inputs) || !inputs.linked("neutral"),
+    refine_below: ({ linked }) => !linked("vae"),
+    refine_denoise: ({ linked, is }) => !linked("vae") || is("refine_below", [0])
+  },
+  FaceExprExpressionSheet: { fusion_strength: ({ linked }) => !linked("base_model") },
+  FaceExprLoadSubjectImages: { padding: ({ is }) => is("framing", ["whole picture"]) }
+};
+function hideIdle(node, name) {
+  const rules = IDLE[name];
+  if (!rules) return;
+  const update = (isNew = false) => show(node, rules, isNew);
+  for (const widget of node.widgets ?? []) chain(widget, "callback", () => update());
+  chain(node, "onConfigure", () => update());
+  chain(node, "onConnectionsChange", () => update());
+  update(true);
+}
+function show(node, rules, isNew) {
+  const linked = (name) => node.inputs?.find((input) => input.name === name)?.link != null;
+  const find = (name) => node.widgets.find((widget) => widget.name === name);
+  const is = (name, values) => !linked(name) && values.includes(find(name)?.value);
+  const isIdle = (name) => !linked(name) && rules[name]({ linked, is });
+  const changed = Object.keys(rules).filter((name) => find(name) && Boolean(find(name).hidden) !== isIdle(name));
+  if (!changed.length) return;
+  const tight = isNew || node.size[1] <= node.computeSize()[1];
+  for (const widget of changed.map(find)) hide(widget, !widget.hidden);
+  const height = node.computeSize()[1];
+  node.setSize([node.size[0], tight ? height : Math.max(node.size[1], height)]);
+  redraw(node);
+}
+function hide(widget, hidden) {
+  widget.hidden = hidden;
+  (widget.options ??= {}).hidden = hidden;
+  if (hidden) widget.computeSize = () => [0, -4];
+  else delete widget.computeSize;
+}
+function redraw(node) {
+  node.setDirtyCanvas?.(true, true);
+  if (!LiteGraph.vueNodesMode || !node.graph) return;
+  const watches = (list) => Object.getOwnPropertyDescriptor(node, list)?.get;
+  if (watches("inputs")) {
+    const all = [...node.widgets];
+    node.widgets = [];
+    node.widgets = all;
+  } else {
+    node.graph.onNodeAdded?.(node);
+  }
+}
 
 // src/node_words.js
 import { api } from "../../../scripts/api.js";
@@ -3466,7 +3535,7 @@ function makePresets(values, table) {
   const form = element("form", { onsubmit: save }, name, element("button", { type: "submit" }, say("Keep")));
   async function write(presets) {
     await app3.extensionManager.setting.set(SETTING, presets);
-    show();
+    show2();
   }
   async function save(event) {
     event.preventDefault();
@@ -3495,8 +3564,8 @@ function makePresets(values, table) {
       element("button", { "aria-label": say("delete {0}", preset.name), onclick: forget }, "✕")
     );
   }
-  const show = () => list.replaceChildren(...stored().map(row));
-  return { root: element("div", { class: "fx-presets" }, form, told, list), show };
+  const show2 = () => list.replaceChildren(...stored().map(row));
+  return { root: element("div", { class: "fx-presets" }, form, told, list), show: show2 };
 }
 
 // src/style.css
@@ -3534,7 +3603,7 @@ var Values = class {
   }
   /** Whether the value comes from another node by a link; what the widget holds is unused then. */
   isLinked(name) {
-    return (this.node.inputs ?? []).some((input, slot) => input.widget?.name === name && this.node.isInputConnected(slot));
+    return (this.node.inputs ?? []).some((input) => input.widget?.name === name && input.link != null);
   }
   read() {
     const given = Object.fromEntries(this.widgets().map((widget) => [widget.name, widget.value]));
@@ -3556,8 +3625,7 @@ var Values = class {
       this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
       this.undone = [];
       this.resting = now;
-      const tracker = app4.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-      (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
+      app4.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
     }
     this.tell();
   }
@@ -3644,9 +3712,9 @@ function makeFaces(values, table) {
     which = name;
     grid.setAttribute("aria-label", say(name.replace("_", " ")));
     for (const button of choice.children) button.setAttribute("aria-pressed", button.dataset.which === name);
-    show(values.read());
+    show2(values.read());
   }
-  function show(now) {
+  function show2(now) {
     for (const { name, radio, label } of faces) {
       radio.checked = now[which] === name;
       radio.disabled = values.isLinked(which);
@@ -3657,7 +3725,7 @@ function makeFaces(values, table) {
   turn(which);
   return {
     root: element("div", {}, choice, grid),
-    show,
+    show: show2,
     picture: (name, address) => faces.find((face) => face.name === name).picture.src = address
   };
 }
@@ -3807,7 +3875,7 @@ function makeStage(values, table, head, isOneSided) {
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     head.draw(canvas, blendshapesOf(values.read(), table), turn);
   }
-  function redraw() {
+  function redraw2() {
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(draw);
@@ -3847,7 +3915,7 @@ function makeStage(values, table, head, isOneSided) {
     else {
       turn.yaw = limit(hold.turn.yaw + 2 * right, TURN.yaw);
       turn.pitch = limit(hold.turn.pitch + 2 * down, TURN.pitch);
-      redraw();
+      redraw2();
     }
   });
   canvas.addEventListener("lostpointercapture", () => {
@@ -3858,10 +3926,10 @@ function makeStage(values, table, head, isOneSided) {
   canvas.addEventListener("pointerleave", () => hold || showMark(void 0));
   canvas.addEventListener("dblclick", () => {
     Object.assign(turn, { yaw: 0, pitch: 0 });
-    redraw();
+    redraw2();
   });
-  new ResizeObserver(redraw).observe(canvas);
-  head?.restored.push(redraw);
+  new ResizeObserver(redraw2).observe(canvas);
+  head?.restored.push(redraw2);
   function pull(right, down, oneSided) {
     const { handle } = hold;
     const side = oneSided ? handle.side : "";
@@ -3872,7 +3940,7 @@ function makeStage(values, table, head, isOneSided) {
     values.set({ action_units: formatUnits(units) });
     showMark(handle);
   }
-  return { root, canvas, redraw };
+  return { root, canvas, redraw: redraw2 };
 }
 function limit(value, most) {
   return Math.min(Math.max(value, -most), most);
@@ -3888,7 +3956,7 @@ function makeUnits(values, table) {
     own.forEach((number) => seen.add(number));
     return element("fieldset", {}, element("legend", {}, say(region)), ...own.flatMap((number) => rowsOf(number)));
   });
-  const apart = element("input", { type: "checkbox", onchange: () => show(values.read()) });
+  const apart = element("input", { type: "checkbox", onchange: () => show2(values.read()) });
   function rowsOf(number) {
     const sides = !isSided(number, table) ? [""] : hasBothSides(number) ? ["", "L", "R"] : ["L", "R"];
     return sides.map((side) => {
@@ -3905,7 +3973,7 @@ function makeUnits(values, table) {
       return made.root;
     });
   }
-  const show = (now) => {
+  const show2 = (now) => {
     const units = parseUnits(now.action_units, table) ?? /* @__PURE__ */ new Map();
     const disabled = values.isLinked("action_units");
     for (const row of rows) {
@@ -3916,7 +3984,7 @@ function makeUnits(values, table) {
   };
   return {
     root: element("div", { class: "fx-units" }, element("label", {}, apart, ` ${say("left and right apart (the person’s own)")}`), ...groups),
-    show
+    show: show2
   };
 }
 
@@ -3950,7 +4018,7 @@ function makeEditor(values, { table, head, why }) {
   function toggleSides() {
     oneSided.setAttribute("aria-pressed", oneSided.getAttribute("aria-pressed") !== "true");
   }
-  function show(now) {
+  function show2(now) {
     for (const { name, set: set6 } of strengths) set6(now[name], values.isLinked(name));
     for (const [, panel] of panels) panel.show(now);
     undo.disabled = !values.done.length;
@@ -3969,8 +4037,8 @@ function makeEditor(values, { table, head, why }) {
     }
   });
   for (const kind of ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick"]) root.addEventListener(kind, (event) => event.stopPropagation());
-  values.onChange(show);
-  show(values.read());
+  values.onChange(show2);
+  show2(values.read());
   if (head) drawFaces(head, table, panels[0][1].picture);
   return { root, blendshapes: () => blendshapesOf(values.read(), table) };
 }
@@ -4038,7 +4106,7 @@ function addEditor(node) {
       body.textContent = say("The editor could not be loaded ({0}). The widgets above work without it.", error.message);
     }
   }
-  function show() {
+  function show2() {
     const opened = node.properties[OPEN] === true;
     toggle.textContent = `${opened ? "▾" : "▸"} ${say("Set it on a face")}`;
     toggle.setAttribute("aria-expanded", opened);
@@ -4050,32 +4118,24 @@ function addEditor(node) {
     node.properties[OPEN] = opened;
     if (opened) node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
     node.setSize([node.size[0], Math.max(node.size[1] + height() - before, node.computeSize()[1])]);
-    show();
+    show2();
     node.setDirtyCanvas(true, true);
   }
   chain(node, "onConfigure", (file) => {
     node.properties[OPEN] = file.properties?.[OPEN] === true;
     values.loaded();
-    show();
+    show2();
   });
   chain(node, "onConnectionsChange", () => values.changedOutside());
   node.properties[OPEN] = true;
   node.setSize([node.size[0], node.computeSize()[1]]);
-  queueMicrotask(show);
+  queueMicrotask(show2);
   requestAnimationFrame(() => settle(node, root));
 }
 function settle(node, root, frames = 120) {
   if (root.isConnected || !frames) return;
   document.querySelector(`[data-node-id="${node.id}"] .fx-editor`)?.replaceWith(root);
   requestAnimationFrame(() => settle(node, root, frames - 1));
-}
-function chain(target, name, after) {
-  const before = target[name];
-  target[name] = function(...given) {
-    const answer = before?.apply(this, given);
-    after(...given);
-    return answer;
-  };
 }
 app5.registerExtension({
   name: "FaceExpr.ExpressionEditor",
@@ -4088,7 +4148,9 @@ app5.registerExtension({
     if (isOurs(definition.name)) translateDefinition(definition);
   },
   nodeCreated(node) {
-    if (isOurs(nameOf(node))) translateSlots(node, nameOf(node));
+    if (!isOurs(nameOf(node))) return;
+    translateSlots(node, nameOf(node));
+    hideIdle(node, nameOf(node));
     if (asksForAnExpression(node)) addEditor(node);
   }
 });
