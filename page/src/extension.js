@@ -4,36 +4,42 @@ import { app } from '../../../scripts/app.js';
 import { chain, element } from './dom.js';
 import { loadHead } from './head.js';
 import { hideIdle } from './idle.js';
+import { LIST, makeListEditor } from './list_editor.js';
 import { loadNodeWords, translateDefinition, translateSlots } from './node_words.js';
 import { SETTING } from './presets.js';
 import style from './style.css';
-import { Values } from './values.js';
+import { ONE, Values } from './values.js';
 import { makeEditor } from './widget.js';
 import { say } from './words.js';
 
 const WIDGET = 'expression_editor';
 const OPEN = 'faceexpr_editor'; // the node's property: whether its editor is open
-const HEIGHTS = { closed: 30, wide: 372, narrow: 640 };
+const CLOSED = 30; // height, as those below
+const ONE_OPEN = { wide: 372, narrow: 640 };
+const LIST_OPEN = { wide: 412, narrow: 690 };
 const WIDE = 520; // pixels; below, the panels stand under the head
 const ROOM = 580; // width of a new node
 
 const isOurs = (name) => name.startsWith('FaceExpr');
 const nameOf = (node) => node.constructor.comfyClass ?? node.comfyClass ?? '';
 
-function asksForAnExpression(node) {
+/** What a node asks for: one expression, a list of them, or none. */
+function asked(node) {
     const has = (wanted) => node.widgets?.some((widget) => widget.name === wanted);
-    return isOurs(nameOf(node)) && has('expression') && has('intensity');
+    // where there is no strength to set, the list of names is quick enough: the editor waits until it is asked for
+    if (has('expression')) return { defaults: ONE, make: makeEditor, heights: ONE_OPEN, opened: has('intensity') };
+    return has('expressions') ? { defaults: LIST, make: makeListEditor, heights: LIST_OPEN, opened: true } : null;
 }
 
-function addEditor(node) {
-    const values = new Values(node);
+function addEditor(node, { defaults, make, heights, opened: startsOpen }) {
+    const values = new Values(node, defaults);
     const body = element('div', {});
     const toggle = element('button', { class: 'fx-toggle', onclick: () => open(node.properties[OPEN] !== true) });
     const root = element('div', { class: 'fx-editor', role: 'group', 'aria-label': say('expression editor') }, toggle, body);
     let editor = null;
-    node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
+    if (startsOpen) node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
 
-    const height = () => (node.properties[OPEN] !== true ? HEIGHTS.closed : node.size[0] - 20 >= WIDE ? HEIGHTS.wide : HEIGHTS.narrow);
+    const height = () => (node.properties[OPEN] !== true ? CLOSED : node.size[0] - 20 >= WIDE ? heights.wide : heights.narrow);
     const widget = node.addDOMWidget(WIDGET, 'FACEEXPR_EDITOR', root, {
         serialize: false,
         hideOnZoom: false,
@@ -48,7 +54,7 @@ function addEditor(node) {
         body.textContent = say('The head is loading.');
         try {
             const loaded = await loadHead();
-            editor ??= makeEditor(values, loaded);
+            editor ??= make(values, loaded);
             widget.editor = editor;
             body.replaceChildren(editor.root);
         } catch (error) {
@@ -79,8 +85,8 @@ function addEditor(node) {
         show();
     });
     chain(node, 'onConnectionsChange', () => values.changedOutside());
-    // A node just added has its editor open; a node of a file has it as the file says, and so keeps its size where the file is older.
-    node.properties[OPEN] = true;
+    // A node just added has its editor open, or as `asked` says; a node of a file has it as the file says, and so keeps its size where the file is older.
+    node.properties[OPEN] = startsOpen;
     node.setSize([node.size[0], node.computeSize()[1]]);
     queueMicrotask(show);
     requestAnimationFrame(() => settle(node, root));
@@ -110,6 +116,7 @@ app.registerExtension({
         if (!isOurs(nameOf(node))) return;
         translateSlots(node, nameOf(node));
         hideIdle(node, nameOf(node));
-        if (asksForAnExpression(node)) addEditor(node);
+        const editor = asked(node);
+        if (editor) addEditor(node, editor);
     },
 });

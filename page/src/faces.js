@@ -20,15 +20,20 @@ export async function drawFaces(head, table, ready) {
     }
 }
 
+/** An expression's picture and name around its `input`. */
+export function faceOf(name, input) {
+    const picture = element('img', { alt: '', width: SIZE / 2, height: SIZE / 2, draggable: 'false' });
+    return { input, picture, label: element('label', { class: 'fx-face', title: name }, input, picture, element('span', {}, say(name))) };
+}
+
 let editors = 0;
 
 export function makeFaces(values, table) {
     const group = `fx-faces-${++editors}`;
     let which = 'expression';
     const faces = [NONE, ...Object.keys(table.expressions)].map((name) => {
-        const picture = element('img', { alt: '', width: SIZE / 2, height: SIZE / 2, draggable: 'false' });
         const radio = element('input', { type: 'radio', name: group, value: name, onchange: () => values.change({ [which]: name }) });
-        const label = element('label', { class: 'fx-face', title: name }, radio, picture, element('span', {}, say(name)));
+        const { label, picture } = faceOf(name, radio);
         label.addEventListener('click', (event) => {
             if (!event.shiftKey || !values.has('second_expression')) return;
             event.preventDefault();

@@ -2,13 +2,14 @@
 
 import { app } from '../../../scripts/app.js';
 
-const DEFAULTS = { expression: 'none', intensity: 1, second_expression: 'none', second_weight: 0.5, action_units: '' };
-const NAMES = Object.keys(DEFAULTS);
+export const ONE = { expression: 'none', intensity: 1, second_expression: 'none', second_weight: 0.5, action_units: '' };
 const STEPS_KEPT = 100;
 
 export class Values {
-    constructor(node) {
+    /** `defaults`: the widgets that are meant, with what counts where a node has them not. */
+    constructor(node, defaults = ONE) {
         this.node = node;
+        this.defaults = defaults;
         this.listeners = [];
         this.undone = [];
         this.done = [];
@@ -27,7 +28,7 @@ export class Values {
     }
 
     widgets() {
-        return (this.node.widgets ?? []).filter((widget) => NAMES.includes(widget.name));
+        return (this.node.widgets ?? []).filter((widget) => widget.name in this.defaults);
     }
 
     has(name) {
@@ -41,7 +42,7 @@ export class Values {
 
     read() {
         const given = Object.fromEntries(this.widgets().map((widget) => [widget.name, widget.value]));
-        return { ...DEFAULTS, ...given, action_units: given.action_units ?? '' };
+        return { ...this.defaults, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value != null)) };
     }
 
     /** Change some of the values; `rest()` makes what changed since the last one a step that can be undone. */

@@ -6,14 +6,12 @@ import { makePad } from './pad.js';
 import { makePresets } from './presets.js';
 import { makeStage } from './stage.js';
 import { makeUnits } from './units.js';
-import { blendshapesOf, describe } from './vocabulary.js';
+import { NONE, blendshapesOf, describe } from './vocabulary.js';
 import { say } from './words.js';
 
 export function makeEditor(values, { table, head, why }) {
-    const pressed = { 'aria-pressed': 'false', title: say('pull one side only (or hold Shift)'), onclick: toggleSides };
-    const oneSided = element('button', pressed, say('One side'));
-    const undo = element('button', { title: say('undo'), 'aria-label': say('undo'), onclick: () => values.undo() }, '↶');
-    const redo = element('button', { title: say('redo'), 'aria-label': say('redo'), onclick: () => values.redo() }, '↷');
+    const oneSided = switchButton();
+    const { undo, redo } = undoButtons(values);
     const rest = element('button', { title: say('a neutral face'), onclick: () => values.change(NEUTRAL) }, say('Neutral'));
     const stage = makeStage(values, table, head, () => oneSided.getAttribute('aria-pressed') === 'true');
     const words = element('p', { class: 'fx-words', role: 'status', 'aria-live': 'polite' });
@@ -24,7 +22,7 @@ export function makeEditor(values, { table, head, why }) {
     const panels = [[say('Faces'), makeFaces(values, table)]];
     if (values.has('second_expression')) panels.push([say('Feeling'), makePad(values)]);
     if (values.has('action_units')) panels.push([say('Muscles'), makeUnits(values, table)]);
-    panels.push([say('Mine'), makePresets(values, table)]);
+    if (values.has('intensity')) panels.push([say('Mine'), makePresets(values, table)]);
     const tools = values.has('action_units') ? [oneSided, rest] : [rest];
 
     const left = element(
@@ -37,20 +35,30 @@ export function makeEditor(values, { table, head, why }) {
     );
     const root = element('div', { class: 'fx-body' }, left, tabs(panels));
 
-    function toggleSides() {
-        oneSided.setAttribute('aria-pressed', oneSided.getAttribute('aria-pressed') !== 'true');
-    }
-
     function show(now) {
         for (const { name, set } of strengths) set(now[name], values.isLinked(name));
         for (const [, panel] of panels) panel.show(now);
         undo.disabled = !values.done.length;
         redo.disabled = !values.undone.length;
-        words.textContent = describe(now, table);
+        words.textContent = values.has('intensity') ? describe(now, table) : wholeFaceOr(now.expression);
         stage.canvas.setAttribute('aria-label', say('face: {0}', words.textContent));
         stage.redraw();
     }
 
+    keepToItself(root, values);
+    values.onChange(show);
+    show(values.read());
+    if (head) drawFaces(head, table, panels[0][1].picture);
+    return { root, blendshapes: () => blendshapesOf(values.read(), table) };
+}
+
+/** Where an expression says but which parts of the face are meant. */
+const wholeFaceOr = (name) => (name === NONE ? say('the whole face') : say(name));
+
+const NEUTRAL = { expression: 'neutral', intensity: 1, second_expression: 'none', action_units: '' };
+
+/** Keys and pointers that are used in here are none of the page's, which would move or delete the node. */
+export function keepToItself(root, values) {
     root.addEventListener('keydown', (event) => {
         const key = event.key.toLowerCase();
         if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); // the page would move or delete the node
@@ -63,16 +71,23 @@ export function makeEditor(values, { table, head, why }) {
     });
     // nor is it to move the node while something in here is pulled
     for (const kind of ['pointerdown', 'pointermove', 'pointerup', 'mousedown', 'dblclick']) root.addEventListener(kind, (event) => event.stopPropagation());
-
-    values.onChange(show);
-    show(values.read());
-    if (head) drawFaces(head, table, panels[0][1].picture);
-    return { root, blendshapes: () => blendshapesOf(values.read(), table) };
 }
 
-const NEUTRAL = { expression: 'neutral', intensity: 1, second_expression: 'none', action_units: '' };
+/** Whether the head is pulled on one side alone. */
+export function switchButton() {
+    const turn = () => button.setAttribute('aria-pressed', button.getAttribute('aria-pressed') !== 'true');
+    const button = element('button', { 'aria-pressed': 'false', title: say('pull one side only (or hold Shift)'), onclick: turn }, say('One side'));
+    return button;
+}
 
-function tabs(panels) {
+export function undoButtons(values) {
+    return {
+        undo: element('button', { title: say('undo'), 'aria-label': say('undo'), onclick: () => values.undo() }, '↶'),
+        redo: element('button', { title: say('redo'), 'aria-label': say('redo'), onclick: () => values.redo() }, '↷'),
+    };
+}
+
+export function tabs(panels) {
     const list = element('div', { class: 'fx-tabs', role: 'tablist' });
     const root = element('div', { class: 'fx-right' }, list);
     const open = (name) => {

@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 45b609a7d2254f85af452a29fb308d15bf7871b0ee148419f2b459b64fb041bb
+// sources: 4af8fad266dc6041076abe65b9c3ae48c2ad1e3d90835927898d7265a17bfea7
 
 // src/extension.js
 import { app as app5 } from "../../../scripts/app.js";
@@ -2998,7 +2998,16 @@ var words_ja_default = {
   "corner of the mouth": "口角",
   "upper lip": "上唇",
   "lower lip": "下唇",
-  chin: "顎先"
+  chin: "顎先",
+  "the whole face": "顔全体",
+  Add: "追加",
+  "add this face to the list": "この顔を一覧に加える",
+  "what is drawn, in this order": "この順に描かれるもの",
+  "All basic ones": "基本の表情すべて",
+  None: "すべて外す",
+  "earlier: {0}": "前へ：{0}",
+  "later: {0}": "後ろへ：{0}",
+  "take out {0}": "{0} を外す"
 };
 
 // src/words.ko.json
@@ -3102,7 +3111,16 @@ var words_ko_default = {
   "corner of the mouth": "입꼬리",
   "upper lip": "윗입술",
   "lower lip": "아랫입술",
-  chin: "턱끝"
+  chin: "턱끝",
+  "the whole face": "얼굴 전체",
+  Add: "추가",
+  "add this face to the list": "이 얼굴을 목록에 추가",
+  "what is drawn, in this order": "이 순서로 그려지는 것",
+  "All basic ones": "기본 표정 모두",
+  None: "모두 빼기",
+  "earlier: {0}": "앞으로: {0}",
+  "later: {0}": "뒤로: {0}",
+  "take out {0}": "{0} 빼기"
 };
 
 // src/words.zh.json
@@ -3206,7 +3224,16 @@ var words_zh_default = {
   "corner of the mouth": "嘴角",
   "upper lip": "上唇",
   "lower lip": "下唇",
-  chin: "下巴"
+  chin: "下巴",
+  "the whole face": "整张脸",
+  Add: "添加",
+  "add this face to the list": "把这张脸加入列表",
+  "what is drawn, in this order": "按此顺序绘制的内容",
+  "All basic ones": "全部基本表情",
+  None: "清空",
+  "earlier: {0}": "前移：{0}",
+  "later: {0}": "后移：{0}",
+  "take out {0}": "移除 {0}"
 };
 
 // src/words.js
@@ -3413,37 +3440,6 @@ function redraw(node) {
   }
 }
 
-// src/node_words.js
-import { api } from "../../../scripts/api.js";
-import { app as app2 } from "../../../scripts/app.js";
-var books = {};
-var wordsOf = (name) => books[app2.extensionManager?.setting.get("Comfy.Locale")]?.nodeDefs?.[name];
-var plain = (message) => message.replace(/\{'(.)'\}/g, "$1");
-async function loadNodeWords() {
-  const answer = await api.fetchApi("/i18n").catch(() => void 0);
-  if (answer?.ok) books = await answer.json();
-}
-function translateDefinition(definition) {
-  const words = wordsOf(definition.name);
-  if (!words) return;
-  definition.display_name = plain(words.display_name);
-  definition.description = plain(words.description);
-  for (const [name, [, options]] of Object.values(definition.input ?? {}).flatMap((inputs) => Object.entries(inputs))) {
-    if (options?.tooltip && words.inputs?.[name]) options.tooltip = plain(words.inputs[name].tooltip);
-  }
-  definition.output_tooltips = definition.output_tooltips?.map((tooltip, number) => plain(words.outputs?.[number]?.tooltip ?? tooltip ?? ""));
-}
-function translateSlots(node, name) {
-  const words = wordsOf(name);
-  if (!words) return;
-  for (const widget of node.widgets ?? []) widget.label = words.inputs?.[widget.name]?.name ?? widget.label;
-  for (const slot of node.inputs ?? []) slot.localized_name = words.inputs?.[slot.name]?.name ?? slot.localized_name;
-  for (const [number, slot] of (node.outputs ?? []).entries()) slot.localized_name = words.outputs?.[number]?.name ?? slot.localized_name;
-}
-
-// src/presets.js
-import { app as app3 } from "../../../scripts/app.js";
-
 // src/vocabulary.js
 var NONE = "none";
 var CODE = /^(?:AU)?\s*([LR]?)\s*(\d+)$/i;
@@ -3499,13 +3495,13 @@ function blendshapesOf(values, table) {
   };
   add4(table.expressions[values.expression]?.blendshapes ?? {}, values.intensity);
   add4(table.expressions[values.second_expression]?.blendshapes ?? {}, values.second_weight);
-  const strongest = {};
+  const strongest2 = {};
   for (const [code, strength] of parseUnits(values.action_units, table) ?? []) {
     for (const [shape, weight] of Object.entries(table.action_units[code].blendshapes)) {
-      strongest[shape] = Math.max(strongest[shape] ?? 0, strength * weight);
+      strongest2[shape] = Math.max(strongest2[shape] ?? 0, strength * weight);
     }
   }
-  add4(strongest, values.intensity);
+  add4(strongest2, values.intensity);
   for (const shape of Object.keys(total)) total[shape] = Math.min(total[shape], table.max_weight);
   return total;
 }
@@ -3525,154 +3521,36 @@ function unitWords(code, table) {
   return code.startsWith("R") ? say("{0} on the right side", phrase) : phrase;
 }
 
-// src/presets.js
-var SETTING = "FaceExpr.ExpressionPresets";
-var stored = () => app3.extensionManager.setting.get(SETTING) ?? [];
-function makePresets(values, table) {
-  const name = element("input", { type: "text", placeholder: say("name of this expression"), "aria-label": say("name of this expression") });
-  const list = element("ul", {});
-  const told = element("p", { role: "status" });
-  const form = element("form", { onsubmit: save }, name, element("button", { type: "submit" }, say("Keep")));
-  async function write(presets) {
-    await app3.extensionManager.setting.set(SETTING, presets);
-    show2();
-  }
-  async function save(event) {
-    event.preventDefault();
-    const chosen = name.value.trim();
-    if (!chosen) {
-      told.textContent = say("Give it a name first.");
-      return;
-    }
-    const there = stored().some((preset) => preset.name === chosen);
-    if (there) {
-      told.textContent = say("“{0}” is there already: choose another name, or delete it first.", chosen);
-      return;
-    }
-    await write([...stored(), { name: chosen, values: values.read() }]);
-    told.textContent = say("Kept “{0}”.", chosen);
-    name.value = "";
-  }
-  function row(preset) {
-    const words = describe(preset.values, table);
-    const forget = () => write(stored().filter((other) => other.name !== preset.name));
-    return element(
-      "li",
-      {},
-      element("button", { title: words, onclick: () => values.change(preset.values) }, preset.name),
-      element("span", {}, words),
-      element("button", { "aria-label": say("delete {0}", preset.name), onclick: forget }, "✕")
-    );
-  }
-  const show2 = () => list.replaceChildren(...stored().map(row));
-  return { root: element("div", { class: "fx-presets" }, form, told, list), show: show2 };
+// src/entries.js
+var ALL = "all";
+function basic(table) {
+  return Object.keys(table.expressions).filter((name) => !table.expressions[name].parts.length);
 }
-
-// src/style.css
-var style_default = "/* Colours are the page's own variables, so that its light and dark themes serve. */\n.fx-editor {\n    container-type: inline-size;\n    width: 100%;\n    box-sizing: border-box;\n    color: var(--input-text);\n    font: 12px/1.35 Inter, Arial, sans-serif;\n    user-select: none;\n}\n.fx-editor [hidden] { display: none !important; }\n.fx-editor p { margin: 0; }\n.fx-editor button {\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    padding: 2px 8px;\n    font: inherit;\n    cursor: pointer;\n}\n.fx-editor button:disabled { opacity: 0.4; cursor: default; }\n.fx-editor button[aria-pressed='true'], .fx-editor [role='tab'][aria-selected='true'] { background: var(--fx-accent); color: #fff; border-color: var(--fx-accent); }\n.fx-editor { --fx-accent: #2f6fde; }\n.fx-editor :focus-visible { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-toggle { width: 100%; text-align: left; height: 24px; }\n.fx-body { display: flex; flex-direction: column; gap: 8px; padding-top: 6px; }\n.fx-left { display: flex; flex-direction: column; gap: 5px; flex: none; }\n.fx-right { display: flex; flex-direction: column; gap: 5px; flex: 1; min-width: 0; }\n.fx-stage { position: relative; height: 220px; border-radius: 8px; background: var(--comfy-input-bg); overflow: hidden; }\n.fx-head { width: 100%; height: 100%; display: block; cursor: grab; touch-action: none; }\n.fx-pulling .fx-head { cursor: ns-resize; }\n.fx-mark { position: absolute; width: 14px; height: 14px; margin: -8px; border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 3px #000; pointer-events: none; }\n.fx-missing { padding: 8px; border: 1px solid var(--border-color); border-radius: 8px; }\n.fx-tools, .fx-tabs, .fx-choice { display: flex; gap: 4px; flex-wrap: wrap; }\n.fx-words { min-height: 2.7em; max-height: 2.7em; overflow: auto; color: var(--descrip-text); }\n.fx-slider { display: grid; grid-template-columns: 1fr 1fr 2.6em; gap: 6px; align-items: center; }\n.fx-slider input { width: 100%; min-width: 0; margin: 0; accent-color: var(--fx-accent); }\n.fx-value { text-align: right; font-variant-numeric: tabular-nums; }\n.fx-panel { height: 268px; overflow: auto; }\n.fx-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(66px, 1fr)); gap: 4px; margin-top: 5px; }\n.fx-face input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }\n.fx-face:focus-within { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-face { background: var(--comfy-input-bg); border: 1px solid var(--border-color); border-radius: 6px; cursor: pointer; position: relative; display: flex; flex-direction: column; align-items: center; padding: 1px; font-size: 10px; line-height: 1.1; text-align: center; overflow-wrap: anywhere; }\n.fx-face img { width: 56px; height: 56px; }\n.fx-editor .fx-first { border-color: var(--fx-accent); box-shadow: inset 0 0 0 1px var(--fx-accent); }\n.fx-editor .fx-second { border-style: dashed; border-color: var(--fx-accent); }\n.fx-second::after { content: '2'; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-pad { display: flex; flex-direction: column; gap: 4px; }\n.fx-plane { position: relative; height: 206px; border: 1px solid var(--border-color); border-radius: 8px; cursor: crosshair; touch-action: none;\n    background: linear-gradient(var(--border-color), var(--border-color)) 50% / 1px 100% no-repeat, linear-gradient(var(--border-color), var(--border-color)) 50% / 100% 1px no-repeat, var(--comfy-input-bg); }\n.fx-plane span { position: absolute; transform: translate(-50%, -50%); color: var(--descrip-text); pointer-events: none; }\n.fx-point { position: absolute; width: 14px; height: 14px; margin: -7px; border-radius: 50%; background: var(--fx-accent); border: 2px solid #fff; box-sizing: border-box; pointer-events: none; }\n.fx-units fieldset { border: 1px solid var(--border-color); border-radius: 8px; margin: 4px 0; padding: 2px 6px 6px; display: flex; flex-direction: column; gap: 3px; }\n.fx-presets form { display: flex; gap: 4px; }\n.fx-presets input { flex: 1; min-width: 0; background: var(--comfy-input-bg); color: var(--input-text); border: 1px solid var(--border-color); border-radius: 6px; padding: 2px 6px; font: inherit; }\n.fx-presets ul { list-style: none; margin: 6px 0; padding: 0; display: flex; flex-direction: column; gap: 4px; }\n.fx-presets li { display: flex; gap: 6px; align-items: center; }\n.fx-presets li span { flex: 1; color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n@container (min-width: 480px) {\n    .fx-body { flex-direction: row; }\n    .fx-left { width: 220px; }\n}\n";
-
-// src/values.js
-import { app as app4 } from "../../../scripts/app.js";
-var DEFAULTS = { expression: "none", intensity: 1, second_expression: "none", second_weight: 0.5, action_units: "" };
-var NAMES = Object.keys(DEFAULTS);
-var STEPS_KEPT = 100;
-var Values = class {
-  constructor(node) {
-    this.node = node;
-    this.listeners = [];
-    this.undone = [];
-    this.done = [];
-    this.resting = this.read();
-    this.writing = false;
-    this.moving = false;
-    for (const widget of this.widgets()) {
-      const before = widget.callback;
-      const values = this;
-      widget.callback = function(...told) {
-        const answer = before?.apply(this, told);
-        if (!values.writing) values.changedOutside();
-        return answer;
-      };
-    }
+function parseEntries(text, table) {
+  const found = /* @__PURE__ */ new Set();
+  for (const part of text.split(/[,;\n]/)) {
+    const entry = part.trim().split(/\s+/).join(" ");
+    const name = entry.replaceAll("_", " ").toLowerCase();
+    if (name === ALL) basic(table).forEach((one) => found.add(one));
+    else if (entry) found.add(name in table.expressions ? name : entry);
   }
-  widgets() {
-    return (this.node.widgets ?? []).filter((widget) => NAMES.includes(widget.name));
-  }
-  has(name) {
-    return this.widgets().some((widget) => widget.name === name);
-  }
-  /** Whether the value comes from another node by a link; what the widget holds is unused then. */
-  isLinked(name) {
-    return (this.node.inputs ?? []).some((input) => input.widget?.name === name && input.link != null);
-  }
-  read() {
-    const given = Object.fromEntries(this.widgets().map((widget) => [widget.name, widget.value]));
-    return { ...DEFAULTS, ...given, action_units: given.action_units ?? "" };
-  }
-  /** Change some of the values; `rest()` makes what changed since the last one a step that can be undone. */
-  set(changes) {
-    this.moving = true;
-    this.write(changes);
-  }
-  change(changes) {
-    this.set(changes);
-    this.rest();
-  }
-  rest() {
-    const now = this.read();
-    this.moving = false;
-    if (JSON.stringify(now) !== JSON.stringify(this.resting)) {
-      this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
-      this.undone = [];
-      this.resting = now;
-      app4.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
-    }
-    this.tell();
-  }
-  undo() {
-    this.step("done", "undone");
-  }
-  redo() {
-    this.step("undone", "done");
-  }
-  step(from, to) {
-    const target = this[from].pop();
-    if (!target) return;
-    this[to].push(this.resting);
-    this.resting = target;
-    this.write(target);
-  }
-  /** Somebody used the widgets themselves, loaded a graph, or made a link. */
-  changedOutside() {
-    if (!this.moving) this.rest();
-  }
-  /** Start anew from what a file holds: there is nothing to undo yet. */
-  loaded() {
-    [this.done, this.undone] = [[], []];
-    this.resting = this.read();
-    this.tell();
-  }
-  onChange(listener) {
-    this.listeners.push(listener);
-  }
-  tell() {
-    for (const listener of this.listeners) listener(this.read());
-  }
-  write(changes) {
-    this.writing = true;
-    try {
-      for (const widget of this.widgets()) {
-        if (!(widget.name in changes) || this.isLinked(widget.name) || widget.value === changes[widget.name]) continue;
-        widget.value = changes[widget.name];
-        widget.callback?.(widget.value, app4.canvas, this.node);
-      }
-    } finally {
-      this.writing = false;
-    }
-    this.node.setDirtyCanvas?.(true, true);
-    this.tell();
-  }
-};
+  return [...found];
+}
+function formatEntries(entries, table) {
+  const written = entries.join(", ");
+  return written === basic(table).join(", ") ? ALL : written;
+}
+function lookOf(entry, table) {
+  const named = entry in table.expressions;
+  return { expression: named ? entry : "none", action_units: named ? "" : entry };
+}
+function isReadable(entry, table) {
+  return entry in table.expressions || Boolean(parseUnits(entry, table)?.size);
+}
+function strongest(text, table) {
+  const numbers = text.split(/[,;]/).filter((part) => part.trim()).map(Number);
+  return numbers.length && numbers.every((one) => one >= 0 && one <= table.max_weight) ? Math.max(...numbers) : 1;
+}
 
 // src/faces.js
 var SIZE = 112;
@@ -3688,14 +3566,17 @@ async function drawFaces(head, table, ready) {
     ready(name, pictures.get(name));
   }
 }
+function faceOf(name, input) {
+  const picture = element("img", { alt: "", width: SIZE / 2, height: SIZE / 2, draggable: "false" });
+  return { input, picture, label: element("label", { class: "fx-face", title: name }, input, picture, element("span", {}, say(name))) };
+}
 var editors = 0;
 function makeFaces(values, table) {
   const group = `fx-faces-${++editors}`;
   let which = "expression";
   const faces = [NONE, ...Object.keys(table.expressions)].map((name) => {
-    const picture = element("img", { alt: "", width: SIZE / 2, height: SIZE / 2, draggable: "false" });
     const radio = element("input", { type: "radio", name: group, value: name, onchange: () => values.change({ [which]: name }) });
-    const label = element("label", { class: "fx-face", title: name }, radio, picture, element("span", {}, say(name)));
+    const { label, picture } = faceOf(name, radio);
     label.addEventListener("click", (event) => {
       if (!event.shiftKey || !values.has("second_expression")) return;
       event.preventDefault();
@@ -3728,86 +3609,6 @@ function makeFaces(values, table) {
     show: show2,
     picture: (name, address) => faces.find((face) => face.name === name).picture.src = address
   };
-}
-
-// src/circumplex.js
-var DEGREES = { happy: 20, surprised: 75, fearful: 105, angry: 135, disgusted: 165, sad: 210, calm: 300 };
-var ANCHORS = Object.entries(DEGREES).map(([name, degrees]) => {
-  const angle2 = degrees * Math.PI / 180;
-  return { name, valence: Math.cos(angle2), arousal: Math.sin(angle2) };
-});
-var LEAST = 0.05;
-function valuesAt(valence, arousal) {
-  for (const [i, one] of ANCHORS.entries()) {
-    const other = ANCHORS[(i + 1) % ANCHORS.length];
-    const area = one.valence * other.arousal - other.valence * one.arousal;
-    const a = (valence * other.arousal - other.valence * arousal) / area;
-    const b = (one.valence * arousal - valence * one.arousal) / area;
-    if (a < -1e-9 || b < -1e-9) continue;
-    const parts = [[one.name, a], [other.name, b]].map(([name, strength]) => [name, Math.round(100 * Math.min(strength, 1.5)) / 100]).filter(([name, strength]) => name !== "calm" && strength >= LEAST).sort(([, a2], [, b2]) => b2 - a2);
-    const [[expression, intensity] = ["neutral", 1], [second, weight] = [NONE, 0.5]] = parts;
-    return { expression, intensity, second_expression: second, second_weight: weight };
-  }
-  return { expression: "neutral", intensity: 1, second_expression: NONE, second_weight: 0.5 };
-}
-function placeOf(values) {
-  const place = { valence: 0, arousal: 0 };
-  for (const [name, strength] of [[values.expression, values.intensity], [values.second_expression, values.second_weight]]) {
-    if (name === NONE || name === "neutral") continue;
-    const anchor = ANCHORS.find((anchor2) => anchor2.name === name);
-    if (!anchor) return null;
-    place.valence += strength * anchor.valence;
-    place.arousal += strength * anchor.arousal;
-  }
-  return place;
-}
-
-// src/pad.js
-var INSET = 0.78;
-function makePad(values) {
-  const point = element("div", { class: "fx-point" });
-  const words = ANCHORS.map(({ name, valence: valence2, arousal: arousal2 }) => element("span", { style: `left: ${50 + 50 * INSET * valence2}%; top: ${50 - 50 * INSET * arousal2}%` }, say(name)));
-  const plane = element("div", { class: "fx-plane", "aria-hidden": "true" }, ...words, point);
-  let place = { valence: 0, arousal: 0 };
-  const go = (valence2, arousal2) => {
-    place = { valence: valence2, arousal: arousal2 };
-    values.set(valuesAt(valence2, arousal2));
-  };
-  const follow = (event) => {
-    const box = plane.getBoundingClientRect();
-    const along2 = (at, start, size) => Math.min(Math.max(2 * (at - start) / size - 1, -1), 1) / INSET;
-    go(along2(event.clientX, box.left, box.width), -along2(event.clientY, box.top, box.height));
-  };
-  plane.addEventListener("pointerdown", (event) => {
-    plane.setPointerCapture(event.pointerId);
-    follow(event);
-  });
-  plane.addEventListener("pointermove", (event) => plane.hasPointerCapture(event.pointerId) && follow(event));
-  plane.addEventListener("lostpointercapture", () => values.rest());
-  const axis = (label, move) => {
-    const made = slider({ label, max: 1.25, move, done: () => values.rest() });
-    made.input.min = -1.25;
-    return made;
-  };
-  const valence = axis(say("valence (unpleasant to pleasant)"), (to) => go(to, place.arousal));
-  const arousal = axis(say("arousal (calm to excited)"), (to) => go(place.valence, to));
-  return {
-    root: element("div", { class: "fx-pad" }, plane, valence.root, arousal.root),
-    show(now) {
-      const found = placeOf(now);
-      point.hidden = !found;
-      const same = JSON.stringify(valuesAt(place.valence, place.arousal)) === JSON.stringify(pick(now));
-      if (found && !same) place = found;
-      point.style.left = `${50 + 50 * INSET * place.valence}%`;
-      point.style.top = `${50 - 50 * INSET * place.arousal}%`;
-      const disabled = values.isLinked("expression") || values.isLinked("intensity");
-      valence.set(place.valence, disabled);
-      arousal.set(place.arousal, disabled);
-    }
-  };
-}
-function pick({ expression, intensity, second_expression, second_weight }) {
-  return { expression, intensity, second_expression, second_weight };
 }
 
 // src/regions.js
@@ -3988,12 +3789,134 @@ function makeUnits(values, table) {
   };
 }
 
+// src/circumplex.js
+var DEGREES = { happy: 20, surprised: 75, fearful: 105, angry: 135, disgusted: 165, sad: 210, calm: 300 };
+var ANCHORS = Object.entries(DEGREES).map(([name, degrees]) => {
+  const angle2 = degrees * Math.PI / 180;
+  return { name, valence: Math.cos(angle2), arousal: Math.sin(angle2) };
+});
+var LEAST = 0.05;
+function valuesAt(valence, arousal) {
+  for (const [i, one] of ANCHORS.entries()) {
+    const other = ANCHORS[(i + 1) % ANCHORS.length];
+    const area = one.valence * other.arousal - other.valence * one.arousal;
+    const a = (valence * other.arousal - other.valence * arousal) / area;
+    const b = (one.valence * arousal - valence * one.arousal) / area;
+    if (a < -1e-9 || b < -1e-9) continue;
+    const parts = [[one.name, a], [other.name, b]].map(([name, strength]) => [name, Math.round(100 * Math.min(strength, 1.5)) / 100]).filter(([name, strength]) => name !== "calm" && strength >= LEAST).sort(([, a2], [, b2]) => b2 - a2);
+    const [[expression, intensity] = ["neutral", 1], [second, weight] = [NONE, 0.5]] = parts;
+    return { expression, intensity, second_expression: second, second_weight: weight };
+  }
+  return { expression: "neutral", intensity: 1, second_expression: NONE, second_weight: 0.5 };
+}
+function placeOf(values) {
+  const place = { valence: 0, arousal: 0 };
+  for (const [name, strength] of [[values.expression, values.intensity], [values.second_expression, values.second_weight]]) {
+    if (name === NONE || name === "neutral") continue;
+    const anchor = ANCHORS.find((anchor2) => anchor2.name === name);
+    if (!anchor) return null;
+    place.valence += strength * anchor.valence;
+    place.arousal += strength * anchor.arousal;
+  }
+  return place;
+}
+
+// src/pad.js
+var INSET = 0.78;
+function makePad(values) {
+  const point = element("div", { class: "fx-point" });
+  const words = ANCHORS.map(({ name, valence: valence2, arousal: arousal2 }) => element("span", { style: `left: ${50 + 50 * INSET * valence2}%; top: ${50 - 50 * INSET * arousal2}%` }, say(name)));
+  const plane = element("div", { class: "fx-plane", "aria-hidden": "true" }, ...words, point);
+  let place = { valence: 0, arousal: 0 };
+  const go = (valence2, arousal2) => {
+    place = { valence: valence2, arousal: arousal2 };
+    values.set(valuesAt(valence2, arousal2));
+  };
+  const follow = (event) => {
+    const box = plane.getBoundingClientRect();
+    const along2 = (at, start, size) => Math.min(Math.max(2 * (at - start) / size - 1, -1), 1) / INSET;
+    go(along2(event.clientX, box.left, box.width), -along2(event.clientY, box.top, box.height));
+  };
+  plane.addEventListener("pointerdown", (event) => {
+    plane.setPointerCapture(event.pointerId);
+    follow(event);
+  });
+  plane.addEventListener("pointermove", (event) => plane.hasPointerCapture(event.pointerId) && follow(event));
+  plane.addEventListener("lostpointercapture", () => values.rest());
+  const axis = (label, move) => {
+    const made = slider({ label, max: 1.25, move, done: () => values.rest() });
+    made.input.min = -1.25;
+    return made;
+  };
+  const valence = axis(say("valence (unpleasant to pleasant)"), (to) => go(to, place.arousal));
+  const arousal = axis(say("arousal (calm to excited)"), (to) => go(place.valence, to));
+  return {
+    root: element("div", { class: "fx-pad" }, plane, valence.root, arousal.root),
+    show(now) {
+      const found = placeOf(now);
+      point.hidden = !found;
+      const same = JSON.stringify(valuesAt(place.valence, place.arousal)) === JSON.stringify(pick(now));
+      if (found && !same) place = found;
+      point.style.left = `${50 + 50 * INSET * place.valence}%`;
+      point.style.top = `${50 - 50 * INSET * place.arousal}%`;
+      const disabled = values.isLinked("expression") || values.isLinked("intensity");
+      valence.set(place.valence, disabled);
+      arousal.set(place.arousal, disabled);
+    }
+  };
+}
+function pick({ expression, intensity, second_expression, second_weight }) {
+  return { expression, intensity, second_expression, second_weight };
+}
+
+// src/presets.js
+import { app as app2 } from "../../../scripts/app.js";
+var SETTING = "FaceExpr.ExpressionPresets";
+var stored = () => app2.extensionManager.setting.get(SETTING) ?? [];
+function makePresets(values, table) {
+  const name = element("input", { type: "text", placeholder: say("name of this expression"), "aria-label": say("name of this expression") });
+  const list = element("ul", {});
+  const told = element("p", { role: "status" });
+  const form = element("form", { onsubmit: save }, name, element("button", { type: "submit" }, say("Keep")));
+  async function write(presets) {
+    await app2.extensionManager.setting.set(SETTING, presets);
+    show2();
+  }
+  async function save(event) {
+    event.preventDefault();
+    const chosen = name.value.trim();
+    if (!chosen) {
+      told.textContent = say("Give it a name first.");
+      return;
+    }
+    const there = stored().some((preset) => preset.name === chosen);
+    if (there) {
+      told.textContent = say("“{0}” is there already: choose another name, or delete it first.", chosen);
+      return;
+    }
+    await write([...stored(), { name: chosen, values: values.read() }]);
+    told.textContent = say("Kept “{0}”.", chosen);
+    name.value = "";
+  }
+  function row(preset) {
+    const words = describe(preset.values, table);
+    const forget = () => write(stored().filter((other) => other.name !== preset.name));
+    return element(
+      "li",
+      {},
+      element("button", { title: words, onclick: () => values.change(preset.values) }, preset.name),
+      element("span", {}, words),
+      element("button", { "aria-label": say("delete {0}", preset.name), onclick: forget }, "✕")
+    );
+  }
+  const show2 = () => list.replaceChildren(...stored().map(row));
+  return { root: element("div", { class: "fx-presets" }, form, told, list), show: show2 };
+}
+
 // src/widget.js
 function makeEditor(values, { table, head, why }) {
-  const pressed = { "aria-pressed": "false", title: say("pull one side only (or hold Shift)"), onclick: toggleSides };
-  const oneSided = element("button", pressed, say("One side"));
-  const undo = element("button", { title: say("undo"), "aria-label": say("undo"), onclick: () => values.undo() }, "↶");
-  const redo = element("button", { title: say("redo"), "aria-label": say("redo"), onclick: () => values.redo() }, "↷");
+  const oneSided = switchButton();
+  const { undo, redo } = undoButtons(values);
   const rest = element("button", { title: say("a neutral face"), onclick: () => values.change(NEUTRAL) }, say("Neutral"));
   const stage = makeStage(values, table, head, () => oneSided.getAttribute("aria-pressed") === "true");
   const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite" });
@@ -4004,7 +3927,7 @@ function makeEditor(values, { table, head, why }) {
   const panels = [[say("Faces"), makeFaces(values, table)]];
   if (values.has("second_expression")) panels.push([say("Feeling"), makePad(values)]);
   if (values.has("action_units")) panels.push([say("Muscles"), makeUnits(values, table)]);
-  panels.push([say("Mine"), makePresets(values, table)]);
+  if (values.has("intensity")) panels.push([say("Mine"), makePresets(values, table)]);
   const tools = values.has("action_units") ? [oneSided, rest] : [rest];
   const left = element(
     "div",
@@ -4015,18 +3938,24 @@ function makeEditor(values, { table, head, why }) {
     ...strengths.map((strength) => strength.root)
   );
   const root = element("div", { class: "fx-body" }, left, tabs(panels));
-  function toggleSides() {
-    oneSided.setAttribute("aria-pressed", oneSided.getAttribute("aria-pressed") !== "true");
-  }
   function show2(now) {
     for (const { name, set: set6 } of strengths) set6(now[name], values.isLinked(name));
     for (const [, panel] of panels) panel.show(now);
     undo.disabled = !values.done.length;
     redo.disabled = !values.undone.length;
-    words.textContent = describe(now, table);
+    words.textContent = values.has("intensity") ? describe(now, table) : wholeFaceOr(now.expression);
     stage.canvas.setAttribute("aria-label", say("face: {0}", words.textContent));
     stage.redraw();
   }
+  keepToItself(root, values);
+  values.onChange(show2);
+  show2(values.read());
+  if (head) drawFaces(head, table, panels[0][1].picture);
+  return { root, blendshapes: () => blendshapesOf(values.read(), table) };
+}
+var wholeFaceOr = (name) => name === NONE ? say("the whole face") : say(name);
+var NEUTRAL = { expression: "neutral", intensity: 1, second_expression: "none", action_units: "" };
+function keepToItself(root, values) {
   root.addEventListener("keydown", (event) => {
     const key = event.key.toLowerCase();
     if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
@@ -4037,12 +3966,18 @@ function makeEditor(values, { table, head, why }) {
     }
   });
   for (const kind of ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick"]) root.addEventListener(kind, (event) => event.stopPropagation());
-  values.onChange(show2);
-  show2(values.read());
-  if (head) drawFaces(head, table, panels[0][1].picture);
-  return { root, blendshapes: () => blendshapesOf(values.read(), table) };
 }
-var NEUTRAL = { expression: "neutral", intensity: 1, second_expression: "none", action_units: "" };
+function switchButton() {
+  const turn = () => button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
+  const button = element("button", { "aria-pressed": "false", title: say("pull one side only (or hold Shift)"), onclick: turn }, say("One side"));
+  return button;
+}
+function undoButtons(values) {
+  return {
+    undo: element("button", { title: say("undo"), "aria-label": say("undo"), onclick: () => values.undo() }, "↶"),
+    redo: element("button", { title: say("redo"), "aria-label": say("redo"), onclick: () => values.redo() }, "↷")
+  };
+}
 function tabs(panels) {
   const list = element("div", { class: "fx-tabs", role: "tablist" });
   const root = element("div", { class: "fx-right" }, list);
@@ -4066,26 +4001,284 @@ function tabs(panels) {
   return root;
 }
 
+// src/list_editor.js
+var LIST = { expressions: "all", intensities: "1.0" };
+var Look = class {
+  constructor(strength) {
+    this.strength = strength;
+    this.shown = { expression: "neutral", action_units: "" };
+    this.listeners = [];
+  }
+  has(name) {
+    return name in this.shown;
+  }
+  isLinked() {
+    return false;
+  }
+  read() {
+    return { second_expression: "none", second_weight: 0, intensity: this.strength(), ...this.shown };
+  }
+  set(changes) {
+    this.shown = { ...this.shown, ...changes.action_units ? { expression: "none" } : {}, ...changes };
+    this.tell();
+  }
+  rest() {
+  }
+  tell() {
+    for (const listener of this.listeners) listener(this.read());
+  }
+};
+function makeListEditor(values, { table, head, why }) {
+  const look = new Look(() => strongest(values.read().intensities, table));
+  const entries = () => parseEntries(values.read().expressions, table);
+  const write = (list2) => values.change({ expressions: formatEntries(list2, table) });
+  const toggle = (entry, wanted) => write(wanted ? [...entries(), entry] : entries().filter((one) => one !== entry));
+  const oneSided = switchButton();
+  const { undo, redo } = undoButtons(values);
+  const add4 = element("button", { title: say("add this face to the list"), onclick: () => toggle(look.shown.action_units, true) }, say("Add"));
+  const stage = makeStage(look, table, head, () => oneSided.getAttribute("aria-pressed") === "true");
+  const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite" });
+  const list = element("ol", { class: "fx-list", "aria-label": say("what is drawn, in this order") });
+  const ticks = makeTicks();
+  const units = makeUnits(look, table);
+  function makeTicks() {
+    const faces = Object.keys(table.expressions).map((name) => {
+      const input = element("input", { type: "checkbox", value: name });
+      input.addEventListener("change", () => {
+        look.set(lookOf(name, table));
+        toggle(name, input.checked);
+      });
+      return { name, ...faceOf(name, input) };
+    });
+    const all = element("button", { onclick: () => write(basic(table)) }, say("All basic ones"));
+    const none = element("button", { onclick: () => write([]) }, say("None"));
+    const grid = element("div", { class: "fx-grid", role: "group", "aria-label": say("Faces") }, ...faces.map((face) => face.label));
+    return {
+      root: element("div", {}, element("div", { class: "fx-choice" }, all, none), grid),
+      picture: (name, address) => faces.filter((face) => face.name === name).forEach((face) => face.picture.src = address),
+      show(chosen, disabled) {
+        all.disabled = none.disabled = disabled;
+        for (const { name, input, label } of faces) {
+          const place = chosen.indexOf(name);
+          input.checked = place >= 0;
+          input.disabled = disabled;
+          label.classList.toggle("fx-first", place >= 0);
+          label.dataset.place = place >= 0 ? place + 1 : "";
+        }
+      }
+    };
+  }
+  function row(entry, place, all, disabled) {
+    const name = nameOf2(entry);
+    const move = (by) => () => {
+      const next = all.filter((one) => one !== entry);
+      next.splice(place + by, 0, entry);
+      write(next);
+      list.children[place + by]?.querySelector(`[data-by="${by}"]`)?.focus();
+    };
+    const arrow = (by, sign, text) => element("button", { "data-by": by, "aria-label": text, disabled: disabled || !all[place + by], onclick: move(by) }, sign);
+    return element(
+      "li",
+      { class: isReadable(entry, table) ? "" : "fx-wrong" },
+      element("button", { class: "fx-name", onclick: () => look.set(lookOf(entry, table)) }, name),
+      arrow(-1, "↑", say("earlier: {0}", name)),
+      arrow(1, "↓", say("later: {0}", name)),
+      element("button", { "aria-label": say("take out {0}", name), disabled, onclick: () => toggle(entry, false) }, "✕")
+    );
+  }
+  const nameOf2 = (entry) => entry in table.expressions ? say(entry) : entry;
+  function show2() {
+    const [chosen, disabled] = [entries(), values.isLinked("expressions")];
+    undo.disabled = !values.done.length;
+    redo.disabled = !values.undone.length;
+    ticks.show(chosen, disabled);
+    list.replaceChildren(...chosen.map((entry, place) => row(entry, place, chosen, disabled)));
+    showLook();
+  }
+  function showLook() {
+    const now = look.read();
+    add4.disabled = !now.action_units || values.isLinked("expressions") || entries().includes(now.action_units);
+    words.textContent = describe(now, table);
+    stage.canvas.setAttribute("aria-label", say("face: {0}", words.textContent));
+    units.show(now);
+    stage.redraw();
+  }
+  const left = element(
+    "div",
+    { class: "fx-left" },
+    head ? stage.root : element("p", { class: "fx-missing", role: "alert" }, why),
+    element("div", { class: "fx-tools", role: "toolbar", "aria-label": say("expression editor") }, undo, redo, oneSided, add4),
+    words,
+    list
+  );
+  const root = element("div", { class: "fx-body" }, left, tabs([[say("Faces"), ticks], [say("Muscles"), units]]));
+  keepToItself(root, values);
+  look.listeners.push(showLook);
+  values.onChange(show2);
+  look.set(lookOf(entries().find((entry) => isReadable(entry, table)) ?? "neutral", table));
+  show2();
+  if (head) drawFaces(head, table, ticks.picture);
+  return { root, blendshapes: () => blendshapesOf(look.read(), table) };
+}
+
+// src/node_words.js
+import { api } from "../../../scripts/api.js";
+import { app as app3 } from "../../../scripts/app.js";
+var books = {};
+var wordsOf = (name) => books[app3.extensionManager?.setting.get("Comfy.Locale")]?.nodeDefs?.[name];
+var plain = (message) => message.replace(/\{'(.)'\}/g, "$1");
+async function loadNodeWords() {
+  const answer = await api.fetchApi("/i18n").catch(() => void 0);
+  if (answer?.ok) books = await answer.json();
+}
+function translateDefinition(definition) {
+  const words = wordsOf(definition.name);
+  if (!words) return;
+  definition.display_name = plain(words.display_name);
+  definition.description = plain(words.description);
+  for (const [name, [, options]] of Object.values(definition.input ?? {}).flatMap((inputs) => Object.entries(inputs))) {
+    if (options?.tooltip && words.inputs?.[name]) options.tooltip = plain(words.inputs[name].tooltip);
+  }
+  definition.output_tooltips = definition.output_tooltips?.map((tooltip, number) => plain(words.outputs?.[number]?.tooltip ?? tooltip ?? ""));
+}
+function translateSlots(node, name) {
+  const words = wordsOf(name);
+  if (!words) return;
+  for (const widget of node.widgets ?? []) widget.label = words.inputs?.[widget.name]?.name ?? widget.label;
+  for (const slot of node.inputs ?? []) slot.localized_name = words.inputs?.[slot.name]?.name ?? slot.localized_name;
+  for (const [number, slot] of (node.outputs ?? []).entries()) slot.localized_name = words.outputs?.[number]?.name ?? slot.localized_name;
+}
+
+// src/style.css
+var style_default = "/* Colours are the page's own variables, so that its light and dark themes serve. */\n.fx-editor {\n    container-type: inline-size;\n    width: 100%;\n    box-sizing: border-box;\n    color: var(--input-text);\n    font: 12px/1.35 Inter, Arial, sans-serif;\n    user-select: none;\n}\n.fx-editor [hidden] { display: none !important; }\n.fx-editor p { margin: 0; }\n.fx-editor button {\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    padding: 2px 8px;\n    font: inherit;\n    cursor: pointer;\n}\n.fx-editor button:disabled { opacity: 0.4; cursor: default; }\n.fx-editor button[aria-pressed='true'], .fx-editor [role='tab'][aria-selected='true'] { background: var(--fx-accent); color: #fff; border-color: var(--fx-accent); }\n.fx-editor { --fx-accent: #2f6fde; }\n.fx-editor :focus-visible { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-toggle { width: 100%; text-align: left; height: 24px; }\n.fx-body { display: flex; flex-direction: column; gap: 8px; padding-top: 6px; }\n.fx-left { display: flex; flex-direction: column; gap: 5px; flex: none; }\n.fx-right { display: flex; flex-direction: column; gap: 5px; flex: 1; min-width: 0; }\n.fx-stage { position: relative; height: 220px; border-radius: 8px; background: var(--comfy-input-bg); overflow: hidden; }\n.fx-head { width: 100%; height: 100%; display: block; cursor: grab; touch-action: none; }\n.fx-pulling .fx-head { cursor: ns-resize; }\n.fx-mark { position: absolute; width: 14px; height: 14px; margin: -8px; border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 3px #000; pointer-events: none; }\n.fx-missing { padding: 8px; border: 1px solid var(--border-color); border-radius: 8px; }\n.fx-tools, .fx-tabs, .fx-choice { display: flex; gap: 4px; flex-wrap: wrap; }\n.fx-words { min-height: 2.7em; max-height: 2.7em; overflow: auto; color: var(--descrip-text); }\n.fx-slider { display: grid; grid-template-columns: 1fr 1fr 2.6em; gap: 6px; align-items: center; }\n.fx-slider input { width: 100%; min-width: 0; margin: 0; accent-color: var(--fx-accent); }\n.fx-value { text-align: right; font-variant-numeric: tabular-nums; }\n.fx-panel { height: 268px; overflow: auto; }\n.fx-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(66px, 1fr)); gap: 4px; margin-top: 5px; }\n.fx-face input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }\n.fx-face:focus-within { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-face { background: var(--comfy-input-bg); border: 1px solid var(--border-color); border-radius: 6px; cursor: pointer; position: relative; display: flex; flex-direction: column; align-items: center; padding: 1px; font-size: 10px; line-height: 1.1; text-align: center; overflow-wrap: anywhere; }\n.fx-face img { width: 56px; height: 56px; }\n.fx-editor .fx-first { border-color: var(--fx-accent); box-shadow: inset 0 0 0 1px var(--fx-accent); }\n.fx-editor .fx-second { border-style: dashed; border-color: var(--fx-accent); }\n/* in a list: the place in it */\n.fx-first[data-place]::after { content: attr(data-place) / ''; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-list { list-style: none; margin: 0; padding: 0; max-height: 76px; overflow: auto; display: flex; flex-direction: column; gap: 2px; }\n.fx-list li { display: flex; gap: 2px; }\n.fx-editor .fx-list button { padding: 0 5px; }\n.fx-editor .fx-list .fx-name { flex: 1; min-width: 0; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n.fx-editor .fx-list .fx-wrong .fx-name { text-decoration: line-through; }\n.fx-second::after { content: '2'; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-pad { display: flex; flex-direction: column; gap: 4px; }\n.fx-plane { position: relative; height: 206px; border: 1px solid var(--border-color); border-radius: 8px; cursor: crosshair; touch-action: none;\n    background: linear-gradient(var(--border-color), var(--border-color)) 50% / 1px 100% no-repeat, linear-gradient(var(--border-color), var(--border-color)) 50% / 100% 1px no-repeat, var(--comfy-input-bg); }\n.fx-plane span { position: absolute; transform: translate(-50%, -50%); color: var(--descrip-text); pointer-events: none; }\n.fx-point { position: absolute; width: 14px; height: 14px; margin: -7px; border-radius: 50%; background: var(--fx-accent); border: 2px solid #fff; box-sizing: border-box; pointer-events: none; }\n.fx-units fieldset { border: 1px solid var(--border-color); border-radius: 8px; margin: 4px 0; padding: 2px 6px 6px; display: flex; flex-direction: column; gap: 3px; }\n.fx-presets form { display: flex; gap: 4px; }\n.fx-presets input { flex: 1; min-width: 0; background: var(--comfy-input-bg); color: var(--input-text); border: 1px solid var(--border-color); border-radius: 6px; padding: 2px 6px; font: inherit; }\n.fx-presets ul { list-style: none; margin: 6px 0; padding: 0; display: flex; flex-direction: column; gap: 4px; }\n.fx-presets li { display: flex; gap: 6px; align-items: center; }\n.fx-presets li span { flex: 1; color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n@container (min-width: 480px) {\n    .fx-body { flex-direction: row; }\n    .fx-left { width: 220px; }\n}\n";
+
+// src/values.js
+import { app as app4 } from "../../../scripts/app.js";
+var ONE = { expression: "none", intensity: 1, second_expression: "none", second_weight: 0.5, action_units: "" };
+var STEPS_KEPT = 100;
+var Values = class {
+  /** `defaults`: the widgets that are meant, with what counts where a node has them not. */
+  constructor(node, defaults = ONE) {
+    this.node = node;
+    this.defaults = defaults;
+    this.listeners = [];
+    this.undone = [];
+    this.done = [];
+    this.resting = this.read();
+    this.writing = false;
+    this.moving = false;
+    for (const widget of this.widgets()) {
+      const before = widget.callback;
+      const values = this;
+      widget.callback = function(...told) {
+        const answer = before?.apply(this, told);
+        if (!values.writing) values.changedOutside();
+        return answer;
+      };
+    }
+  }
+  widgets() {
+    return (this.node.widgets ?? []).filter((widget) => widget.name in this.defaults);
+  }
+  has(name) {
+    return this.widgets().some((widget) => widget.name === name);
+  }
+  /** Whether the value comes from another node by a link; what the widget holds is unused then. */
+  isLinked(name) {
+    return (this.node.inputs ?? []).some((input) => input.widget?.name === name && input.link != null);
+  }
+  read() {
+    const given = Object.fromEntries(this.widgets().map((widget) => [widget.name, widget.value]));
+    return { ...this.defaults, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value != null)) };
+  }
+  /** Change some of the values; `rest()` makes what changed since the last one a step that can be undone. */
+  set(changes) {
+    this.moving = true;
+    this.write(changes);
+  }
+  change(changes) {
+    this.set(changes);
+    this.rest();
+  }
+  rest() {
+    const now = this.read();
+    this.moving = false;
+    if (JSON.stringify(now) !== JSON.stringify(this.resting)) {
+      this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
+      this.undone = [];
+      this.resting = now;
+      app4.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+    }
+    this.tell();
+  }
+  undo() {
+    this.step("done", "undone");
+  }
+  redo() {
+    this.step("undone", "done");
+  }
+  step(from, to) {
+    const target = this[from].pop();
+    if (!target) return;
+    this[to].push(this.resting);
+    this.resting = target;
+    this.write(target);
+  }
+  /** Somebody used the widgets themselves, loaded a graph, or made a link. */
+  changedOutside() {
+    if (!this.moving) this.rest();
+  }
+  /** Start anew from what a file holds: there is nothing to undo yet. */
+  loaded() {
+    [this.done, this.undone] = [[], []];
+    this.resting = this.read();
+    this.tell();
+  }
+  onChange(listener) {
+    this.listeners.push(listener);
+  }
+  tell() {
+    for (const listener of this.listeners) listener(this.read());
+  }
+  write(changes) {
+    this.writing = true;
+    try {
+      for (const widget of this.widgets()) {
+        if (!(widget.name in changes) || this.isLinked(widget.name) || widget.value === changes[widget.name]) continue;
+        widget.value = changes[widget.name];
+        widget.callback?.(widget.value, app4.canvas, this.node);
+      }
+    } finally {
+      this.writing = false;
+    }
+    this.node.setDirtyCanvas?.(true, true);
+    this.tell();
+  }
+};
+
 // src/extension.js
 var WIDGET = "expression_editor";
 var OPEN = "faceexpr_editor";
-var HEIGHTS = { closed: 30, wide: 372, narrow: 640 };
+var CLOSED = 30;
+var ONE_OPEN = { wide: 372, narrow: 640 };
+var LIST_OPEN = { wide: 412, narrow: 690 };
 var WIDE = 520;
 var ROOM = 580;
 var isOurs = (name) => name.startsWith("FaceExpr");
 var nameOf = (node) => node.constructor.comfyClass ?? node.comfyClass ?? "";
-function asksForAnExpression(node) {
+function asked(node) {
   const has = (wanted) => node.widgets?.some((widget) => widget.name === wanted);
-  return isOurs(nameOf(node)) && has("expression") && has("intensity");
+  if (has("expression")) return { defaults: ONE, make: makeEditor, heights: ONE_OPEN, opened: has("intensity") };
+  return has("expressions") ? { defaults: LIST, make: makeListEditor, heights: LIST_OPEN, opened: true } : null;
 }
-function addEditor(node) {
-  const values = new Values(node);
+function addEditor(node, { defaults, make, heights, opened: startsOpen }) {
+  const values = new Values(node, defaults);
   const body = element("div", {});
   const toggle = element("button", { class: "fx-toggle", onclick: () => open(node.properties[OPEN] !== true) });
   const root = element("div", { class: "fx-editor", role: "group", "aria-label": say("expression editor") }, toggle, body);
   let editor = null;
-  node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
-  const height = () => node.properties[OPEN] !== true ? HEIGHTS.closed : node.size[0] - 20 >= WIDE ? HEIGHTS.wide : HEIGHTS.narrow;
+  if (startsOpen) node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
+  const height = () => node.properties[OPEN] !== true ? CLOSED : node.size[0] - 20 >= WIDE ? heights.wide : heights.narrow;
   const widget = node.addDOMWidget(WIDGET, "FACEEXPR_EDITOR", root, {
     serialize: false,
     hideOnZoom: false,
@@ -4099,7 +4292,7 @@ function addEditor(node) {
     body.textContent = say("The head is loading.");
     try {
       const loaded = await loadHead();
-      editor ??= makeEditor(values, loaded);
+      editor ??= make(values, loaded);
       widget.editor = editor;
       body.replaceChildren(editor.root);
     } catch (error) {
@@ -4127,7 +4320,7 @@ function addEditor(node) {
     show2();
   });
   chain(node, "onConnectionsChange", () => values.changedOutside());
-  node.properties[OPEN] = true;
+  node.properties[OPEN] = startsOpen;
   node.setSize([node.size[0], node.computeSize()[1]]);
   queueMicrotask(show2);
   requestAnimationFrame(() => settle(node, root));
@@ -4151,6 +4344,7 @@ app5.registerExtension({
     if (!isOurs(nameOf(node))) return;
     translateSlots(node, nameOf(node));
     hideIdle(node, nameOf(node));
-    if (asksForAnExpression(node)) addEditor(node);
+    const editor = asked(node);
+    if (editor) addEditor(node, editor);
   }
 });
