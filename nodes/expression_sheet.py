@@ -7,6 +7,7 @@ from typing import Any
 import comfy.samplers
 import torch
 from comfy_api.latest import io, ui
+from torch import Tensor
 
 from ..faceexpr_core import sheet
 from ..faceexpr_core.errors import FaceExprError
@@ -14,7 +15,8 @@ from ..faceexpr_core.fusion.settings import FusionSettings
 from .expression_text_encode import ExpressionTextEncode
 from .fusion_inputs import strength_input
 from .host.models import require_sdxl, require_sdxl_clip
-from .host.progress import say_or_stop
+from .host.progress import say_or_stop, show
+from .host.sampling import Span
 from .host.widgets import require_choices, tell, tell_unused
 from .sampler import Sampler
 
@@ -137,16 +139,22 @@ class ExpressionSheet(io.ComfyNode):
             tell(cls, f"frames take the first of the intensities, {strengths[0]:g}; the others are not drawn")
         fusion = {} if base_model is None else {"base_model": base_model, "fusion_strength": fusion_strength, "vae": vae}
         run = (model, seed, steps, cfg, sampler_name, scheduler)
-        pictures = []
+        labels = [one.label for one in asked]
+        columns = sheet.sheet_columns(len(entries), len(strengths)) if not frames else min(frames, len(asked))
+        pictures: list[Tensor] = []
         for number, one in enumerate(asked, start=1):
             say_or_stop(f"picture {number} of {len(asked)}: {one.label}")
             words = (one.expression, one.intensity, one.second, one.second_weight, one.action_units)
             positive, neutral = ExpressionTextEncode.execute(clip, prompt, *words).args
-            drawn = Sampler.execute(*run, positive, negative, latent_image, denoise, neutral=neutral, **fusion).args[0]
+            span = Span((number - 1) * steps, len(asked) * steps)
+            drawn = Sampler.draw(*run, positive, negative, latent_image, denoise, neutral=neutral, span=span, **fusion)
             pictures.append(vae.decode(drawn["samples"])[..., :3].float().cpu())
+            page = sheet.labelled_sheet(_bytes(torch.cat(pictures)), labels[:number], columns)
+            show(page)
         batch = torch.cat(pictures)
-        labels = [one.label for one in asked]
-        columns = sheet.sheet_columns(len(entries), len(strengths)) if not frames else min(frames, len(asked))
-        page = sheet.labelled_sheet(list((batch.clamp(0, 1) * 255).round().byte().numpy()), labels, columns)
         shown = torch.from_numpy(page.copy()).float()[None] / 255
         return io.NodeOutput(shown, batch, "\n".join(labels), ui=ui.PreviewImage(shown, cls=cls))
+
+
+def _bytes(pictures: Tensor) -> list[Any]:
+    return list((pictures.clamp(0, 1) * 255).round().byte().numpy())

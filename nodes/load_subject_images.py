@@ -12,7 +12,7 @@ from comfy_api.latest import io, ui
 from ..faceexpr_core import mini
 from ..faceexpr_core.errors import FaceExprError
 from .host.folders import input_folder, model_folders
-from .host.progress import say_or_stop
+from .host.progress import Progress, say_or_stop
 from .host.widgets import require_choices
 
 NO_FOLDER = "none"
@@ -135,6 +135,8 @@ class LoadSubjectImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: list[torch.Tensor] | None = None, **lists: list[Any]) -> io.NodeOutput:
+        from PIL import Image
+
         from ..faceexpr_core.faces.images import images_from_batches
         from ..faceexpr_core.photos.dataset import read_dataset
         from ..faceexpr_core.photos.sheet import contact_sheet
@@ -145,6 +147,13 @@ class LoadSubjectImages(io.ComfyNode):
         directory = _resolve(given["folder"])
         sources = [] if directory is None else read_dataset(directory)
         sources += images_from_batches(one for one in images or () if one is not None)
+        progress = Progress(len(sources))
+
+        def looking(number: int, count: int) -> None:
+            say_or_stop(f"looking at photo {number} of {count}")
+            photo = sources[number - 1].rgb
+            progress.update(number - 1, None if photo is None else Image.fromarray(photo))
+
         subject = prepare_subject(
             sources,
             folders=model_folders(),
@@ -157,8 +166,9 @@ class LoadSubjectImages(io.ComfyNode):
             drop_small=given["drop_small_faces"],
             drop_duplicates=given["drop_duplicates"],
             person=given["person"],
-            looking=lambda number, count: say_or_stop(f"looking at photo {number} of {count}"),
+            looking=looking,
         )
+        progress.update(len(sources))
         pictures = torch.stack([torch.from_numpy(photo.image) for photo in subject.photos]).float() / 255
         masks = torch.stack([torch.from_numpy(photo.mask()) for photo in subject.photos])
         sheet = torch.from_numpy(contact_sheet(subject))[None].float() / 255

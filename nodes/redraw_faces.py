@@ -22,7 +22,7 @@ from . import extraction
 from .host.conditioning import Conditioning, count_tokens, encode_conditioning, encode_expression
 from .host.folders import model_folders
 from .host.models import drawn_side
-from .host.progress import say_or_stop
+from .host.progress import say_or_stop, show
 from .host.redraw import Change, Fused, Redrawing, redraw_latent
 
 
@@ -72,6 +72,7 @@ def change_faces(
         for job, before, after in _drawn(jobs, model, drawing, clip, vae, wish, how):
             pictures[job.picture] = paste_change(pictures[job.picture], job.cut, before, after)
             changed[job.picture] = torch.maximum(changed[job.picture], torch.from_numpy(job.cut.mask))
+            show((pictures[job.picture].clip(0, 1) * 255).round().astype("uint8"))
     return Changed(_put(image, pictures, changed), changed, "\n".join(lines))
 
 

@@ -12,7 +12,7 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.faces import small_faces
 from ..faceexpr_core.fusion.grids import grid_mask
 from .host.folders import model_folders
-from .host.progress import say_or_stop
+from .host.progress import say_or_stop, show
 
 
 def refine_faces(
@@ -30,6 +30,7 @@ def refine_faces(
             "small faces cannot be refined without a VAE. Connect the VAE of the same checkpoint, or set refine_below to 0."
         )
     samples = latent["samples"]
+    say_or_stop("looking for small faces")
     pictures = [_bytes(vae.decode(sample[None])) for sample in samples]
     height, width = pictures[0].shape[:2]
     with FaceDetector(model_folders()) as detector:
@@ -82,6 +83,7 @@ def _refine(
         if free is not None:
             mask = mask * free.numpy()
         picture = small_faces.paste(picture, _bytes(vae.decode(drawn["samples"])), cut, mask)
+        show(picture)
         replaced = torch.maximum(replaced, torch.from_numpy(mask))
     new = vae.encode(_image(picture))[0].to(sample)
     share = grid_mask(replaced, (int(sample.shape[-2]), int(sample.shape[-1]))).to(sample)

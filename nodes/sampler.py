@@ -16,7 +16,7 @@ from . import extraction
 from .fusion_inputs import FEATURES, moved_by, strength_input
 from .host.fusion import Seen, attach_fusion
 from .host.models import drawn_side, require_sdxl
-from .host.sampling import ExpressionGuider, sample
+from .host.sampling import ExpressionGuider, Span, sample
 from .host.texts import at_rest, pair_texts, tagged, without_places
 from .host.widgets import advanced, require_choices, tell_unused
 from .refine import refine_faces
@@ -125,7 +125,11 @@ class Sampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
+    def execute(cls, *inputs: Any, **named: Any) -> io.NodeOutput:
+        return io.NodeOutput(cls.draw(*inputs, **named))
+
+    @classmethod
+    def draw(
         cls,
         model: Any,
         seed: int,
@@ -146,7 +150,9 @@ class Sampler(io.ComfyNode):
         refine_below: float = 0.0,
         refine_denoise: float = REFINE_DENOISE,
         fusion_text: str = NEUTRAL,
-    ) -> io.NodeOutput:
+        span: Span | None = None,
+    ) -> dict[str, Any]:
+        """The node's latent; `span` where it is one of several of another node."""
         require_choices(cls, sampler_name=sampler_name, scheduler=scheduler, fusion_text=fusion_text)
         require_sdxl(model, NODE)
         if expression_scale != 1.0 and neutral is None:
@@ -198,6 +204,7 @@ class Sampler(io.ComfyNode):
                 scheduler=scheduler,
                 denoise=denoise,
                 guider=guider,
+                span=span,
             )
 
         texts = positive, negative, neutral
@@ -207,4 +214,4 @@ class Sampler(io.ComfyNode):
             # another seed: features of the whole picture's noise must not take the enlarged face for that picture
             again = partial(draw, texts=bare, seed=(seed + 1) % 2**64, denoise=refine_denoise)
             drawn = refine_faces(vae, drawn, refine_below, drawn_side(model), again)
-        return io.NodeOutput(drawn)
+        return drawn

@@ -87,6 +87,8 @@ class Score(io.ComfyNode):
         neutral: list[Tensor] | None = None,
         action_units: list[str] | None = None,
     ) -> io.NodeOutput:
+        from PIL import Image
+
         from ..faceexpr_core.measure.judges import Judges
         from ..faceexpr_core.measure.picture_score import Asked, best_first, score_picture, told
 
@@ -104,7 +106,7 @@ class Score(io.ComfyNode):
                 say_or_stop(f"measuring picture {number + 1} of {len(pictures)}")
                 seen = judges.see(_bytes(picture))
                 scores.append(score_picture(seen, asked, person, calm[number % len(calm)] if calm else None))
-                progress.update(number + 1)
+                progress.update(number + 1, Image.fromarray(_bytes(picture)))
         order = best_first(scores)
         report = told(scores, [f"picture {number + 1}" for number in range(len(pictures))])
         data = json.dumps([{"picture": number, **asdict(one)} for number, one in enumerate(scores, start=1)], indent=1)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.utils
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from ...faceexpr_core.fusion.donor_faces import Picture
 
 
 Interrupted = comfy.model_management.InterruptProcessingException
@@ -36,6 +39,21 @@ def say_or_stop(text: str) -> None:
     """`say`, between pieces of work that may be cancelled: raises `Interrupted` when the user pressed cancel."""
     stop_if_cancelled()
     say(text)
+
+
+def show(picture: Picture) -> None:
+    """Show a picture, uint8 [H, W, 3], on the node that runs, where there is a page; its progress bar stays as it is.
+
+    Raises `Interrupted` when the user pressed cancel.
+    """
+    from PIL import Image
+
+    running = get_executing_context()
+    if running is None:
+        return
+    state = get_progress_state().nodes.get(running.node_id)
+    value, total = (0, 1) if state is None else (state["value"], state["max"])
+    comfy.utils.ProgressBar(total).update_absolute(value, total, ("JPEG", Image.fromarray(picture), PREVIEW_SIDE))
 
 
 class Progress:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ...faceexpr_core.fusion.donor_faces import Picture
 from ...faceexpr_core.fusion.injection import Area, Call
 from .encoding import decode_latents
+from .progress import show
 from .texts import TAG
 
 RUN, RECORD, SESSION, UNET = "faceexpr_run", "faceexpr_record", "faceexpr_session", "faceexpr_unet"
@@ -45,10 +46,12 @@ class Session:
         self.at_end: dict[Any, Callable[[Tensor], None]] = {}
 
     def decode(self, vae: Any, latent: Tensor) -> Picture:
-        """The picture [8h, 8w, 3] of a latent [1, 4, h, w] in the model's scale; the model is back on its device afterwards."""
+        """The picture [8h, 8w, 3] of a latent [1, 4, h, w] in the model's scale; the model is back on its device afterwards. The node
+        shows it."""
         drawn = decode_latents(self.guider.model_patcher, vae, latent)[0]
         comfy.model_management.load_models_gpu([self.guider.model_patcher, *self.guider.loaded_models])
         picture: Picture = (drawn[..., :3].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+        show(picture)
         return picture
 
 

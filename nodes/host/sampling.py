@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.model_management
 import comfy.sample
@@ -16,6 +16,13 @@ from .conditioning import Conditioning
 
 EMPTY_SCALES = ("downscale_ratio_spacial", "downscale_ratio_temporal")
 """What newer ComfyUI notes on an empty latent, for models whose latents have another scale."""
+
+
+class Span(NamedTuple):
+    """Which part of the node's progress a run is: steps done before it, and of all runs."""
+
+    before: int
+    total: int
 
 
 def first_latent(model: Any, latent: dict[str, Any]) -> Tensor:
@@ -37,12 +44,18 @@ def sample(
     scheduler: str,
     denoise: float,
     guider: Any = None,
+    span: Span | None = None,
 ) -> dict[str, Any]:
-    """ComfyUI's KSampler, latent for latent; `guider` (a CFGGuider with its conditioning set) takes the place of plain CFG."""
-    if guider is None:
+    """ComfyUI's KSampler, latent for latent; `guider` (a CFGGuider with its conditioning set) takes the place of plain CFG. `span`: where
+    the run is one of several of the node."""
+    if guider is None and span is None:
         from nodes import common_ksampler  # type: ignore[attr-defined]  # ComfyUI's nodes.py
 
         return common_ksampler(model, seed, steps, cfg, sampler, scheduler, positive, negative, latent, denoise=denoise)[0]
+    if guider is None:
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(positive, negative)
+        guider.set_cfg(cfg)
     samples = first_latent(model, latent)
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     schedule = comfy.samplers.KSampler(
@@ -54,12 +67,17 @@ def sample(
         comfy.samplers.sampler_object(schedule.sampler),
         schedule.sigmas,
         latent.get("noise_mask"),
-        latent_preview.prepare_callback(model, steps),
+        latent_preview.prepare_callback(model, steps) if span is None else _callback(model, span),
         not comfy.utils.PROGRESS_BAR_ENABLED,
         seed,
     )
     rest = {name: value for name, value in latent.items() if name not in EMPTY_SCALES}
     return {**rest, "samples": result.to(comfy.model_management.intermediate_device())}
+
+
+def _callback(model: Any, span: Span) -> Callable[[int, Tensor, Tensor, int], None]:
+    told = latent_preview.prepare_callback(model, span.total)
+    return lambda step, x0, x, _: told(span.before + step, x0, x, span.total)
 
 
 class ExpressionGuider(comfy.samplers.CFGGuider):

@@ -6,13 +6,14 @@ from torch import Tensor
 
 from ...faceexpr_core.fusion.donor_faces import Picture
 from ...faceexpr_core.fusion.donors import Host, Which
-from .progress import say
+from .progress import say, show
 
 FACES: dict[Which, str] = {"n": "the neutral face", "e": "the face with the expression"}
 
 
 class TellingHost:
-    """A `donors.Host` that hands everything on to another one, and says before each of its `total` evaluations what it is for."""
+    """A `donors.Host` that hands everything on to another one, says before each of its `total` evaluations what it is for, and shows the
+    pictures that it decodes."""
 
     def __init__(self, host: Host, total: int) -> None:
         self._host, self._total, self._done = host, total, 0
@@ -33,7 +34,9 @@ class TellingHost:
         return self._host.encode(picture)
 
     def decode(self, latent: Tensor) -> Picture:
-        return self._host.decode(latent)
+        picture = self._host.decode(latent)
+        show(picture)
+        return picture
 
     def _say(self, doing: str, which: Which) -> None:
         self._done += 1

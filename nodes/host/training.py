@@ -18,7 +18,7 @@ from .conditioning import count_tokens, encode_conditioning
 from .encoding import decode_latents, encode_images, encode_text
 from .models import require_sdxl_clip
 from .predictions import prediction_of
-from .progress import Interrupted, Progress, say
+from .progress import Interrupted, Progress, say, show
 from .sampling import sample
 from .text_encoders import export_text_encoders, tokenize
 from .weights import export_unet
@@ -84,7 +84,9 @@ class TrainingHost:
         empty = {"samples": torch.zeros(1, 4, side // 8, side // 8)}
         positive, negative = encode_conditioning(self.clip, prompt), encode_conditioning(self.clip, "")
         drawn = sample(self.model, positive, negative, empty, seed=seed, denoise=1.0, **CLASS_PICTURES)
-        return _picture(self.vae.decode(drawn["samples"]))
+        picture = _picture(self.vae.decode(drawn["samples"]))
+        show(picture)
+        return picture
 
     def recipe(self, side: int) -> dict[str, Any]:
         return {"side": side, "host": "comfyui", **CLASS_PICTURES}
