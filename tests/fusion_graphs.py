@@ -196,3 +196,49 @@ their own tests."""
 
 SAME_HOOK = {("FreeU", "skip"), ("FreeU_V2", "skip")}
 """Where both change the same thing, so that it matters which comes first."""
+
+
+# ComfyUI's own nodes that change guidance, attention or weights
+
+
+def node(module: str, name: str, *settings: Any) -> Callable[[SimpleNamespace, Graph], Graph]:
+    """The MODEL through one of ComfyUI's nodes, with its settings."""
+    return lambda mini, graph: graph._replace(model=stock(module, name).execute(graph.model, *settings).args[0])
+
+
+def rescale_cfg(mini: SimpleNamespace, graph: Graph) -> Graph:
+    return graph._replace(model=stock("nodes_model_advanced", "RescaleCFG")().patch(graph.model, 0.7)[0])
+
+
+def merged(mini: SimpleNamespace, graph: Graph, **shares: float) -> Graph:
+    """With another checkpoint: here the same one with a LoRA."""
+    name = "ModelMergeBlocks" if shares else "ModelMergeSimple"
+    merge = stock("nodes_model_merging", name)().merge
+    return graph._replace(model=merge(graph.model, lora(mini, graph).model, **(shares or {"ratio": 0.3}))[0])
+
+
+def merged_by_blocks(mini: SimpleNamespace, graph: Graph) -> Graph:
+    return merged(mini, graph, input=0.5, middle=0.2, out=0.7)
+
+
+def negative_zeroed(mini: SimpleNamespace, graph: Graph) -> Graph:
+    return graph._replace(negative=mini.nodes.ConditioningZeroOut().zero_out(graph.negative)[0])
+
+
+GUIDANCE: dict[str, Pack] = {
+    "SAG": node("nodes_sag", "SelfAttentionGuidance", 0.75, 2.0),
+    "RescaleCFG": rescale_cfg,
+    "Mahiro": node("nodes_mahiro", "Mahiro"),
+    "APG": node("nodes_apg", "APG", 0.0, 2.0, 0.0),
+    "TCFG": node("nodes_tcfg", "TCFG"),
+    "CFG-Zero*": node("nodes_cfg", "CFGZeroStar"),
+    "CFGNorm": node("nodes_cfg", "CFGNorm", 0.8),
+    "FreSca": node("nodes_fresca", "FreSca", 1.0, 1.5, 2),
+    "Epsilon Scaling": node("nodes_eps", "EpsilonScaling", 1.05),
+}
+WEIGHTS: dict[str, Pack] = {
+    "self-attention multiplied": node("nodes_attention_multiply", "UNetSelfAttentionMultiply", 1.1, 1.0, 1.1, 1.0),
+    "cross-attention multiplied": node("nodes_attention_multiply", "UNetCrossAttentionMultiply", 1.0, 1.1, 1.2, 1.0),
+    "merged": merged,
+    "merged by blocks": merged_by_blocks,
+}

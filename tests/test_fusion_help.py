@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fusion_graphs import GUIDANCE
 from test_fusion_table import TABLE
 
 TESTS = Path(__file__).parent
@@ -54,6 +55,21 @@ HELD: dict[str, tuple[str, ...]] = {
         *("LoRA", "FreeU", "FreeU_V2", "PAG", "HyperTile", "Deep Shrink", "IPAdapter", "attn2 output", PACKS),
         "test_fusion_compositions.py::test_under_deep_shrink_the_fusion_goes_where_the_words_would",
     ),
+    "SAG, RescaleCFG, Mahiro, APG, TCFG, CFGZeroStar, CFGNorm, FreSca, Epsilon Scaling, "
+    "UNetSelfAttentionMultiply, UNetCrossAttentionMultiply": (*GUIDANCE, "self-attention multiplied", "cross-attention multiplied"),
+    "merged models (ModelMergeSimple, ModelMergeBlocks)": ("merged", "merged by blocks"),
+    "ConditioningZeroOut, Differential Diffusion; InpaintModelConditioning with a base model": (
+        "negative zeroed out",
+        "Differential Diffusion",
+        "Inpaint Model Conditioning",
+    ),
+    "every sampler and scheduler of KSampler; the sampling of few-step models (ModelSamplingDiscrete)": (
+        "test_fusion_whole_runs.py::test_fusion_acts_with_every_sampler_that_comfyui_offers",
+        "test_fusion_whole_runs.py::test_fusion_acts_on_every_schedule_that_comfyui_offers",
+        "test_fusion_whole_runs.py::test_fusion_acts_on_the_schedule_of_a_few_step_model",
+    ),
+    "EasyCache, LazyCache": ("test_fusion_whole_runs.py::test_fusion_acts_where_steps_are_taken_from_a_cache",),
+    "CLIP Set Last Layer": ("test_fusion_whole_runs.py::test_with_another_layer_of_the_text_encoders_the_expression_is_fused_as_it_reads",),
     "texts of regions within the attention (attention couple)": (
         *("attention couple", PACKS),
         "test_fusion_rearranged.py::"

@@ -18,7 +18,19 @@ from typing import Any, NamedTuple
 import pack
 import pytest
 import torch
-from fusion_graphs import PACKS, Graph, gligen, person_lora, random_controlnet, random_gligen, stock
+from fusion_graphs import (
+    GUIDANCE,
+    PACKS,
+    WEIGHTS,
+    Graph,
+    gligen,
+    negative_zeroed,
+    node,
+    person_lora,
+    random_controlnet,
+    random_gligen,
+    stock,
+)
 
 PERSON = "a photo of a young man, black hair, blue background"
 SIGMA, CFG, SEED = 1.7, 4.0, 7
@@ -139,6 +151,14 @@ def painted() -> torch.Tensor:
     return mask
 
 
+def inpainted(mini, graph: Graph) -> Graph:
+    """For the base model, which has no channels for what the node adds to the texts."""
+    given = torch.rand(2, 64, 128, 3, generator=torch.Generator().manual_seed(6))
+    encode = mini.nodes.InpaintModelConditioning().encode
+    positive, negative, _ = encode(graph.positive, graph.negative, given, mini.vae, painted()[0], True)
+    return graph._replace(positive=positive, negative=negative)
+
+
 TABLE: dict[str, Case] = {
     "nothing else": Case(),
     "areas": Case(areas, held=ALONE),
@@ -166,7 +186,13 @@ TABLE: dict[str, Case] = {
     "Perp-Neg": Case(guider=perp_neg),
     "GLIGEN": Case(gligen),
     "BasicGuider": Case(guider=basic),
+    "negative zeroed out": Case(negative_zeroed),
+    "Inpaint Model Conditioning": Case(inpainted, mask=painted()),
+    "Differential Diffusion": Case(
+        node("nodes_differential_diffusion", "DifferentialDiffusion"), mask=torch.linspace(0, 1, 128).expand(1, 1, 64, 128)
+    ),
     **{name: Case(build) for name, (build, _) in PACKS.items()},
+    **{name: Case(build) for name, build in {**GUIDANCE, **WEIGHTS}.items()},
 }
 
 

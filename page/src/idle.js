@@ -40,7 +40,8 @@ export function hideIdle(node, name) {
 }
 
 function show(node, rules, isNew) {
-    const linked = (name) => node.inputs?.find((input) => input.name === name)?.link != null;
+    const slot = (name) => (node.inputs ?? []).findIndex((input) => input.name === name);
+    const linked = (name) => slot(name) >= 0 && node.isInputConnected(slot(name));
     const find = (name) => node.widgets.find((widget) => widget.name === name);
     const is = (name, values) => !linked(name) && values.includes(find(name)?.value);
     const isIdle = (name) => !linked(name) && rules[name]({ linked, is });

@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 4af8fad266dc6041076abe65b9c3ae48c2ad1e3d90835927898d7265a17bfea7
+// sources: 1d7847270af4c28218d63ba400c5d135162e6c9eaa6726ad41ae9f2520a58486
 
 // src/extension.js
 import { app as app5 } from "../../../scripts/app.js";
@@ -3409,7 +3409,8 @@ function hideIdle(node, name) {
   update(true);
 }
 function show(node, rules, isNew) {
-  const linked = (name) => node.inputs?.find((input) => input.name === name)?.link != null;
+  const slot = (name) => (node.inputs ?? []).findIndex((input) => input.name === name);
+  const linked = (name) => slot(name) >= 0 && node.isInputConnected(slot(name));
   const find = (name) => node.widgets.find((widget) => widget.name === name);
   const is = (name, values) => !linked(name) && values.includes(find(name)?.value);
   const isIdle = (name) => !linked(name) && rules[name]({ linked, is });
