@@ -121,7 +121,7 @@ def test_a_face_of_ones_own_is_pulled_and_added(editor: ListEditor) -> None:
 
 
 def test_the_list_is_read_as_python_reads_it_and_nothing_of_it_is_lost(editor: ListEditor) -> None:
-    for text in ("Happy;  sadly_angry\nR12:0.5, happy", "all", "sad, all", " contempt ,,AU4+AU9"):
+    for text in ("Happy;  sadly_angry\nR12:0.5, happy", "all", "sad, all", " contemptuous ,,AU4+AU9"):
         editor.put("expressions", text)
         assert tuple(editor.listed()) == sheet.parse_entries(text), text
     editor.put("expressions", "happy, hapy")

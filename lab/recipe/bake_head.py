@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from faceexpr_core.expressions import ACTION_UNITS, COMPOUNDS, REGIONS, action_unit, blendshapes_of, names
+from faceexpr_core.expressions import ACTION_UNITS, COMPOUNDS, EXPRESSIONS, REGIONS, action_unit, blendshapes_of, names
 from faceexpr_core.text import MAX_WEIGHT
 
 from ..mannequins.heads import Head
@@ -47,6 +47,7 @@ def vocabulary() -> dict[str, Any]:
         "expressions": {
             name: {"blendshapes": blendshapes_of(name), "parts": [list(part) for part in COMPOUNDS.get(name, ())]} for name in names()
         },
+        "words": {one.word: name for name, one in EXPRESSIONS.items() if one.word != name},
         "action_units": {code: {"phrase": action_unit(code).phrase, "blendshapes": dict(action_unit(code).blendshapes)} for code in codes},
         "regions": {region: [number for number in ACTION_UNITS if number in numbers] for region, numbers in REGIONS.items()},
     }

@@ -16,7 +16,7 @@ export function parseEntries(text, table) {
         const entry = part.trim().split(/\s+/).join(' ');
         const name = entry.replaceAll('_', ' ').toLowerCase();
         if (name === ALL) basic(table).forEach((one) => found.add(one));
-        else if (entry) found.add(name in table.expressions ? name : entry);
+        else if (entry) found.add(name in table.expressions ? name : (table.words[name] ?? entry)); // `contemptuous` is `contempt`
     }
     return [...found];
 }

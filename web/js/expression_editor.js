@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 1d7847270af4c28218d63ba400c5d135162e6c9eaa6726ad41ae9f2520a58486
+// sources: 96860fd1be7d3b5032c8588272575a892b21c60f6c1b23f591cefa1500650d00
 
 // src/extension.js
 import { app as app5 } from "../../../scripts/app.js";
@@ -3533,7 +3533,7 @@ function parseEntries(text, table) {
     const entry = part.trim().split(/\s+/).join(" ");
     const name = entry.replaceAll("_", " ").toLowerCase();
     if (name === ALL) basic(table).forEach((one) => found.add(one));
-    else if (entry) found.add(name in table.expressions ? name : entry);
+    else if (entry) found.add(name in table.expressions ? name : table.words[name] ?? entry);
   }
   return [...found];
 }
