@@ -1,6 +1,9 @@
 /**
  * Widgets that count for nothing beside the node's other inputs are not shown: a photo's settings without a photo, a fusion's strength without
  * a fusion. They keep their values, and are saved and queued as ever; without this script all are shown.
+ *
+ * ComfyUI's own dynamic inputs (io.DynamicCombo, io.Autogrow) would not do: 0.3.75 lacks them, and they call an input `choice.input`, so that
+ * saved graphs would lose its value.
  */
 
 import { chain } from './dom.js';

@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 96860fd1be7d3b5032c8588272575a892b21c60f6c1b23f591cefa1500650d00
+// sources: b4ac678d5c46005d21dfb1d8706075d43aa1e577b9dc689c32f47f440751be69
 
 // src/extension.js
 import { app as app5 } from "../../../scripts/app.js";
