@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: b4ac678d5c46005d21dfb1d8706075d43aa1e577b9dc689c32f47f440751be69
+// sources: 9457470e8122d6e9171b531077eccd30122c8d831885194010032d4b78a73ac5
 
 // src/extension.js
 import { app as app5 } from "../../../scripts/app.js";
@@ -4186,7 +4186,7 @@ var Values = class {
   }
   /** Whether the value comes from another node by a link; what the widget holds is unused then. */
   isLinked(name) {
-    return (this.node.inputs ?? []).some((input) => input.widget?.name === name && input.link != null);
+    return (this.node.inputs ?? []).some((input, slot) => input.widget?.name === name && this.node.isInputConnected(slot));
   }
   read() {
     const given = Object.fromEntries(this.widgets().map((widget) => [widget.name, widget.value]));
@@ -4208,7 +4208,8 @@ var Values = class {
       this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
       this.undone = [];
       this.resting = now;
-      app4.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+      const tracker = app4.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+      (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
     }
     this.tell();
   }
