@@ -7,6 +7,7 @@ import { hideIdle } from './idle.js';
 import { LIST, makeListEditor } from './list_editor.js';
 import { loadNodeWords, translateDefinition, translateSlots } from './node_words.js';
 import { SETTING } from './presets.js';
+import { shrinkAfterRuns, watchRuns } from './previews.js';
 import style from './style.css';
 import { ONE, Values } from './values.js';
 import { makeEditor } from './widget.js';
@@ -107,6 +108,7 @@ app.registerExtension({
     settings: [{ id: SETTING, name: 'FaceExpr: expressions of your own', type: 'hidden', defaultValue: [] }],
     setup() {
         document.head.append(element('style', {}, style));
+        watchRuns((node) => isOurs(nameOf(node)));
     },
     init: loadNodeWords,
     beforeRegisterNodeDef(_, definition) {
@@ -116,6 +118,7 @@ app.registerExtension({
         if (!isOurs(nameOf(node))) return;
         translateSlots(node, nameOf(node));
         hideIdle(node, nameOf(node));
+        shrinkAfterRuns(node);
         const editor = asked(node);
         if (editor) addEditor(node, editor);
     },

@@ -1,8 +1,8 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 9457470e8122d6e9171b531077eccd30122c8d831885194010032d4b78a73ac5
+// sources: 789c12bcc153fd19736262fb0e68e1c1d6efee40640987cb075092e911344eb0
 
 // src/extension.js
-import { app as app5 } from "../../../scripts/app.js";
+import { app as app6 } from "../../../scripts/app.js";
 
 // src/dom.js
 function element(tag, properties = {}, ...children) {
@@ -4150,11 +4150,46 @@ function translateSlots(node, name) {
   for (const [number, slot] of (node.outputs ?? []).entries()) slot.localized_name = words.outputs?.[number]?.name ?? slot.localized_name;
 }
 
+// src/previews.js
+import { app as app4 } from "../../../scripts/app.js";
+import { api as api2 } from "../../../scripts/api.js";
+var PREVIEW = "$$canvas-image-preview";
+var heights = /* @__PURE__ */ new Map();
+var over = true;
+function watchRuns(isOurs2) {
+  api2.addEventListener("executing", ({ detail }) => {
+    const node = app4.graph.getNodeById(detail);
+    if (!node || !isOurs2(node)) return;
+    over = false;
+    if (!heights.has(node)) heights.set(node, node.size[1]);
+  });
+  for (const name of ["execution_success", "execution_error", "execution_interrupted"]) {
+    api2.addEventListener(name, () => {
+      over = true;
+      app4.canvas?.setDirty(true, true);
+    });
+  }
+}
+function shrinkAfterRuns(node) {
+  chain(node, "onDrawBackground", () => {
+    if (over && heights.has(node)) queueMicrotask(() => shrink(node));
+  });
+}
+function shrink(node) {
+  const at = node.widgets?.findIndex((widget) => widget.name === PREVIEW) ?? -1;
+  if (at < 0 || app4.nodeOutputs?.[node.id]?.images?.length) return;
+  node.widgets.splice(at, 1)[0].onRemove?.();
+  node.imgs = void 0;
+  node.setSize([node.size[0], Math.max(heights.get(node), node.computeSize()[1])]);
+  heights.delete(node);
+  node.setDirtyCanvas(true, true);
+}
+
 // src/style.css
 var style_default = "/* Colours are the page's own variables, so that its light and dark themes serve. */\n.fx-editor {\n    container-type: inline-size;\n    width: 100%;\n    box-sizing: border-box;\n    color: var(--input-text);\n    font: 12px/1.35 Inter, Arial, sans-serif;\n    user-select: none;\n}\n.fx-editor [hidden] { display: none !important; }\n.fx-editor p { margin: 0; }\n.fx-editor button {\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    padding: 2px 8px;\n    font: inherit;\n    cursor: pointer;\n}\n.fx-editor button:disabled { opacity: 0.4; cursor: default; }\n.fx-editor button[aria-pressed='true'], .fx-editor [role='tab'][aria-selected='true'] { background: var(--fx-accent); color: #fff; border-color: var(--fx-accent); }\n.fx-editor { --fx-accent: #2f6fde; }\n.fx-editor :focus-visible { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-toggle { width: 100%; text-align: left; height: 24px; }\n.fx-body { display: flex; flex-direction: column; gap: 8px; padding-top: 6px; }\n.fx-left { display: flex; flex-direction: column; gap: 5px; flex: none; }\n.fx-right { display: flex; flex-direction: column; gap: 5px; flex: 1; min-width: 0; }\n.fx-stage { position: relative; height: 220px; border-radius: 8px; background: var(--comfy-input-bg); overflow: hidden; }\n.fx-head { width: 100%; height: 100%; display: block; cursor: grab; touch-action: none; }\n.fx-pulling .fx-head { cursor: ns-resize; }\n.fx-mark { position: absolute; width: 14px; height: 14px; margin: -8px; border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 3px #000; pointer-events: none; }\n.fx-missing { padding: 8px; border: 1px solid var(--border-color); border-radius: 8px; }\n.fx-tools, .fx-tabs, .fx-choice { display: flex; gap: 4px; flex-wrap: wrap; }\n.fx-words { min-height: 2.7em; max-height: 2.7em; overflow: auto; color: var(--descrip-text); }\n.fx-slider { display: grid; grid-template-columns: 1fr 1fr 2.6em; gap: 6px; align-items: center; }\n.fx-slider input { width: 100%; min-width: 0; margin: 0; accent-color: var(--fx-accent); }\n.fx-value { text-align: right; font-variant-numeric: tabular-nums; }\n.fx-panel { height: 268px; overflow: auto; }\n.fx-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(66px, 1fr)); gap: 4px; margin-top: 5px; }\n.fx-face input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }\n.fx-face:focus-within { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-face { background: var(--comfy-input-bg); border: 1px solid var(--border-color); border-radius: 6px; cursor: pointer; position: relative; display: flex; flex-direction: column; align-items: center; padding: 1px; font-size: 10px; line-height: 1.1; text-align: center; overflow-wrap: anywhere; }\n.fx-face img { width: 56px; height: 56px; }\n.fx-editor .fx-first { border-color: var(--fx-accent); box-shadow: inset 0 0 0 1px var(--fx-accent); }\n.fx-editor .fx-second { border-style: dashed; border-color: var(--fx-accent); }\n/* in a list: the place in it */\n.fx-first[data-place]::after { content: attr(data-place) / ''; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-list { list-style: none; margin: 0; padding: 0; max-height: 76px; overflow: auto; display: flex; flex-direction: column; gap: 2px; }\n.fx-list li { display: flex; gap: 2px; }\n.fx-editor .fx-list button { padding: 0 5px; }\n.fx-editor .fx-list .fx-name { flex: 1; min-width: 0; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n.fx-editor .fx-list .fx-wrong .fx-name { text-decoration: line-through; }\n.fx-second::after { content: '2'; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-pad { display: flex; flex-direction: column; gap: 4px; }\n.fx-plane { position: relative; height: 206px; border: 1px solid var(--border-color); border-radius: 8px; cursor: crosshair; touch-action: none;\n    background: linear-gradient(var(--border-color), var(--border-color)) 50% / 1px 100% no-repeat, linear-gradient(var(--border-color), var(--border-color)) 50% / 100% 1px no-repeat, var(--comfy-input-bg); }\n.fx-plane span { position: absolute; transform: translate(-50%, -50%); color: var(--descrip-text); pointer-events: none; }\n.fx-point { position: absolute; width: 14px; height: 14px; margin: -7px; border-radius: 50%; background: var(--fx-accent); border: 2px solid #fff; box-sizing: border-box; pointer-events: none; }\n.fx-units fieldset { border: 1px solid var(--border-color); border-radius: 8px; margin: 4px 0; padding: 2px 6px 6px; display: flex; flex-direction: column; gap: 3px; }\n.fx-presets form { display: flex; gap: 4px; }\n.fx-presets input { flex: 1; min-width: 0; background: var(--comfy-input-bg); color: var(--input-text); border: 1px solid var(--border-color); border-radius: 6px; padding: 2px 6px; font: inherit; }\n.fx-presets ul { list-style: none; margin: 6px 0; padding: 0; display: flex; flex-direction: column; gap: 4px; }\n.fx-presets li { display: flex; gap: 6px; align-items: center; }\n.fx-presets li span { flex: 1; color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n@container (min-width: 480px) {\n    .fx-body { flex-direction: row; }\n    .fx-left { width: 220px; }\n}\n";
 
 // src/values.js
-import { app as app4 } from "../../../scripts/app.js";
+import { app as app5 } from "../../../scripts/app.js";
 var ONE = { expression: "none", intensity: 1, second_expression: "none", second_weight: 0.5, action_units: "" };
 var STEPS_KEPT = 100;
 var Values = class {
@@ -4208,7 +4243,7 @@ var Values = class {
       this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
       this.undone = [];
       this.resting = now;
-      const tracker = app4.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+      const tracker = app5.extensionManager?.workflow?.activeWorkflow?.changeTracker;
       (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
     }
     this.tell();
@@ -4248,7 +4283,7 @@ var Values = class {
       for (const widget of this.widgets()) {
         if (!(widget.name in changes) || this.isLinked(widget.name) || widget.value === changes[widget.name]) continue;
         widget.value = changes[widget.name];
-        widget.callback?.(widget.value, app4.canvas, this.node);
+        widget.callback?.(widget.value, app5.canvas, this.node);
       }
     } finally {
       this.writing = false;
@@ -4273,14 +4308,14 @@ function asked(node) {
   if (has("expression")) return { defaults: ONE, make: makeEditor, heights: ONE_OPEN, opened: has("intensity") };
   return has("expressions") ? { defaults: LIST, make: makeListEditor, heights: LIST_OPEN, opened: true } : null;
 }
-function addEditor(node, { defaults, make, heights, opened: startsOpen }) {
+function addEditor(node, { defaults, make, heights: heights2, opened: startsOpen }) {
   const values = new Values(node, defaults);
   const body = element("div", {});
   const toggle = element("button", { class: "fx-toggle", onclick: () => open(node.properties[OPEN] !== true) });
   const root = element("div", { class: "fx-editor", role: "group", "aria-label": say("expression editor") }, toggle, body);
   let editor = null;
   if (startsOpen) node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
-  const height = () => node.properties[OPEN] !== true ? CLOSED : node.size[0] - 20 >= WIDE ? heights.wide : heights.narrow;
+  const height = () => node.properties[OPEN] !== true ? CLOSED : node.size[0] - 20 >= WIDE ? heights2.wide : heights2.narrow;
   const widget = node.addDOMWidget(WIDGET, "FACEEXPR_EDITOR", root, {
     serialize: false,
     hideOnZoom: false,
@@ -4332,11 +4367,12 @@ function settle(node, root, frames = 120) {
   document.querySelector(`[data-node-id="${node.id}"] .fx-editor`)?.replaceWith(root);
   requestAnimationFrame(() => settle(node, root, frames - 1));
 }
-app5.registerExtension({
+app6.registerExtension({
   name: "FaceExpr.ExpressionEditor",
   settings: [{ id: SETTING, name: "FaceExpr: expressions of your own", type: "hidden", defaultValue: [] }],
   setup() {
     document.head.append(element("style", {}, style_default));
+    watchRuns((node) => isOurs(nameOf(node)));
   },
   init: loadNodeWords,
   beforeRegisterNodeDef(_, definition) {
@@ -4346,6 +4382,7 @@ app5.registerExtension({
     if (!isOurs(nameOf(node))) return;
     translateSlots(node, nameOf(node));
     hideIdle(node, nameOf(node));
+    shrinkAfterRuns(node);
     const editor = asked(node);
     if (editor) addEditor(node, editor);
   }

@@ -1,0 +1,44 @@
+/**
+ * On the canvas ComfyUI makes a node taller for the pictures that it shows while it works, and leaves it so, over whatever stands below. Our
+ * nodes take theirs away when the run is over, and have their height again; nodes that have a picture as their result keep it.
+ */
+
+import { app } from '../../../scripts/app.js';
+import { api } from '../../../scripts/api.js';
+import { chain } from './dom.js';
+
+const PREVIEW = '$$canvas-image-preview'; // ComfyUI's widget for pictures
+const heights = new Map(); // of our nodes that ran, before they did
+let over = true;
+
+export function watchRuns(isOurs) {
+    api.addEventListener('executing', ({ detail }) => {
+        const node = app.graph.getNodeById(detail);
+        if (!node || !isOurs(node)) return;
+        over = false;
+        if (!heights.has(node)) heights.set(node, node.size[1]);
+    });
+    for (const name of ['execution_success', 'execution_error', 'execution_interrupted']) {
+        api.addEventListener(name, () => {
+            over = true;
+            app.canvas?.setDirty(true, true);
+        });
+    }
+}
+
+/** ComfyUI puts the picture into the node when it is drawn, which may be after the run. */
+export function shrinkAfterRuns(node) {
+    chain(node, 'onDrawBackground', () => {
+        if (over && heights.has(node)) queueMicrotask(() => shrink(node));
+    });
+}
+
+function shrink(node) {
+    const at = node.widgets?.findIndex((widget) => widget.name === PREVIEW) ?? -1;
+    if (at < 0 || app.nodeOutputs?.[node.id]?.images?.length) return;
+    node.widgets.splice(at, 1)[0].onRemove?.();
+    node.imgs = undefined;
+    node.setSize([node.size[0], Math.max(heights.get(node), node.computeSize()[1])]);
+    heights.delete(node);
+    node.setDirtyCanvas(true, true);
+}
