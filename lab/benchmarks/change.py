@@ -5,7 +5,7 @@
 Of each subject two renders are changed: a neutral one to each of the seven expressions, and a smiling one to neutral. `right`: the
 expression measured (change of blendshapes from the person's neutral render) is the one asked. `likeness`: normalised SFace to the person's
 photos, as a share of the untouched picture's. `same`: SFace cosine to the untouched picture. `outside`: pixels that differ where the mask
-is 0 (must be 0). A sheet of each arm's pictures lies beside the records.
+is 0 (must be 0 but in `render`). A sheet of each arm's pictures lies beside the records.
 
 Arms: `redraw` as the node does it; `gentle`, `strong` and `strength_3` the same at strengths 1, 2 and 3; `whole` with all of a neutral face
 open, whatever the expression moves; `image_to_image` from fresh noise (cfg 5, fusion 1); `lora` as `redraw`, drawn with the person's LoRA
@@ -34,8 +34,7 @@ from torch import Tensor
 from faceexpr_core import mini
 from faceexpr_core.diffusers_host import encoding
 from faceexpr_core.diffusers_host.redraw import RedrawHost, Redrawing, change_face
-from faceexpr_core.faces.change import cut_face
-from faceexpr_core.faces.detector import Face
+from faceexpr_core.faces.change import FaceCut, cut_face
 from faceexpr_core.fusion.donor_faces import moved_regions
 from faceexpr_core.fusion.grids import grid_mask
 from faceexpr_core.fusion.redraw import redraw, redraw_words
@@ -106,26 +105,25 @@ class Measured:
             write_picture(_picture(self.output, arm, seed, asked), np.concatenate([given, given], 1))
             return {"right": False, "likeness": 0.0, "same": 0.0, "outside": 0, "read": ""}
         read = shown_expression(given, face)
-        drawn = expressive_photo(self.work, seed, asked) if arm == RENDER else self._drawn(one, given, face, read, arm, asked)
+        cut = cut_face(np.asarray(given / 255, np.float32), face, mini.RESOLUTION)
+        drawn = expressive_photo(self.work, seed, asked) if arm == RENDER else self._drawn(one, given, cut, read, arm, asked)
         write_picture(_picture(self.output, arm, seed, asked), np.concatenate([given, drawn], 1))
         reading = meters.expression.measure(drawn, rest)
         before, after = (normalised(meters.identity.similarity(one_of, one.reference)) for one_of in (given, drawn))
         own = meters.identity.embed(given)
-        mask = cut_face(np.asarray(given / 255, np.float32), face, mini.RESOLUTION).mask
         return {
             "right": reading.hits(asked),
             "likeness": after / before,
             "same": 0.0 if own is None else meters.identity.similarity(drawn, own) or 0.0,
-            "outside": 0 if arm == RENDER else int((drawn != given)[mask == 0].sum()),
+            "outside": int((drawn != given)[cut.mask == 0].sum()),
             "read": read,
         }
 
-    def _drawn(self, one: Person, given: Picture, face: Face, read: str, arm: str, asked: str) -> Picture:
+    def _drawn(self, one: Person, given: Picture, cut: FaceCut, read: str, arm: str, asked: str) -> Picture:
         pipe, trigger = tools.pipeline(self.model), ""
         if arm == "lora":
             pipe, trigger = personalised(pipe, learn(self.work, pipe, one, train_settings("{}"), base_hash(pipe))), "ohwx "
         picture = np.asarray(given / 255, np.float32)
-        cut = cut_face(picture, face, mini.RESOLUTION)
         count = partial(encoding.count_tokens, pipe)
         words = redraw_words(f"a photo of {trigger or 'a '}{one.gender}", expression_terms(asked), read, count)
         moved = () if arm == "whole" else moved_regions(asked)

@@ -8,10 +8,15 @@ import { api } from '../../../scripts/api.js';
 import { chain } from './dom.js';
 
 const PREVIEW = '$$canvas-image-preview'; // ComfyUI's widget for pictures
-const heights = new Map(); // of our nodes that ran, before they did
+const heights = new Map(); // of our nodes that ran last, before they did
 let over = true;
 
+/** Note how tall the nodes for which `isOurs(node)` are before a run, and when it is over. */
 export function watchRuns(isOurs) {
+    api.addEventListener('execution_start', () => {
+        for (const node of heights.keys()) shrink(node); // one that was not drawn since
+        heights.clear(); // its user may have made it another size
+    });
     api.addEventListener('executing', ({ detail }) => {
         const node = app.graph.getNodeById(detail);
         if (!node || !isOurs(node)) return;

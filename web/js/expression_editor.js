@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 789c12bcc153fd19736262fb0e68e1c1d6efee40640987cb075092e911344eb0
+// sources: 719ce6c44f81e35678cdbba03b10133fa4b800f9a74b7ec8ec3872596206a4f9
 
 // src/extension.js
 import { app as app6 } from "../../../scripts/app.js";
@@ -4157,6 +4157,10 @@ var PREVIEW = "$$canvas-image-preview";
 var heights = /* @__PURE__ */ new Map();
 var over = true;
 function watchRuns(isOurs2) {
+  api2.addEventListener("execution_start", () => {
+    for (const node of heights.keys()) shrink(node);
+    heights.clear();
+  });
   api2.addEventListener("executing", ({ detail }) => {
     const node = app4.graph.getNodeById(detail);
     if (!node || !isOurs2(node)) return;
