@@ -76,14 +76,16 @@ def train_lora(
             states = _begun(trainer, states)
         if on_start is not None:
             on_start(trainer.notes)
-        first, started = trainer.steps_done, time.monotonic()
+        first, started, due = trainer.steps_done, time.monotonic(), False
         stopped_by: BaseException | None = None
         try:
             while trainer.steps_done < settings.steps:
                 losses = trainer.step()
                 done = trainer.steps_done
-                if states is not None and (done % states.every == 0 or done == settings.steps) and trainer.healthy:
+                due = due or (states is not None and done % states.every == 0)
+                if states is not None and (trainer.healthy if done == settings.steps else due and trainer.health.good):
                     _keep(states, trainer)
+                    due = False
                 if on_step is not None:
                     seconds, memory = time.monotonic() - started, memory_in_use(trainer.device)
                     total = trainer.totals[-1]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..errors import FaceExprError
 from .draws import Standing
+from .health import Health
 from .optimizers import EIGHT_BIT, PLAIN, join_state, kind_of, optimizer_for, plain_state, split_state
 from .precision import name_of
 from .settings import TrainSettings
@@ -77,6 +78,7 @@ def _put(trainer: Trainer, state: RunState) -> None:
     trainer.rewind()
     trainer.totals = state.tensors["totals"].tolist()
     trainer.curves = {name: state.tensors[f"curve.{name}"].tolist() for name in trainer.curves}
+    trainer.health = Health(trainer.curves)
     trainer.steps_done = trainer.last_good_steps = state.step
     update.keep_as_good()
 

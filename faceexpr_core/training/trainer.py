@@ -16,6 +16,7 @@ from .crafting import CraftingSet
 from .data import TrainingSet
 from .draws import TIMESTEPS, Batch, Draws, crafting_batches, seeded, uploaded
 from .fingerprint import run_of
+from .health import DIVERGED, TOO_FAR, Health
 from .losses import min_snr_weight
 from .parts import Parts, noise_schedule
 from .precision import compute_dtype, precision_note
@@ -24,7 +25,7 @@ from .result import Layers
 from .settings import TrainSettings
 from .start import Start, begin_from
 from .text_encoders import TextEncoders, add_text_lora, enable_checkpointing
-from .update import Diverged, Update, add_up, excess
+from .update import Diverged, Update, add_up
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -104,6 +105,7 @@ class Trainer:
         self.notes = tuple(filter(None, [self.update.note, precision_note(settings.precision, device)]))
         names = ["identity", *(["prior"] if settings.prior != "off" else []), *(["crafting"] if settings.crafting_weight else [])]
         self.curves: dict[str, list[float]] = {name: [] for name in names}
+        self.health = Health(self.curves)
         self.totals: list[float] = []
         self.steps_done = self.last_good_steps = 0
         self.before = self.draws.standing()
@@ -114,14 +116,14 @@ class Trainer:
 
     @property
     def healthy(self) -> bool:
-        """The loss is about where it was, or better."""
-        return excess(self.curves["identity"]) <= 1.5
+        """Every part of the loss is about where it was, or better."""
+        return self.health.worst[1] <= TOO_FAR
 
     def step(self) -> dict[str, float]:
         """One optimiser step over `accumulation` batches a process. Returns the parts of the loss.
 
-        Raises Diverged when loss or gradient is not finite, or the mean of ten losses is above 1 (predicting nothing gives about 1) and
-        three times the first ones, with the last weights that gave a good loss put back.
+        Raises Diverged when loss or gradient is not finite, or ten values of a part of the loss are on average at a multiple of
+        where they began (see `health`), with the last weights that gave a good loss put back.
         """
         batches = self.settings.accumulation * self.ranks
         weights = {"identity": 1.0, "prior": self.settings.prior_weight, "crafting": self._crafting_weight(self.steps_done + 1)}
@@ -202,10 +204,13 @@ class Trainer:
         return weight * losses.mean() / times, losses.detach().mean() / times, used.float().mean() / times
 
     def _finish(self, total: float, losses: Mapping[str, float], norm: float) -> None:
-        above = excess([*self.curves["identity"], losses["identity"]])
-        if not math.isfinite(total) or not (math.isfinite(norm) or self.update.scaler.is_enabled()) or above > 2:
-            raise self._diverged(total, norm)
-        if above <= 1.5:
+        self.health.add(losses)
+        part, above = self.health.worst
+        if not math.isfinite(total) or not (math.isfinite(norm) or self.update.scaler.is_enabled()):
+            raise self._diverged(f"the loss is {total:g}, the gradient norm {norm:g}")
+        if above > DIVERGED:
+            raise self._diverged(f"{part}, a part of the loss, ran away from where it began, it is {losses[part]:g} now")
+        if self.health.good:
             self.last_good_steps = self.steps_done
             self.update.keep_as_good()
         self.update.changing = True
@@ -217,14 +222,16 @@ class Trainer:
         self.before = self.draws.standing()
         self.update.changing = False
 
-    def _diverged(self, loss: float, norm: float) -> Diverged:
-        failed = self.steps_done + 1
+    def _diverged(self, what: str) -> Diverged:
+        failed, settings = self.steps_done + 1, self.settings
         self.update.back_to_good()
         self.steps_done = self.last_good_steps
+        rates = f"{settings.learning_rate:g}"
+        if self.text_layers:
+            rates += f"; text_encoder_learning_rate, {settings.text_encoder_learning_rate or settings.learning_rate:g}"
         return Diverged(
-            f"The training diverged: at step {failed} of {self.settings.steps} the loss is {loss:g}, the gradient norm {norm:g}. "
-            f"The LoRA of step {self.steps_done} is kept. Lower the learning rate ({self.settings.learning_rate:g}), "
-            "or use precision fp32 or bf16."
+            f"The training diverged: at step {failed} of {settings.steps} {what}. "
+            f"The LoRA of step {self.steps_done} is kept. Lower the learning rate ({rates}), or use precision fp32 or bf16."
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 
 import torch
@@ -111,10 +110,3 @@ def add_up(parameters: Sequence[torch.nn.Parameter], values: Sequence[Tensor]) -
         gradient.copy_(piece.view_as(gradient))
     for value, piece in zip(values, rest, strict=True):
         value.copy_(piece)
-
-
-def excess(losses: Sequence[float], window: int = 10) -> float:
-    """The mean of the last losses in multiples of what is still well: 0.5 (predicting nothing gives about 1), or 1.5 times the first."""
-    if not losses:
-        return 0.0
-    return statistics.fmean(losses[-window:]) / max(0.5, 1.5 * statistics.median(losses[:window]))
