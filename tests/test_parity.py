@@ -6,12 +6,13 @@ import importlib
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pack
 import pytest
 import torch
 
 from faceexpr_core import mini
-from faceexpr_core.diffusers_host import encoding, pipeline, sampling
+from faceexpr_core.diffusers_host import encoding, pipeline, sampling, training
 from faceexpr_core.text import build_prompts, expression_terms
 
 PROMPTS = (
@@ -124,6 +125,20 @@ def test_the_same_noise_gives_the_same_picture(comfyui, pipe, expression: str, i
     assert difference.max() <= 2
     assert drawn.float().std() > 5
     assert (drawn[0].float() - drawn[1].float()).abs().mean() > 2
+
+
+def test_both_draw_the_class_alike_and_without_guidance(comfyui) -> None:
+    calls: list[int] = []
+    ours = training.DiffusersHost(pipeline.load_pipeline("mini"), torch.device("cpu"))
+    ours.pipe.unet.register_forward_pre_hook(lambda _, given: calls.append(len(given[0])))
+    drawn = ours.draw("a photo of a woman, happy expression", 3, SIZE)
+    assert calls == [1] * 20
+    assert ours.recipe(SIZE)["cfg"] == 1
+    with torch.inference_mode():
+        theirs = pack.node("host.training").TrainingHost(comfyui.model, comfyui.clip, comfyui.vae, "the test")
+        assert theirs.recipe(SIZE)["cfg"] == 1
+        difference = np.abs(theirs.draw("a photo of a woman, happy expression", 3, SIZE).astype(float) - drawn.astype(float)).mean()
+    assert difference <= 2 < drawn.std()
 
 
 def test_the_exported_u_net_holds_the_models_weights(comfyui, pipe) -> None:

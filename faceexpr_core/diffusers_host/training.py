@@ -14,6 +14,7 @@ from ..text import ExpressionPrompt
 from ..training.memory import room_on
 from ..training.plan import rest
 from ..training.precision import compute_dtype
+from ..training.prior import CLASS_CFG, CLASS_STEPS
 from ..training.text_encoders import TextEncoders
 from . import encoding, pipeline, sampling
 from .placement import manage
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 
     from ..training.host import Picture
-
-CLASS_STEPS, CLASS_CFG = 20, 5.0
-"""How the base model draws the pictures of the class."""
 
 
 class DiffusersHost:

@@ -40,6 +40,10 @@ class Health:
         """The part that is furthest above what is well (WELL, or 1.5 times its first values), and how far in multiples of that."""
         return max(((name, self._middle(name) / self._well(name)) for name in self._last), key=lambda one: one[1])
 
+    def newest(self, part: str) -> float:
+        """The last value of a part that some step took."""
+        return self._last[part][-1]
+
     @property
     def good(self) -> bool:
         """Whether the weights that gave the last step are good."""

@@ -98,7 +98,7 @@ def train_lora(
             if states is not None:
                 if isinstance(reason, Diverged):
                     states.drop_after(trainer.steps_done)
-                elif trainer.rewind() and trainer.steps_done > first and states.newest() != trainer.steps_done:
+                elif trainer.rewind() and trainer.steps_done > max(first, earlier := states.newest()) and (trainer.healthy or not earlier):
                     _keep(states, trainer, whatever=True)
             if trainer.steps_done == 0:
                 if stopped_by is reason:

@@ -19,6 +19,10 @@ from ..files import replace_file
 from ..provenance import say_drawn_by_a_model
 from .data import ImageEncoder, TextEncoder, Tokenizer, TrainingSet, digest_of, plain
 
+CLASS_STEPS, CLASS_CFG = 20, 1.0
+"""How the base model draws them: without guidance (cfg 1), so that they are its own distribution, which L_prior then keeps. Pictures
+drawn with guidance would teach the class to be guided, and drawing it later with guidance makes caricatures (docs/measurements.md)."""
+
 Draw = Callable[[str, int], NDArray[np.uint8]]
 """Prompt, seed -> picture uint8 [H, W, 3]."""
 

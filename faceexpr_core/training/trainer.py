@@ -209,7 +209,7 @@ class Trainer:
         if not math.isfinite(total) or not (math.isfinite(norm) or self.update.scaler.is_enabled()):
             raise self._diverged(f"the loss is {total:g}, the gradient norm {norm:g}")
         if above > DIVERGED:
-            raise self._diverged(f"{part}, a part of the loss, ran away from where it began, it is {losses[part]:g} now")
+            raise self._diverged(f"{part}, a part of the loss, ran away from where it began, it is {self.health.newest(part):g} now")
         if self.health.good:
             self.last_good_steps = self.steps_done
             self.update.keep_as_good()

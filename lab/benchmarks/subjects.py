@@ -123,9 +123,8 @@ def chosen_settings(settings: TrainSettings) -> dict[str, Any]:
 def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str) -> list[ClassImage]:
     """What the base model draws of the class for L_prior, as the command line draws it; once for all subjects of the class."""
     from faceexpr_core import text
-    from faceexpr_core.diffusers_host.training import CLASS_CFG, CLASS_STEPS
     from faceexpr_core.training.fingerprint import model_digest
-    from faceexpr_core.training.prior import prior_images, prior_prompts
+    from faceexpr_core.training.prior import CLASS_CFG, CLASS_STEPS, prior_images, prior_prompts
 
     side = mini.RESOLUTION
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...faceexpr_core.training.memory import room_on
 from ...faceexpr_core.training.plan import rest
+from ...faceexpr_core.training.prior import CLASS_CFG, CLASS_STEPS
 from ...faceexpr_core.training.progress import progress_text
 from .conditioning import count_tokens, encode_conditioning
 from .encoding import decode_latents, encode_images, encode_text
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 FULL_WIDTH = 320
 """Channels of SDXL's first blocks."""
-CLASS_PICTURES: dict[str, Any] = {"steps": 20, "cfg": 5.0, "sampler": "euler", "scheduler": "normal"}
+CLASS_PICTURES: dict[str, Any] = {"steps": CLASS_STEPS, "cfg": CLASS_CFG, "sampler": "euler", "scheduler": "normal"}
 """How the MODEL draws the pictures of the class."""
 
 
