@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.training.prior import CLASS_CFG
 from lab.benchmarks import ablation_table
 from lab.benchmarks.ablation_arms import ARMS, BASE, PARTS, RECIPE, WHOLE, chosen_steps
 from lab.benchmarks.preset_arms import parse_preset_arms
@@ -105,8 +106,12 @@ def test_what_belongs_to_the_pictures_of_a_training_makes_another_lora(tmp_path:
     plain, silent, whole = parse_preset_arms(["default", "default:class_captions=off", "default:background_weight=1,rank=4"])
     assert plain.class_captions and not silent.class_captions and (whole.background_weight, whole.settings.rank) == (1.0, 4)
     assert plain.settings == silent.settings and "class_captions" not in plain.meaning()
-    files = {one.file(tmp_path, 3, "base") for one in (plain, silent, whole)} | {plain.file(tmp_path, 3, "base", "smiling")}
-    assert len(files) == 4
-    assert plain.file(tmp_path, 3, "base") == lora_file(tmp_path, 3, plain.settings, "base")  # as before there was the choice
+    (guided,) = parse_preset_arms(["default:class_cfg=5"])
+    assert (plain.class_cfg, guided.class_cfg, guided.settings) == (CLASS_CFG, 5.0, plain.settings)
+    files = {one.file(tmp_path, 3, "base") for one in (plain, silent, whole, guided)} | {plain.file(tmp_path, 3, "base", "smiling")}
+    assert len(files) == 5
+    assert plain.file(tmp_path, 3, "base") == lora_file(tmp_path, 3, plain.settings, "base")
+    with pytest.raises(FaceExprError, match=r"class_cfg is 1\.5\.2; give a number"):
+        parse_preset_arms(["default:class_cfg=1.5.2"])
     with pytest.raises(FaceExprError, match="class_captions is maybe; give on or off"):
         parse_preset_arms(["default:class_captions=maybe"])

@@ -5,6 +5,7 @@
     default:prior=off,crafting_weight=0
     default:background_weight=1         what the loss weighs outside the face
     default:class_captions=off          the prior's pictures of the class are learned without their expressions in the words
+    default:class_cfg=5                 they are drawn with this guidance
 
 Every setting of a training run may follow the colon, as in the node's `more`.
 """
@@ -12,21 +13,25 @@ Every setting of a training run may follow the colon, as in the node's `more`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.training.prior import CLASS_CFG
 from faceexpr_core.training.settings import TrainSettings, parse_settings, preset, preset_settings
 
 from .albums import MIXED
 from .subjects import Person, chosen_settings, learn, lora_file
 
+if TYPE_CHECKING:
+    from faceexpr_core.training.result import Step
+
 BASE = "base"
 """The model without any LoRA, which knows the class alone."""
 
-_BESIDE = re.compile(r"(?:^|,)\s*(background_weight|class_captions)\s*=\s*([\w.]+)\s*(?=,|$)")
+_BESIDE = re.compile(r"(?:^|,)\s*(background_weight|class_captions|class_cfg)\s*=\s*([\w.]+)\s*(?=,|$)")
 """What belongs to the pictures, and not to TrainSettings."""
 
 
@@ -38,19 +43,22 @@ class PresetArm:
     settings: TrainSettings
     background_weight: float
     class_captions: bool = True
+    class_cfg: float = CLASS_CFG
 
     def meaning(self) -> dict[str, Any]:
         """What differs from the trainer's defaults, and the background weight."""
-        beside = {"background_weight": self.background_weight, **({} if self.class_captions else {"class_captions": False})}
-        return {**chosen_settings(self.settings), **beside}
+        beside: dict[str, Any] = {} if self.class_captions else {"class_captions": False}
+        if self.settings.prior == "images":
+            beside["prior"] = f"images, cfg {self.class_cfg:g}"
+        return {**chosen_settings(self.settings), "background_weight": self.background_weight, **beside}
 
     def file(self, work: Path, seed: int, base: str, album: str = MIXED) -> Path:
         """Where a person's LoRA lies."""
-        return lora_file(work, seed, self.settings, base, self.background_weight, album, self.class_captions)
+        return lora_file(work, seed, self.settings, base, self.background_weight, album, self.class_captions, self.class_cfg)
 
-    def learn(self, work: Path, pipe: Any, one: Person, base: str) -> Path:
+    def learn(self, work: Path, pipe: Any, one: Person, base: str, on_step: Callable[[Step], None] | None = None) -> Path:
         """A person's LoRA, learned if it is not there; see `subjects.learn`."""
-        return learn(work, pipe, one, self.settings, base, self.background_weight, self.class_captions)
+        return learn(work, pipe, one, self.settings, base, self.background_weight, self.class_captions, self.class_cfg, on_step)
 
 
 def parse_preset_arms(words: Iterable[str], common: str = "") -> list[PresetArm]:
@@ -74,11 +82,16 @@ def _arm(word: str, common: str) -> PresetArm:
     captions = beside.get("class_captions", "on")
     if captions not in ("on", "off"):
         raise FaceExprError(f"class_captions is {captions}; give on or off.")
+    background = _number("background_weight", beside, preset(name).background_weight)
+    class_cfg = _number("class_cfg", beside, CLASS_CFG)
+    return PresetArm(word, preset_settings(name, **{**shared, **own}), background, captions == "on", class_cfg)
+
+
+def _number(name: str, given: Mapping[str, str], otherwise: float) -> float:
     try:
-        background = float(beside.get("background_weight", preset(name).background_weight))
+        return float(given.get(name, otherwise))
     except ValueError:
-        raise FaceExprError(f"background_weight is {beside['background_weight']}; give a number.") from None
-    return PresetArm(word, preset_settings(name, **{**shared, **own}), background, captions == "on")
+        raise FaceExprError(f"{name} is {given[name]}; give a number.") from None
 
 
 def _given(text: str) -> tuple[dict[str, Any], dict[str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.measure.identity import IdentityMeter
+from faceexpr_core.training.prior import CLASS_CFG, CLASS_STEPS
 from faceexpr_core.training.settings import BACKGROUND_WEIGHT, PRIOR_IMAGES, TrainSettings
 from lab.recipe.check import QUICK_START
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
 
     from faceexpr_core.training.prior import ClassImage
+    from faceexpr_core.training.result import Step
 
 PHOTOS = 6
 DONOR_STEP = 50_000
@@ -98,6 +100,7 @@ def lora_file(
     background_weight: float = BACKGROUND_WEIGHT,
     album: str = MIXED,
     class_captions: bool = True,
+    class_cfg: float = CLASS_CFG,
 ) -> Path:
     """Where the LoRA of a person lies: one file for each set of settings, album and base model (its hash)."""
     from faceexpr_core.training.data import digest_of
@@ -106,7 +109,7 @@ def lora_file(
     if background_weight != BACKGROUND_WEIGHT:
         made["background_weight"] = background_weight
     if settings.prior == "images":
-        made["prior_images"] = PRIOR_IMAGES
+        made |= {"prior_images": PRIOR_IMAGES, "class_cfg": class_cfg}
     if album != MIXED:
         made["album"] = album
     if not class_captions:
@@ -120,22 +123,22 @@ def chosen_settings(settings: TrainSettings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if value != default[name]}
 
 
-def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str) -> list[ClassImage]:
+def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str, cfg: float = CLASS_CFG) -> list[ClassImage]:
     """What the base model draws of the class for L_prior, as the command line draws it; once for all subjects of the class."""
     from faceexpr_core import text
     from faceexpr_core.training.fingerprint import model_digest
-    from faceexpr_core.training.prior import CLASS_CFG, CLASS_STEPS, prior_images, prior_prompts
+    from faceexpr_core.training.prior import prior_images, prior_prompts
 
     side = mini.RESOLUTION
 
     def draw(prompt: str, seed: int) -> Picture:
         words = text.ExpressionPrompt(prompt, (prompt,), (1.0,))
-        drawn = sampling.generate(pipe, words, seed=seed, steps=CLASS_STEPS, cfg=CLASS_CFG, width=side, height=side)
+        drawn = sampling.generate(pipe, words, seed=seed, steps=CLASS_STEPS, cfg=cfg, width=side, height=side)
         picture: Picture = drawn[0].numpy()
         return picture
 
     class_prompt = f"a photo of a {class_word}"
-    made = {"model": model_digest(pipe.unet), "prompt": class_prompt, "resolution": side, "steps": CLASS_STEPS, "cfg": CLASS_CFG}
+    made = {"model": model_digest(pipe.unet), "prompt": class_prompt, "resolution": side, "steps": CLASS_STEPS, "cfg": cfg}
     return prior_images(work / "class_images", prior_prompts(class_prompt, PRIOR_IMAGES), draw, made)
 
 
@@ -154,10 +157,13 @@ def learn(
     base: str,
     background_weight: float = BACKGROUND_WEIGHT,
     class_captions: bool = True,
+    class_cfg: float = CLASS_CFG,
+    on_step: Callable[[Step], None] | None = None,
 ) -> Path:
     """The file of a person's LoRA, trained if it is not there, with all parts of the loss that `settings` have.
 
-    `base` is the hash of the pipeline's U-Net. Without `class_captions` the words of the prior's pictures do not say their expressions.
+    `base` is the hash of the pipeline's U-Net. Without `class_captions` the words of the prior's pictures do not say their expressions;
+    they are drawn with guidance `class_cfg`. `on_step` is told of every step, as `train_lora` has it.
     """
     import copy
 
@@ -171,7 +177,7 @@ def learn(
     from faceexpr_core.training.state import StateFolder
     from faceexpr_core.training.text_encoders import TextEncoders
 
-    path = lora_file(work, one.seed, settings, base, background_weight, one.album, class_captions)
+    path = lora_file(work, one.seed, settings, base, background_weight, one.album, class_captions, class_cfg)
     if path.exists():
         return path
     chosen = SubjectSettings(class_word=one.gender, resolution=mini.RESOLUTION, framing="whole picture")
@@ -184,7 +190,7 @@ def learn(
     data = build_training_set(subject, encode_text, encode_images, background_weight, settings.captions, settings.flip, tokenize)
     class_images = crafting = None
     if settings.prior == "images":
-        drawn = class_pictures(work, pipe, one.gender)
+        drawn = class_pictures(work, pipe, one.gender, class_cfg)
         if not class_captions:
             drawn = [replace(image, prompt=f"a photo of a {one.gender}") for image in drawn]
         class_images = build_class_set(drawn, encode_text, encode_images, tokenize)
@@ -194,7 +200,7 @@ def learn(
         crafting = build_crafting_set(subject, encode_text, count_tokens, size, settings.flip, tokenize)
     states = StateFolder(work / "states" / path.stem, every=100)
     unet = copy.deepcopy(pipe.unet)
-    result = train_lora(unet, data, settings, class_images=class_images, crafting=crafting, states=states, encoders=encoders)
+    result = train_lora(unet, data, settings, on_step, class_images=class_images, crafting=crafting, states=states, encoders=encoders)
     if result.stopped_by is not None:
         raise result.stopped_by
     save_result(path, result, settings, subject, background_weight=background_weight)
