@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def test_gradients_of_the_text_encoders_agree_with_finite_differences(part: str)
     assert gradient > 1e-3 and slope == pytest.approx(gradient, rel=0.02)
 
 
-def test_the_gradient_of_crafting_goes_through_the_persons_expression_alone() -> None:
+def test_the_gradient_of_crafting_goes_through_one_side_of_each_pair() -> None:
     trainer = toy_trainer()
     parts, generator = trainer.parts, copy.deepcopy(trainer.draws.generators["crafting"].get_state())
     pairs, encoders = parts.crafting, parts.encoders
@@ -155,14 +156,13 @@ def test_the_gradient_of_crafting_goes_through_the_persons_expression_alone() ->
     person_tokens = pairs.person_tokens
     batch = trainer.draws.crafting()
 
-    def of_batch() -> torch.Tensor:
-        return parts.expression(batch)[0].mean()
-
     draws = torch.Generator()
     draws.set_state(generator)
     photos = parts.data.select(torch.randint(3, (2,), generator=draws))
     e, t = torch.randint(2, (2,), generator=draws), torch.randint(300, 701, (2,), generator=draws)
     noisy = parts.schedule.add_noise(photos.latents, torch.randn(2, 4, 8, 8, generator=draws), t)
+    learning = batch.learning
+    assert learning is not None and sorted(learning.tolist()) == [0, 1]
 
     def predict(words: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         added = {"text_embeds": words[1], "time_ids": photos.time_ids}
@@ -171,15 +171,29 @@ def test_the_gradient_of_crafting_goes_through_the_persons_expression_alone() ->
     with torch.no_grad():
         with without_lora(trainer.unet, trainer.layers):  # the base's U-Net, with the base's words
             base = [predict((pairs.base[e, which], pairs.base_pooled[e, which])) for which in (0, 1)]
-        neutral = predict(trainer.embed(person_tokens[e, 0]))
+        still = predict(trainer.embed(person_tokens[e, 1 - learning]))
 
     def loss() -> torch.Tensor:
-        change = predict(embed_tokens(encoders, person_tokens[e, 1])) - neutral
+        moving = predict(embed_tokens(encoders, person_tokens[e, learning]))
+        change = torch.stack([moving[one] - still[one] if side else still[one] - moving[one] for one, side in enumerate(learning)])
         return crafting_loss(change, base[1] - base[0])[0].mean()
+
+    def both_sides() -> torch.Tensor:
+        neutral, expression = (predict(embed_tokens(encoders, person_tokens[e, which])) for which in (0, 1))
+        return crafting_loss(expression - neutral, base[1] - base[0])[0].mean()
+
+    def of_batch() -> torch.Tensor:
+        return parts.expression(batch)[0].mean()
 
     assert float(of_batch().detach()) == pytest.approx(float(loss().detach()), rel=1e-5)
     gradient, slope = gradient_and_slope(trainer, of_batch, loss)
     assert gradient > 1e-3 and slope == pytest.approx(gradient, rel=0.02)
+
+    weights = [weight for pair in trainer.text_layers.values() for weight in pair]
+    whole = torch.autograd.grad(both_sides(), weights)
+    halves = [torch.autograd.grad(parts.expression(replace(batch, learning=side))[0].mean(), weights) for side in (learning, 1 - learning)]
+    for expected, one, other in zip(whole, *halves, strict=True):
+        assert torch.allclose(one + other, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_gradients_in_double_precision_weight_by_weight() -> None:

@@ -24,7 +24,8 @@ class Batch:
     """One forward and backward pass of one part of the loss (`identity`, `prior` or `crafting`).
 
     `positions` int64 [B] of pictures in their set, `timesteps` int64 [B], `noise` float32 [B, 4, h, w]. `chosen` int64 [B] picks prompts
-    where the part has several, `dropped` bool [B] says which captions are left out.
+    where the part has several, `dropped` bool [B] says which captions are left out, `learning` int64 [B] which side of a pair of prompts
+    learns: 0 the neutral one, 1 the expression.
     """
 
     part: str
@@ -33,6 +34,7 @@ class Batch:
     noise: Tensor
     chosen: Tensor | None = None
     dropped: Tensor | None = None
+    learning: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,9 @@ class Draws:
         chosen = torch.randint(self.expressions, (batch,), generator=generator)
         low, high = CRAFTING_TIMESTEPS
         timesteps = torch.randint(low, high + 1, (batch,), generator=generator)
-        return Batch("crafting", positions, timesteps, torch.randn(batch, *shape, generator=generator), chosen)
+        noise = torch.randn(batch, *shape, generator=generator)
+        learning = (torch.arange(batch) + torch.randint(2, (1,), generator=generator)) % 2
+        return Batch("crafting", positions, timesteps, noise, chosen, learning=learning)
 
     def standing(self) -> Standing:
         return Standing(

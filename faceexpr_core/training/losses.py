@@ -55,7 +55,8 @@ def distillation_loss(predicted: Tensor, base: Tensor) -> Tensor:
 def crafting_loss(change: Tensor, base_change: Tensor, area: Tensor | None = None, floor: float = CRAFTING_FLOOR) -> tuple[Tensor, Tensor]:
     """L_ec = |d - A d0|^2 / (2 (|A d0|^2 + delta)) + (1 - cos(d, A d0)) / 2 for each sample: float32 [B], bool [B]. Ours.
 
-    d = eps_theta(z_t, id, e) - sg eps_theta(z_t, id, n) is how the personalised model changes its prediction for an expression,
+    d = eps_theta(z_t, id, e) - eps_theta(z_t, id, n) is how the personalised model changes its prediction for an expression (see
+    `Parts.expression` for which of the two has a gradient),
     d0 = sg [eps_0(z_t, class, e) - eps_0(z_t, class, n)] how the base model does. `change` d, `base_change` d0: [B, C, h, w];
     `area` A: [B, 1, h, w] in 0..1, None for 1; `floor` delta. |.|^2 is the mean square, so that delta does not depend on the size.
     0 where d = A d0, 1 where the phrase has no effect (d = 0). The second value is False where |d0|^2 < delta; there L_ec is 0.

@@ -53,16 +53,20 @@ class Parts:
         return prior_loss(target, predicted, self.snr_weights[batch.timesteps]).mean()
 
     def expression(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """L_ec of a batch of photos, and where it counts: float32 [B], bool [B]."""
-        assert self.crafting is not None and batch.chosen is not None
-        pairs, e, t = self.crafting, batch.chosen, batch.timesteps
+        """L_ec of a batch of photos, and where it counts: float32 [B], bool [B].
+
+        Of each pair of prompts one side has a gradient, the neutral one as often as the expression. Were it always the expression, the
+        gradient would move what both have in common, whenever they differ otherwise than wanted, and nothing would move it back.
+        """
+        assert self.crafting is not None and batch.chosen is not None and batch.learning is not None
+        pairs, e, t, learning = self.crafting, batch.chosen, batch.timesteps, batch.learning
         photos = self.data.select(batch.positions)
         noisy = self.schedule.add_noise(photos.latents, batch.noise, t)
 
         def of_class(which: int) -> Tensor:
             return self.predict(noisy, t, pairs.base[e, which], pairs.base_pooled[e, which], photos.time_ids)
 
-        def of_person(which: int) -> Tensor:
+        def of_person(which: Tensor) -> Tensor:
             tokens = None if pairs.person_tokens is None else pairs.person_tokens[e, which]
             words = self._words(pairs.person[e, which], pairs.person_pooled[e, which], tokens)
             return self.predict(noisy, t, *words, photos.time_ids)
@@ -70,8 +74,8 @@ class Parts:
         with torch.no_grad():
             with without_lora(self.unet, self.layers):
                 wanted = of_class(1) - of_class(0)
-            neutral = of_person(0)
-        change = of_person(1) - neutral
+            still = of_person(1 - learning)
+        change = (of_person(learning) - still) * (2 * learning - 1).view(-1, 1, 1, 1)
         floor = CRAFTING_FLOOR_BF16 if self.dtype == torch.bfloat16 else CRAFTING_FLOOR
         return crafting_loss(change, wanted, None if pairs.areas is None else pairs.areas[batch.positions, e], floor)
 

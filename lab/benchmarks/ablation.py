@@ -1,7 +1,7 @@
 """What each part of the method does: the authors' recipe, the parts added one after the other, and each left out of the whole.
 
     python -m lab.benchmarks.ablation --work_dir WORK --output_dir OUT --subjects 200000-200009 --seeds 0-1 --processes 2 \\
-        --album smiling --common steps=400,learning_rate=6e-4,text_encoder_learning_rate=1e-3,batch_size=3,accumulation=1
+        --album smiling --common steps=400,learning_rate=6e-4,text_encoder_learning_rate=3e-4,batch_size=3,accumulation=1
 
 Every arm learns the same photos and draws from the same noise, by `faceexpr evaluate`'s own functions. LoRAs lie in WORK, one for each
 person and training, shared with the other benchmarks; pictures and records in OUT. A run that was stopped goes on where it stopped; people,

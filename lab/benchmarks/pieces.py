@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-LEARNED_ON_MINI = "learning_rate=6e-4,text_encoder_learning_rate=1e-3,batch_size=3,accumulation=1"
+LEARNED_ON_MINI = "learning_rate=6e-4,text_encoder_learning_rate=3e-4,batch_size=3,accumulation=1"
 """Mini's U-Net is 200 times smaller than SDXL's and needs larger steps."""
 
 TUNING, REPORTING = "100000-100005", "200000-200009"
