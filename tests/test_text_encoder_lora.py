@@ -442,7 +442,7 @@ def test_comfyuis_clip_with_the_lora_reads_as_the_run_did(comfyui, trained: tupl
         assert len(model.patches) + len(clip.patcher.patches) == len(lora_of(result)) // 3
         words = comfyui.host.encode_text(clip, PROMPTS)
         for given, expected in zip(words, seen["words"], strict=True):
-            assert float((given - expected).norm() / expected.norm()) < 2e-4
+            assert float((given - expected).norm() / expected.norm()) < 1e-3  # 0.0003 on a CPU without AVX-512
         # the CLIP with a LoRA comes out with it
         again = comfyui.text_encoders.export_text_encoders(clip, torch.float32, "a node")
         tokens = comfyui.text_encoders.tokenize(clip, PROMPTS, "a node")
