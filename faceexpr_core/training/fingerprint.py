@@ -46,6 +46,8 @@ def run_of(
         made["class_images"] = class_images.digest()
     if needs_prompts(settings) and crafting is not None:
         made["prompts"] = crafting.digest()
+    if settings.crafting_weight:
+        made["crafting_gradient"] = "either prompt"  # it went through the expression's alone before 0.2.0
     if start is not None:
         made["start"] = digest_of(*start.pieces())
     return made
