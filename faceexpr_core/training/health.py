@@ -6,7 +6,6 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
-from itertools import islice
 
 WINDOW = 10
 """So many values of a part are looked at together: one alone says little, timesteps differ too much."""
@@ -23,9 +22,7 @@ class Health:
     def __init__(self, curves: Mapping[str, Sequence[float]]) -> None:
         taken = {name: [value for value in values if not math.isnan(value)] for name, values in curves.items()}
         self._first = {name: values[:WINDOW] for name, values in taken.items()}
-        self._last = {name: deque(islice(reversed(values), WINDOW), WINDOW) for name, values in taken.items()}
-        for values in self._last.values():
-            values.reverse()
+        self._last = {name: deque(values, WINDOW) for name, values in taken.items()}
 
     def add(self, losses: Mapping[str, float]) -> None:
         """Look at a step; NaN stands for a part that it did not take."""
@@ -47,7 +44,7 @@ class Health:
     @property
     def good(self) -> bool:
         """Whether the weights that gave the last step are good."""
-        newest = max((values[-1] / self._well(name) for name, values in self._last.items() if values and name == CRAFTING), default=0.0)
+        newest = self.newest(CRAFTING) / self._well(CRAFTING) if self._last.get(CRAFTING) else 0.0
         return max(self.worst[1], newest) <= TOO_FAR
 
     def _middle(self, name: str) -> float:
