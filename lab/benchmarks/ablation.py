@@ -4,8 +4,9 @@
         --album smiling --common steps=400,learning_rate=6e-4,text_encoder_learning_rate=3e-4,batch_size=3,accumulation=1
 
 Every arm learns the same photos and draws from the same noise, by `faceexpr evaluate`'s own functions. LoRAs lie in WORK, one for each
-person and training, shared with the other benchmarks; pictures and records in OUT. A run that was stopped goes on where it stopped; people,
-arms and seeds may be added. Writes OUT/table.md, sheet.png, and report.html with its tables as `faceexpr evaluate` does.
+person and training, shared with the other benchmarks; pictures and records in OUT. People are done one after the other, a process each, so
+that the tables of a run that was stopped are of whole people; it goes on where it stopped, and people, arms and seeds may be added. Writes
+OUT/table.md, sheet.png, and report.html with its tables as `faceexpr evaluate` does.
 
 Plain words (`embeddings=off`) say strength as the captions of Mini's world do: slightly, nothing, very.
 """
@@ -54,7 +55,7 @@ INTENSITIES = (0.4, 0.7, 1.0)
 
 @dataclass(frozen=True)
 class Ablation:
-    """A run; called with a place it draws and measures what is missing there. Its people have their LoRAs by then."""
+    """A run; called with a person's seed it learns, draws and measures what is missing of that person, and tells of each part done."""
 
     work: Path
     model: str
@@ -64,9 +65,21 @@ class Ablation:
     steps: tuple[Step, ...]
     evaluation: Evaluation
 
-    def learned(self, item: tuple[int, PresetArm]) -> str:
+    def __call__(self, seed: int) -> str:
+        for training in self.trainings():
+            _say(self.learned(seed, training))
+        _say(self.prepared(seed))
+        for place in self.evaluation.places():
+            if place.person == f"{seed}":
+                _say(self.drawn(place))
+        return f"{seed}: done"
+
+    def trainings(self) -> list[PresetArm]:
+        """Those of all arms, of one LoRA each."""
+        return list({step.training.file(self.work, 0, self.base, self.album): step.training for step in self.steps}.values())
+
+    def learned(self, seed: int, training: PresetArm) -> str:
         """A person's LoRA of one training, learned if it is not there."""
-        seed, training = item
         started, one = time.process_time(), person(self.work, seed, self.album)
         file = training.learn(self.work, pipeline(self.model), one, self.base)
         return f"{seed}, {training.name}: {file.name}, {time.process_time() - started:.0f} s of the processor"
@@ -88,7 +101,8 @@ class Ablation:
         training = next(step.training for step in self.steps if step.name == arm.name)
         return training.file(self.work, int(name), self.base, self.album)
 
-    def __call__(self, place: Place) -> str:
+    def drawn(self, place: Place) -> str:
+        """The pictures of a place that are missing, drawn and measured; the person has all LoRAs by then."""
         started = time.process_time()
         (subject,) = (one for one in self.evaluation.people if one.name == place.person)
         with Judges() as judges:
@@ -165,22 +179,15 @@ def measure(run: Ablation, processes: int) -> None:
     keep_meaning(output / "run.json", {"base": run.base, "album": run.album, "drawing": vars(run.how)})
     meaning = {step.name: {**step.arm.meaning(), "training": step.training.meaning()} for step in run.steps}
     keep_meaning(output / "arms.json", meaning)
-    started, trainings = time.time(), [step.training for step in run.steps]
-    if any(one.settings.prior == "images" for one in trainings):
+    if any(one.settings.prior == "images" for one in run.trainings()):
         for line in each(partial(draw_class, run.work, run.model), sorted({one.class_word for one in people}), processes):
-            _say(line, started)
-    by_file = {one.file(run.work, 0, run.base, run.album): one for one in trainings}
-    numbers = [int(one.name) for one in people]
-    for line in each(run.learned, [(seed, training) for seed in numbers for training in by_file.values()], processes):
-        _say(line, started)
-    for line in each(run.prepared, numbers, processes):
-        _say(line, started)
-    for line in each(run, run.evaluation.places(), processes):
-        _say(line, started)
+            _say(line)
+    for line in each(run, [int(one.name) for one in people], processes):
+        _say(line)
 
 
-def _say(line: str, started: float) -> None:
-    print(f"{line}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
 def write_summary(run: Ablation, command: str) -> str:
