@@ -7,11 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from random_lora import every_projection, write_lora
 
+from faceexpr_core.commands.generate import load_loras
+from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.draw import Drawer
+from faceexpr_core.evaluation.people import Person
+from faceexpr_core.evaluation.plan import Drawing, Place
 from faceexpr_core.training.prior import CLASS_CFG
 from lab.benchmarks import ablation_table
+from lab.benchmarks.ablation import MergedDrawer
 from lab.benchmarks.ablation_arms import ARMS, BASE, PARTS, RECIPE, WHOLE, chosen_steps
 from lab.benchmarks.preset_arms import parse_preset_arms
 from lab.benchmarks.subjects import lora_file
@@ -115,3 +123,16 @@ def test_what_belongs_to_the_pictures_of_a_training_makes_another_lora(tmp_path:
         parse_preset_arms(["default:class_cfg=1.5.2"])
     with pytest.raises(FaceExprError, match="class_captions is maybe; give on or off"):
         parse_preset_arms(["default:class_captions=maybe"])
+
+
+def test_with_the_lora_in_the_weights_an_arm_draws_as_with_it_beside_them(tmp_path: Path) -> None:
+    file = write_lora(tmp_path / "person.safetensors", layers=every_projection(), spread=0.1)
+    how, one = Drawing(2, 4.0, 64, 64), Person("1", tmp_path, "ohwx", "man")
+    place = Place(one.name, "a photo of {person}", 0)
+    merged = MergedDrawer(load_pipeline("mini"), how)
+    drawn = {}
+    for step in chosen_steps([BASE, "crafting", WHOLE], COMMON):
+        beside = Drawer(load_pipeline("mini"), how, lambda pipe, file, strength: load_loras(pipe, [file], strength))
+        drawn[step.name], other = (each.draw(step.arm, file, one, place, "happy", 1.0).astype(int) for each in (merged, beside))
+        assert np.abs(drawn[step.name] - other).max() <= 1, step.name
+    assert np.abs(drawn[BASE] - drawn["crafting"]).mean() > 1 and np.abs(drawn[WHOLE] - drawn["crafting"]).mean() > 1

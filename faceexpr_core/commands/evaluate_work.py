@@ -73,7 +73,7 @@ class Worker:
             for place in places:
                 looks = kept_person(self.evaluation.output, place.person)
                 assert looks is not None
-                draw_place(self.evaluation, place, people[place.person], looks, self._drawer, self._lora, judges, shown.step)
+                draw_place(self.evaluation, place, people[place.person], looks, self._drawer.draw, self._lora, judges, shown.step)
 
     def _prepare(self, one: Person, judges: Judges) -> None:
         from ..photos.dataset import read_dataset

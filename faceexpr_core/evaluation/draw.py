@@ -26,10 +26,15 @@ LoadLora = Callable[["StableDiffusionXLPipeline", Path, float], None]
 
 
 class Drawer:
-    """Draws with one pipeline, which holds one LoRA at a time; `load` puts a file into it."""
+    """Draws with one pipeline, which holds one LoRA at a time; `load` puts a file into it.
 
-    def __init__(self, pipe: StableDiffusionXLPipeline, how: Drawing, load: LoadLora) -> None:
-        self._pipe, self._how, self._load = pipe, how, load
+    What is fused comes from `base`, by default the same pipeline with its LoRA switched off.
+    """
+
+    def __init__(
+        self, pipe: StableDiffusionXLPipeline, how: Drawing, load: LoadLora, base: StableDiffusionXLPipeline | None = None
+    ) -> None:
+        self._pipe, self._how, self._load, self._base = pipe, how, load, base or pipe
         self._loaded: tuple[Path, float] | None = None
 
     def draw(self, arm: Arm, lora: Path | None, person: Person, place: Place, expression: str, intensity: float) -> Picture:
@@ -43,7 +48,7 @@ class Drawer:
         moved = moved_regions(expression)
         if arm.fusion is not None and arm.fusion.strength > 0 and moved:
             run = Run(place.seed, how.steps, how.cfg, how.width, how.height, how.negative)
-            fusions, _ = own_donors(pipe, prompt, arm.fusion, run, moved=moved)
+            fusions, _ = own_donors(self._base, prompt, arm.fusion, run, moved=moved)
         alone = fusions and arm.text == NEUTRAL and arm.scale in (None, 1.0)
         drawn = sampling.generate(
             pipe,

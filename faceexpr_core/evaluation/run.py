@@ -21,7 +21,9 @@ from .records import Lines, read_all, short_name
 
 if TYPE_CHECKING:
     from ..photos.subject import Subject
-    from .draw import Drawer
+
+DrawPicture = Callable[[Arm, Path | None, Person, Place, str, float], Picture]
+"""`draw.Drawer.draw`, or what draws alike."""
 
 LoraOf = Callable[[str, Arm], Path | None]
 """Person's name and arm -> the LoRA's file, None for an arm without one."""
@@ -99,7 +101,7 @@ def draw_place(
     place: Place,
     person: Person,
     looks: Looks,
-    drawer: Drawer,
+    draw: DrawPicture,
     lora_of: LoraOf,
     judges: Judges,
     on_picture: Callable[[], None],
@@ -114,7 +116,7 @@ def draw_place(
         if key not in neutrals:
             kept = run.output / place.picture(arm.name, NEUTRAL, 1.0)
             known = any(one["arm"] == arm.name and one["expression"] == NEUTRAL for one in lines.values)
-            picture = read_picture(kept) if known else drawer.draw(arm, lora, person, place, NEUTRAL, 1.0)
+            picture = read_picture(kept) if known else draw(arm, lora, person, place, NEUTRAL, 1.0)
             neutrals[key] = judges.see(picture)
         return neutrals[key]
 
@@ -123,7 +125,7 @@ def draw_place(
         neutral = neutral_of(arm, lora)
         for expression, intensity in wanted:
             at_rest = expression == NEUTRAL
-            seen = neutral if at_rest else judges.see(drawer.draw(arm, lora, person, place, expression, intensity))
+            seen = neutral if at_rest else judges.see(draw(arm, lora, person, place, expression, intensity))
             score = score_picture(seen, Asked(expression, intensity), looks, None if at_rest else neutral)
             path = place.picture(arm.name, expression, intensity)
             write_picture(run.output / path, seen.picture)

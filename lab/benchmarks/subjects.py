@@ -208,7 +208,7 @@ def learn(
     return path
 
 
-def personalised(pipe: StableDiffusionXLPipeline, lora: Path) -> StableDiffusionXLPipeline:
+def personalised(pipe: StableDiffusionXLPipeline, lora: Path, strength: float = 1.0) -> StableDiffusionXLPipeline:
     """A pipeline with the LoRA in the weights of its own U-Net and text encoders, which costs nothing per step; the rest is shared."""
     import copy
 
@@ -218,7 +218,7 @@ def personalised(pipe: StableDiffusionXLPipeline, lora: Path) -> StableDiffusion
 
     own = {name: copy.deepcopy(getattr(pipe, name)) for name in ("unet", "text_encoder", "text_encoder_2")}
     personal = StableDiffusionXLPipeline(**{**pipe.components, **own}, add_watermarker=False)
-    load_loras(personal, [lora], 1.0)
+    load_loras(personal, [lora], strength)
     personal.fuse_lora()
     personal.unload_lora_weights()
     return personal
