@@ -263,7 +263,7 @@ OPTIONS: tuple[Option, ...] = (
         "switch",
         "also learn how the prompt is read, so that the trigger word is told from the class word, which the prior needs; takes memory and "
         "time, and the LoRA is then for MODEL and CLIP",
-        Widget(PRESET, note="Its rate is set in more: text_encoder_learning_rate=5e-5 (0: as learning_rate), for Mini 1e-3."),
+        Widget(PRESET, note="Its rate is set in more: text_encoder_learning_rate=5e-5 (0: as learning_rate), for Mini 3e-4."),
         setting="text_encoder",
     ),
     Option(
@@ -300,7 +300,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("blocks", "text", "parts of the U-Net that learn: all, or some of down, middle, up, down.1 ... with commas"),
     Option("convolutions", "switch", "also learn on the ResNet blocks' convolutions; a larger file"),
-    _setting("text_encoder_learning_rate", "float", "how far each step of the text encoders goes; 0: as learning_rate; 1e-3 for Mini"),
+    _setting("text_encoder_learning_rate", "float", "how far each step of the text encoders goes; 0: as learning_rate; 3e-4 for Mini"),
     _setting("text_encoder_weight_decay", "float", "weight decay of the text encoders"),
     Option("optimizer", "choice", "adamw8bit needs bitsandbytes and an NVIDIA GPU, else it is adamw", choices=OPTIMIZERS),
     _setting("weight_decay", "float", "weight decay"),
