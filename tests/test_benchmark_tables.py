@@ -11,9 +11,9 @@ import pytest
 from rendered import rendered_people
 
 from faceexpr_core.faces.detector import FaceDetector
-from faceexpr_core.measure.identity import IdentityMeter, identity_scale
-from lab.benchmarks import change, dataset_classifier, frowns, photographs
-from lab.benchmarks.store import write_picture
+from faceexpr_core.measure.identity import IdentityMeter, identity_scale, normalised
+from lab.benchmarks import change, dataset_classifier, frowns, photographs, preset_summary
+from lab.benchmarks.store import Lines, write_picture
 
 
 def lines_of(told: str) -> list[list[str]]:
@@ -35,6 +35,31 @@ def test_changes_are_told_by_arm_and_of_the_first_arm_by_expression() -> None:
     assert ["`lora`", "neutral", "2", "1.00 [1.00, 1.00]", "0.90 [0.90, 0.90]", "0.80 [0.80, 0.80]", "0"] in told
     assert ["neutral", "1.00 [1.00, 1.00]", "0.90 [0.90, 0.90]", "0.80 [0.80, 0.80]"] in told
     assert len([line for line in told if line[0] == "sad"]) == 1
+
+
+def test_presets_are_told_by_arm_by_difference_and_by_person(tmp_path: Path) -> None:
+    def row(arm: str, subject: int, kind: str, expression: str, right: bool, similarity: float) -> dict[str, Any]:
+        value = {"arm": arm, "subject": subject, "kind": kind, "noise": 0, "expression": expression, "face": True, "similarity": similarity}
+        value |= {} if expression == "neutral" else {"right": right, "cosine": 0.5, "intensity": 0.5}
+        return value | ({"on_person": right} if kind == "person" else {})
+
+    similar = {"base": 0.2, "paper": 0.5, "default": 0.6}
+    for arm, hits in (("base", "happy sad"), ("paper", "happy"), ("default", "happy sad")):
+        for subject in (1, 2):
+            lines = Lines(tmp_path / "records" / arm / f"{subject}.jsonl")
+            for kind in ("class",) if arm == "base" else ("person", "class"):
+                for expression in ("neutral", "happy", "sad"):
+                    hit = expression in hits or (subject, arm) == (2, "paper")
+                    lines.add(row(arm, subject, kind, expression, hit, similar[arm] - 0.1 * (kind == "class")))
+    told = lines_of(preset_summary.table(tmp_path, ["paper", "default"], ["paper"], "the command"))
+    arms = {line[0]: line for line in told if len(line) == 14}
+    assert arms["`paper`"][1:4] == ["2", "0.75 [0.50, 1.00]", "0.67 [0.33, 1.00]"] and arms["`default`"][2] == "1.00 [1.00, 1.00]"
+    assert arms["`default`"][11] == "0.400 [0.400, 0.400]"
+    (less,) = [line for line in told if len(line) == 11 and line[0] == "`default`"]
+    assert less[1] == "+0.25 [+0.00, +0.50]" and less[6] == "+0.100 [+0.100, +0.100]"
+    likeness = " / ".join(f"{normalised(similar[arm]):.2f}" for arm in ("paper", "default"))
+    assert ["1", "0.50 / 1.00", "0.33 / 0.67", likeness, "0.30 / 0.40"] in told
+    assert ["2", "1.00 / 1.00", "1.00 / 0.67", likeness, "0.30 / 0.40"] in told
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from PIL import Image
 from faceexpr_core import mini
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import identity_drop
+from faceexpr_core.measure.statistics import Interval
 
 from . import summary
 from .preset_arms import BASE
@@ -33,6 +34,9 @@ LEGEND = (
     f"the base model's from the same noise; 0 where the class was kept. `{BASE}`: no LoRA, the ceiling of expression. [95 % bootstrap "
     "intervals over subjects]."
 )
+
+EACH_PERSON = ("right", "on the person", "likeness", "drift")
+"""Columns that are told of each person."""
 
 
 class Column(NamedTuple):
@@ -83,8 +87,18 @@ def table(output: Path, arms: Sequence[str], against: Sequence[str], command: st
     for arm in found:
         by_name = summary.grouped(expressive[arm, CLASS if arm == BASE else PERSON], "expression")
         shares = (summary.over_subjects(by_name.get(name, []), _right) for name in CLASSES)
-        lines.append(table_line([f"`{arm}`", *("-" if share is None else f"{share.mean:.2f}" for share in shares)]))
+        lines.append(table_line([f"`{arm}`", *map(_mean, shares)]))
+    shown = [arm for arm in found if arm != BASE]
+    lines += ["", f"Each person, {' / '.join(f'`{arm}`' for arm in shown)}:", "", *table_head(["person", *EACH_PERSON])]
+    own = {(arm, name): summary.grouped(read(arm, columns[name]), "subject") for arm in shown for name in EACH_PERSON}
+    for subject in sorted({one["subject"] for arm in shown for one in found[arm]}):
+        means = [[summary.over_subjects(own[arm, name].get(subject, []), columns[name].value) for arm in shown] for name in EACH_PERSON]
+        lines.append(table_line([f"{subject}", *(" / ".join(map(_mean, cells)) for cells in means)]))
     return "\n".join(lines) + "\n"
+
+
+def _mean(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval.mean:.2f}"
 
 
 def _columns(found: Mapping[str, Sequence[Record]]) -> dict[str, Column]:
