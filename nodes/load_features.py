@@ -27,7 +27,8 @@ class LoadFeatures(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=_files() or [NO_FILE],
-                    tooltip="A file in models/faceexpr_features. It serves any person, with the checkpoint and steps it was made for.",
+                    tooltip="A file in models/faceexpr_features. It serves any person, with the checkpoint it was made for: features of "
+                    "words at any steps, others at its noise levels.",
                 )
             ],
             outputs=[

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import yaml
 from forks import fork
+from PIL import Image
 
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.dataset import limits_of
 from faceexpr_core.dataset.reading import NO_NEUTRAL, NOT_SHOWN, OTHER_FACE
 from faceexpr_core.evaluation.run import read_picture
 from faceexpr_core.measure.judges import Judges
+from faceexpr_core.provenance import DRAWN_BY_A_MODEL, XMP_KEY
 
 SPLITS = ("train", "validation", "test")
 SAME_PERSON, _ = limits_of(Namespace(model="mini", same_person=None, twins=None))
@@ -67,6 +69,7 @@ def test_killed_resumed_and_shared_gives_the_same_files(made: Path) -> None:
     assert len([file for file in files if file.suffix == ".png"]) > 9
     for file in files:
         assert (whole / file).read_bytes() == (shared / file).read_bytes(), file
+    assert all(DRAWN_BY_A_MODEL in Image.open(whole / file).info[XMP_KEY] for file in files if file.suffix == ".png")
 
 
 def test_datasets_loads_every_picture_that_was_kept_and_no_other(made: Path, loaded: dict[str, list[dict[str, Any]]]) -> None:

@@ -11,10 +11,12 @@ import killed_evaluation
 import pytest
 from browser import OPTIONS, require_chromium
 from forks import fork
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.evaluation.run import read_picture
+from faceexpr_core.provenance import DRAWN_BY_A_MODEL, XMP_KEY
 
 ARMS = ("base", "lora", "fusion:strength=1.5")
 TABLES = ("pictures", "summary", "differences", "people")
@@ -42,6 +44,12 @@ def test_killed_resumed_and_shared_gives_the_same_tables_page_and_pictures(evalu
     assert len(pictures) == 30
     assert all((read_picture(whole / path) == read_picture(shared / path)).all() for path in pictures)
     assert not [*evaluated.rglob("*.part")]
+
+
+def test_pictures_say_that_a_model_drew_them_and_photos_do_not(evaluated: Path) -> None:
+    drawn, photos = (list((evaluated / "whole").glob(f"{kind}/**/*.png")) for kind in ("pictures", "people"))
+    assert drawn and all(DRAWN_BY_A_MODEL in Image.open(path).info[XMP_KEY] for path in drawn)
+    assert photos and not any(XMP_KEY in Image.open(path).info for path in photos)
 
 
 def test_every_arm_draws_every_expression_at_every_intensity_from_every_seed(evaluated: Path) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from faceexpr_core import mini
 from faceexpr_core.commands.generate import METADATA_KEY, add_generate_command, save_picture
-from faceexpr_core.diffusers_host import encoding, pipeline
+from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.errors import FaceExprError
 
 PROMPT = "a photo of an old woman, {expression}, grey hair"
@@ -81,6 +81,20 @@ def test_the_same_seed_draws_the_same_picture_again_in_a_new_file(tmp_path: Path
     assert np.array_equal(pixels(first), pixels(second))
     (other,) = generate(tmp_path / "other", *options, "--seed", "1")
     assert np.abs(pixels(first) - pixels(other)).mean() > 1
+
+
+def test_without_guidance_the_u_net_is_called_for_the_prompt_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    predict = sampling.predict_epsilon
+
+    def counted(pipe, x, *given):
+        rows.append(len(x))
+        return predict(pipe, x, *given)
+
+    monkeypatch.setattr(sampling, "predict_epsilon", counted)
+    for cfg in ("1", "2"):
+        generate(tmp_path / cfg, "--steps", "2", "--cfg", cfg, "--width", "64", "--height", "64")
+    assert rows == [1, 1, 2, 2]
 
 
 def test_a_kohya_lora_changes_the_picture_by_its_strength(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def add_dataset_command(subparsers: argparse._SubParsersAction[argparse.Argument
     add("--lora_words", nargs="+", default=[], metavar="NAME=WORDS", help="trigger and class word of LoRA files that do not say theirs")
     add("--seeds", nargs="+", type=int, help="of the noise, for learned people; a made-up person has one of its own (0)")
     add("--expressions", nargs="+", default=list(CLASSES), metavar="E", help=f"of: {', '.join(names()[1:])} ({' '.join(CLASSES)})")
-    add("--intensities", nargs="+", type=float, default=list(INTENSITIES), help=f"0 to 1.5 ({' '.join(map(str, INTENSITIES))})")
+    add("--intensities", nargs="+", type=float, default=list(INTENSITIES), help=f"above 0, up to 1.5 ({' '.join(map(str, INTENSITIES))})")
     add(
         "--scenes",
         nargs="+",

@@ -45,7 +45,7 @@ def add_evaluate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
     add("--output_dir", type=Path, default=OUTPUT, metavar="DIR", help=f"where all of it is kept ({OUTPUT})")
     add("--arms", nargs="+", default=list(arms.DEFAULT_ARMS), metavar="ARM", help=f"see below ({' '.join(arms.DEFAULT_ARMS)})")
     add("--expressions", nargs="+", default=list(CLASSES), metavar="E", help=f"of: {', '.join(names()[1:])} ({' '.join(CLASSES)})")
-    add("--intensities", nargs="+", type=float, default=list(INTENSITIES), help=f"0 to 1.5 ({' '.join(map(str, INTENSITIES))})")
+    add("--intensities", nargs="+", type=float, default=list(INTENSITIES), help=f"above 0, up to 1.5 ({' '.join(map(str, INTENSITIES))})")
     add(
         "--scenes",
         nargs="+",

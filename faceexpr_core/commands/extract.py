@@ -37,7 +37,8 @@ def add_extract_command(subparsers: argparse._SubParsersAction[argparse.Argument
         help="keep an expression's features for later pictures",
         description="Record what the base model makes of an expression, from words or from a photo of anybody, for `faceexpr generate "
         "--features` and for Load Features in ComfyUI. Writes the features (.safetensors) and a picture of them: the neutral "
-        "and the expressive twin, and where they differ. They serve the noise levels of the same number of steps.",
+        "and the expressive twin, and where they differ. Features of words at the default site serve any steps, others the noise "
+        "levels they were made for.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")

@@ -29,7 +29,8 @@ def add_train_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
         "A run that was stopped goes on when the same command is given again.",
         epilog=f"presets, of which every value can be given otherwise:\n{presets}\n\n"
         f"for FaceExpr Mini: --resolution {mini.RESOLUTION} --rank 16 --steps 400 --learning_rate 6e-4 --batch_size 4 --accumulation 1 "
-        "--convolutions",
+        "--text_encoder_learning_rate 3e-4\nin minutes, as Mini's quick start: --prior off --crafting_weight 0 --no-train_text_encoder in "
+        "place of the last",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)

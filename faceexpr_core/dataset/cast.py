@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FaceExprError
-from ..evaluation.run import read_picture, write_picture
+from ..evaluation.run import read_picture, write_drawn
 from ..files import replace_file
 from ..measure.judges import Judges, Picture
 from ..measure.picture_score import NEUTRAL, Asked
@@ -38,7 +38,7 @@ def portrait_file(output: Path, one: Candidate) -> Path:
 def keep_portrait(output: Path, plan: DatasetPlan, one: Candidate, draw: Callable[[], Picture], judges: Judges) -> None:
     """Draw a candidate's portrait and keep it with what is measured in it."""
     picture = draw()
-    write_picture(portrait_file(output, one), picture)
+    write_drawn(portrait_file(output, one), picture)
     seen, faces = look(judges, picture)
     found = measure(seen, faces, Asked(NEUTRAL), plan.judge, plan.same_person, None, None)
     kept = {**found, "vector": None if seen.vector is None else seen.vector.tolist()}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FaceExprError
 from ..evaluation.plan import Place
 from ..evaluation.records import Lines, short_name
-from ..evaluation.run import read_picture, write_picture
+from ..evaluation.run import read_picture, write_drawn
 from ..measure.judges import Judges, Seen
 from ..measure.picture_score import NEUTRAL, Asked
 from .cast import Cast, portrait, reference_of
@@ -85,7 +85,7 @@ def draw_place(
     def add(expression: str, intensity: float, seen: Seen, found: Mapping[str, Any]) -> None:
         split = REJECTED if found["reasons"] else cast.splits[one.name]
         path = Path(split) / one.name / picture_name(place, expression, intensity)
-        write_picture(run.output / path, seen.picture)
+        write_drawn(run.output / path, seen.picture)
         lines.add(
             {
                 "file": path.as_posix(),

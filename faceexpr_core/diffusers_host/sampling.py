@@ -96,7 +96,7 @@ def generate(
     """
     check_size(width, height)
     conditional = embed_expression(pipe, prompt)[0 if expression_scale is not None else 1 :]
-    guided = cfg != 1 or expression_scale is not None or fusion is not None
+    guided = cfg != 1 or expression_scale is not None or bool(fusion)
     hidden, pooled = zip(*([encode_prompts(pipe, [negative])] if guided else []), *conditional, strict=True)
     texts = stack_texts(hidden), torch.cat(pooled)
     schedule = normal_schedule(pipe, steps) if sigmas is None else sigmas

@@ -14,12 +14,15 @@ import numpy as np
 from ..files import replace_file
 from ..measure.judges import Judges, Looks, Picture, Seen
 from ..measure.picture_score import NEUTRAL, Asked, score_picture
+from ..provenance import say_drawn_by_a_model
 from .arms import Arm
 from .people import Person
 from .plan import Place, Plan
 from .records import Lines, read_all, short_name
 
 if TYPE_CHECKING:
+    from PIL.PngImagePlugin import PngInfo
+
     from ..photos.subject import Subject
 
 DrawPicture = Callable[[Arm, Path | None, Person, Place, str, float], Picture]
@@ -128,18 +131,27 @@ def draw_place(
             seen = neutral if at_rest else judges.see(draw(arm, lora, person, place, expression, intensity))
             score = score_picture(seen, Asked(expression, intensity), looks, None if at_rest else neutral)
             path = place.picture(arm.name, expression, intensity)
-            write_picture(run.output / path, seen.picture)
+            write_drawn(run.output / path, seen.picture)
             where = {"person": person.name, "arm": arm.name, "scene": place.scene, "seed": place.seed}
             lines.add({**where, "expression": expression, "intensity": intensity, **asdict(score), "picture": path.as_posix()})
             on_picture()
 
 
-def write_picture(path: Path, picture: Picture) -> None:
+def write_drawn(path: Path, picture: Picture) -> None:
+    """`write_picture` of what a model drew, which the file says."""
+    from PIL.PngImagePlugin import PngInfo
+
+    texts = PngInfo()
+    say_drawn_by_a_model(texts)
+    write_picture(path, picture, texts)
+
+
+def write_picture(path: Path, picture: Picture, texts: PngInfo | None = None) -> None:
     """A PNG file, whole or not at all."""
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "PNG")
+    Image.fromarray(picture).save(stream, "PNG", pnginfo=texts)
     replace_file(path, stream.getvalue())
 
 

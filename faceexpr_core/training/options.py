@@ -157,8 +157,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "prior",
         "choice",
-        "keeps the model's knowledge of other people; images: the model first draws people of the class, once for each checkpoint; "
-        "distill: no pictures, it compares itself with the untrained model; off: neither",
+        "keeps the model's knowledge of other people; images: the model first draws people of the class, once for each checkpoint, class "
+        "word and size; distill: no pictures, it compares itself with the untrained model; off: neither",
         Widget(PRESET),
         KEEPING,
         choices=PRIORS,
@@ -220,7 +220,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "gradient_checkpointing",
         "switch",
-        "much less memory, but slower; unless it is given, on with a GPU",
+        "much less memory, but slower; unless it is given, on with a GPU, where the preset auto finds no room to do without",
         Widget(PRESET),
     ),
     Option(
@@ -235,7 +235,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "state_every",
         "int",
-        "save the run every so many steps, so that a crash or power cut loses no more than these",
+        "save the run every so many steps, so that a crash or power cut loses about these; while the loss is not well a state waits",
         Widget(EVERY, low=0, high=100_000, note="0 saves nothing."),
         SEEING,
         default=EVERY,
