@@ -37,9 +37,9 @@ lint: venv
 	$(BIN)/ruff check .
 
 types: comfyui-files
+	MYPYPATH=scripts:tests $(BIN)/mypy --explicit-package-bases scripts tests lab & others=$$!; \
 	cd .comfyui/home/custom_nodes && ../../../$(BIN)/mypy --config-file faceexpr/pyproject.toml --cache-dir ../../../.mypy_cache/pack \
-		-p faceexpr.faceexpr_core -p faceexpr.nodes
-	MYPYPATH=scripts:tests $(BIN)/mypy --explicit-package-bases scripts tests lab
+		-p faceexpr.faceexpr_core -p faceexpr.nodes && wait $$others
 
 tests: comfyui-files browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

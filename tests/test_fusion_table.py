@@ -62,7 +62,7 @@ def mini(comfy_modules):
             1.0,
             "happy",
         )
-        yield SimpleNamespace(
+        kept = SimpleNamespace(
             **given,
             other=host.encode_conditioning(clip, "a green background"),
             bank=extract.ExtractExpressionFeatures.execute(model, *run).args[0],
@@ -75,6 +75,10 @@ def mini(comfy_modules):
             error=comfy_modules.core.errors.FaceExprError,
             injection=importlib.import_module("faceexpr_pack.faceexpr_core.fusion.injection"),
         )
+        gc.collect()
+        gc.freeze()  # each case collects what it made; all that was there before takes a second
+        yield kept
+        gc.unfreeze()
 
 
 def area(mini, conditioning, place: tuple[int, int, int, int], strength: float = 1.0):

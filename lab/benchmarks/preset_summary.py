@@ -90,9 +90,11 @@ def table(output: Path, arms: Sequence[str], against: Sequence[str], command: st
         lines.append(table_line([f"`{arm}`", *map(_mean, shares)]))
     shown = [arm for arm in found if arm != BASE]
     lines += ["", f"Each person, {' / '.join(f'`{arm}`' for arm in shown)}:", "", *table_head(["person", *EACH_PERSON])]
-    own = {(arm, name): summary.grouped(read(arm, columns[name]), "subject") for arm in shown for name in EACH_PERSON}
+    by_person = {(arm, name): summary.grouped(read(arm, columns[name]), "subject") for arm in shown for name in EACH_PERSON}
     for subject in sorted({one["subject"] for arm in shown for one in found[arm]}):
-        means = [[summary.over_subjects(own[arm, name].get(subject, []), columns[name].value) for arm in shown] for name in EACH_PERSON]
+        means = [
+            [summary.over_subjects(by_person[arm, name].get(subject, []), columns[name].value) for arm in shown] for name in EACH_PERSON
+        ]
         lines.append(table_line([f"{subject}", *(" / ".join(map(_mean, cells)) for cells in means)]))
     return "\n".join(lines) + "\n"
 
