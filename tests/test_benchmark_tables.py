@@ -57,6 +57,9 @@ def test_presets_are_told_by_arm_by_difference_and_by_person(tmp_path: Path) -> 
     assert arms["`default`"][11] == "0.400 [0.400, 0.400]"
     (less,) = [line for line in told if len(line) == 11 and line[0] == "`default`"]
     assert less[1] == "+0.25 [+0.00, +0.50]" and less[6] == "+0.100 [+0.100, +0.100]"
+    by_expression = {tuple(line[:2]): line[2:5] for line in told if line[1] in ("person", "class")}
+    assert by_expression["`paper`", "person"] == ["0.50", "1.00", "0.50"]
+    assert by_expression["`paper`", "class"] == ["-", "1.00", "0.50"] and by_expression["`base`", "class"] == ["-", "1.00", "1.00"]
     likeness = " / ".join(f"{normalised(similar[arm]):.2f}" for arm in ("paper", "default"))
     assert ["1", "0.50 / 1.00", "0.33 / 0.67", likeness, "0.30 / 0.40"] in told
     assert ["2", "1.00 / 1.00", "1.00 / 0.67", likeness, "0.30 / 0.40"] in told

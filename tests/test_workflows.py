@@ -112,14 +112,13 @@ def test_the_api_twin_has_the_same_nodes_links_and_values(name: str, page: dict[
     assert json.loads((WORKFLOWS / "api" / name).read_text()) == to_api(page, object_info)
 
 
-def test_training_on_sdxl_takes_what_fits_the_card(name: str, page: dict[str, Any], object_info: dict[str, Any]) -> None:
+def test_training_on_sdxl_takes_what_fits_the_card(object_info: dict[str, Any]) -> None:
     """Any value but the node's own would stand against what the preset auto chooses."""
-    if "_sdxl" in name and name in TRAINING:
-        free = {"preset", "steps", "learning_rate", "rank", "prior", "gradient_checkpointing", "base", "batch_size", "train_text_encoder"}
-        own = {option: how["default"] for option, _, how in input_specs(object_info[TRAIN]) if option in free}
-        values = json.loads((WORKFLOWS / "api" / name).read_text())
-        (trained,) = (node["inputs"] for node in values.values() if node["class_type"] == TRAIN)
-        assert own["preset"] == "auto" and {option: trained[option] for option in free} == own
+    (trained,) = (name for name in TRAINING if "_sdxl" in name)
+    free = {"preset", "steps", "learning_rate", "rank", "prior", "gradient_checkpointing", "base", "batch_size", "train_text_encoder"}
+    own = {option: how["default"] for option, _, how in input_specs(object_info[TRAIN]) if option in free}
+    (values,) = (node["inputs"] for node in json.loads((WORKFLOWS / "api" / trained).read_text()).values() if node["class_type"] == TRAIN)
+    assert own["preset"] == "auto" and {option: values[option] for option in free} == own
 
 
 def test_links_are_the_same_seen_from_either_end(page: dict[str, Any], object_info: dict[str, Any]) -> None:

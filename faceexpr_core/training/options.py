@@ -220,7 +220,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "gradient_checkpointing",
         "switch",
-        "much less memory, but slower; unless it is given, on with a GPU, where the preset auto finds no room to do without",
+        "much less memory, but slower; unless it is given, on with a GPU (the preset auto: off where there is room)",
         Widget(PRESET),
     ),
     Option(

@@ -83,12 +83,18 @@ def table(output: Path, arms: Sequence[str], against: Sequence[str], command: st
                 ]
                 cells = [summary.cell(interval, name, signed=True) for name, interval in zip(columns, differences, strict=True)]
                 lines.append(table_line([f"`{arm}`", *cells]))
-    lines += ["", f"Right by expression (`{BASE}`: the class):", "", *table_head(["arm", *CLASSES])]
-    for arm in found:
-        by_name = summary.grouped(expressive[arm, CLASS if arm == BASE else PERSON], "expression")
-        shares = (summary.over_subjects(by_name.get(name, []), _right) for name in CLASSES)
-        lines.append(table_line([f"`{arm}`", *map(_mean, shares)]))
+    lines += [
+        "",
+        "Right by expression, the person and the class; neutral: on the person:",
+        "",
+        *table_head(["arm", "asked for", NEUTRAL, *CLASSES]),
+    ]
     shown = [arm for arm in found if arm != BASE]
+    for arm, kind in [*((arm, PERSON) for arm in shown), *((arm, CLASS) for arm in found)]:
+        by_name = summary.grouped(expressive[arm, kind], "expression")
+        shares = (summary.over_subjects(by_name.get(name, []), _right) for name in CLASSES)
+        at_rest = summary.over_subjects((one for one in whole[arm, kind] if one["expression"] == NEUTRAL), _on_person)
+        lines.append(table_line([f"`{arm}`", kind, _mean(at_rest), *map(_mean, shares)]))
     lines += ["", f"Each person, {' / '.join(f'`{arm}`' for arm in shown)}:", "", *table_head(["person", *EACH_PERSON])]
     by_person = {(arm, name): summary.grouped(read(arm, columns[name]), "subject") for arm in shown for name in EACH_PERSON}
     for subject in sorted({one["subject"] for arm in shown for one in found[arm]}):
