@@ -26,7 +26,7 @@ BELOW: dict[str, set[str]] = {
     "photos": {"errors", "files", "expressions", "faces", "measure"},
     "training": {"errors", "files", "provenance", "expressions", "faces", "text", "measure", "photos"},
     "diffusers_host": {"errors", "files", "mini", "expressions", "faces", "text", "fusion", "photos", "training"},
-    "evaluation": {"errors", "files", "expressions", "faces", "text", "fusion", "measure", "photos", "diffusers_host"},
+    "evaluation": {"errors", "files", "provenance", "expressions", "faces", "text", "fusion", "measure", "photos", "diffusers_host"},
     "dataset": {"errors", "files", "expressions", "faces", "measure", "evaluation"},
     "lora": {"__init__", "errors", "files", "photos", "training"},
 }
