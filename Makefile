@@ -42,7 +42,7 @@ types: comfyui-files
 		-p faceexpr.faceexpr_core -p faceexpr.nodes && wait $$others
 
 tests: comfyui-files browser
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 60 --durations-min 4
 
 # Where it cannot, the tests of the page say so: they are skipped, or fail where CI is set.
 browser:

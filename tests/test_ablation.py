@@ -16,11 +16,13 @@ from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.draw import Drawer
 from faceexpr_core.evaluation.people import Person
-from faceexpr_core.evaluation.plan import Drawing, Place
+from faceexpr_core.evaluation.plan import Drawing, Place, Plan
+from faceexpr_core.evaluation.run import Evaluation
 from faceexpr_core.training.prior import CLASS_CFG
 from lab.benchmarks import ablation_table
 from lab.benchmarks.ablation import MergedDrawer
 from lab.benchmarks.ablation_arms import ARMS, BASE, PARTS, RECIPE, WHOLE, chosen_steps
+from lab.benchmarks.ablation_class import class_arms, class_evaluation, with_class
 from lab.benchmarks.preset_arms import parse_preset_arms
 from lab.benchmarks.subjects import lora_file
 
@@ -108,6 +110,39 @@ def test_a_leak_is_better_where_it_is_less() -> None:
     assert less is not None and more is not None
     assert ablation_table.effects(less) == ["leak"] and ablation_table.harms(less) == []
     assert ablation_table.effects(more) == [] and ablation_table.harms(more) == ["leak"]
+
+
+def test_the_class_is_drawn_once_with_each_lora_without_the_trigger_word(tmp_path: Path) -> None:
+    steps = chosen_steps(ARMS, COMMON)
+    arms = class_arms(steps)
+    assert set(arms) == set(ARMS) and len(set(arms.values())) == 8
+    assert (arms[BASE], arms[RECIPE]) == (BASE, RECIPE)
+    assert arms["captions"] == arms["embeddings"] == arms["without crafting"] == "captions"
+    assert arms["crafting"] == arms["paper fusion"] == arms[WHOLE] == "crafting"
+    plan = Plan(tuple(step.arm for step in steps), ("happy",), (0.4, 1.0), ("a photo of {person}",), (0, 1))
+    of_class = class_evaluation(Evaluation(tmp_path, plan, (Person("1", tmp_path, "ohwx", "woman"),)), steps)
+    assert of_class.plan.intensities == (1.0,) and of_class.output.parent == tmp_path
+    assert all(arm.fusion is None and arm.embeddings for arm in of_class.plan.arms)
+    assert [arm.name for arm in of_class.plan.arms if not arm.lora_strength] == [BASE]
+    (place, _), (one,) = of_class.places(), of_class.people
+    assert place.scene.replace("{person}", one.words) == "a photo of a woman"
+
+
+def test_the_table_says_what_became_of_the_class() -> None:
+    known = records({BASE: 0.2, "network": 0.7, "prior": 0.7}, {BASE: True, "network": True, "prior": True})
+    seen = [("network", 0.4, False), ("prior", 0.1, True), (BASE, 0.1, True)]
+    where = [(person, name) for person in "abcd" for name in ("neutral", "happy", "sad")]
+    of_class = [
+        {"person": person, "seed": 0, "arm": arm, "expression": name, "likeness": likeness, "right": right}
+        for person, name in where
+        for arm, likeness, right in seen
+    ]
+    of_class[0]["likeness"] = None  # no face: no drift can be said
+    told = with_class(known, of_class, {BASE: BASE, "network": "network", "prior": "prior"})
+    line = next(row for row in ablation_table.table(told, ["network", "prior"], "").splitlines() if row.startswith("| prior pres"))
+    assert line.endswith("| +1.00 [+1.00, +1.00] | -0.300 [-0.300, -0.300] | class, drift | none |")
+    alone = with_class(known, [one for one in of_class if one["arm"] != BASE], {"network": "network", "prior": "prior", BASE: BASE})
+    assert all(one["drift"] is None for one in alone)
 
 
 def test_what_belongs_to_the_pictures_of_a_training_makes_another_lora(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ person and training, shared with the other benchmarks; pictures and records in O
 that the tables of a run that was stopped are of whole people; it goes on where it stopped, and people, arms and seeds may be added. Writes
 OUT/table.md, sheet.png, and report.html with its tables as `faceexpr evaluate` does.
 
+The class is drawn too, without the trigger word, once with each LoRA: what a person's LoRA makes of anybody else.
+
 Plain words (`embeddings=off`) say strength as the captions of Mini's world do: slightly, nothing, very.
 """
 
@@ -41,6 +43,7 @@ from faceexpr_core.measure.judges import Judges
 from faceexpr_core.measure.picture_score import NEUTRAL
 
 from .ablation_arms import ARMS, BASE, Step, chosen_steps
+from .ablation_class import class_arms, class_evaluation, with_class
 from .ablation_table import sheet, table
 from .albums import ALBUMS
 from .preset_arms import PresetArm
@@ -75,7 +78,14 @@ class Ablation:
         for place in self.evaluation.places():
             if place.person == f"{seed}":
                 _say(self.drawn(place))
+        for place in self.of_class.places():
+            if place.person == f"{seed}":
+                _say(self.class_drawn(place))
         return f"{seed}: done"
+
+    @property
+    def of_class(self) -> Evaluation:
+        return class_evaluation(self.evaluation, self.steps)
 
     def trainings(self) -> list[PresetArm]:
         """Those of all arms, of one LoRA each."""
@@ -107,14 +117,24 @@ class Ablation:
     def drawn(self, place: Place) -> str:
         """The pictures of a place that are missing, drawn and measured; the person has all LoRAs by then."""
         started = time.process_time()
-        (subject,) = (one for one in self.evaluation.people if one.name == place.person)
         with Judges() as judges:
-            if (looks := kept_person(self.evaluation.output, place.person)) is None:
-                raise FaceExprError(f"{place.person} was not prepared.")
-            draw_place(self.evaluation, place, subject, looks, _drawer(self.model, self.how).draw, self.lora_of, judges, lambda: None)
+            self._draw(self.evaluation, place, judges)
             with IdentityMeter(detector=judges.detector) as identity:
                 self._leaks(place, identity)
         return f"{place.person}, seed {place.seed}: {time.process_time() - started:.0f} s of the processor"
+
+    def class_drawn(self, place: Place) -> str:
+        """The same of a place of `of_class`."""
+        started = time.process_time()
+        with Judges() as judges:
+            self._draw(self.of_class, place, judges)
+        return f"{place.person}, the class, seed {place.seed}: {time.process_time() - started:.0f} s of the processor"
+
+    def _draw(self, evaluation: Evaluation, place: Place, judges: Judges) -> None:
+        (subject,) = (one for one in evaluation.people if one.name == place.person)
+        if (looks := kept_person(self.evaluation.output, place.person)) is None:
+            raise FaceExprError(f"{place.person} was not prepared.")
+        draw_place(evaluation, place, subject, looks, _drawer(self.model, self.how).draw, self.lora_of, judges, lambda: None)
 
     def _leaks(self, place: Place, identity: IdentityMeter) -> None:
         """How much nearer each picture at full strength is to the donor than the same arm's neutral picture, fused or not."""
@@ -213,7 +233,7 @@ def _say(line: str) -> None:
 def write_summary(run: Ablation, command: str) -> str:
     """table.md, sheet.png and the page of what is recorded; the table."""
     output, names = run.evaluation.output, [step.name for step in run.steps]
-    records = with_leaks(run.evaluation)
+    records = with_class(with_leaks(run.evaluation), run.of_class.records(), class_arms(run.steps))
     told = table(records, names, command)
     write_whole(output / "table.md", told.encode())
     write_picture(output / "sheet.png", np.asarray(sheet(output, records, names)))

@@ -46,6 +46,10 @@ def _kept(records: Records) -> float | None:
     return _mean(lambda one: normalised(one["likeness"]) - resting[one["scene"], one["seed"]])(records)
 
 
+def _share(right: bool | None) -> float | None:
+    return None if right is None else float(right)
+
+
 MEASURES = (
     Measure("right", "right", _mean(lambda one: float(bool(one["right"]))), 1, 2,
             "of seven expressions at full strength, the change of blendshapes from the arm's neutral picture of the same noise is read as "
@@ -63,6 +67,11 @@ MEASURES = (
             "have it too, so that a fusion's own is its difference from the same LoRA's words"),
     Measure("SFace", "SFace", _mean(lambda one: float(one["likeness"] or 0.0)), 1, 3,
             "mean cosine to the person's photos; no face counts 0"),
+    Measure("class", "class", _mean(lambda one: _share(one.get("class_right"))), 1, 2,
+            "right, of the class asked for without the trigger word, by text, with the arm's LoRA"),
+    Measure("drift", "drift", _mean(lambda one: one.get("drift"), neutral=True), -1, 3,
+            "SFace of such a face to the person's photos less that of the model without the LoRA, from the same noise; 0: the class was "
+            "kept"),
 )  # fmt: skip
 
 
