@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.faces import small_faces
+from ..faceexpr_core.faces import models, small_faces
 from ..faceexpr_core.fusion.grids import grid_mask
 from .host.folders import model_folders
 from .host.progress import say_or_stop, show
+from .host.spots import Spot
+
+Draw = Callable[[dict[str, Any], Spot], dict[str, Any]]
+"""The latent of an enlarged face, and where it lies -> the latent drawn anew."""
 
 
-def refine_faces(
-    vae: Any, latent: dict[str, Any], below: float, side: int, draw: Callable[[dict[str, Any]], dict[str, Any]]
-) -> dict[str, Any]:
+def require_refining(vae: Any) -> None:
+    """Raise FaceExprError where faces cannot be refined; asked before anything is drawn."""
+    if vae is None:
+        raise FaceExprError(
+            "small faces cannot be refined without a VAE. Connect the VAE of the same checkpoint, or set refine_below to 0."
+        )
+    for name in ("face_landmarker", "yunet"):
+        models.find(name, model_folders())
+
+
+def refine_faces(vae: Any, latent: dict[str, Any], below: float, side: int, draw: Draw) -> dict[str, Any]:
     """The latents with each face whose longer side is under `below` of the picture's shorter one drawn again.
 
     `draw` makes of the latent of an enlarged face another one, at `side` pixels or the picture's shorter side where that is less. What is
@@ -25,10 +38,6 @@ def refine_faces(
     """
     from ..faceexpr_core.faces.detector import FaceDetector
 
-    if vae is None:
-        raise FaceExprError(
-            "small faces cannot be refined without a VAE. Connect the VAE of the same checkpoint, or set refine_below to 0."
-        )
     samples = latent["samples"]
     say_or_stop("looking for small faces")
     pictures = [_bytes(vae.decode(sample[None])) for sample in samples]
@@ -39,8 +48,8 @@ def refine_faces(
     found = [[face for face in faces if _touched(face, mask)] for faces, mask in zip(found, masks, strict=True)]
     side = min(side, 8 * min(samples.shape[-2:]))
     refined = [
-        sample if not faces else _refine(vae, sample, picture, faces, mask, side, draw)
-        for sample, picture, faces, mask in zip(samples, pictures, found, masks, strict=True)
+        sample if not faces else _refine(vae, sample, picture, faces, mask, side, partial(_spot, number, sample), draw)
+        for number, (sample, picture, faces, mask) in enumerate(zip(samples, pictures, found, masks, strict=True))
     ]
     return {**latent, "samples": torch.stack(refined)} if any(found) else latent
 
@@ -70,7 +79,8 @@ def _refine(
     faces: list[Any],
     free: Tensor | None,
     side: int,
-    draw: Callable[[dict[str, Any]], dict[str, Any]],
+    spot: Callable[..., Spot],
+    draw: Draw,
 ) -> Tensor:
     height, width = picture.shape[:2]
     replaced = torch.zeros(height, width)
@@ -78,7 +88,7 @@ def _refine(
         say_or_stop(f"drawing small face {number} of {len(faces)} again")
         cut = small_faces.cut_around(face, height, width)
         enlarged = small_faces.enlarge(picture, cut, side)
-        drawn = draw({"samples": vae.encode(_image(enlarged))})
+        drawn = draw({"samples": vae.encode(_image(enlarged))}, spot(face, cut, height, width))
         mask = small_faces.paste_mask(face, cut, height, width)
         if free is not None:
             mask = mask * free.numpy()
@@ -90,6 +100,13 @@ def _refine(
     if free is not None:
         share = share * (grid_mask(free, (int(sample.shape[-2]), int(sample.shape[-1]))) > 0).to(sample)
     return torch.where(share > 0, torch.lerp(sample, new, share), sample)
+
+
+def _spot(number: int, sample: Tensor, face: Any, cut: small_faces.Cut, height: int, width: int) -> Spot:
+    left, top, right, bottom = (float(edge) for edge in face.box)
+    area = cut.top / height, (cut.top + cut.side) / height, cut.left / width, (cut.left + cut.side) / width
+    centre = min(max((top + bottom) / 2 / height, 0.0), 1.0), min(max((left + right) / 2 / width, 0.0), 1.0)
+    return Spot(number, area, centre, (int(sample.shape[-2]), int(sample.shape[-1])))
 
 
 def _image(picture: Any) -> Tensor:

@@ -14,12 +14,14 @@ from ..faceexpr_core.fusion.settings import FusionSettings, default_site, site_s
 from ..faceexpr_core.text import expression_direction
 from . import extraction
 from .fusion_inputs import FEATURES, moved_by, strength_input
+from .host.folders import found_models
 from .host.fusion import Seen, attach_fusion
 from .host.models import drawn_side, require_sdxl
 from .host.sampling import ExpressionGuider, Span, sample
-from .host.texts import at_rest, pair_texts, tagged, without_places
+from .host.spots import Spot, at_spot, texts_at
+from .host.texts import at_rest, pair_texts, tagged
 from .host.widgets import advanced, require_choices, tell_unused
-from .refine import refine_faces
+from .refine import refine_faces, require_refining
 
 NODE = "FaceExpr Sampler"
 NEUTRAL, POSITIVE = "neutral", "positive"
@@ -125,6 +127,10 @@ class Sampler(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> str:
+        return "\n".join(found_models())
+
+    @classmethod
     def execute(cls, *inputs: Any, **named: Any) -> io.NodeOutput:
         return io.NodeOutput(cls.draw(*inputs, **named))
 
@@ -166,7 +172,11 @@ class Sampler(io.ComfyNode):
             tell_unused(cls, "neither features nor a base_model is connected", fusion_strength=fusion_strength)
         seen = None if vae is None else Seen(vae, () if features is None else moved_by(features))
 
-        def draw(latent: dict[str, Any], texts: tuple[Any, Any, Any], seed: int, denoise: float) -> dict[str, Any]:
+        refines = refine_below > 0 and refine_denoise > 0
+        if refines:
+            require_refining(vae)
+
+        def draw(model: Any, latent: dict[str, Any], texts: tuple[Any, Any, Any], seed: int, denoise: float) -> dict[str, Any]:
             positive, negative, neutral = texts
             fused, pairs = model, [] if neutral is None else pair_texts(positive, neutral)
             if features is not None:
@@ -207,11 +217,9 @@ class Sampler(io.ComfyNode):
                 span=span,
             )
 
-        texts = positive, negative, neutral
-        drawn = draw(latent_image, texts, seed, denoise)
-        if refine_below > 0 and refine_denoise > 0:
-            bare = without_places(positive), without_places(negative), without_places(neutral)
+        def again(latent: dict[str, Any], spot: Spot) -> dict[str, Any]:
             # another seed: features of the whole picture's noise must not take the enlarged face for that picture
-            again = partial(draw, texts=bare, seed=(seed + 1) % 2**64, denoise=refine_denoise)
-            drawn = refine_faces(vae, drawn, refine_below, drawn_side(model), again)
-        return drawn
+            return draw(at_spot(model, spot), latent, texts_at(positive, negative, neutral, spot), (seed + 1) % 2**64, refine_denoise)
+
+        drawn = draw(model, latent_image, (positive, negative, neutral), seed, denoise)
+        return refine_faces(vae, drawn, refine_below, drawn_side(model), again) if refines else drawn

@@ -284,9 +284,9 @@ def test_a_small_face_is_drawn_at_the_size_that_the_model_was_made_for(mini, mon
     refine = mini.refine.refine_faces
 
     def watch(vae, given, below, side, draw):
-        def drawing(face: dict) -> dict:
+        def drawing(face: dict, spot: Any) -> dict:
             sizes.append(tuple(face["samples"].shape[2:]))
-            return draw(face)
+            return draw(face, spot)
 
         return refine(vae, given, below, side, drawing)
 

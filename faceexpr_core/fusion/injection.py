@@ -188,13 +188,13 @@ class Injection:
         return amount
 
     def _held(self, where: Where, area: Area | None, grid: Grid) -> Tensor | None:
-        mask = None if where.mask is None else grid_mask(_cut(where.mask, area), grid)
+        mask = None if where.mask is None else grid_mask(cut_area(where.mask, area), grid)
         if not self.settings.regions:
             return mask
         if where.regions is None:
             self._tell("the parts of the face are not known there, so that the change is not held to those that were chosen")
             return mask
-        inside = held_to(grid_regions(_cut(where.regions, area), grid), self.settings).unflatten(0, grid)
+        inside = held_to(grid_regions(cut_area(where.regions, area), grid), self.settings).unflatten(0, grid)
         return inside if mask is None else mask * inside
 
     def _map(
@@ -211,7 +211,7 @@ class Injection:
             return None
         known, key = self._kept(call).maps, (id(where), area, grid, device, resize)
         if key not in known:
-            known[key] = where, upload(resize(_cut(where, area), grid), device)
+            known[key] = where, upload(resize(cut_area(where, area), grid), device)
         return known[key][1]
 
 
@@ -264,7 +264,7 @@ def _changed(x: Tensor, parts: Sequence[Part], change: Callable[[Tensor, Part], 
     return whole
 
 
-def _cut(where: Tensor, area: Area | None) -> Tensor:
+def cut_area(where: Tensor, area: Area | None) -> Tensor:
     """The area of a map [H, W], one pixel at the least."""
     if area is None:
         return where

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...faceexpr_core.fusion.bank import FeatureBank, fused_places
 from ...faceexpr_core.fusion.donors import same_place
 from ...faceexpr_core.fusion.grids import Grid
-from ...faceexpr_core.fusion.injection import Area, Attention, Call, Injection, Part
+from ...faceexpr_core.fusion.injection import Area, Attention, Call, Injection, Part, cut_area
 from ...faceexpr_core.fusion.look import EVERYWHERE, Look, Where
 from ...faceexpr_core.fusion.settings import FusionSettings
 from .folders import model_folders
@@ -131,7 +131,18 @@ class Fusion:
         seen = self._look(run).where(picture, run.call.sigma, area) if self._seen is not None else EVERYWHERE
         if seen is EVERYWHERE and self._is_banks_own(run, picture):
             seen = self._own
-        return seen if self._masks is None else Where(self._masks[picture % len(self._masks)], seen.regions)
+        return seen if self._masks is None else Where(self._mask(self._masks, run, picture), seen.regions)
+
+    def _mask(self, masks: Sequence[Tensor], run: Run, picture: int) -> Tensor:
+        """The mask of a picture; of a part of one that is drawn by itself, what lies there."""
+        spot, kept = run.spot, run.session.kept
+        if spot is None:
+            return masks[picture % len(masks)]
+        key = "mask", self
+        if key not in kept:
+            kept[key] = cut_area(masks[spot.picture % len(masks)], spot.area)
+        mask: Tensor = kept[key]
+        return mask
 
     def _look(self, run: Run) -> Look:
         assert self._seen is not None

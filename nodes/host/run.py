@@ -19,6 +19,7 @@ from ...faceexpr_core.fusion.donor_faces import Picture
 from ...faceexpr_core.fusion.injection import Area, Call
 from .encoding import decode_latents
 from .progress import show
+from .spots import SPOT, Spot
 from .texts import TAG
 
 RUN, RECORD, SESSION, UNET = "faceexpr_run", "faceexpr_record", "faceexpr_session", "faceexpr_unet"
@@ -75,6 +76,8 @@ class Run(NamedTuple):
     """(width, height) of the pictures."""
     session: Session
     pictures: int = 1
+    spot: Spot | None = None
+    """Where only a part of a picture is drawn."""
 
 
 class Record(NamedTuple):
@@ -136,6 +139,7 @@ def note_run(
         size=(8 * x.shape[-1], 8 * x.shape[-2]),
         session=session,
         pictures=len(x),
+        spot=transformer.get(SPOT),
     )
     if session.continued and session.clean is None and _looks(transformer, run.call):
         session.clean = executor(x, timestep, options, seed, **kwargs)  # unfused: nobody has said yet where the face is

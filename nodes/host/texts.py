@@ -55,6 +55,16 @@ def pair_texts(expression: Conditioning, neutral: Conditioning) -> list[Pair]:
     return pairs
 
 
+def counterparts(expression: Conditioning, neutral: Conditioning) -> dict[int, int]:
+    """Number of each neutral entry that has one -> that of the entry with the expression, or of the one that says the same."""
+    found = {pair.neutral: pair.expression for pair in pair_texts(expression, neutral)}
+    for number, entry in enumerate(neutral):
+        same = next((other for other in range(len(expression)) if _equal(expression[other][0], entry[0])), None)
+        if number not in found and same is not None:
+            found[number] = same
+    return found
+
+
 def at_rest(expression: Conditioning, neutral: Conditioning, pairs: Sequence[Pair]) -> Conditioning:
     """What is drawn while the expression is fused: each text that says it replaced by its neutral one, all else as it is.
 
