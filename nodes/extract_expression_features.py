@@ -25,6 +25,7 @@ from ..faceexpr_core.fusion.settings import (
 )
 from . import extraction
 from .fusion_inputs import FEATURES, window_inputs
+from .host.folders import found_models
 from .host.models import require_sdxl
 from .host.widgets import advanced, require_choices, tell_unused
 
@@ -122,6 +123,10 @@ class ExtractExpressionFeatures(io.ComfyNode):
                 io.String.Output(display_name="report", tooltip="What was recorded, and where it will act."),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> str:
+        return "\n".join(found_models())
 
     @classmethod
     def execute(

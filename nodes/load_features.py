@@ -38,13 +38,17 @@ class LoadFeatures(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> tuple[str, int, int]:
+    def fingerprint_inputs(cls, file: str | None) -> tuple[str, int, int]:
+        if file is None:  # it comes by a link, whose node tells when it changes
+            return "", 0, 0
         path = _path(file)
         found = path.stat() if path.is_file() else None
         return str(path), 0 if found is None else found.st_mtime_ns, 0 if found is None else found.st_size
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
+    def validate_inputs(cls, file: str | None) -> bool | str:
+        if file is None:
+            return True
         try:
             found = _path(file).is_file()
         except FaceExprError as error:

@@ -11,9 +11,9 @@ from comfy_api.latest import io, ui
 
 from ..faceexpr_core import mini
 from ..faceexpr_core.errors import FaceExprError
-from .host.folders import input_folder, model_folders
+from .host.folders import found_models, input_folder, model_folders
 from .host.progress import Progress, say_or_stop
-from .host.widgets import require_choices
+from .host.widgets import one_value, require_choices
 
 NO_FOLDER = "none"
 EXAMPLES = {"example: a rendered person": mini.subject_path, "example: another person": mini.donor_path}
@@ -116,7 +116,7 @@ class LoadSubjectImages(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, folder: Any = NO_FOLDER) -> bool | str:
         try:
-            _resolve(_one("folder", folder))
+            _resolve(_one("folder", folder) or NO_FOLDER)
         except FaceExprError as error:
             return str(error)
         return True
@@ -126,12 +126,12 @@ class LoadSubjectImages(io.ComfyNode):
         from ..faceexpr_core.photos.folder import watched_files
 
         try:
-            directory = _resolve(_one("folder", folder))
+            directory = _resolve(_one("folder", folder) or NO_FOLDER)
         except FaceExprError as error:
             return str(error)
-        if directory is None:
-            return ""
-        return "\n".join(f"{file} {file.stat().st_mtime_ns} {file.stat().st_size}" for file in watched_files(directory))
+        watched = [] if directory is None else watched_files(directory)
+        files = (f"{file} {file.stat().st_mtime_ns} {file.stat().st_size}" for file in watched)
+        return "\n".join([*files, *found_models()])
 
     @classmethod
     def execute(cls, images: list[torch.Tensor] | None = None, **lists: list[Any]) -> io.NodeOutput:
@@ -177,14 +177,7 @@ class LoadSubjectImages(io.ComfyNode):
 
 
 def _one(name: str, values: Any) -> Any:
-    """The value of an input that ComfyUI hands over as a list. Raises FaceExprError for several that differ."""
-    if not isinstance(values, list):
-        return values
-    if any(value != values[0] for value in values[1:]):
-        raise FaceExprError(
-            f"{len(values)} different values of '{name}' were given; one subject is made of one. Only 'images' may be a list."
-        )
-    return values[0]
+    return one_value(name, values, "one subject is made of one. Only 'images' may be a list.")
 
 
 def _sub_folders() -> list[str]:

@@ -15,7 +15,7 @@ from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.text import MAX_WEIGHT
 from .host.folders import model_folders
 from .host.progress import Progress, say_or_stop
-from .host.widgets import action_units_or_reason, require_choices
+from .host.widgets import action_units_or_reason, one_value, require_choices
 
 
 class Score(io.ComfyNode):
@@ -74,7 +74,8 @@ class Score(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, action_units: Any = "") -> bool | str:
-        return action_units_or_reason(_one(action_units))
+        values = action_units if isinstance(action_units, (list, tuple)) else [action_units]
+        return next((told for one in values if (told := action_units_or_reason(one)) is not True), True)
 
     @classmethod
     def execute(
@@ -92,31 +93,45 @@ class Score(io.ComfyNode):
         from ..faceexpr_core.measure.judges import Judges
         from ..faceexpr_core.measure.picture_score import Asked, best_first, score_picture, told
 
-        require_choices(cls, expression=_one(expression))
-        asked = Asked(_one(expression), _one(intensity), _one(action_units or [""]))
+        for name in expression:
+            require_choices(cls, expression=name)
         pictures = [picture for batch in images for picture in batch]
+        given: dict[str, list[Any]] = {"expression": expression, "intensity": intensity, "action_units": action_units or [""]}
+        each = (_each(name, values, images) for name, values in given.items())
+        asked = [Asked(*values) for values in zip(*each, strict=True)]
         resting = [picture for batch in neutral or () for picture in batch]
         if len(resting) not in (0, 1, len(pictures)):
             raise FaceExprError(f"{len(resting)} neutral pictures came with {len(pictures)}; connect one for all, or one for each.")
         progress, scores = Progress(len(pictures)), []
         with Judges(model_folders()) as judges:
-            person = judges.looks(photo.image for photo in _one(subject).photos)
+            person = judges.looks(photo.image for photo in _one("subject", subject).photos)
             calm = [judges.see(_bytes(picture)) for picture in resting]
             for number, picture in enumerate(pictures):
                 say_or_stop(f"measuring picture {number + 1} of {len(pictures)}")
                 seen = judges.see(_bytes(picture))
-                scores.append(score_picture(seen, asked, person, calm[number % len(calm)] if calm else None))
+                scores.append(score_picture(seen, asked[number], person, calm[number % len(calm)] if calm else None))
                 progress.update(number + 1, Image.fromarray(_bytes(picture)))
         order = best_first(scores)
         report = told(scores, [f"picture {number + 1}" for number in range(len(pictures))])
         data = json.dumps([{"picture": number, **asdict(one)} for number, one in enumerate(scores, start=1)], indent=1)
-        best, every = ([pictures[number] for number in order[:many]] for many in (_one(best_k), len(order)))
+        best, every = ([pictures[number] for number in order[:many]] for many in (_one("best_k", best_k), len(order)))
         return io.NodeOutput(_batched(best), _batched(every), report, data, scores[order[0]].score, ui=ui.PreviewText(report))
 
 
-def _one(values: Any) -> Any:
-    """A widget's value, which comes in a list because pictures may."""
-    return values[0] if isinstance(values, list) else values
+def _one(name: str, values: Any) -> Any:
+    return one_value(name, values, "Score compares all pictures by one.")
+
+
+def _each(name: str, values: list[Any], images: list[Tensor]) -> list[Any]:
+    """A value for each picture: one for all, one for each picture, or one for each entry of the list of images, as ComfyUI maps lists."""
+    sizes = [len(batch) for batch in images]
+    if len(values) == 1:
+        return values * sum(sizes)
+    if len(values) == len(sizes):
+        return [value for value, size in zip(values, sizes, strict=True) for _ in range(size)]
+    if len(values) == sum(sizes):
+        return values
+    raise FaceExprError(f"{len(values)} values of '{name}' came with {sum(sizes)} pictures; give one for all, or one for each.")
 
 
 def _bytes(picture: Tensor) -> Any:

@@ -9,12 +9,24 @@ from pathlib import Path
 import folder_paths
 
 from ...faceexpr_core.errors import FaceExprError
+from ...faceexpr_core.faces import models
 
 
 def model_folders() -> list[Path]:
     """Where the pack's own model files (MediaPipe, YuNet, SFace) may lie: `faceexpr` of extra_model_paths.yaml, then models/faceexpr."""
     registered, _ = folder_paths.folder_names_and_paths.get("faceexpr", ([], set()))
     return [Path(folder) for folder in (*registered, Path(folder_paths.models_dir) / "faceexpr")]
+
+
+def found_models() -> list[str]:
+    """Where each of those files lies now, for the fingerprint of a node that makes do without one: once it is brought, it runs again."""
+    found = []
+    for row in models.MODEL_FILES:
+        try:
+            found.append(f"{row.name} {models.find(row.name, model_folders())}")
+        except models.MissingModelFile:
+            found.append(f"{row.name} missing")
+    return found
 
 
 def loras_folder() -> Path:

@@ -23,6 +23,18 @@ def action_units_or_reason(given: str | None) -> bool | str:
     return True
 
 
+def one_value(name: str, values: Any, why: str) -> Any:
+    """The value of an input that ComfyUI hands over as a list; None where it comes by a link and is not known yet.
+
+    Raises FaceExprError for several that differ, `why` saying what one is needed for.
+    """
+    if not isinstance(values, (list, tuple)):
+        return values
+    if any(value is not values[0] and value != values[0] for value in values[1:]):
+        raise FaceExprError(f"{len(values)} different values of '{name}' were given; {why}")
+    return values[0]
+
+
 def advanced(*widgets: Any) -> tuple[Any, ...]:
     """Inputs that the web page shows only when asked."""
     for widget in widgets:

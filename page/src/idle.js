@@ -1,6 +1,7 @@
 /**
  * Widgets that count for nothing beside the node's other inputs are not shown: a photo's settings without a photo, a fusion's strength without
- * a fusion. They keep their values, and are saved and queued as ever; without this script all are shown.
+ * a fusion. They keep their values, and are saved and queued as ever; without this script all are shown. One whose value would stop the run
+ * without that input is shown, so that it can be set back.
  *
  * ComfyUI's own dynamic inputs (io.DynamicCombo, io.Autogrow) would not do: 0.3.75 lacks them, and they call an input `choice.input`, so that
  * saved graphs would lose its value.
@@ -21,10 +22,10 @@ export const IDLE = {
         ...Object.fromEntries(RECORDED.map((name) => [name, wordsAlone])),
     },
     FaceExprSampler: {
-        expression_scale: ({ linked }) => !linked('neutral'),
+        expression_scale: ({ linked, is }) => !linked('neutral') && is('expression_scale', [1]),
         fusion_strength: noFusion,
         fusion_text: (inputs) => noFusion(inputs) || !inputs.linked('neutral'),
-        refine_below: ({ linked }) => !linked('vae'),
+        refine_below: ({ linked, is }) => !linked('vae') && is('refine_below', [0]),
         refine_denoise: ({ linked, is }) => !linked('vae') || is('refine_below', [0]),
     },
     FaceExprExpressionSheet: { fusion_strength: ({ linked }) => !linked('base_model') },
