@@ -102,22 +102,64 @@ def sheet_columns(entries: int, intensities: int) -> int:
 
 def labelled_sheet(pictures: Sequence[NDArray[np.uint8]], labels: Sequence[str], columns: int) -> NDArray[np.uint8]:
     """One picture of many, uint8 [H, W, 3] each and all of one size: in rows of `columns`, each over its label, pixel for pixel."""
-    from PIL import Image, ImageDraw, ImageFont
-
     height, width = pictures[0].shape[:2]
-    text = max(_SMALLEST_LABEL, round(_LABEL * min(height, width)))
-    rows, gap = -(-len(pictures) // columns), max(4, text // 3)
-    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + text + gap) + gap), _PAPER)
-    pen = ImageDraw.Draw(page)
-    for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        row, column = divmod(number, columns)
+    page = SheetPage(height, width, len(pictures), columns)
+    for picture, label in zip(pictures, labels, strict=True):
+        page.add(picture, label)
+    return page.pixels()
+
+
+class SheetPage:
+    """`labelled_sheet` of `count` pictures that come one by one: each is painted once, onto a page made at the start.
+
+    With `small_side`, `small()` is the page at that many pixels at most, kept as it fills.
+    """
+
+    def __init__(self, height: int, width: int, count: int, columns: int, small_side: int | None = None) -> None:
+        from PIL import Image
+
+        self._height, self._width, self._columns, self._filled = height, width, columns, 0
+        self._text = max(_SMALLEST_LABEL, round(_LABEL * min(height, width)))
+        self._gap = max(4, self._text // 3)
+        rows, gap = -(-count // columns), self._gap
+        self._page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + self._text + gap) + gap), _PAPER)
+        self._scale = 0.0 if small_side is None else min(1.0, small_side / max(self._page.size))
+        width, height = self._scaled(self._page.size)
+        self._small = Image.new("RGB", (max(1, width), max(1, height)), _PAPER)
+
+    def add(self, picture: NDArray[np.uint8], label: str) -> None:
+        """Paint the next picture, uint8 [H, W, 3], and its label."""
+        from PIL import Image, ImageDraw, ImageFont
+
+        height, width, text, gap = self._height, self._width, self._text, self._gap
+        row, column = divmod(self._filled, self._columns)
         left, top = gap + column * (width + gap), gap + row * (height + text + gap)
-        page.paste(Image.fromarray(picture), (left, top))
-        size = 0.8 * text
+        self._page.paste(Image.fromarray(picture), (left, top))
+        pen, size = ImageDraw.Draw(self._page), 0.8 * text
         while size > 6 and pen.textlength(label, ImageFont.load_default(size)) > width:
             size -= 1
         pen.text((left + width / 2, top + height + text / 2), label, fill=_INK, font=ImageFont.load_default(size), anchor="mm")
-    return np.asarray(page, np.uint8)
+        self._filled += 1
+        if self._scale:
+            self._reduce((left, top), (left + width, top + height + text))
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """The page, uint8 [H, W, 3]; paper where no picture is yet."""
+        return np.asarray(self._page, np.uint8)
+
+    def small(self) -> NDArray[np.uint8]:
+        """The page reduced, uint8 [H, W, 3]."""
+        return np.asarray(self._small, np.uint8)
+
+    def _reduce(self, start: tuple[int, int], end: tuple[int, int]) -> None:
+        from PIL import Image
+
+        (left, top), (right, bottom) = self._scaled(start), self._scaled(end)
+        size = max(1, right - left), max(1, bottom - top)
+        self._small.paste(self._page.resize(size, Image.Resampling.BILINEAR, box=(*start, *end)), (left, top))
+
+    def _scaled(self, place: tuple[int, int]) -> tuple[int, int]:
+        return round(self._scale * place[0]), round(self._scale * place[1])
 
 
 def _entry(entry: str) -> str:

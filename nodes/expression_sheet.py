@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import comfy.samplers
+import numpy as np
 import torch
 from comfy_api.latest import io, ui
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..faceexpr_core import sheet
@@ -14,8 +18,9 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion.settings import FusionSettings
 from .expression_text_encode import ExpressionTextEncode
 from .fusion_inputs import strength_input
+from .host.folders import found_models
 from .host.models import require_sdxl, require_sdxl_clip
-from .host.progress import say_or_stop, show
+from .host.progress import PREVIEW_SIDE, say_or_stop, show
 from .host.sampling import Span
 from .host.widgets import require_choices, tell, tell_unused
 from .sampler import Sampler
@@ -106,6 +111,10 @@ class ExpressionSheet(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> str:
+        return "\n".join(found_models())
+
+    @classmethod
     def execute(
         cls,
         model: Any,
@@ -141,20 +150,29 @@ class ExpressionSheet(io.ComfyNode):
         run = (model, seed, steps, cfg, sampler_name, scheduler)
         labels = [one.label for one in asked]
         columns = sheet.sheet_columns(len(entries), len(strengths)) if not frames else min(frames, len(asked))
-        pictures: list[Tensor] = []
-        for number, one in enumerate(asked, start=1):
-            say_or_stop(f"picture {number} of {len(asked)}: {one.label}")
-            words = (one.expression, one.intensity, one.second, one.second_weight, one.action_units)
-            positive, neutral = ExpressionTextEncode.execute(clip, prompt, *words).args
-            span = Span((number - 1) * steps, len(asked) * steps)
-            drawn = Sampler.draw(*run, positive, negative, latent_image, denoise, neutral=neutral, span=span, **fusion)
-            pictures.append(vae.decode(drawn["samples"])[..., :3].float().cpu())
-            page = sheet.labelled_sheet(_bytes(torch.cat(pictures)), labels[:number], columns)
-            show(page)
-        batch = torch.cat(pictures)
-        shown = torch.from_numpy(page.copy()).float()[None] / 255
+
+        def drawn() -> Iterator[Tensor]:
+            for number, one in enumerate(asked):
+                say_or_stop(f"picture {number + 1} of {len(asked)}: {one.label}")
+                words = (one.expression, one.intensity, one.second, one.second_weight, one.action_units)
+                positive, neutral = ExpressionTextEncode.execute(clip, prompt, *words).args
+                span = Span(number * steps, len(asked) * steps)
+                latent = Sampler.draw(*run, positive, negative, latent_image, denoise, neutral=neutral, span=span, **fusion)
+                yield vae.decode(latent["samples"])[0, ..., :3].float().cpu()
+
+        batch, page = _collect(drawn(), labels, columns)
+        shown = torch.from_numpy(page.copy())[None].float().div_(255)  # the copy may be written to, as PyTorch wants it
         return io.NodeOutput(shown, batch, "\n".join(labels), ui=ui.PreviewImage(shown, cls=cls))
 
 
-def _bytes(pictures: Tensor) -> list[Any]:
-    return list((pictures.clamp(0, 1) * 255).round().byte().numpy())
+def _collect(pictures: Iterator[Tensor], labels: Sequence[str], columns: int) -> tuple[Tensor, NDArray[np.uint8]]:
+    """Pictures, float [H, W, 3], as a batch and as a sheet that is shown while it fills; both have their room from the first on."""
+    first = next(pictures)
+    height, width = first.shape[:2]
+    batch = first.new_empty((len(labels), *first.shape))
+    page = sheet.SheetPage(height, width, len(labels), columns, PREVIEW_SIDE)
+    for number, picture in enumerate(chain([first], pictures)):
+        batch[number] = picture
+        page.add((picture.clamp(0, 1) * 255).round().byte().numpy(), labels[number])
+        show(page.small())
+    return batch, page.pixels()

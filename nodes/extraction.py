@@ -212,8 +212,9 @@ def kept_contexts(model: Any, expression: Entry, neutral: Entry, settings: Fusio
     """What an expression's text is to the model instead of the neutral one (site `cross_attention_difference`): made once, and kept while
     the model's weights and the two texts stay the same, whatever is drawn with them.
 
-    The last KEPT_TEXTS are kept, in half precision on the CPU. No row of the model is computed.
+    The last KEPT_TEXTS are kept, in half precision on the CPU, but those whose model is gone. No row of the model is computed.
     """
+    _drop_gone()
     key = _weights(model), settings.layers, *(fingerprint([entry[0], entry[1].get("hooks")]) for entry in (expression, neutral))
     for known, bank in _kept:
         if known == key:
@@ -221,6 +222,18 @@ def kept_contexts(model: Any, expression: Entry, neutral: Entry, settings: Fusio
     bank = _contexts(model, bare(expression), bare(neutral), settings)
     _kept.append((key, bank))
     return bank
+
+
+def _drop_gone() -> None:
+    """Let go of what no model can ask for again."""
+    there = [one for one in _kept if not _is_gone(one[0])]
+    _kept.clear()
+    _kept.extend(there)
+
+
+def _is_gone(key: Hashable) -> bool:
+    """Whether something that the key holds weakly is no more."""
+    return any(map(_is_gone, key)) if isinstance(key, tuple) else isinstance(key, weakref.ref) and key() is None
 
 
 def _contexts(model: Any, expression: Conditioning, neutral: Conditioning, settings: FusionSettings) -> FeatureBank:

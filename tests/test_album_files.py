@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -320,6 +321,24 @@ def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path: Path, photo: Picture) 
     (tmp_path / "photo.png").write_bytes(encoded(photo, "PNG"))
     assert [path.name for path in picture_files(tmp_path)] == ["photo.png"]
     assert [(one.name, one.problem) for one in read_dataset(tmp_path)][1] == ("pipe.jpg", "no file")
+
+
+def test_a_photo_that_cannot_be_opened_is_named_and_the_others_are_read(tmp_path: Path, photo: Picture, monkeypatch) -> None:
+    for name in ("a.png", "cloud.png", "locked.heic"):
+        (tmp_path / name).write_bytes(encoded(photo, "PNG"))
+    problems = {"cloud.png": OSError(22, "The cloud file provider is not running"), "locked.heic": PermissionError(13, "Permission denied")}
+    opened = Path.open
+
+    def opening(path: Path, *given: Any, **named: Any) -> Any:
+        if path.name in problems:
+            raise problems[path.name]
+        return opened(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", opening)  # the mode of a file does not stop root
+    read = {one.name: one for one in read_dataset(tmp_path)}
+    assert read["a.png"].rgb is not None
+    for name, error in problems.items():
+        assert read[name].rgb is None and str(error.strerror) in read[name].problem
 
 
 def test_a_picture_of_a_vector_format_starts_no_other_program(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pack
 import pytest
 import torch
+from PIL import ImageDraw
 
 PERSON = "a photo of a young man, {expression}"
 RUN = {"steps": 2, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
@@ -22,7 +25,8 @@ def node(comfy_modules: SimpleNamespace) -> Iterator[SimpleNamespace]:
         model, clip, vae = host.load_mini()
         negative = host.encode_conditioning(clip, "")
         latent = {"samples": torch.zeros(1, 4, 8, 8)}
-        execute = pack.node("expression_sheet").ExpressionSheet.execute
+        module = pack.node("expression_sheet")
+        execute = module.ExpressionSheet.execute
         sampler, encode = pack.node("sampler").Sampler.execute, pack.node("expression_text_encode").ExpressionTextEncode.execute
         given = {"model": model, "clip": clip, "vae": vae, "negative": negative, "latent_image": latent, "prompt": PERSON, "seed": 5, **RUN}
 
@@ -35,7 +39,7 @@ def node(comfy_modules: SimpleNamespace) -> Iterator[SimpleNamespace]:
             return vae.decode(drawn["samples"])[0]
 
         error = comfy_modules.core.errors.FaceExprError
-        yield SimpleNamespace(draw=draw, alone=alone, model=model, vae=vae, latent=latent, error=error)
+        yield SimpleNamespace(draw=draw, alone=alone, module=module, model=model, vae=vae, latent=latent, error=error)
 
 
 def test_each_picture_is_what_the_sampler_draws_of_it_to_the_bit(node) -> None:
@@ -66,6 +70,24 @@ def test_the_sheet_shows_the_pictures_in_rows_of_intensities(node) -> None:
         top, left = gap + row * step, gap + column * (width + gap)
         shown = page[0, top : top + height, left : left + width]
         assert (shown - picture).abs().max() <= 0.51 / 255
+
+
+def test_a_round_paints_the_new_picture_alone_and_shows_the_sheet_reduced(node, monkeypatch) -> None:
+    painted: list[str] = []
+    shown: list[np.ndarray] = []
+    write = ImageDraw.ImageDraw.text
+
+    def writing(pen: ImageDraw.ImageDraw, place: Any, text: str, **how: Any) -> None:
+        painted.append(text)
+        write(pen, place, text, **how)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", writing)
+    monkeypatch.setattr(node.module, "show", shown.append)
+    monkeypatch.setattr(node.module, "PREVIEW_SIDE", 100)
+    page, _, labels = node.draw(expressions="happy, sad, angry")
+    assert painted == labels.splitlines()
+    assert [max(one.shape) for one in shown] == [100] * 3 < [max(page.shape)] * 3
+    assert not any(np.array_equal(one, other) for one, other in pairwise(shown))
 
 
 def test_frames_lead_from_one_expression_to_the_next(node, caplog) -> None:

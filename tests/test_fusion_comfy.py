@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import importlib
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -305,6 +307,21 @@ def test_words_cost_no_row_of_the_base_model_and_their_keys_and_values_serve_any
     surprised = mini.expression_text_encode.ExpressionTextEncode.execute(mini.clip, PERSON, "surprised", 1.0, "none", 0.5, "").args[0]
     assert change(words(positive=surprised), first) > 1e-3
     assert (rows, len(loaded)) == ([], 2)
+
+
+def test_keys_and_values_are_let_go_when_their_model_is_gone(mini, monkeypatch) -> None:
+    monkeypatch.setattr(mini.extraction, "_kept", type(mini.extraction._kept)())
+    words, settings = (mini.positive[0], mini.neutral[0]), mini.extraction.FusionSettings()
+    model = mini.host.load_mini()[0]
+    weights = weakref.ref(model.model)
+    bank = weakref.ref(mini.extraction.kept_contexts(model, *words, settings))
+    mini.extraction.kept_contexts(mini.model, *words, settings)
+    assert len(mini.extraction._kept) == 2
+    del model
+    gc.collect()
+    assert weights() is None
+    kept = mini.extraction.kept_contexts(mini.model, *words, settings)
+    assert [one for _, one in mini.extraction._kept] == [kept] and bank() is None
 
 
 def test_what_changes_nothing_is_told(mini, caplog) -> None:

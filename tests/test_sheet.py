@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import EXPRESSIONS
-from faceexpr_core.sheet import Asked, grid_of_expressions, labelled_sheet, parse_entries, parse_intensities, sheet_columns, strip
+from faceexpr_core.sheet import (
+    Asked,
+    SheetPage,
+    grid_of_expressions,
+    labelled_sheet,
+    parse_entries,
+    parse_intensities,
+    sheet_columns,
+    strip,
+)
 
 
 def test_expressions_are_read_from_names_lines_and_action_units() -> None:
@@ -68,3 +78,19 @@ def test_the_sheet_holds_every_picture_pixel_for_pixel_over_a_label() -> None:
         label = page[top + 40 : top + step - gap, left : left + 128]
         assert label.min() < 120  # ink
         assert (page[top + 40 : top + step - gap, left - gap : left] > 240).all()  # and none beside it
+
+
+def test_a_page_filled_picture_by_picture_is_the_sheet_and_its_small_copy_shows_what_is_there() -> None:
+    pictures = [np.random.default_rng(number).integers(0, 256, (40, 128, 3), np.uint8) for number in range(5)]
+    labels = ["happy", "sad", "sadly surprised 0.75 happily disgusted 0.25 " * 4, "AU1", "neutral"]  # the third runs over its neighbours
+    page = SheetPage(40, 128, 5, 3, small_side=100)
+    blank = page.small()
+    for number, (picture, label) in enumerate(zip(pictures, labels, strict=True), start=1):
+        page.add(picture, label)
+        so_far = labelled_sheet(pictures[:number], labels[:number], 3)
+        assert np.array_equal(page.pixels()[: len(so_far)], so_far)
+        if number <= 3:
+            assert np.array_equal(page.small()[20:], blank[20:])  # the second row is not there yet
+    reduced = np.asarray(Image.fromarray(page.pixels()).resize(page.small().shape[1::-1], Image.Resampling.BILINEAR), float)
+    assert max(page.small().shape) == 100
+    assert np.abs(page.small() - reduced).mean() < 12 < np.abs(blank - reduced).mean()

@@ -101,6 +101,32 @@ def test_what_is_transparent_becomes_white(tmp_path: Path, mode: str) -> None:
     assert (read[:, :4] == 255).all() and np.abs(read[:, 4:].astype(int) - 200).max() <= 3
 
 
+def swapped_profile() -> bytes:
+    """The profile of a space whose red is sRGB's green, its green sRGB's blue, its blue sRGB's red."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    places = {bytes(profile[at : at + 4]): at + 4 for at in range(132, 132 + 12 * int.from_bytes(profile[128:132], "big"), 12)}
+    entries = [bytes(profile[places[name] : places[name] + 8]) for name in (b"gXYZ", b"bXYZ", b"rXYZ")]
+    for name, entry in zip((b"rXYZ", b"gXYZ", b"bXYZ"), entries, strict=True):
+        profile[places[name] : places[name] + 8] = entry
+    return bytes(profile)
+
+
+@pytest.mark.parametrize(("mode", "alpha"), [("RGBA", 0), ("P", 0), ("P", 255)])
+def test_colours_of_pictures_with_alpha_or_a_palette_are_converted_from_their_profile(tmp_path: Path, mode: str, alpha: int) -> None:
+    picture = Image.new("RGBA", (8, 8), (200, 30, 60, 255))
+    picture.paste((200, 30, 60, alpha), (0, 0, 4, 8))
+    picture = picture if alpha == 0 else picture.convert("RGB")
+    (picture.quantize() if mode == "P" else picture).save(tmp_path / "a.png", icc_profile=swapped_profile())
+    read = read_rgb(tmp_path / "a.png").astype(int)
+    assert np.abs(read[:, 4:] - (60, 200, 30)).max() <= 3
+    assert (read[:, :4] == (255 if alpha == 0 else read[:, 4:])).all()
+
+
+def test_a_profile_that_is_broken_is_left_alone(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), (200, 30, 60)).save(tmp_path / "a.png", icc_profile=b"no profile")
+    assert (read_rgb(tmp_path / "a.png") == (200, 30, 60)).all()
+
+
 def test_a_folder_is_read_in_order_with_captions_and_damaged_files(tmp_path: Path, photo: Picture) -> None:
     Image.fromarray(photo).save(tmp_path / "b.PNG")
     Image.fromarray(photo).save(tmp_path / "a.jpg")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaceExprError
-from .kinds import CAPTION_SUFFIXES, FORMATS, HEIF, OTHER, PICTURE, heif_reader, is_meant_as_picture, kind_of
+from .kinds import CAPTION_SUFFIXES, FORMATS, HEIF, OTHER, PICTURE, Kind, heif_reader, is_meant_as_picture, kind_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -156,8 +156,10 @@ def _read_source(path: Path) -> SourceImage:
     from PIL import Image, UnidentifiedImageError
 
     caption, notes, problem = _read_caption(path)
+    what = ""  # a file that cannot be opened does not tell
     try:
-        problem = problem or _unreadable(path)
+        kind = kind_of(path)
+        what, problem = kind.what, problem or _unreadable(kind)
         if not problem:
             rgb, frames = _read(path)
             if frames > 1:
@@ -169,14 +171,13 @@ def _read_source(path: Path) -> SourceImage:
         problem = "is damaged or no picture"
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
         problem = f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
-    if kind_of(path).what == HEIF and heif_reader():
+    if what == HEIF and heif_reader():
         problem = "is a HEIC picture, but damaged or of an unknown kind; if other programs open it, save it as JPEG"
     return SourceImage(shown_name(path), None, caption, problem, notes)
 
 
-def _unreadable(path: Path) -> str:
+def _unreadable(kind: Kind) -> str:
     """Why a picture cannot be read, told by its first bytes; "" where it may be."""
-    kind = kind_of(path)
     if kind.what == PICTURE or (kind.what == HEIF and heif_reader()):
         return ""
     return f"is no picture but {kind.words}" if kind.what == OTHER else kind.words
@@ -200,25 +201,33 @@ def _read_caption(picture: Path) -> tuple[str | None, tuple[str, ...], str]:
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    from PIL import Image, ImageCms
+    from PIL import Image
 
     if picture.mode == "F" or picture.mode.startswith("I"):
         grey = np.asarray(picture, np.float64)
         top = 65535.0 if picture.mode.startswith("I;16") else _white_of(grey)
         return Image.fromarray(np.clip(np.round(grey / top * 255), 0, 255).astype(np.uint8)).convert("RGB")
+    profile = picture.info.get("icc_profile")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, (*_WHITE, 255))
-        return Image.alpha_composite(ground, picture).convert("RGB")
-    profile = picture.info.get("icc_profile")
+        colours = _in_srgb(picture.convert("RGB"), profile)
+        colours.putalpha(picture.getchannel("A"))
+        return Image.alpha_composite(Image.new("RGBA", picture.size, (*_WHITE, 255)), colours).convert("RGB")
+    return _in_srgb(picture.convert("RGB") if picture.mode == "P" else picture, profile)
+
+
+def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB, converted from the profile where it is one of the picture's colours."""
+    from PIL import ImageCms
+
     if profile and picture.mode in ("RGB", "CMYK"):
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             if converted is not None:
                 return converted
-        except ImageCms.PyCMSError:
-            pass  # a broken profile: the plain conversion below
+        except (ImageCms.PyCMSError, OSError):
+            pass  # a broken profile, or one of other colours: the plain conversion below
     return picture.convert("RGB")
 
 

@@ -6,6 +6,7 @@ import { blendshapesOf, formatUnits, parseUnits, strengthOf, withStrength } from
 import { say } from './words.js';
 
 const TURN = { yaw: 0.7, pitch: 0.35 }; // radians, the most
+const gone = new FinalizationRegistry((forget) => forget());
 
 export function makeStage(values, table, head, isOneSided) {
     const canvas = element('canvas', { class: 'fx-head', role: 'img' });
@@ -83,7 +84,7 @@ export function makeStage(values, table, head, isOneSided) {
         redraw();
     });
     new ResizeObserver(redraw).observe(canvas);
-    head?.restored.push(redraw);
+    if (head) redrawWhenRestored(head, redraw);
 
     function pull(right, down, oneSided) {
         const { handle } = hold;
@@ -97,6 +98,14 @@ export function makeStage(values, table, head, isOneSided) {
     }
 
     return { root, canvas, redraw };
+}
+
+/** The head outlives every node and must hold none. Its own function: one made in `makeStage` would hold all that is there. */
+function redrawWhenRestored(head, redraw) {
+    const held = new WeakRef(redraw);
+    const again = () => held.deref()?.();
+    head.restored.push(again);
+    gone.register(redraw, () => head.restored.splice(head.restored.indexOf(again), 1));
 }
 
 function limit(value, most) {

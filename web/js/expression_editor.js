@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 719ce6c44f81e35678cdbba03b10133fa4b800f9a74b7ec8ec3872596206a4f9
+// sources: 374e7075cbe7f92afaefce2324cfd93298de5701861ed66f144cb32018a28741
 
 // src/extension.js
 import { app as app6 } from "../../../scripts/app.js";
@@ -3390,10 +3390,10 @@ var IDLE = {
     ...Object.fromEntries(RECORDED.map((name) => [name, wordsAlone]))
   },
   FaceExprSampler: {
-    expression_scale: ({ linked }) => !linked("neutral"),
+    expression_scale: ({ linked, is }) => !linked("neutral") && is("expression_scale", [1]),
     fusion_strength: noFusion,
     fusion_text: (inputs) => noFusion(inputs) || !inputs.linked("neutral"),
-    refine_below: ({ linked }) => !linked("vae"),
+    refine_below: ({ linked, is }) => !linked("vae") && is("refine_below", [0]),
     refine_denoise: ({ linked, is }) => !linked("vae") || is("refine_below", [0])
   },
   FaceExprExpressionSheet: { fusion_strength: ({ linked }) => !linked("base_model") },
@@ -3661,6 +3661,7 @@ function shares(numbers, amount) {
 
 // src/stage.js
 var TURN = { yaw: 0.7, pitch: 0.35 };
+var gone = new FinalizationRegistry((forget) => forget());
 function makeStage(values, table, head, isOneSided) {
   const canvas = element("canvas", { class: "fx-head", role: "img" });
   const mark = element("div", { class: "fx-mark", hidden: true });
@@ -3731,7 +3732,7 @@ function makeStage(values, table, head, isOneSided) {
     redraw2();
   });
   new ResizeObserver(redraw2).observe(canvas);
-  head?.restored.push(redraw2);
+  if (head) redrawWhenRestored(head, redraw2);
   function pull(right, down, oneSided) {
     const { handle } = hold;
     const side = oneSided ? handle.side : "";
@@ -3743,6 +3744,12 @@ function makeStage(values, table, head, isOneSided) {
     showMark(handle);
   }
   return { root, canvas, redraw: redraw2 };
+}
+function redrawWhenRestored(head, redraw2) {
+  const held = new WeakRef(redraw2);
+  const again = () => held.deref()?.();
+  head.restored.push(again);
+  gone.register(redraw2, () => head.restored.splice(head.restored.indexOf(again), 1));
 }
 function limit(value, most) {
   return Math.min(Math.max(value, -most), most);
