@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pack
@@ -139,6 +140,25 @@ def test_both_draw_the_class_alike_and_without_guidance(comfyui) -> None:
         assert theirs.recipe(SIZE)["cfg"] == 1
         difference = np.abs(theirs.draw("a photo of a woman, happy expression", 3, SIZE).astype(float) - drawn.astype(float)).mean()
     assert difference <= 2 < drawn.std()
+
+
+def test_text_encoders_and_vae_are_known_again_and_others_told_from_them(comfyui) -> None:
+    def parts(clip: Any) -> dict[str, str]:
+        return pack.node("host.training").TrainingHost(comfyui.model, clip, comfyui.vae, "the test").parts()
+
+    with torch.inference_mode():
+        before, skipped, changed = parts(comfyui.clip), comfyui.clip.clone(), comfyui.clip.clone()
+        skipped.clip_layer(-1)
+        key = next(
+            name
+            for name in comfyui.clip.patcher.model.state_dict()
+            if name.endswith("clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight")
+        )
+        weight = comfyui.clip.patcher.model.state_dict()[key]
+        changed.add_patches({key: (torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)),)}, 1.0)
+        others = [parts(clip) for clip in (skipped, changed)]
+        assert parts(comfyui.clip) == before and len({before["text_encoders"], *(one["text_encoders"] for one in others)}) == 3
+    assert {one["vae"] for one in others} == {before["vae"]}
 
 
 def test_the_exported_u_net_holds_the_models_weights(comfyui, pipe) -> None:

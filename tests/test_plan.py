@@ -96,6 +96,15 @@ def test_auto_chooses_what_a_stopped_run_was_begun_with() -> None:
     assert settle("auto", {}, 1024, room_of(24), {**run, "rank": 5}).preset == "default"
 
 
+def test_auto_goes_on_with_a_base_in_four_bits_where_a_whole_one_fits_now() -> None:
+    begun = settle("auto", {}, None, room_of(6))
+    assert begun.settings.base == "nf4"
+    run = json.loads(json.dumps({**begun.settings.used(), "side": begun.side, "prediction": "v_prediction", "zero_snr": True}))
+    for later in (settle("auto", {}, None, room_of(24), run), settle("auto", {}, None, room_of(24), {**run, "photos": "abc"})):
+        assert (later.preset, later.settings, later.side) == (begun.preset, begun.settings, begun.side)
+    assert begun.side != 512 == settle("auto", {}, None, room_of(24), {**run, "side": 512}).side
+
+
 def test_what_cannot_fit_is_refused_with_what_would() -> None:
     with pytest.raises(FaceExprError, match=r"Preset default with photos at 1024 px takes \d+\.\d GB .* This would: preset "):
         require_fit("default", preset_settings("default", gradient_checkpointing=False), 1024, room_of(8))
@@ -163,6 +172,19 @@ def test_the_command_says_what_fits_a_card_that_is_not_here(capsys: pytest.Captu
     assert "does not fit: 7.0 GB are free for it. This would: preset " in capsys.readouterr().err
     assert faceexpr(["plan", "--model", "mini"]) == 0
     assert capsys.readouterr().out == "mini is smaller than SDXL, for which alone there are figures.\n"
+
+
+def test_more_pictures_of_the_class_take_more_of_the_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*words: str) -> str:
+        assert faceexpr(["plan", *words, "--preset", "default"]) == 0
+        return capsys.readouterr().out.strip()
+
+    sizes = [told("--card", "12", "--prior_images", count).rpartition("pictures of the class ")[2] for count in ("64", "640")]
+    assert sizes == ["102 MB", "1.0 GB"]
+    usual, many = (float(re.findall(r"([\d.]+) GB \|$", told("--cards", *more))[0]) for more in ((), ("--prior_images", "640")))
+    assert many - usual == pytest.approx(576 * 1024**2 * 1.6 / GB, abs=0.11)
+    assert faceexpr(["plan", "--cards", "--prior_images", "0"]) == 2
+    assert "--prior_images is 0; give 1 or more" in capsys.readouterr().err
 
 
 def test_the_page_about_cards_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:

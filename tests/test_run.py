@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import failing_command
@@ -17,8 +18,11 @@ from PIL import Image
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
+from faceexpr_core.diffusers_host.training import DiffusersHost
 from faceexpr_core.lora.files import read_lora
-from faceexpr_core.training import trainer
+from faceexpr_core.training import run, trainer
+from faceexpr_core.training.prior import prior_folder
+from faceexpr_core.training.run import ClassPictures
 
 pytestmark = pytest.mark.usefixtures("prepared_here")
 MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1024.00 MiB.\nGPU 0 has a total capacity of 7.78 GiB")
@@ -118,6 +122,30 @@ def test_pictures_of_the_class_are_announced_and_counted(photos: Path, capsys: p
     assert "drawing 1 pictures of the class" in told and "(3 of 4 are there)" in told and told.count("picture 4 of 4") == 1
     assert faceexpr([*words(photos, *prior), "--prior_images=4"]) == 0
     assert "of the class" not in capsys.readouterr().err
+
+
+def test_pictures_of_the_class_are_not_those_of_another_prediction_vae_or_text_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(run, "missing_images", lambda *_: 0)
+    monkeypatch.setattr(run, "prior_images", lambda folder, prompts, draw, made: asked.append(prior_folder(folder, made)))
+    job = SimpleNamespace(class_pictures=ClassPictures(tmp_path), subject=SimpleNamespace(resolution=64, class_word="woman"))
+
+    def folder_of(host: DiffusersHost) -> None:
+        run._class_pictures(host, SimpleNamespace(), job, host.pipe.unet, host.parts(), None)  # type: ignore[arg-type]
+
+    pipe = pipeline.load_pipeline("mini")
+    host = DiffusersHost(pipe, torch.device("cpu"))
+    folder_of(host)
+    folder_of(DiffusersHost(pipeline.load_pipeline("mini", torch.float16), torch.device("cpu")))
+    assert asked[0] == asked[1]  # rounded
+    with torch.no_grad():
+        for part in (pipe.vae.decoder.conv_in.weight, pipe.text_encoder_2.text_projection.weight):
+            part.neg_()
+            folder_of(host)
+    folder_of(DiffusersHost(pipeline.load_pipeline("mini", prediction="v_prediction"), torch.device("cpu")))
+    assert len({*asked}) == 4
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import random
 import shutil
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training import optimizers, resume, trainer
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
-from faceexpr_core.training.fingerprint import model_digest
+from faceexpr_core.training.fingerprint import model_digest, run_of
 from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.optimizers import NO_CUDA
 from faceexpr_core.training.result import Step, TrainResult
@@ -413,3 +414,14 @@ def test_a_run_of_an_older_version_is_known_by_the_rest() -> None:
     now = {"model": "signs-12", "photos": "p", "seed": 1}
     assert differences({"model": "0123456789abcdef", "photos": "p", "seed": 1}, now) == []
     assert differences({"model": "signs-34", "photos": "p", "seed": 1}, now) == ["the checkpoint, or the LoRAs on it, are others"]
+    encoded = {**now, "vae": "signs-1", "text_encoders": "signs-2", "side": 64}
+    assert differences(now, encoded) == []
+    assert differences(encoded, {**encoded, "vae": "signs-3", "side": 128}) == ["the photos have another size", "the VAE is another"]
+
+
+def test_a_run_knows_what_its_photos_were_encoded_with() -> None:
+    unet = toy_unet()
+    plain, named = (
+        run_of(unet, one, TrainSettings(steps=1), None, None) for one in (PHOTOS, replace(PHOTOS, made_with={"vae": "signs-1"}))
+    )
+    assert named == {**plain, "vae": "signs-1"} and plain["side"] == 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import FaceExprError
-from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING
+from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING, require_in_range
 from ..training.settings import TrainSettings
 from .flags import add_flag, refuse_unused
 from .train import given_settings
@@ -36,6 +36,7 @@ def add_plan_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan. Returns 0. Raises FaceExprError for what cannot be, what does not fit included."""
+    require_in_range(vars(arguments), ("prior_images",))
     if not arguments.model:
         refuse_unused(arguments, {"device": ""}, "no model is loaded. Give --model, or leave it out.")
     print(_cards(arguments) if arguments.cards else _on_card(arguments) if arguments.card is not None else _here(arguments))
@@ -48,7 +49,7 @@ def _on_card(arguments: argparse.Namespace) -> str:
 
     room = round(arguments.card * GB) - rest()
     one = settle(arguments.preset, given_settings(arguments), arguments.resolution, max(0, room))
-    need = require_fit(one.preset, one.settings, one.side, room)
+    need = require_fit(one.preset, one.settings, one.side, room, prior_images=arguments.prior_images)
     where = f"a card of {arguments.card:g} GB, {rest() / GB:g} GB of it left for the rest"
     return "\n".join([*filter(None, [one.told]), told(one.preset, one.settings, one.side, need, where)])
 
@@ -66,7 +67,7 @@ def _cards(arguments: argparse.Namespace) -> str:
         room = size * GB - rest()
         try:
             one = settle(arguments.preset, given_settings(arguments), arguments.resolution, room)
-            need = require_fit(one.preset, one.settings, one.side, room)
+            need = require_fit(one.preset, one.settings, one.side, room, prior_images=arguments.prior_images)
         except FaceExprError:
             lines.append(f"| {size} GB | nothing fits | | | | | | |")
             continue

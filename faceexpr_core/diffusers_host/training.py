@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import FaceExprError
 from ..text import ExpressionPrompt
+from ..training.fingerprint import text_digest, weights_digest
 from ..training.memory import room_on
 from ..training.plan import rest
 from ..training.precision import compute_dtype
@@ -71,8 +72,12 @@ class DiffusersHost:
         drawn = sampling.generate(self.pipe, words, seed=seed, steps=CLASS_STEPS, cfg=CLASS_CFG, width=side, height=side)
         return drawn[0].numpy()
 
+    def parts(self) -> dict[str, str]:
+        encoders = TextEncoders(self.pipe.text_encoder, self.pipe.text_encoder_2)
+        return {"text_encoders": text_digest(encoders), "vae": weights_digest(self.pipe.vae.state_dict().items())}
+
     def recipe(self, side: int) -> dict[str, Any]:
-        return {"spread": True, "resolution": side, "steps": CLASS_STEPS, "cfg": CLASS_CFG}
+        return {"resolution": side, "steps": CLASS_STEPS, "cfg": CLASS_CFG}
 
     def release(self, decode: bool) -> None:
         self.pipe.register_modules(text_encoder=None, text_encoder_2=None, unet=None)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import FaceExprError
 from .plan import GB, Need, need_of
-from .settings import AUTO, PLAIN, TrainSettings, preset, preset_settings, require_used
+from .settings import AUTO, PLAIN, PRIOR_IMAGES, TrainSettings, preset, preset_settings, require_used
 
 SIDES = (1024, 768, 640, 512)
 """Photos' sides, the best first."""
@@ -55,7 +55,7 @@ def settle(
     fitting = list(_fitting(given, (side,) if side else SIDES, room, draws))
     if not fitting:
         raise FaceExprError(_refusal("What was asked for does not fit", given, side or SIDES[0], room, draws))
-    chosen, need = next((one for one in fitting if stopped is not None and _is_of(one[0].settings, stopped)), fitting[0])
+    chosen, need = next((one for one in fitting if stopped is not None and _is_of(one[0], stopped)), fitting[0])
     on = "with" if chosen.settings.gradient_checkpointing is not False else "without"
     base = "" if chosen.settings.base == "full" else f", base in {chosen.settings.base}"
     told = (
@@ -65,10 +65,10 @@ def settle(
     return Settled(chosen.preset, chosen.settings, chosen.side, told)
 
 
-def require_fit(name: str, settings: TrainSettings, side: int, room: int, draws: bool = True) -> Need:
+def require_fit(name: str, settings: TrainSettings, side: int, room: int, draws: bool = True, prior_images: int = PRIOR_IMAGES) -> Need:
     """What the run takes. Raises FaceExprError when the tensors of its steps alone, or those while it draws the class (`draws` as in
     `settle`), are more than `room` bytes."""
-    need, what = need_of(settings, side), f"{f'Preset {name}' if name else 'This run'} with photos at {side} px"
+    need, what = need_of(settings, side, prior_images=prior_images), f"{f'Preset {name}' if name else 'This run'} with photos at {side} px"
     if need.allocated > room:
         takes = f"{what} takes {need.allocated / GB:.1f} GB of the card and does not fit"
         raise FaceExprError(_refusal(takes, {}, side, room, draws))
@@ -94,9 +94,14 @@ def _fitting(given: Mapping[str, Any], sides: Sequence[int], room: int, draws: b
                 yield Settled(name, settings, side), need
 
 
-def _is_of(settings: TrainSettings, run: Mapping[str, Any]) -> bool:
-    free = ("gradient_checkpointing", "accumulation", "steps")  # not compared, counted over processes, or added to
-    return all(run.get(name) == value for name, value in settings.used().items() if name not in free)
+def _is_of(one: Settled, run: Mapping[str, Any]) -> bool:
+    if run.get("side", one.side) != one.side:
+        return False
+    asked = one.settings.used()
+    # not compared, counted over processes, added to, or known of the model alone
+    free = ("gradient_checkpointing", "accumulation", "steps", "prediction", "zero_snr")
+    settings = {field.name: field.default for field in fields(TrainSettings) if field.name not in free}
+    return all(run.get(name, plain) == asked.get(name, plain) for name, plain in settings.items())
 
 
 def _refusal(takes: str, given: Mapping[str, Any], side: int, room: int, draws: bool) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,7 +31,8 @@ class TrainingSet:
     `latents` [N, 4, h, w]; `prompt_embeds` [N, 77, C]; `pooled` [N, P]; `time_ids` [N, 6] = original height, width,
     crop top, left, target height, width (SDXL, Podell et al. 2307.01952, section 2.2); `weights` [N, 1, h, w], mean 1.
     `empty_embeds` [1, 77, C] and `empty_pooled` [1, P] are those of no caption, for caption dropout. `source` says in a few letters
-    what was encoded, so that a stopped run knows its photos again; encoders need not repeat to the bit. `tokens` int64 [N, 2, K, 77] and
+    what was encoded, so that a stopped run knows its photos again; encoders need not repeat to the bit. `made_with` names the encoders'
+    digests (`host.Host.parts`), {} where they are not known. `tokens` int64 [N, 2, K, 77] and
     `empty_tokens` [1, 2, K, 77] are the captions' for text encoders that learn, None where they do not.
     """
 
@@ -45,6 +46,7 @@ class TrainingSet:
     source: str = ""
     tokens: Tensor | None = None
     empty_tokens: Tensor | None = None
+    made_with: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -62,6 +64,7 @@ class TrainingSet:
             self.source,
             None if self.tokens is None else change(self.tokens),
             None if self.empty_tokens is None else change(self.empty_tokens),
+            self.made_with,
         )
 
     def select(self, index: Tensor) -> TrainingSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +39,9 @@ def run_of(
     made.pop("gradient_checkpointing")  # memory for time; a run that ran out of memory may go on with it
     made["accumulation"] = settings.accumulation * processes
     made["photos"] = data.digest()
+    made["side"] = 8 * data.latents.shape[-1]
     made["model"] = model_digest(unet)
+    made |= data.made_with
     if encoders is not None:
         made["text_encoders"] = text_digest(encoders)
     if settings.prior == "images" and class_images is not None:
@@ -59,7 +61,12 @@ def model_digest(unet: UNet2DConditionModel) -> str:
     Signs stay when numbers are rounded: the digest is the same in float32, bfloat16 and float16. Where a checkpoint was trained on, or a
     LoRA was added, some thousands of the millions of signs differ.
     """
-    return SIGNS + digest_of(*_signs(unet.state_dict()))
+    return weights_digest(unet.state_dict().items())
+
+
+def weights_digest(weights: Iterable[tuple[str, Tensor]]) -> str:
+    """The same of weights by name; they are asked for one at a time."""
+    return SIGNS + digest_of(*_signs(weights))
 
 
 def text_digest(encoders: TextEncoders) -> str:
@@ -68,11 +75,11 @@ def text_digest(encoders: TextEncoders) -> str:
     for part, encoder in encoders.parts.items():
         for name, weight in encoder.state_dict().items():
             weights[f"{part} {name if name.startswith('text_') else f'text_model.{name}'}"] = weight
-    return SIGNS + digest_of(*_signs(weights))
+    return weights_digest(weights.items())
 
 
-def _signs(weights: Mapping[str, Tensor]) -> Iterator[bytes]:
-    for name, weight in weights.items():
+def _signs(weights: Iterable[tuple[str, Tensor]]) -> Iterator[bytes]:
+    for name, weight in weights:
         flat = weight.flatten()
         negative = torch.signbit(flat[:: max(1, len(flat) // SAMPLE)]).cpu().numpy()
         yield f"{name} {tuple(weight.shape)}".encode() + np.packbits(negative).tobytes()

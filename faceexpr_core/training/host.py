@@ -74,8 +74,12 @@ class Host(Protocol):
         """The base model's picture of a prompt."""
         ...
 
+    def parts(self) -> dict[str, str]:
+        """Digests of the text encoders and the VAE, LoRAs on them included (`fingerprint.weights_digest`): `text_encoders`, `vae`."""
+        ...
+
     def recipe(self, side: int) -> dict[str, Any]:
-        """All that decides what `draw` gives but model and prompt, as JSON can hold it."""
+        """All that decides what `draw` gives but model, its parts, prediction and prompt, as JSON can hold it."""
         ...
 
     def release(self, decode: bool) -> None:

@@ -5,7 +5,7 @@ What both doors, ComfyUI's node and the command line, do stands here; a host len
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,6 +165,7 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
     data = build_training_set(
         subject, host.encode_text, host.encode_images, job.background_weight, settings.captions, settings.flip, tokenize
     )
+    data = replace(data, made_with=host.parts())
     crafting = None
     if settings.prior == "distill" or settings.crafting_weight:
         size = (data.latents.shape[-2], data.latents.shape[-1]) if settings.crafting_mask else None
@@ -183,18 +184,20 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
         watcher.say(plan_on(host.device, unet, job.preset, settings, subject.resolution, job.class_pictures.count))
     class_images = None
     if settings.prior == "images":
-        pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, unet, room)
+        pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, unet, data.made_with, room)
         class_images = build_class_set(pictures, host.encode_text, host.encode_images, tokenize)
     return _Ready(unet, encoders, data, class_images, crafting, words, save)
 
 
-def _class_pictures(host: Host, watcher: Watcher, job: Job, unet: UNet2DConditionModel, room: int | None) -> list[ClassImage]:
+def _class_pictures(
+    host: Host, watcher: Watcher, job: Job, unet: UNet2DConditionModel, parts: Mapping[str, str], room: int | None
+) -> list[ClassImage]:
     """The pictures of the class, those that are not there yet drawn now, shared out among the processes. Raises FaceExprError where that
     takes more than the `room` of the card."""
     wanted, side = job.class_pictures, job.subject.resolution
     prompt = wanted.prompt or class_prompt(job.subject)
     prompts = prior_prompts(prompt, wanted.count) if wanted.spread else [prompt] * wanted.count
-    made = {"model": model_digest(unet), "prompt": prompt, **host.recipe(side), **({} if wanted.spread else {"spread": False})}
+    made = {"model": model_digest(unet), "prompt": prompt, **parts, **host.prediction(), **host.recipe(side), "spread": wanted.spread}
     own, ranks = rank()
     missing = missing_images(wanted.folder, prompts, made)
     if missing and room is not None and host.draws_whole:

@@ -39,7 +39,11 @@ _DIGESTS = {
     "model": "the checkpoint, or the LoRAs on it, are others",
     "start": "the LoRA that it starts from is another",
     "text_encoders": "the text encoders, or the LoRAs on them, are others",
+    "vae": "the VAE is another",
+    "side": "the photos have another size",
 }
+_LATER = ("side", "text_encoders", "vae")
+"""What states of older versions may lack."""
 
 SIGNS = "signs-"
 SIGNED = ("model", "text_encoders")
@@ -104,7 +108,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What of a run's make-up changed, in words: `learning_rate was 0.0001, is 0.0002`."""
     words = []
     for name in sorted({*before, *now}):
-        of_older_version = name in SIGNED and name in before and not str(before[name]).startswith(SIGNS)  # in a digest that is no more
+        of_older_version = name in _LATER and name not in before
+        of_older_version |= name in SIGNED and name in before and not str(before[name]).startswith(SIGNS)  # in a digest that is no more
         if before.get(name) != now.get(name) and not of_older_version:
             words.append(_DIGESTS.get(name, f"{name} was {before.get(name)}, is {now.get(name)}"))
     return words

@@ -11,6 +11,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
+from ...faceexpr_core.training.fingerprint import weights_digest
 from ...faceexpr_core.training.memory import room_on
 from ...faceexpr_core.training.plan import rest
 from ...faceexpr_core.training.prior import CLASS_CFG, CLASS_STEPS
@@ -21,8 +22,8 @@ from .models import require_sdxl_clip
 from .predictions import prediction_of
 from .progress import Interrupted, Progress, say, show
 from .sampling import sample
-from .text_encoders import export_text_encoders, tokenize
-from .weights import export_unet
+from .text_encoders import SDXL_LAYER, export_text_encoders, tokenize
+from .weights import export_unet, load_to_read, read_weight
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -88,6 +89,13 @@ class TrainingHost:
         picture = _picture(self.vae.decode(drawn["samples"]))
         show(picture)
         return picture
+
+    def parts(self) -> dict[str, str]:
+        load_to_read(self.clip.patcher)
+        names = self.clip.cond_stage_model.state_dict()
+        layer = "" if self.clip.layer_idx in (None, SDXL_LAYER) else f" layer {self.clip.layer_idx}"
+        text = weights_digest((name, read_weight(self.clip.patcher, name)) for name in names)
+        return {"text_encoders": f"{text}{layer}", "vae": weights_digest(self.vae.first_stage_model.state_dict().items())}
 
     def recipe(self, side: int) -> dict[str, Any]:
         return {"side": side, "host": "comfyui", **CLASS_PICTURES}
