@@ -212,18 +212,27 @@ def names() -> tuple[str, ...]:
     return (*EXPRESSIONS, *COMPOUNDS)
 
 
-def blend_of(name: str) -> tuple[tuple[Expression, float], ...]:
-    """The expressions that a name stands for, each with its weight; a basic expression is itself with weight 1.
+def canonical_name(name: str) -> str:
+    """A name as `names` has it, by which names are compared and kept.
 
     Names and words both serve (`contempt`, `contemptuous`); case and underscores do not matter. Raises FaceExprError for any other.
     """
     wanted = " ".join(name.replace("_", " ").lower().split())
     if wanted in COMPOUNDS:
-        return tuple((EXPRESSIONS[part], weight) for part, weight in COMPOUNDS[wanted])
+        return wanted
     for expression in EXPRESSIONS.values():
         if wanted in (expression.name, expression.word):
-            return ((expression, 1.0),)
+            return expression.name
     raise FaceExprError(f"'{name}' is not an expression of the vocabulary. Choose one of: {', '.join(names())}.")
+
+
+def blend_of(name: str) -> tuple[tuple[Expression, float], ...]:
+    """The expressions that a name stands for, each with its weight; a basic expression is itself with weight 1.
+
+    Takes names, and raises FaceExprError, as `canonical_name` does.
+    """
+    known = canonical_name(name)
+    return tuple((EXPRESSIONS[part], weight) for part, weight in COMPOUNDS.get(known, ((known, 1.0),)))
 
 
 def blendshapes_of(name: str) -> dict[str, float]:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from skimage import data
 
+from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
+from faceexpr_core.commands.dataset import meaning_of
 from faceexpr_core.dataset.cast import check_splits, choose, closest_pair, portrait_file
 from faceexpr_core.dataset.people import Candidate, described, learned, parse_words
 from faceexpr_core.dataset.plan import SPLITS, DatasetPlan, picture_name, split_of
@@ -194,6 +196,7 @@ def test_what_is_wrong_in_a_picture_is_named(judges: Judges) -> None:
         ("--people 10 --arm fusion:preset=paper", "'preset' belongs to a training"),
         ("--people 10 --scenes portrait", "write {person} there"),
         ("--people 10 --judge classifier", "does not know contempt"),
+        ("--people 10 --judge classifier --expressions Contemptuous", "does not know contempt"),
         ("--people 10 --twins 2", "--twins is 2"),
         ("--people 10 --model nowhere.safetensors", "there is no model"),
     ],
@@ -202,6 +205,14 @@ def test_what_cannot_be_made_is_said(more: str, told: str, tmp_path: Path, capsy
     assert faceexpr(["dataset", "--model", "mini", "--output_dir", str(tmp_path / "out"), *more.split()]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out" / "README.md").exists()
+
+
+def test_made_up_people_may_be_added_and_learned_ones_may_not(tmp_path: Path) -> None:
+    (anna,) = learned([lora(tmp_path / "anna.safetensors")], {"anna": "ohwx woman"}, (0,))
+    few, more = (meaning_of(plan_of(people, shares=(1.0, 0.0, 0.0))) for people in (1, 2))
+    assert few == more != meaning_of(plan_of(1, (anna,), (1.0, 0.0, 0.0)))
+    told = next(action for action in _parser()._actions if action.dest == "verb").choices["dataset"].description  # type: ignore[index,union-attr]
+    assert "made-up people, expressions, intensities and scenes may be added" in told
 
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

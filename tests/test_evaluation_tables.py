@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import pytest
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
-from faceexpr_core.commands.evaluate_work import training_flags, training_words
-from faceexpr_core.commands.sharing import Share
+from faceexpr_core.commands.evaluate import evaluation_of
+from faceexpr_core.commands.evaluate_work import Worker, training_flags, training_words
+from faceexpr_core.commands.sharing import Share, model_digest
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.arms import parse_arms
 from faceexpr_core.evaluation.page import build_page
@@ -105,6 +106,7 @@ def test_people_are_one_folder_of_photos_or_its_folders(tmp_path: Path) -> None:
     ("changes", "told"),
     [
         ({"expressions": ("happy", "neutral")}, "without neutral, which is always drawn"),
+        ({"expressions": ("happy", "Neutral")}, "without neutral, which is always drawn"),
         ({"expressions": ("cheery",)}, "'cheery' is not an expression"),
         ({"intensities": (0.0, 1.0)}, "above 0 and up to 1.5"),
         ({"scenes": ("a photo of a man",)}, "does not say where the person goes; write {person} there"),
@@ -115,6 +117,15 @@ def test_a_plan_that_cannot_be_drawn_is_refused(changes: dict[str, Any], told: s
     given: dict[str, Any] = {"expressions": ("happy",), "intensities": (1.0,), "scenes": ("a photo of {person}",), "seeds": (0,)}
     with pytest.raises(FaceExprError, match=told):
         Plan(arms=tuple(parse_arms(["base"])), **given | changes)
+
+
+def test_a_plan_keeps_expressions_as_the_vocabulary_spells_them(tmp_path: Path) -> None:
+    plan = Plan(tuple(parse_arms(["lora"])), ("Happy", "happy", "contemptuous"), (1.0,), ("a photo of {person}",), (0,))
+    assert plan.expressions == ("happy", "contempt")
+    run = replace(evaluation(tmp_path), plan=plan)
+    recorded(run)
+    (row,) = summarise(run.records(), ["lora"], measures(tmp_path))
+    assert row.values["accuracy_6"].mean == 1  # type: ignore[union-attr]
 
 
 def test_processes_share_all_places_and_each_once() -> None:
@@ -248,6 +259,58 @@ def test_a_training_or_a_lora_that_no_arm_would_use_is_refused(
     assert faceexpr([*words, *more.replace("--train ", "--train=").split()]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def person_in(folder: Path) -> Person:
+    for number in (1, 2):
+        shutil.copy(mini.subject_path() / f"photo_{number}.png", folder)
+    return Person(folder.name, folder, "ohwx", "woman")
+
+
+def test_an_output_among_the_photos_does_not_make_them_others(tmp_path: Path) -> None:
+    anna = person_in(tmp_path)
+    before = anna.meaning()
+    for name in ("evaluation/pictures/anna/base/happy.png", "evaluation/loras/anna.safetensors", "Thumbs.db"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(mini.subject_path() / "photo_3.png", tmp_path / name) if name.endswith(".png") else (tmp_path / name).write_bytes(b"1")
+    assert anna.meaning() == before
+    (tmp_path / "photo_1.txt").write_text("a photo of ohwx woman, sad")
+    assert anna.meaning() != before
+
+
+@pytest.mark.parametrize("changed", [["--prediction_type", "v_prediction"], ["--train=--person 1"]])
+def test_a_folder_is_not_gone_on_with_once_the_model_or_the_photos_are_read_in_another_way(changed: list[str], tmp_path: Path) -> None:
+    (tmp_path / "anna").mkdir()
+    person_in(tmp_path / "anna")
+    words = ["evaluate", "--model", "mini", "--photos", str(tmp_path / "anna"), "--output_dir", str(tmp_path / "out")]
+
+    def worker(*more: str) -> Worker:
+        arguments = _parser().parse_args([*words, *more])
+        return Worker(arguments, evaluation_of(arguments), Share())
+
+    first, other = worker(), worker(*changed)
+    first.keep_meaning()
+    worker().keep_meaning()
+    with pytest.raises(FaceExprError, match="give another --output_dir"):
+        other.keep_meaning()
+    assert not {*first.loras.values()} & {*other.loras.values()}
+
+
+def test_a_model_is_another_wherever_its_weights_changed(tmp_path: Path) -> None:
+    file, weights = tmp_path / "model.safetensors", bytearray(np.random.default_rng(0).bytes(6 << 20))
+    file.write_bytes(weights)
+    before = model_digest(str(file))
+    weights[5 << 20 : (5 << 20) + (1 << 17)] = bytes(1 << 17)
+    file.write_bytes(weights)
+    assert model_digest(str(file)) != before
+
+
+def test_a_place_that_cannot_be_written_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    words = ["evaluate", "--model", "mini", "--photos", str(mini.subject_path()), "--output_dir", str(tmp_path / "file" / "out")]
+    assert faceexpr(words) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert str(tmp_path / "file") in told and told.endswith("Make room or give another place, then the same command again.")
 
 
 def test_how_photos_are_read_may_be_said_beside_a_lora() -> None:

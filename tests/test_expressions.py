@@ -13,6 +13,7 @@ from faceexpr_core.expressions import (
     action_unit,
     blend_of,
     blendshapes_of,
+    canonical_name,
     parse_action_units,
     parse_unit_strengths,
 )
@@ -97,9 +98,19 @@ def test_one_sided_action_units_move_that_side_only() -> None:
     assert action_unit("R12").phrase == "lip corners pulled up on the right side"
 
 
-@pytest.mark.parametrize("name", ["contempt", "Contemptuous", "happily_surprised", "Happily  Surprised"])
-def test_names_and_words_both_serve(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("contempt", "contempt"),
+        ("Contemptuous", "contempt"),
+        ("happily_surprised", "happily surprised"),
+        ("Happily  Surprised", "happily surprised"),
+    ],
+)
+def test_names_and_words_both_serve(name: str, known: str) -> None:
+    assert canonical_name(name) == known
     assert all(weight > 0 for _, weight in blend_of(name))
+    assert blend_of(name) == blend_of(known)
 
 
 def test_an_unknown_expression_is_refused_with_the_names() -> None:

@@ -122,6 +122,12 @@ def test_nothing_is_overwritten_and_a_seed_gives_the_same_features(tmp_path: Pat
     assert all((value == second.tokens[key]).all() for key, value in first.tokens.items())
 
 
+def test_features_have_the_vocabularys_name_however_it_is_spelled(tmp_path: Path) -> None:
+    assert extract(tmp_path, *SMALL, "--expression", "Contemptuous") == 0
+    assert files(tmp_path) == ["contempt_0_00001.png", "contempt_0_00001.safetensors"]
+    assert load_bank(tmp_path / "contempt_0_00001.safetensors").notes["expression"] == "contempt"
+
+
 def test_a_photo_of_anybody_is_a_donor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = sorted(mini.subject_path().glob("*.png"))[:2]
     photo = ("--photo", str(photos[1]), "--width", "128", "--height", "128", "--sigmas", "4", "1.5", "0.6", *QUICK)

@@ -54,6 +54,14 @@ def test_each_expression_gives_a_picture_that_carries_its_settings(tmp_path: Pat
     assert str(tmp_path) not in json.dumps(settings)
 
 
+def test_however_an_expression_is_spelled_it_is_drawn_once_under_its_name(tmp_path: Path) -> None:
+    spelled = ("Happily_Surprised", "happily surprised", "--second_expression", "Contemptuous")
+    (file,) = generate(tmp_path, "--expression", *spelled, "--width", "64", "--height", "64")
+    assert file.name == "happily_surprised_0_00001.png"
+    settings = json.loads(Image.open(file).text[METADATA_KEY])  # type: ignore[attr-defined]
+    assert (settings["expression"], settings["second_expression"]) == ("happily surprised", "contempt")
+
+
 def test_a_picture_says_that_a_model_drew_it_as_other_programs_read_it(tmp_path: Path) -> None:
     (file,) = generate(tmp_path, "--width", "64", "--height", "64")
     texts = Image.open(file).text  # type: ignore[attr-defined]

@@ -198,3 +198,14 @@ def test_unit_errors_count_what_is_missing_and_what_nobody_asked_for() -> None:
     errors = unit_errors([action_unit("12"), action_unit("4")], 0.8, up, rest)
     assert errors["12"] == pytest.approx(0.3) and errors["4"] == pytest.approx(0.8) and errors["1"] == 0
     assert errors.keys() == {str(number) for number in ACTION_UNITS}
+
+
+def test_a_unit_asked_of_one_side_is_compared_side_by_side() -> None:
+    rest = dict.fromkeys(showing(), 0.0)
+    right = {**rest, "mouthSmileRight": 0.8}
+    both = {**right, "mouthSmileLeft": 0.8}
+    assert unit_errors([action_unit("R12")], 0.8, right, rest)["12"] == pytest.approx(0)
+    assert unit_errors([action_unit("R12")], 0.8, both, rest)["12"] == pytest.approx(0.4)
+    assert unit_errors([action_unit("L12")], 0.8, right, rest)["12"] == pytest.approx(0.8)
+    assert unit_errors([action_unit("12")], 0.8, both, rest)["12"] == pytest.approx(0)
+    assert unit_errors([action_unit("R27")], 0.8, {**rest, "jawOpen": 0.8}, rest)["27"] == pytest.approx(0)  # the jaw has no sides

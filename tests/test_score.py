@@ -22,6 +22,7 @@ from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.images import read_rgb
+from faceexpr_core.measure.expression import prototype_change, prototypes
 from faceexpr_core.measure.judges import Judges, Looks, Seen
 from faceexpr_core.measure.picture_score import Asked, PictureScore, best_first, score_picture
 from faceexpr_core.measure.scores import harmonic_score
@@ -89,6 +90,33 @@ def test_action_units_are_scored_and_a_compound_is_read_among_the_twelve(happy: 
     assert compound.right == (compound.read_of_twelve == "happily surprised") and compound.right_classifier is True
     assert score_picture(happy, Asked("contempt"), person, neutral).right_classifier is None  # which it does not know
     assert score_picture(happy, Asked("shocked"), person, neutral).right is False
+
+
+def moved(neutral: Seen, change: dict[str, float]) -> Seen:
+    """The neutral picture's face with its blendshapes changed."""
+    assert neutral.face is not None
+    shapes = neutral.face.blendshapes
+    return replace(neutral, face=replace(neutral.face, blendshapes={name: value + change.get(name, 0.0) for name, value in shapes.items()}))
+
+
+def test_a_compound_is_right_on_its_prototype_however_its_name_is_spelled(neutral: Seen, person: Looks) -> None:
+    change = prototype_change("happily surprised", np.zeros(len(prototypes().blendshapes)))
+    for name in ("happily surprised", "happily_surprised", "Happily Surprised"):
+        assert score_picture(moved(neutral, change), Asked(name), person, neutral).right is True
+
+
+def test_contempt_on_one_side_has_no_error_of_units_and_a_smile_on_both_has(neutral: Seen, person: Looks) -> None:
+    def error(asked: Asked, *sides: str) -> float:
+        face = moved(neutral, {f"{shape}{side}": 1.0 for shape in ("mouthSmile", "mouthDimple") for side in sides})
+        found = score_picture(face, asked, person, neutral).units_error
+        assert found is not None
+        return found
+
+    contempt, by_number = Asked("contempt"), Asked("none", 1.0, "R12+R14")
+    assert error(contempt, "Right") == pytest.approx(0) and error(contempt, "Left") == pytest.approx(0)
+    assert error(contempt, "Left", "Right") == pytest.approx(0.05)
+    assert error(by_number, "Right") == pytest.approx(0) and error(by_number, "Left") == pytest.approx(0.1)  # its side was said
+    assert Asked("contempt", 1.0, "AU12:0.5").units() == {"R14": 1.0, "12": 0.5}
 
 
 def test_without_a_neutral_picture_the_change_is_from_the_photos_resting_face(happy: Seen, person: Looks) -> None:

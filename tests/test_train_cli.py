@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.dreambooth_flags import WITHOUT_COUNTERPART, WITHOUT_EFFECT, build_parser, job_of, local_model, person_of
 from faceexpr_core.commands.dreambooth_flags import main as paper
 from faceexpr_core.commands.train import job_of as house_job_of
-from faceexpr_core.commands.train_job import TrainJob, prepare, run_job
+from faceexpr_core.commands.train_job import TrainJob, _write_sheet, prepare, run_job
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.diffusers_host.training import load_vae
 from faceexpr_core.errors import FaceExprError
@@ -419,6 +420,15 @@ def test_faceexpr_train_takes_a_preset_and_what_is_given_over_it(photos: Path) -
     assert house(photos, "--state_every=7", "--state_keep=3", "--resume=auto").states == StateFolder(
         photos.parent / "anna_state", 7, 3, "auto"
     )
+
+
+def test_what_a_run_writes_beside_its_lora_is_no_photo_of_the_next_run(photos: Path, prepared_here: None) -> None:
+    job = replace(house(photos, "--resolution=64", "--keep_small_faces"), output=photos / "anna.safetensors")
+    job = replace(job, previews=replace(job.previews, folder=photos / "anna_previews"))
+    before = [one.name for one in read_dataset(photos) if one.photo]
+    told = _write_sheet(job, prepare(job))
+    assert told.endswith("photos.png") and Path(told.rsplit(": ", 1)[1]).is_file()
+    assert [one.name for one in read_dataset(photos) if one.photo] == before and len(before) == 3
 
 
 def test_faceexpr_train_runs_the_whole_loss(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from .generate import (
     moved_by,
     open_pipeline,
     save_picture,
+    spelled,
     terms_of,
 )
 
@@ -75,6 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_loras(arguments)
     if arguments.cfg == 1:
         refuse_unused(arguments, {"negative": ""}, "without guidance nothing is avoided. Give a --cfg above 1, or leave it out.")
+    arguments.expression, arguments.second_expression = spelled(arguments.expression), spelled(arguments.second_expression)
     terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
     how = Redrawing(arguments.strength, arguments.steps, arguments.cfg, arguments.denoise, arguments.negative)
     given = read_picture(arguments.picture)

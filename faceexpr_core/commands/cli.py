@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import FaceExprError
+
+_MENDABLE = {getattr(errno, name, None) for name in ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS", "ENOTDIR", "EISDIR", "ENAMETOOLONG")}
+"""What keeps a file from being written or read that the user can mend."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.func(arguments) or 0)
     except FaceExprError as error:
         print(f"faceexpr: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"faceexpr: {where}{error.strerror}. Make room or give another place, then the same command again.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("faceexpr: stopped", file=sys.stderr)

@@ -37,7 +37,8 @@ def add_dataset_command(subparsers: argparse._SubParsersAction[argparse.Argument
         description="Draw people with every expression at every intensity in every scene, measure each picture (52 blendshapes, landmarks, "
         "action units, likeness), set apart with its reason what came out wrong, and write a data set with splits by person and a data "
         "card: load_dataset('imagefolder', data_dir=...) loads it. What is there is not done again: the same command goes on with a "
-        "stopped run, and people, expressions, intensities and scenes may be added. Under `accelerate launch` all processes share it.",
+        "stopped run, and made-up people, expressions, intensities and scenes may be added. Under `accelerate launch` all processes share "
+        "it.",
     )
     add = parser.add_argument
     add("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
@@ -136,7 +137,7 @@ def limits_of(arguments: argparse.Namespace) -> tuple[float, float]:
 
 
 def meaning_of(plan: DatasetPlan) -> dict[str, object]:
-    """What must stay as it is where a folder is gone on with; people, expressions, intensities, scenes and seeds may be added."""
+    """What must stay as it is where a folder is gone on with; made-up people, expressions, intensities, scenes and seeds may be added."""
     return {
         "arm": asdict(plan.grid.arms[0]),
         "first scene": plan.grid.scenes[0],

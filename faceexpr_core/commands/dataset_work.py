@@ -15,7 +15,7 @@ from ..evaluation.plan import Drawing
 from ..measure.picture_score import NEUTRAL
 from .dataset import about_of, meaning_of
 from .evaluate import drawing_of
-from .sharing import Progress, Share, model_digest, open_judges, say, wait_for
+from .sharing import Progress, Share, drawn_by, open_judges, say, wait_for
 
 if TYPE_CHECKING:
     from ..dataset.people import Candidate
@@ -34,7 +34,7 @@ class Worker:
         output = self.run.output
         if output.is_dir() and any(output.iterdir()) and not (output / MAKING).is_dir():
             raise FaceExprError(f"{output} holds other files than those of a data set of faceexpr; give an empty --output_dir.")
-        drawn = {"model": model_digest(self.arguments.model), "drawing": drawing_of(self.arguments, 0), "dtype": self.arguments.dtype}
+        drawn = drawn_by(self.arguments, drawing_of(self.arguments, 0))
         records.keep_meaning(output / MAKING / "run.json", {**drawn, **meaning_of(self.run.plan)})
 
     def find_people(self) -> Cast:

@@ -16,7 +16,7 @@ from ..evaluation.arms import Arm
 from ..evaluation.people import Person
 from ..evaluation.plan import Drawing
 from ..evaluation.run import Evaluation, draw_place, keep_person, kept_person
-from .sharing import Progress, Share, model_digest, open_judges, say, wait_for
+from .sharing import Progress, Share, drawn_by, model_digest, open_judges, say, wait_for
 
 if TYPE_CHECKING:
     from ..evaluation.draw import Drawer
@@ -34,6 +34,7 @@ class Worker:
     def __init__(self, arguments: argparse.Namespace, evaluation: Evaluation, share: Share) -> None:
         self.arguments, self.evaluation, self.share = arguments, evaluation, share
         self.device = share.device(arguments.device)
+        self.meanings = {one.name: {**one.meaning(), **self._reading()} for one in evaluation.people}
         self.loras = {
             (one.name, arm.training): self._file(one, arm.training)
             for one in evaluation.people
@@ -46,10 +47,9 @@ class Worker:
         from .evaluate import drawing_of, meaning_of
 
         output = self.evaluation.output
-        drawn = {"model": model_digest(self.arguments.model), "drawing": drawing_of(self.arguments, 0), "dtype": self.arguments.dtype}
-        records.keep_meaning(output / "run.json", drawn)
+        records.keep_meaning(output / "run.json", drawn_by(self.arguments, drawing_of(self.arguments, 0)))
         records.keep_meaning(output / "arms.json", meaning_of(self.arguments, self.evaluation.plan))
-        records.keep_meaning(output / "people.json", {one.name: one.meaning() for one in self.evaluation.people})
+        records.keep_meaning(output / "people.json", self.meanings)
 
     def work(self) -> None:
         """All of the share. Raises FaceExprError, and whatever stopped a training."""
@@ -100,8 +100,17 @@ class Worker:
         words = [*shlex.split(self.arguments.train), *training_flags(training)]
         parsed = train_parser().parse_args([*words, "--model", "", "--photos", "", "--output", ""])
         settings_of(parsed)
-        key = hashlib.sha256("\0".join([model_digest(self.arguments.model), *words, str(one.meaning())]).encode()).hexdigest()[:10]
+        words += [self.arguments.prediction_type] if self.arguments.prediction_type else []
+        made = "\0".join([model_digest(self.arguments.model), *words, str(self.meanings[one.name])])
+        key = hashlib.sha256(made.encode()).hexdigest()[:10]
         return self.evaluation.output / "loras" / f"{records.short_name(one.name)}-{key}.safetensors"
+
+    def _reading(self) -> dict[str, object]:
+        """How photos are read, where `--train` says it: likenesses are to those that are kept."""
+        parser = photo_parser()
+        given, plain = (vars(parser.parse_known_args(words)[0]) for words in (shlex.split(self.arguments.train), []))
+        changed = {name: value for name, value in given.items() if value != plain[name]}
+        return {"read": changed} if changed else {}
 
     def _job(self, one: Person, training: tuple[tuple[str, str], ...]) -> TrainJob:
         """The training of a person's LoRA; its photos are read."""
@@ -162,11 +171,16 @@ class _Parser(argparse.ArgumentParser):
 
 def training_words(train: str) -> list[str]:
     """Of flags of `faceexpr train`, those that do not say how photos are read: without a training they change nothing."""
+    return photo_parser().parse_known_args(shlex.split(train))[1]
+
+
+def photo_parser() -> argparse.ArgumentParser:
+    """The flags that say how photos are read; raises FaceExprError for what they do not take."""
     from .train import add_photo_arguments
 
     photos = _Parser(add_help=False, allow_abbrev=False)
     add_photo_arguments(photos)
-    return photos.parse_known_args(shlex.split(train))[1]
+    return photos
 
 
 def train_parser() -> argparse.ArgumentParser:

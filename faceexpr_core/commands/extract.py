@@ -22,6 +22,7 @@ from .generate import (
     moved_by,
     open_pipeline,
     save_picture,
+    spelled,
     terms_of,
 )
 
@@ -93,7 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise FaceExprError("--neutral_photo was given without --photo. Give the photo with the expression too.")
     _refuse_unused(arguments)
     sampling.check_size(arguments.width or 8, arguments.height or 8)
-    terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
+    expression = spelled(arguments.expression)
+    terms, moved = terms_of(arguments, expression), moved_by(arguments, expression)
     site = arguments.site or (None if arguments.mode == "paper" else default_site(arguments.photo is not None))
     settings = fusion_settings(site, arguments.mode, layers=arguments.layers, window=arguments.window)
     if settings.site == CONTEXT_SITE:
@@ -123,7 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
         run=plan,
         moved=moved,
         model=Path(arguments.model).name,
-        expression=arguments.expression,
+        expression=expression,
         keep=arguments.tokens,
         levels=default_levels(arguments.photo is not None) if arguments.levels is None else arguments.levels,
         on_call=_show_calls(),
@@ -139,7 +141,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     sheet = Image.fromarray(twins_picture(made.twins, made.bank.mask))
     saved = None if arguments.no_metadata else {**made.bank.notes, "site": made.bank.site}
-    picture = save_picture(sheet, arguments.output_dir, f"{arguments.expression}_{arguments.seed}", saved)
+    picture = save_picture(sheet, arguments.output_dir, f"{expression}_{arguments.seed}", saved)
     try:
         print(save_bank(made.bank, picture.with_suffix(".safetensors")))
     except FaceExprError:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import FaceExprError
-from ..expressions import NONE, names
+from ..expressions import NONE, canonical_name, names
 from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
 from ..provenance import DRAWN_BY_A_MODEL, say_drawn_by_a_model
 from ..training.settings import PREDICTIONS
@@ -144,6 +144,11 @@ def terms_of(arguments: argparse.Namespace, expression: str) -> tuple[Term, ...]
     return expression_terms(expression, arguments.intensity, arguments.second_expression, arguments.second_weight, arguments.action_units)
 
 
+def spelled(expression: str) -> str:
+    """An expression as the vocabulary spells it, for files' names and what they say; `none` as it is. Raises FaceExprError for others."""
+    return expression if expression == NONE else canonical_name(expression)
+
+
 def moved_by(arguments: argparse.Namespace, expression: str) -> tuple[str, ...]:
     """The regions of the face that it moves."""
     from ..fusion.donor_faces import moved_regions
@@ -195,7 +200,7 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.fusion_strength is None:
         refuse_unused(arguments, OF_FUSION, "nothing is fused. Give --features or --fusion_strength, or leave it out.")
     sampling.check_size(arguments.width or 8, arguments.height or 8)
-    terms = {expression: terms_of(arguments, expression) for expression in arguments.expression}
+    terms = {expression: terms_of(arguments, expression) for expression in map(spelled, arguments.expression)}
     bank = None if arguments.features is None else load_bank(arguments.features)
     settings = fusion_settings(
         arguments.fusion_site or (None if bank is None else bank.site),
@@ -244,6 +249,7 @@ def run(arguments: argparse.Namespace) -> None:
                 "fusion": asdict(settings) if fusions else None,
                 "model": Path(arguments.model).name,
                 "expression": expression,
+                "second_expression": spelled(arguments.second_expression),
                 "width": width,
                 "height": height,
                 "picture": number,

@@ -7,7 +7,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ LINES = 20
 """Where there is no terminal, so many lines a run stand for the bar."""
 WAIT = 2.0
 """Seconds between looks for what another process makes."""
+_PIECE, _PIECES = 4096, 1024
+"""Of each file of weights that many pieces of so many bytes are read, evenly over it."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,31 @@ def check_drawing(arguments: argparse.Namespace) -> None:
 
 
 def model_digest(model: str) -> str:
-    """A model's name and a digest of its files' names, sizes and beginnings: told without reading gigabytes."""
+    """A model's name and a digest of its configurations, and of its weights' names, sizes and pieces: told without reading gigabytes."""
     location = mini.path() if model == "mini" else Path(model)
     if not location.exists():
         raise FaceExprError(f"there is no model {model}. Give 'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors).")
     digest = hashlib.sha256()
     for path in [location] if location.is_file() else sorted(location.rglob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as file:
-            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(1 << 20))
+            for start in range(0, size, max(_PIECE, size // _PIECES)):
+                file.seek(start)
+                digest.update(file.read(_PIECE))
+    for path in sorted(location.rglob("*config.json")) if location.is_dir() else ():
+        digest.update(path.relative_to(location).as_posix().encode() + path.read_bytes())
     return f"{Path(model).name} {digest.hexdigest()[:16]}"
+
+
+def drawn_by(arguments: argparse.Namespace, drawing: Mapping[str, object]) -> dict[str, object]:
+    """What decides a folder's pictures beside their prompts, for `records.keep_meaning`."""
+    return {
+        "model": model_digest(arguments.model),
+        "prediction": arguments.prediction_type,
+        "drawing": dict(drawing),
+        "dtype": arguments.dtype,
+    }
 
 
 def open_judges() -> Judges:

@@ -138,12 +138,13 @@ def prepare(job: TrainJob) -> Subject:
 
 
 def _write_sheet(job: TrainJob, subject: Subject) -> str:
-    """The report as a picture beside the LoRA; returns where it lies, or why it does not."""
+    """The report as a picture; returns where it lies, or why it does not. In a folder of its own, so that it is never taken for a photo
+    where the LoRA lies among them."""
     from PIL import Image
 
     from ..photos.sheet import contact_sheet
 
-    stream, path = io.BytesIO(), job.output.with_name(f"{job.output.stem}_photos.png")
+    stream, path = io.BytesIO(), job.previews.folder / "photos.png"
     Image.fromarray(contact_sheet(subject)).save(stream, "PNG")
     try:
         if not (path.is_file() and path.read_bytes() == stream.getvalue()):

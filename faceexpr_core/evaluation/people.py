@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import FaceExprError
 from ..faces.images import picture_files
-from ..photos.dataset import METADATA
+from ..photos.dataset import METADATA, photo_files
 from ..photos.folder import kohya_folders
 
 
@@ -34,9 +34,9 @@ class Person:
         return f"{'an' if self.class_word[:1].lower() in 'aeiou' else 'a'} {self.class_word}"
 
     def meaning(self) -> dict[str, Any]:
-        """Trigger, class word, and a digest of the photos' files."""
+        """Trigger, class word, and a digest of the photos' files: nothing else in their folder, where an output may lie, counts."""
         digest = hashlib.sha256()
-        for path in sorted(path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        for path in sorted(photo_files(self.folder)):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0" + path.read_bytes())
         return {"trigger": self.trigger, "class_word": self.class_word, "photos": digest.hexdigest()[:16]}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FaceExprError
-from ..expressions import blend_of
+from ..expressions import canonical_name
 from ..measure.picture_score import NEUTRAL
 from .arms import Arm
 from .records import short_name
@@ -31,7 +31,7 @@ class Drawing:
 @dataclass(frozen=True)
 class Plan:
     """`scenes` are prompts that hold `{person}`. Every expression of `expressions` comes at every one of `intensities` (rising), and
-    neutral once. The same `seeds` in all arms."""
+    neutral once; they may be spelled as `canonical_name` takes them, and are kept as it gives them. The same `seeds` in all arms."""
 
     arms: tuple[Arm, ...]
     expressions: tuple[str, ...]
@@ -40,8 +40,7 @@ class Plan:
     seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        for name in self.expressions:
-            blend_of(name)
+        object.__setattr__(self, "expressions", tuple(dict.fromkeys(map(canonical_name, self.expressions))))
         if NEUTRAL in self.expressions or not self.expressions:
             given = " ".join(self.expressions)
             raise FaceExprError(f"The expressions are '{given}'; give one or more, without neutral, which is always drawn.")

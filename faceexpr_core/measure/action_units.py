@@ -51,14 +51,27 @@ def unit_errors(
     The mean over pictures is the AU-wise error (mean absolute error of AU intensities, as in the FERA challenges: Valstar et al., FG 2015,
     which also give correlations). Weak where MediaPipe is blind (AU6, AU9), and units that share blendshapes are charged twice.
     """
-    return strength_errors({unit.number: intensity for unit in asked}, blendshapes, resting)
+    return strength_errors({unit.code: intensity for unit in asked}, blendshapes, resting)
 
 
-def strength_errors(wanted: Mapping[int, float], blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> dict[str, float]:
-    """`unit_errors` with a strength (0..1) for each unit asked, by its FACS number."""
-    return {
-        str(number): abs(wanted.get(number, 0.0) - unit_strength(unit, blendshapes, resting)) for number, unit in ACTION_UNITS.items()
-    }
+def strength_errors(wanted: Mapping[str, float], blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> dict[str, float]:
+    """`unit_errors` with a strength (0..1) for each unit asked, by its FACS code.
+
+    Of a unit asked of one side (`R12`) each side is read by its own code, the other asked not to move, and the mean of both errors is
+    taken: 0 where that side alone moved as far as asked. A unit asked of the whole face is read as a whole.
+    """
+    return {str(number): _error(number, wanted, blendshapes, resting) for number in ACTION_UNITS}
+
+
+def _error(number: int, wanted: Mapping[str, float], blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> float:
+    whole = wanted.get(str(number), 0.0)
+    left, right = (wanted.get(f"{side}{number}", whole) for side in "LR")
+    if action_unit(f"L{number}").blendshapes == action_unit(f"R{number}").blendshapes:  # no sides: the jaw, the inner brows
+        left = right = max(left, right)
+    if left == right:
+        return abs(left - unit_strength(ACTION_UNITS[number], blendshapes, resting))
+    read_left, read_right = _sides(number, blendshapes, resting)
+    return (abs(left - read_left) + abs(right - read_right)) / 2
 
 
 def _one_side(number: int, blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaceExprError
-from ..expressions import NONE, blend_of, parse_unit_strengths
+from ..expressions import NONE, blend_of, canonical_name, parse_unit_strengths
 from ..faces.detector import Face, face_mask
 from .action_units import strength_errors, unit_strength
 from .expression import (
@@ -40,12 +40,14 @@ from .reader import READER_CLASSES, Judgement
 from .scores import BASIC_SIX, TWELVE, blendshape_distance, harmonic_score
 
 NEUTRAL = "neutral"
+_OTHER_SIDE = str.maketrans("LR", "RL")
 
 
 @dataclass(frozen=True)
 class Asked:
     """What pictures were asked to show: a name of the vocabulary or `none`, at an intensity (0..1.5), with action units as text, which
-    share the intensity. Raises FaceExprError for what is not in the vocabulary, and where nothing was asked."""
+    share the intensity. The name may be spelled as `canonical_name` takes it, and is kept as it gives it. Raises FaceExprError for what
+    is not in the vocabulary, and where nothing was asked."""
 
     expression: str
     intensity: float = 1.0
@@ -58,7 +60,7 @@ class Asked:
         if not 0 <= self.intensity <= 1.5:
             raise FaceExprError(f"The intensity asked is {self.intensity:g}; it must lie between 0 and 1.5.")
         if self.expression != NONE:
-            blend_of(self.expression)
+            object.__setattr__(self, "expression", canonical_name(self.expression))
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -74,16 +76,17 @@ class Asked:
         """Whether an expression is asked whose strength can be read."""
         return self.expression != NONE and not self.is_neutral
 
-    def units(self) -> dict[int, float]:
-        """FACS number -> strength asked: of the expression's own units and of those given by number."""
-        wanted: dict[int, float] = {}
+    def units(self, mirrored: bool = False) -> dict[str, float]:
+        """FACS code (`12`, `R12`) -> strength asked: of the expression's own units, `mirrored` on the other side of the face, and of those
+        given by number, which stand over them."""
+        own: dict[str, float] = {}
         if self.measured:
             for part, weight in blend_of(self.expression):
                 for unit in part.action_units:
-                    wanted[unit.number] = max(wanted.get(unit.number, 0.0), min(1.0, weight * self.intensity))
-        for unit, strength in parse_unit_strengths(self.action_units):
-            wanted[unit.number] = min(1.0, strength * self.intensity)
-        return wanted
+                    code = unit.code.translate(_OTHER_SIDE) if mirrored else unit.code
+                    own[code] = max(own.get(code, 0.0), min(1.0, weight * self.intensity))
+        given = {unit.code: min(1.0, strength * self.intensity) for unit, strength in parse_unit_strengths(self.action_units)}
+        return {code: strength for code, strength in own.items() if code.lstrip("LR") not in given} | given
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,9 @@ class PictureScore:
     `right_on_person`: as `right`, but as a change from the resting face of the person's photos. `strength`: intensity read along what was
     asked, 1 a usual full expression; `cosine` to its prototype, -1..1; `probability`: the classifier's, 0..1. `l1`: mean absolute
     difference, 0..1, of the 51 blendshapes from the resting face's plus the expression asked (ours: `expression.prototype_change`).
-    `units_error`: mean over the vocabulary's action units, 0..1. `likeness`: SFace's cosine to the person's photos. `background`: change
-    outside the face, 0..1, and `pose`: degrees, both against the neutral picture of the same seed. `by_blendshapes` and `by_classifier`
-    (each judge's part), `expression_score`, `score`: 0..1, see the file.
+    `units_error`: mean over the vocabulary's action units, 0..1, 0 best, contempt on the nearer side. `likeness`: SFace's cosine to the
+    person's photos. `background`: change outside the face, 0..1, and `pose`: degrees, both against the neutral picture of the same seed.
+    `by_blendshapes` and `by_classifier` (each judge's part), `expression_score`, `score`: 0..1, see the file.
     """
 
     face: bool
@@ -198,8 +201,14 @@ def _read_blendshapes(blendshapes: Mapping[str, float], resting: Mapping[str, fl
             target[name] = min(1.0, resting[name] + weight * strength * asked.intensity)
     names = prototypes().blendshapes
     read["l1"] = blendshape_distance({name: blendshapes[name] for name in names}, {name: target[name] for name in names})
-    read["units_error"] = float(np.mean(list(strength_errors(asked.units(), blendshapes, resting).values())))
+    read["units_error"] = _units_error(asked, blendshapes, resting)
     return read
+
+
+def _units_error(asked: Asked, blendshapes: Mapping[str, float], resting: Mapping[str, float]) -> float:
+    """On the nearer side, as the prototypes take contempt."""
+    sides = (strength_errors(asked.units(mirrored), blendshapes, resting) for mirrored in (False, True))
+    return min(float(np.mean(list(errors.values()))) for errors in sides)
 
 
 def _moves(change: NDArray[np.float64]) -> bool:

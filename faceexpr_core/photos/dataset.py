@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FaceExprError
-from ..faces.images import SourceImage, picture_files, read_images
+from ..faces.images import SourceImage, caption_files, picture_files, read_images
 from .folder import inside_of, kohya_folders, looked_into, no_photo, others, read_folder
 
 METADATA = "metadata.jsonl"
@@ -50,6 +50,21 @@ def read_dataset(folder: Path, image_column: str = "image", caption_column: str 
             raise FaceExprError(f"{table}, line {number}, names {name}, which is no picture in {folder}. Add it, or take the line out.")
         found.append(_with_caption(pictures[name], row, column, caption_column is not None, table, number))
     return [*found, *_not_named(folder, names)]
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """The files of which `read_dataset` makes photos: pictures, captions beside them, and metadata.jsonl."""
+    inside, table = _photos_inside(folder), folder / METADATA
+    if inside is not None:
+        return photo_files(inside)
+    kohya = kohya_folders(folder)
+    if table.is_file():
+        names = [_file_name(row, "image", table, number) for number, row in _rows(table)]
+        folders = sorted({folder / name.parent for name in names})
+    else:
+        folders = kohya if kohya and not picture_files(folder) else [folder]
+    pictures = [picture for one in folders for picture in picture_files(one)]
+    return [*([table] if table.is_file() else []), *pictures, *(file for picture in pictures for file in caption_files(picture))]
 
 
 def _photos_inside(folder: Path) -> Path | None:

@@ -42,8 +42,8 @@ def with_class(records: Records, of_class: Records, arms: Mapping[str, str]) -> 
 
     def found(record: Mapping[str, Any]) -> dict[str, Any]:
         one, base = (known.get(_place(record, arm)) for arm in (arms[record["arm"]], BASE))
-        likenesses = [None if each is None else each["likeness"] for each in (one, base)]
-        drift = None if None in likenesses else likenesses[0] - likenesses[1]
+        near, plain = (None if each is None else each["likeness"] for each in (one, base))
+        drift = None if near is None or plain is None else near - plain
         return {"class_right": None if one is None else one["right"], "drift": drift}
 
     return [{**record, **found(record)} for record in records]

@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_drawn(
         status, _ = train(tmp_path, preset=preset)
     told = capsys.readouterr().err
     assert status == 2 and "does not fit: 1.0 GB are free for it. Nothing would fit; the least, preset low-vram" in told
-    assert {one.name for one in tmp_path.iterdir()} <= {"person_photos.png"}  # what was made of the photos may be seen
+    assert {one.name for one in tmp_path.iterdir()} <= {"person_previews"}  # what was made of the photos may be seen
 
 
 def test_pictures_of_the_class_that_do_not_fit_are_refused_before_one_is_drawn(
