@@ -261,6 +261,17 @@ def test_a_training_or_a_lora_that_no_arm_would_use_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_looking_what_is_missing_leaves_what_another_process_is_writing(tmp_path: Path) -> None:
+    plan = Plan(tuple(parse_arms(["base"])), ("happy",), (1.0,), ("a photo of {person}",), (0,))
+    run = Evaluation(tmp_path, plan, (Person("anna", tmp_path, "ohwx", "woman"),))
+    (place,) = run.places()
+    file = place.records(tmp_path)
+    file.parent.mkdir()
+    file.write_text('{"arm": "base", "expression": "neutral", "intensity": 1.0}\n{"arm": "base", "expr')
+    assert list(run.missing(place).values()) == [[("happy", 1.0)]]
+    assert file.read_text().endswith('"expr')
+
+
 def person_in(folder: Path) -> Person:
     for number in (1, 2):
         shutil.copy(mini.subject_path() / f"photo_{number}.png", folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from ..evaluation.plan import Place
-from ..evaluation.records import Lines, short_name
+from ..evaluation.records import Lines, read_lines, short_name
 from ..evaluation.run import read_picture, write_drawn
 from ..measure.judges import Judges, Seen
 from ..measure.picture_score import NEUTRAL, Asked
@@ -39,7 +38,7 @@ class Dataset:
 
     def missing(self, place: Place) -> list[tuple[str, float]]:
         """Expressions and intensities that are not recorded there yet."""
-        known = {(one["expression"], one["asked"]) for one in _read(self.lines(place))}
+        known = {(one["expression"], one["asked"]) for one in read_lines(self.lines(place))}
         return [one for one in self.plan.grid.wanted() if one not in known]
 
     def count_missing(self, places: Iterable[Place]) -> int:
@@ -49,14 +48,14 @@ class Dataset:
         """What the plan asks for of all that is recorded, in the plan's order, a place at a time."""
         wanted = list(self.plan.grid.wanted())
         for _, place in places_of(self.plan, people):
-            known = {(one["expression"], one["asked"]): one for one in _read(self.lines(place))}
+            known = {(one["expression"], one["asked"]): one for one in read_lines(self.lines(place))}
             yield from (known[one] for one in wanted if one in known)
 
     def check_nothing_left_out(self, people: Iterable[Candidate]) -> None:
         """Raise FaceExprError where pictures are recorded that are no longer asked for: they would lie beside those of the data set."""
         wanted, places = {*self.plan.grid.wanted()}, {place for _, place in places_of(self.plan, people)}
         for path in sorted(self.records.glob("*.jsonl")):
-            for one in _read(path):
+            for one in read_lines(path):
                 place, shown = Place(one["person"], one["scene"], one["seed"]), (one["expression"], one["asked"])
                 if place not in places or shown not in wanted:
                     raise FaceExprError(
@@ -116,9 +115,3 @@ def draw_place(
         if at_rest["reasons"]:
             found["reasons"] = [NO_NEUTRAL, *found["reasons"]]
         add(expression, intensity, seen, found)
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    """Records of a place; an unfinished last line, which another process may be writing, is left out."""
-    content = path.read_bytes() if path.exists() else b""
-    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].decode().splitlines()]

@@ -37,13 +37,16 @@ class Lines:
         self.values.append(dict(value))
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The values of a file of JSON lines, none where there is no file; an unfinished last line, which another process may be writing, is
+    left out and left there."""
+    content = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].decode().splitlines()]
+
+
 def read_all(folder: Path) -> list[dict[str, Any]]:
-    """The values of every file of JSON lines in a folder, by name; unfinished last lines are left out."""
-    values = []
-    for path in sorted(folder.glob("*.jsonl")):
-        content = path.read_bytes()
-        values += [json.loads(line) for line in content[: content.rfind(b"\n") + 1].decode().splitlines()]
-    return values
+    """The same of every file of JSON lines in a folder, by name."""
+    return [value for path in sorted(folder.glob("*.jsonl")) for value in read_lines(path)]
 
 
 def keep_meaning(path: Path, given: Mapping[str, Any]) -> None:

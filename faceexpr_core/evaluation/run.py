@@ -18,7 +18,7 @@ from ..provenance import say_drawn_by_a_model
 from .arms import Arm
 from .people import Person
 from .plan import Place, Plan
-from .records import Lines, read_all, short_name
+from .records import Lines, read_all, read_lines, short_name
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
@@ -46,8 +46,7 @@ class Evaluation:
 
     def missing(self, place: Place) -> dict[Arm, list[tuple[str, float]]]:
         """What is not recorded there yet."""
-        path = place.records(self.output)
-        known = {(one["arm"], one["expression"], one["intensity"]) for one in (Lines(path).values if path.exists() else ())}
+        known = {(one["arm"], one["expression"], one["intensity"]) for one in read_lines(place.records(self.output))}
         wanted = list(self.plan.wanted())
         lacking = {arm: [one for one in wanted if (arm.name, *one) not in known] for arm in self.plan.arms}
         return {arm: ones for arm, ones in lacking.items() if ones}

@@ -167,12 +167,13 @@ def _read_source(path: Path) -> SourceImage:
             return SourceImage(shown_name(path), rgb, caption, notes=notes)
     except Image.DecompressionBombError:
         problem = "is too large; make it smaller than 100 megapixels"
-    except UnidentifiedImageError:
-        problem = "is damaged or no picture"
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
-        problem = f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
-    if what == HEIF and heif_reader():
-        problem = "is a HEIC picture, but damaged or of an unknown kind; if other programs open it, save it as JPEG"
+        if what == HEIF:
+            problem = "is a HEIC picture, but damaged or of an unknown kind; if other programs open it, save it as JPEG"
+        elif isinstance(error, UnidentifiedImageError):
+            problem = "is damaged or no picture"
+        else:
+            problem = f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
     return SourceImage(shown_name(path), None, caption, problem, notes)
 
 
