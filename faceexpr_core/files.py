@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 
@@ -13,6 +14,12 @@ def write_new(path: Path, content: bytes) -> Path:
     """Write a file at `path`, or beside it as `name_00001_.ext` when the name is taken; return where it lies. Raises OSError."""
     with _written(path, [content]) as temporary:
         return _publish(temporary, path)
+
+
+def write_once(path: Path, content: bytes) -> Path:
+    """`write_new`, unless `path` or a numbered name beside it holds just this; return where it lies. Raises OSError."""
+    there = takewhile(Path.exists, _names(path))
+    return next((one for one in there if one.is_file() and one.read_bytes() == content), None) or write_new(path, content)
 
 
 def replace_file(path: Path, content: bytes) -> None:

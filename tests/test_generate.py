@@ -13,11 +13,11 @@ import pack
 import pytest
 import torch
 from PIL import Image
-from random_lora import write_lora
+from random_lora import every_projection, write_lora
 from safetensors.torch import load_file, save_file
 
 from faceexpr_core import mini
-from faceexpr_core.commands.generate import METADATA_KEY, add_generate_command, save_picture
+from faceexpr_core.commands.generate import METADATA_KEY, add_generate_command, load_loras, save_picture
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.errors import FaceExprError
 
@@ -162,6 +162,38 @@ def test_impossible_wishes_are_refused_before_anything_is_written(tmp_path: Path
     with pytest.raises(FaceExprError, match=message.replace(".", r"\.")):
         generate(folder, *options)
     assert not folder.exists()
+
+
+def test_a_lora_whose_alphas_differ_from_layer_to_layer_is_applied_as_the_file_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from faceexpr_core.lora.formats import load
+
+    file = write_lora(tmp_path / "resized.safetensors", layers=every_projection(), spread=0.1)
+    state, scales = load_file(file), (0.5, 0.25, 1.0)
+    for number, key in enumerate(sorted(key for key in state if key.endswith(".alpha"))):
+        state[key] = torch.tensor(scales[number % 3] * len(state[key.replace(".alpha", ".lora_down.weight")]))
+    state["bundle_emb.anna.clip_l"] = torch.zeros(2, 8)
+    save_file(state, file)
+    pipe = pipeline.load_pipeline("mini")
+    before = {name: module.weight.clone() for name, module in pipe.unet.named_modules() if name.endswith(("to_q", "to_out.0"))}
+    load_loras(pipe, [file], 1.0)
+    assert "resized.safetensors: left out: the embeddings anna" in capsys.readouterr().err
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    layers, weights = load(file).layers, dict(pipe.unet.named_parameters())
+    assert len({layer.alpha / layer.rank for layer in layers.values()}) == 3 and before
+    for name, plain in before.items():
+        layer, change = layers[f"unet.{name}"], weights[f"{name}.weight"] - plain
+        assert torch.allclose(change, layer.alpha / layer.rank * (layer.up @ layer.down), atol=1e-6), name
+
+
+def test_what_diffusers_cannot_apply_is_said(tmp_path: Path) -> None:
+    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v"
+    pair = {f"{name}.lora_down.weight": torch.zeros(2, 160), f"{name}.lora_up.weight": torch.zeros(160, 2)}
+    save_file({**pair, f"{name}.dora_scale": torch.ones(160, 1)}, tmp_path / "dora.safetensors")
+    with pytest.raises(FaceExprError, match=r"dora\.safetensors cannot be applied here: .*1 x dora_scale.* Load FaceExpr LoRA in ComfyUI"):
+        generate(tmp_path / "out", "--lora", str(tmp_path / "dora.safetensors"))
 
 
 def test_a_lora_for_another_model_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pack
@@ -71,6 +72,18 @@ def written(lora: Lora, spelling: str, path: Path) -> Path:
         if spelling == "peft"
         else save_lora(path.with_suffix(".safetensors"), encoded.state, encoded.metadata, None)
     )
+
+
+def test_a_lora_of_the_second_text_encoder_alone_is_read_back_as_that(tmp_path: Path) -> None:
+    start = table(torch.float32)
+    second = replace(start, layers={name: layer for name, layer in start.layers.items() if name.startswith("text_encoder_2.")})
+    assert second.layers and same(second, load(written(second, "peft", tmp_path / "second")))
+
+
+def test_an_adapter_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    for name in (".", "..", "/"):
+        with pytest.raises(FaceExprError, match="give the name of a new one in it"):
+            save_adapter(Path(name), encode(table(torch.float32), "peft"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -252,16 +252,22 @@ def test_embeddings_are_saved_once_and_read_by_comfyuis_own_prompt(comfyui, comf
         found = read("anna", str(comfyui.embeddings), width, encoder)
         assert torch.equal(found, bundle()[f"bundle_emb.anna.{encoder}"])
     other = {**bundle(), "bundle_emb.anna.clip_l": random(2, 32, seed=9)}
-    comfyui.load(comfyui.model, put(comfyui, "bundle_other", other), embeddings=comfyui.node.SAVE)
+    for _ in range(2):
+        comfyui.load(comfyui.model, put(comfyui, "bundle_other", other), embeddings=comfyui.node.SAVE)
     assert sorted(path.name for path in comfyui.embeddings.glob("anna*")) == ["anna.safetensors", "anna_00001_.safetensors"]
 
 
 def test_embeddings_stay_in_their_folder_whatever_they_are_called(comfyui) -> None:
-    state = {"bundle_emb.../../out.clip_l": random(1, 32), "bundle_emb.a1111.string_to_param.*": random(3, 32)}
+    state = {
+        "bundle_emb.../../out.clip_l": random(1, 32),
+        "bundle_emb.my face.clip_l": random(1, 32),
+        "bundle_emb.a1111.string_to_param.*": random(3, 32),
+    }
     before = {path for path in comfyui.embeddings.parent.parent.rglob("*") if path.is_file()}
     comfyui.load(comfyui.model, put(comfyui, "escape", state), embeddings=comfyui.node.SAVE)
     new = {path for path in comfyui.embeddings.parent.parent.rglob("*") if path.is_file()} - before
     assert {path.parent for path in new if "escape" not in path.name} == {comfyui.embeddings}
+    assert (comfyui.embeddings / "my_face.safetensors").is_file()  # a prompt's word has no space
     assert torch.equal(load_file(comfyui.embeddings / "a1111.safetensors")["emb_params"], random(3, 32))
     with pytest.raises(comfyui.error, match="holds no LoRA, only this: it carries embeddings"):
         comfyui.load(comfyui.model, put(comfyui, "words_alone", {"bundle_emb.anna.clip_l": random(2, 32)}))

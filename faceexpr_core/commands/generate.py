@@ -25,6 +25,7 @@ from .flags import refuse_unused
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
     from PIL import Image
+    from torch import Tensor
 
     from ..diffusers_host.fusion import Fusion
     from ..text import Term
@@ -271,18 +272,36 @@ def check_loras(arguments: argparse.Namespace) -> None:
 
 
 def load_loras(pipe: StableDiffusionXLPipeline, files: list[Path], strength: float) -> None:
-    """Apply LoRA files (kohya or diffusers keys) to the pipeline. Raises FaceExprError for a file that does not fit."""
+    """Apply LoRA files of any format to the pipeline, and say on stderr what of them is left out. Raises FaceExprError for a file that does
+    not fit."""
     for number, file in enumerate(files):
-        name = f"lora{number}"
+        name, state = f"lora{number}", _low_rank(file)
         try:
             with _parts_may_be_missing():
-                pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name=name, local_files_only=True)
+                pipe.load_lora_weights(state, adapter_name=name)
         except (ValueError, RuntimeError, KeyError, OSError) as error:
             raise FaceExprError(f"the LoRA {file} does not fit this model: {error}") from error
         if not any(name in known for known in pipe.get_list_adapters().values()):
             raise FaceExprError(f"the LoRA {file} does not fit this model: none of its layers is one of SDXL's. Give a LoRA for SDXL.")
     if files:
         pipe.set_adapters([f"lora{number}" for number in range(len(files))], [strength] * len(files))
+
+
+def _low_rank(file: Path) -> dict[str, Tensor]:
+    """The file's low-rank pairs by diffusers' names, scaled: diffusers itself mixes up alphas that differ from layer to layer."""
+    from ..lora.formats import encode, load
+
+    lora = load(file)
+    if not lora.modules:
+        raise FaceExprError(f"the LoRA {file} does not fit this model: none of its layers is one of SDXL's. Give a LoRA for SDXL.")
+    try:
+        encoded = encode(lora, "diffusers")
+    except FaceExprError as reason:
+        raise FaceExprError(f"the LoRA {file} cannot be applied here: {reason} Load FaceExpr LoRA in ComfyUI applies it.") from reason
+    for what in encoded.lost:
+        print(f"faceexpr: {file.name}: left out: {what}", file=sys.stderr)
+    scaled = {f"{name}.lora_B.weight": layer.up.float() * (layer.alpha / layer.rank) for name, layer in lora.layers.items()}
+    return {key: scaled.get(key, value) for key, value in encoded.state.items()}
 
 
 @contextmanager

@@ -101,6 +101,8 @@ def save_adapter(folder: Path, encoded: Encoded) -> Path:
 
     from ..lora.formats import PEFT_CONFIG, PEFT_WEIGHTS, adapter_files
 
+    if folder.name in ("", ".."):
+        raise FaceExprError(f"--output {folder} is a folder that is there; give the name of a new one in it, such as {folder / 'anna'}.")
     if folder.suffix == ".safetensors":
         raise FaceExprError(
             f"PEFT keeps an adapter in a folder, {PEFT_WEIGHTS} with {PEFT_CONFIG}; give --output {folder.with_suffix('')}."

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
-from ..files import write_new
+from ..files import write_once
 from ..training.settings import AUTO, BACKGROUND_WEIGHT, TrainSettings
 from .watch import Terminal, check_tracker, tracker
 
@@ -147,8 +147,7 @@ def _write_sheet(job: TrainJob, subject: Subject) -> str:
     stream, path = io.BytesIO(), job.previews.folder / "photos.png"
     Image.fromarray(contact_sheet(subject)).save(stream, "PNG")
     try:
-        if not (path.is_file() and path.read_bytes() == stream.getvalue()):
-            path = write_new(path, stream.getvalue())
+        path = write_once(path, stream.getvalue())
     except OSError as reason:
         return f"The photos' contact sheet could not be written to {path} ({reason})."
     return f"The photos with their masks and captions: {path}"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
-from ..files import write_new
+from ..files import write_once
 
 _KEY = re.compile(r"bundle_emb\.(?P<name>.+?)\.(?P<what>string_to_param\.\*|[^.]+)")
 _ONLY = "emb_params"
@@ -39,8 +39,9 @@ def describe(name: str, tensors: Mapping[str, Tensor]) -> str:
 def save_embeddings(embeddings: Mapping[str, Mapping[str, Tensor]], folder: Path) -> dict[str, Path]:
     """Write each embedding as a file of its own into `folder`, as ComfyUI and A1111 read it; where it lies, by name.
 
-    A file that already holds the same is left as it is; one of that name that holds something else too: a number is added. A name
-    that is no file name loses what makes it none. Raises FaceExprError when the folder cannot be written.
+    A file that already holds the same, numbered or not, is left as it is; one of that name that holds something else too: a number is
+    added. A name that is no file name, or no word of a prompt, loses what makes it none. Raises FaceExprError when the folder cannot be
+    written.
     """
     from safetensors.torch import save
 
@@ -49,7 +50,7 @@ def save_embeddings(embeddings: Mapping[str, Mapping[str, Tensor]], folder: Path
         content = save({_ONLY if what.startswith("string_to_param") else what: one.contiguous() for what, one in tensors.items()})
         path = folder / f"{_file_name(name)}.safetensors"
         try:
-            saved[name] = path if path.is_file() and path.read_bytes() == content else write_new(path, content)
+            saved[name] = write_once(path, content)
         except OSError as reason:
             raise FaceExprError(
                 f"The embedding {name} could not be saved in {folder} ({reason.strerror or reason}). Free some space, or change its rights."
@@ -58,7 +59,7 @@ def save_embeddings(embeddings: Mapping[str, Mapping[str, Tensor]], folder: Path
 
 
 def _file_name(name: str) -> str:
-    return re.sub(r"[^\w .+-]", "_", name).strip(" .") or "embedding"
+    return re.sub(r"[^\w.+-]", "_", name.strip()).strip(".") or "embedding"
 
 
 def are_embeddings(tensors: Mapping[str, Tensor]) -> bool:

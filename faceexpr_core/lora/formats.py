@@ -246,8 +246,9 @@ def encode(lora: Lora, spelling: str) -> Encoded:
 
 
 def adapter_files(encoded: Encoded) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
-    """PEFT's adapters by subfolder: the U-Net's in the folder itself (or the only part's), text encoders in subfolders of their names."""
-    top = "unet" if "unet" in encoded.configs else next(iter(encoded.configs))
+    """PEFT's adapters by subfolder: the U-Net's in the folder itself, or without one the first text encoder's, others in subfolders of
+    their names: in the folder itself nothing tells the second text encoder from the first."""
+    top = next((part for part in ("unet", "text_encoder") if part in encoded.configs), None)
     return {
         "" if part == top else part: (
             {
