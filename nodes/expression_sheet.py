@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.samplers
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..faceexpr_core import sheet
@@ -24,6 +22,10 @@ from .host.progress import PREVIEW_SIDE, say_or_stop, show
 from .host.sampling import Span
 from .host.widgets import require_choices, tell, tell_unused
 from .sampler import Sampler
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NODE = "Expression Sheet"
 

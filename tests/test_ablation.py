@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from random_lora import every_projection, write_lora
 
-from faceexpr_core.commands.generate import load_loras
+from faceexpr_core.commands.loras import load_loras
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.draw import Drawer

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from browser import comfyui_page
-from comfy_process import ComfyProcess
-from editor import EDITOR, NEUTRAL, RENDERERS, Editor, add_editor, keep_picture
+from comfy_process import REPOSITORY, ComfyProcess
+from editor import EDITOR, NEUTRAL, RENDERERS, SETTLE, Editor, add_editor, keep_picture
 from playwright.sync_api import Page, expect
+from workflow_api import WORKFLOWS
 
 from faceexpr_core.expressions import ACTION_UNITS, action_unit, blendshapes_of, names, parse_unit_strengths
 from faceexpr_core.text import MAX_WEIGHT
 
 RENEW = "(globalThis.node = app.graph.nodes.find(node => node.type === 'FaceExprExpressionTextEncode'))"
 UNDO, REDO = "Control+z", "Control+Shift+z"
+ADD_BLUEPRINT = "({nodes, definitions: {subgraphs}}) => { app.canvas._deserializeItems({nodes, subgraphs}, {position: [0, 900]}) }"
+PRESETS = "FaceExpr.ExpressionPresets"
 BROW = (0.07, 0.27)  # the person's left inner brow: right of the middle, from the top, in heights of the head's canvas
 CORNER = (-0.10, 0.655)  # the right corner of the mouth
 
@@ -39,6 +43,17 @@ def editor(shown: Editor) -> Editor:
     shown.page.evaluate("node.widgets.at(-1).editor && document.activeElement?.blur?.()")
     shown.open("Faces")
     return shown
+
+
+@pytest.fixture
+def second(editor: Editor) -> Iterator[Editor]:
+    """The editor of another node; `editor.root.first` is the first one's as long as it is there."""
+    page = editor.page
+    page.evaluate("globalThis.other = LiteGraph.createNode(node.type); other.pos = [720, 50]; app.graph.add(other)")
+    page.wait_for_function(f"{EDITOR.replace('node.', 'other.')}?.root.isConnected")
+    yield Editor(page, editor.root.nth(1))
+    page.evaluate("app.graph.remove(other); delete globalThis.other")
+    expect(editor.root).to_have_count(1)
 
 
 def asked(values: dict[str, Any]) -> dict[str, float]:
@@ -275,6 +290,44 @@ def test_an_expression_of_ones_own_is_kept_beyond_the_page_and_never_overwritten
     expect(editor.button("my smirk")).to_have_count(0)
 
 
+def test_what_is_kept_elsewhere_meanwhile_stays_and_is_shown(editor: Editor, second: Editor, comfy: ComfyProcess) -> None:
+    page, first = editor.page, Editor(editor.page, editor.root.first)
+    for one in (first, second):
+        one.open("Mine")
+    values = NEUTRAL | {"expression": "sad"}
+    comfy.post("/settings", {PRESETS: [{"name": "by another tab", "values": values}]})  # which this page has not read
+    first.root.get_by_role("textbox").fill("by the first")
+    page.keyboard.press("Enter")
+    for one in (first, second):
+        for name in ("by another tab", "by the first"):
+            expect(one.button(name)).to_be_visible()
+    first.root.get_by_role("textbox").fill("by the second")
+    comfy.post("/settings", {PRESETS: [{"name": "by the second", "values": values}]})
+    page.keyboard.press("Enter")
+    expect(first.root.get_by_text("is there already")).to_be_visible()
+    expect(second.button("by the second")).to_be_visible()
+    second.open("Faces")
+    page.evaluate("name => app.extensionManager.setting.set(name, [])", PRESETS)
+    second.open("Mine")
+    expect(second.button("by the second")).to_have_count(0)
+
+
+def test_a_slider_let_go_where_it_was_leaves_the_editor_listening(editor: Editor) -> None:
+    box = editor.slider("intensity").bounding_box()
+    assert box is not None
+    thumb, middle = box["x"] + 8 + (box["width"] - 16) / MAX_WEIGHT, box["y"] + box["height"] / 2
+    mouse = editor.page.mouse
+    mouse.move(thumb, middle)
+    mouse.down()
+    mouse.move(thumb - 20, middle)
+    assert editor.values()["intensity"] < 1
+    mouse.move(thumb, middle)
+    mouse.up()
+    assert editor.values() == NEUTRAL
+    editor.set(expression="sad")
+    assert editor.words() == "sad 1.00"
+
+
 def test_units_that_cannot_be_read_are_said_and_left_alone(editor: Editor) -> None:
     editor.set(action_units="AU99")
     assert "cannot be read: AU99" in editor.words()
@@ -355,6 +408,29 @@ def test_a_node_of_an_older_file_keeps_its_size_and_opens_its_editor_when_asked(
     assert editor.values()["expression"] == "fearful"
     editor.button("▾ Set it on a face").click()
     expect(editor.root.locator(".fx-body")).to_be_hidden()
+
+
+@pytest.mark.parametrize("shown", ["nodes 2.0"], indirect=True)
+def test_a_node_in_a_subgraph_keeps_its_editor_off_the_node_of_the_same_number_outside(editor: Editor) -> None:
+    page = editor.page
+    page.evaluate("file => app.loadGraphData(file)", json.loads((WORKFLOWS / "faceexpr_mini_expression.json").read_text()))
+    page.wait_for_function(f"(globalThis.node = app.graph.getNodeById(4)) && {EDITOR}?.root.isConnected", timeout=60_000)
+    page.evaluate(ADD_BLUEPRINT, json.loads((REPOSITORY / "subgraphs" / "FaceExpr person with an expression.json").read_text()))
+    page.evaluate(SETTLE)
+    page.evaluate("globalThis.inner = app.graph.nodes.find(node => node.subgraph).subgraph.getNodeById(4)")
+    outside = "node.widgets.find(widget => widget.name === 'expression').value"
+    within = outside.replace("node.", "inner.", 1)
+    assert page.evaluate("[node.id, node.type]") == page.evaluate("[inner.id, inner.type]")
+    before = page.evaluate(within)
+    editor.face("angry").click()
+    assert page.evaluate(f"[{outside}, {within}]") == ["angry", before]
+    page.evaluate("app.canvas.setGraph(inner.graph)")
+    editor.button("▸ Set it on a face").click()
+    page.wait_for_function(f"{EDITOR.replace('node.', 'inner.')}?.root.isConnected")
+    editor.face("fearful").click()
+    assert page.evaluate(f"[{outside}, {within}]") == ["angry", "fearful"]
+    page.evaluate("app.canvas.setGraph(app.graph)")
+    page.wait_for_function(f"{EDITOR}.root.isConnected")
 
 
 @pytest.mark.parametrize("shown", ["canvas"], indirect=True)  # with Nodes 2.0 ComfyUI's page holds every removed node, of any pack

@@ -145,9 +145,9 @@ def evaluation(mini, sigma: float, schedule: tuple[float, ...], size: tuple[int,
 def test_outside_the_window_the_very_object_is_returned(mini, banks) -> None:
     for site in ("skip", "cross_attention"):
         bank = banks[site]
-        model = mini.apply(mini.model, bank, 1.0).args[0]
         name = "output_block_patch" if site == "skip" else "attn2_output_patch"
-        patch = model.model_options["transformer_options"]["patches"][name][-1]
+        models = (mini.apply(mini.model, bank, 1.0, window_low=low).args[0] for low in (0.0, 0.3))
+        patch, high = (model.model_options["transformer_options"]["patches"][name][-1] for model in models)
         place = bank.places()[0]
         donor = bank.donor(place, bank.sigmas[1])
         channels = donor.expression.shape[2]
@@ -155,10 +155,16 @@ def test_outside_the_window_the_very_object_is_returned(mini, banks) -> None:
         x = torch.randn(2, channels, height, width) if site == "skip" else torch.randn(2, height * width, channels)
         kind, number = place.split(".")[:2]
         block = ("output", 8 - int(number)) if site == "skip" else (kind, int(number))
-        for sigma, changed in ((bank.sigmas[1], True), (9.0, False), (1.23 * bank.sigmas[1], False)):
+        outside = ((patch, sigma, False) for sigma in (9.0, 1.23 * bank.sigmas[1]))
+        assert bank.sigmas[1] < 0.8 < bank.sigmas[0]  # recorded, and below the higher window, which holds another step
+        for act, sigma, changed in (
+            (patch, bank.sigmas[1], True),
+            (high, bank.sigmas[1], False),
+            *((patch, one, False) for one in outside),
+        ):
             to = {"block": block, "cond_or_uncond": [1, 0], **evaluation(mini, sigma, bank.sigmas, (1, 1))}
             extra = {**to, "block_index": 0, "n_heads": 2, "activations_shape": [2, channels, height, width]}
-            given = patch(x, x, to)[1] if site == "skip" else patch(x, extra)
+            given = act(x, x, to)[1] if site == "skip" else act(x, extra)
             assert (given is x) == (not changed)
             assert torch.equal(given[:1], x[:1])
 

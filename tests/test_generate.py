@@ -17,7 +17,8 @@ from random_lora import every_projection, write_lora
 from safetensors.torch import load_file, save_file
 
 from faceexpr_core import mini
-from faceexpr_core.commands.generate import METADATA_KEY, add_generate_command, load_loras, save_picture
+from faceexpr_core.commands.generate import METADATA_KEY, add_generate_command, save_picture
+from faceexpr_core.commands.loras import load_loras
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.errors import FaceExprError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from browser import comfyui_page
 from comfy_process import ComfyProcess
 from editor import EDITOR, RENDERERS, Editor, keep_picture
 from playwright.sync_api import Page, expect
+from workflow_api import WORKFLOWS
 
 from faceexpr_core import sheet
 from faceexpr_core.expressions import EXPRESSIONS, blendshapes_of
@@ -26,6 +28,7 @@ ADD = """async ([type, nodes2]) => {
 }"""
 VALUE = "name => node.widgets.find(widget => widget.name === name).value"
 SET = "([name, value]) => { const w = node.widgets.find(w => w.name === name); w.value = value; w.callback?.(value) }"
+TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
 FACES_DRAWN = "[...document.querySelectorAll('.fx-face img')].every(face => face.src)"
 
 
@@ -137,6 +140,31 @@ def test_the_head_shows_the_strongest_of_the_intensities(editor: ListEditor) -> 
     assert editor.words() == "happy 0.50"
 
 
+def test_letters_typed_into_the_list_are_one_step_of_the_editor_and_none_of_the_page(editor: ListEditor) -> None:
+    editor.tick("sad")
+    before = editor.page.evaluate(f"{TRACKER}.undoQueue.length")
+    text = editor.page.get_by_placeholder("expressions")
+    text.press("Control+End")
+    text.press_sequentially(", angry")
+    assert editor.value() == "neutral, happy, sad, angry"
+    assert editor.page.evaluate(f"{TRACKER}.undoQueue.length") == before
+    for value in ("neutral, happy, sad", "neutral, happy"):
+        editor.button("undo").click()
+        assert editor.value() == value
+
+
+def test_the_wheel_scrolls_what_is_longer_than_its_place_and_zooms_nothing(editor: ListEditor) -> None:
+    long = "AU1+AU2+AU4+AU5+AU6+AU7+AU9+AU10"
+    editor.put("expressions", f"{long}, all")
+    editor.button(long).click()
+    scale = editor.page.evaluate("app.canvas.ds.scale")
+    for part in (".fx-list", ".fx-words", ".fx-panel:not([hidden])"):
+        editor.root.locator(part).hover()
+        editor.page.mouse.wheel(0, 40)
+        editor.page.wait_for_function("part => document.querySelector(part).scrollTop > 0", arg=part)
+    assert editor.page.evaluate("app.canvas.ds.scale") == scale
+
+
 def test_a_list_that_comes_by_a_link_is_not_set(editor: ListEditor) -> None:
     editor.page.evaluate(
         """() => {
@@ -173,6 +201,23 @@ def test_where_features_are_named_a_face_is_clicked(opened: tuple[Page, list[str
     (queued,) = page.evaluate("app.graphToPrompt()")["output"].values()
     assert queued["inputs"]["expression"] == "surprised"
     keep_picture(page, f"extract's editor {renderer}")
+
+
+def test_lists_that_are_loaded_leave_the_history_of_the_page_alone(opened: tuple[Page, list[str]]) -> None:
+    page = opened[0]
+    page.evaluate(ADD, ["FaceExprExpressionSheet", False])
+    page.wait_for_function(EDITOR, timeout=60_000)
+    editor = ListEditor(page, page.locator(".fx-editor"))
+    editor.button("None").click()
+    for name in ("sad", "angry"):
+        editor.tick(name)
+    page.evaluate("document.activeElement.blur()")
+    for key, value in (("z", "sad"), ("z", ""), ("y", "sad"), ("y", "sad, angry")):
+        page.keyboard.press(f"Control+{key}")
+        page.wait_for_function(f"value => (globalThis.node = app.graph.nodes[0]) && ({VALUE})('expressions') === value", arg=value)
+    unsaved = page.evaluate(f"globalThis.left = {TRACKER}; JSON.stringify([left.activeState, left.undoQueue])")
+    page.evaluate("file => app.loadGraphData(file)", json.loads((WORKFLOWS / "faceexpr_mini_sheet.json").read_text()))
+    assert page.evaluate(f"[{TRACKER} === left, JSON.stringify([left.activeState, left.undoQueue])]") == [False, unsaved]
 
 
 def test_the_page_reports_no_error(opened: tuple[Page, list[str]]) -> None:

@@ -48,10 +48,17 @@ def imported(path: Path) -> Iterator[str]:
         if isinstance(statement, ast.Import):
             yield from (alias.name for alias in statement.names)
         elif isinstance(statement, ast.ImportFrom) and not statement.level:
-            yield statement.module or ""
+            yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
         elif isinstance(statement, ast.ImportFrom):
             base = ".".join((*package[: len(package) - statement.level + 1], *filter(None, [statement.module])))
             yield from (f"{base}.{alias.name}" for alias in statement.names)
+
+
+def absolute(statement: ast.AST) -> set[str]:
+    """The roots of what a statement imports by its whole name."""
+    if isinstance(statement, ast.Import):
+        return {alias.name.split(".")[0] for alias in statement.names}
+    return {(statement.module or "").split(".")[0]} if isinstance(statement, ast.ImportFrom) and not statement.level else set()
 
 
 def rooms_of(path: Path) -> set[str]:
@@ -88,9 +95,12 @@ def test_a_rooms_own_file_says_what_it_is_for_and_hands_nothing_on() -> None:
         assert ast.get_docstring(tree) and len(tree.body) == 1, folder
 
 
-def test_nothing_that_users_install_imports_the_lab() -> None:
+def test_nothing_that_users_install_imports_the_lab_or_needs_to_be_installed() -> None:
+    """In ComfyUI the core is a part of the pack: by the name `faceexpr_core` only those have it who installed it besides."""
     for path in [REPOSITORY / "__init__.py", *modules(CORE, "nodes")]:
         assert not [name for name in imported(path) if name.split(".")[0] in ("lab", "tests", "scripts")], path
+    for path in [REPOSITORY / "__init__.py", *modules(CORE, "nodes")]:
+        assert not [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if CORE in absolute(node)], path
 
 
 def test_files_stay_small() -> None:

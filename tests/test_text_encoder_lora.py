@@ -18,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.dreambooth_flags import build_parser, job_of
-from faceexpr_core.commands.generate import load_loras
+from faceexpr_core.commands.loras import load_loras
 from faceexpr_core.commands.train import settings_of
 from faceexpr_core.diffusers_host.encoding import encode_prompts, tokenize_prompts
 from faceexpr_core.diffusers_host.pipeline import load_pipeline

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import _parser
@@ -23,7 +24,7 @@ from faceexpr_core.commands.dreambooth_flags import main as paper
 from faceexpr_core.commands.train import job_of as house_job_of
 from faceexpr_core.commands.train_job import TrainJob, _write_sheet, prepare, run_job
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
-from faceexpr_core.diffusers_host.training import load_vae
+from faceexpr_core.diffusers_host.training import load_vae, open_host
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.lora.formats import load
@@ -231,7 +232,7 @@ def test_a_name_of_the_hub_is_looked_up_in_the_local_cache(tmp_path: Path) -> No
     ],
 )
 def test_trigger_and_class_word_are_read_from_the_prompts(instance: str, of_class: str, person: tuple[str, str]) -> None:
-    assert person_of(instance.replace("close-up ", ""), of_class) == person
+    assert person_of(instance, of_class) == person
 
 
 def test_a_stopped_run_is_not_overrun_by_a_new_one(photos: Path) -> None:
@@ -305,7 +306,15 @@ def test_center_crop_cuts_the_middle_and_says_so_to_the_model(photos: Path) -> N
     assert np.array_equal(photo.image, expected)
 
 
-def test_another_vae_takes_the_place_of_the_models(tmp_path: Path) -> None:
+def test_another_vae_takes_the_place_of_the_models(photos: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(mini.path() / "vae", tmp_path / "other")
+    weights = load_file(other / "diffusion_pytorch_model.safetensors")
+    save_file({**weights, "decoder.conv_in.weight": -weights["decoder.conv_in.weight"]}, other / "diffusion_pytorch_model.safetensors")
+    vae = open_host("mini", str(other), "fp32", torch.device("cpu")).pipe.vae
+    assert torch.equal(vae.decoder.conv_in.weight, -load_vae(str(mini.path()), torch.float32).decoder.conv_in.weight)
+    words = without(command(photos), "pretrained_vae_model_name_or_path")
+    assert job_of(build_parser().parse_args([*words, f"--pretrained_vae_model_name_or_path={other}"])).vae == str(other)
+    assert house(photos, f"--vae={other}").vae == str(other) and not house(photos).vae
     first = load_vae(str(mini.path() / "vae"), torch.float32)
     assert torch.equal(first.decoder.conv_in.weight, load_vae(str(mini.path()), torch.float32).decoder.conv_in.weight)
     for path, message in ((tmp_path, "There is no VAE at"), (mini.path() / "unet", "cannot be read as a VAE")):

@@ -19,14 +19,13 @@ from .generate import (
     PROMPT,
     add_expression_arguments,
     add_machine_arguments,
-    check_loras,
-    load_loras,
     moved_by,
     open_pipeline,
     save_picture,
     spelled,
     terms_of,
 )
+from .loras import check_loras, load_loras
 
 if TYPE_CHECKING:
     import numpy as np

@@ -103,7 +103,8 @@ class Worker:
     @cached_property
     def _drawer(self) -> Drawer:
         from ..evaluation.draw import Drawer
-        from .generate import load_loras, open_pipeline
+        from .generate import open_pipeline
+        from .loras import load_loras
 
         pipe = open_pipeline(argparse.Namespace(**{**vars(self.arguments), "device": self.share.device(self.arguments.device)}))
         how = Drawing(**drawing_of(self.arguments, 8 * pipe.unet.config.sample_size))  # type: ignore[arg-type]

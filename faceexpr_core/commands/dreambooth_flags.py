@@ -401,7 +401,7 @@ def person_of(instance_prompt: str, class_prompt: str) -> tuple[str, str]:
 def _subject_of(prompt: str) -> str:
     words = " ".join(prompt.split(",")[0].split())
     return re.sub(
-        r"^(?:(?:an?|the)\s+)?(?:\w+\s+)?(?:photo|photograph|picture|portrait|image)\s+of\s+(?:(?:an?|the)\s+)?", "", words, flags=re.I
+        r"^(?:(?:an?|the)\s+)?(?:[\w-]+\s+)?(?:photo|photograph|picture|portrait|image)\s+of\s+(?:(?:an?|the)\s+)?", "", words, flags=re.I
     ).strip()
 
 

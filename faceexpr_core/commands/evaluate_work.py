@@ -140,7 +140,8 @@ class Worker:
     def _drawer(self) -> Drawer:
         from ..evaluation.draw import Drawer
         from .evaluate import drawing_of
-        from .generate import load_loras, open_pipeline
+        from .generate import open_pipeline
+        from .loras import load_loras
 
         pipe = open_pipeline(argparse.Namespace(**{**vars(self.arguments), "device": self.device}))
         how = Drawing(**drawing_of(self.arguments, 8 * pipe.unet.config.sample_size))  # type: ignore[arg-type]

@@ -187,7 +187,7 @@ def table(arguments: argparse.Namespace) -> str:
     dtype = torch.float32 if arguments.device == "cpu" else torch.float16
     pipe = pipeline.load_pipeline(arguments.model, dtype, arguments.device)
     if arguments.lora is not None:
-        from faceexpr_core.commands.generate import load_loras
+        from faceexpr_core.commands.loras import load_loras
 
         load_loras(pipe, [arguments.lora], 1.0)
     run = Run(seed=arguments.seed, steps=arguments.steps, cfg=arguments.cfg, width=arguments.side, height=arguments.side)

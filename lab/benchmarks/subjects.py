@@ -214,7 +214,7 @@ def personalised(pipe: StableDiffusionXLPipeline, lora: Path, strength: float = 
 
     from diffusers import StableDiffusionXLPipeline
 
-    from faceexpr_core.commands.generate import load_loras
+    from faceexpr_core.commands.loras import load_loras
 
     own = {name: copy.deepcopy(getattr(pipe, name)) for name in ("unet", "text_encoder", "text_encoder_2")}
     personal = StableDiffusionXLPipeline(**{**pipe.components, **own}, add_watermarker=False)

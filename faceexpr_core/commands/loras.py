@@ -1,0 +1,77 @@
+"""LoRA files of any format applied to a diffusers pipeline."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import FaceExprError
+from .flags import refuse_unused
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+    from torch import Tensor
+
+
+def check_loras(arguments: argparse.Namespace) -> None:
+    """Raise FaceExprError for a LoRA file that is not there, and for a strength without a LoRA."""
+    for file in arguments.lora:
+        if not file.is_file():
+            raise FaceExprError(f"there is no LoRA file {file}. Give the path of a .safetensors file.")
+    if not arguments.lora:
+        refuse_unused(arguments, {"lora_strength": 1.0}, "there is no LoRA. Give --lora, or leave it out.")
+
+
+def load_loras(pipe: StableDiffusionXLPipeline, files: list[Path], strength: float) -> None:
+    """Apply LoRA files of any format to the pipeline, and say on stderr what of them is left out. Raises FaceExprError for a file that does
+    not fit."""
+    for number, file in enumerate(files):
+        name, state = f"lora{number}", _low_rank(file)
+        try:
+            with _parts_may_be_missing():
+                pipe.load_lora_weights(state, adapter_name=name)
+        except (ValueError, RuntimeError, KeyError, OSError) as error:
+            raise FaceExprError(f"the LoRA {file} does not fit this model: {error}") from error
+        if not any(name in known for known in pipe.get_list_adapters().values()):
+            raise FaceExprError(f"the LoRA {file} does not fit this model: none of its layers is one of SDXL's. Give a LoRA for SDXL.")
+    if files:
+        pipe.set_adapters([f"lora{number}" for number in range(len(files))], [strength] * len(files))
+
+
+def _low_rank(file: Path) -> dict[str, Tensor]:
+    """The file's low-rank pairs by diffusers' names, scaled: diffusers itself mixes up alphas that differ from layer to layer."""
+    from ..lora.formats import encode, load
+
+    lora = load(file)
+    if not lora.modules:
+        raise FaceExprError(f"the LoRA {file} does not fit this model: none of its layers is one of SDXL's. Give a LoRA for SDXL.")
+    try:
+        encoded = encode(lora, "diffusers")
+    except FaceExprError as reason:
+        raise FaceExprError(f"the LoRA {file} cannot be applied here: {reason} Load FaceExpr LoRA in ComfyUI applies it.") from reason
+    for what in encoded.lost:
+        print(f"faceexpr: {file.name}: left out: {what}", file=sys.stderr)
+    scaled = {f"{name}.lora_B.weight": layer.up.float() * (layer.alpha / layer.rank) for name, layer in lora.layers.items()}
+    return {key: scaled.get(key, value) for key, value in encoded.state.items()}
+
+
+@contextmanager
+def _parts_may_be_missing() -> Iterator[None]:
+    """Without diffusers' warning for each part of the pipeline of which a LoRA has nothing: many have nothing of the text encoders."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("No LoRA keys associated to")
+
+    loggers = [logging.getLogger(f"diffusers.loaders.{name}") for name in ("peft", "lora_base")]
+    for logger in loggers:
+        logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(wanted)
