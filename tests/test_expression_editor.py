@@ -408,6 +408,8 @@ def test_a_node_of_an_older_file_keeps_its_size_and_opens_its_editor_when_asked(
     assert editor.values()["expression"] == "fearful"
     editor.button("▾ Set it on a face").click()
     expect(editor.root.locator(".fx-body")).to_be_hidden()
+    editor.button("▸ Set it on a face").click()
+    expect(editor.root.locator(".fx-body")).to_be_visible()  # and stays open for the tests that follow
 
 
 @pytest.mark.parametrize("shown", ["nodes 2.0"], indirect=True)

@@ -238,6 +238,7 @@ def test_a_later_pass_over_the_same_picture_keeps_the_features_mask_at_any_size(
     def passed(seed: int, start: dict, denoise: float) -> tuple[torch.Tensor, bool]:
         parts.clear()
         given = sample(model, seed, 6, CFG, "euler", "normal", mini.neutral, mini.negative, start, denoise)[0]["samples"]
+        assert parts
         return given, all(where.mask is not None for _, found in parts for part in found for where in part.where)
 
     other, held = passed(SEED + 1, latent(PORTRAIT), 1.0)

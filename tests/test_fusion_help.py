@@ -49,7 +49,6 @@ HELD: dict[str, tuple[str, ...]] = {
     ),
     "cfg 1, CFGGuider, DualCFGGuider (both styles), Perp-Neg, BasicGuider, SamplerCustomAdvanced": (
         *("cfg 1", "nothing else", "DualCFGGuider", "DualCFGGuider, nested", "Perp-Neg", "BasicGuider"),
-        "test_fusion_table.py::test_the_negative_text_on_a_model_of_its_own_keeps_every_bit",
     ),
     "LoRA, FreeU, FreeU V2, PAG, HyperTile, Kohya Deep Shrink, IPAdapter's kind of patch": (
         *("LoRA", "FreeU", "FreeU_V2", "PAG", "HyperTile", "Deep Shrink", "IPAdapter", "attn2 output", PACKS),

@@ -39,6 +39,7 @@ def test_a_step_after_the_first_waits_and_copies_as_often_as_without_fusion() ->
         if settings is not None
     }
     steps: dict[str, list[tuple[int, int]]] = {}
+    drawn: dict[str, torch.Tensor] = {}
     with PretendedCard("values") as card, torch.no_grad():
         on_card = pipeline.load_pipeline("mini", torch.float16, "cuda")
         for name, settings in SETTINGS.items():
@@ -48,7 +49,10 @@ def test_a_step_after_the_first_waits_and_copies_as_often_as_without_fusion() ->
                 marks.append(Counter(waits=sum(card.ledger.waits.values()), copies=sum(card.ledger.uploads.values())))
 
             fusion = [] if bank is None or settings is None else [Fusion(bank, settings, bank.mask, bank.regions, 0)]
-            sampling.generate(on_card, neutral, seed=3, width=side, height=side, sigmas=torch.tensor(SIGMAS), fusion=fusion, on_step=mark)
+            drawn[name] = sampling.generate(
+                on_card, neutral, seed=3, width=side, height=side, sigmas=torch.tensor(SIGMAS), fusion=fusion, on_step=mark
+            )
             later = [1, 2, 3] if name != "paper" else [2, 3]  # whose window opens with the second step
             steps[name] = [(marks[i]["waits"] - marks[i - 1]["waits"], marks[i]["copies"] - marks[i - 1]["copies"]) for i in later]
+    assert all(name == "plain" or (picture.float() - drawn["plain"].float()).abs().mean() > 1 for name, picture in drawn.items())
     assert {step for counts in steps.values() for step in counts} == {steps["plain"][0]}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -244,10 +246,19 @@ def test_a_model_that_predicts_neither_noise_nor_velocity_is_refused(tmp_path: P
         pipeline.load_pipeline(copy)
 
 
-def test_a_picture_that_cannot_be_written_leaves_nothing_behind() -> None:
+def test_a_picture_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     with pytest.raises(FaceExprError, match="could not be saved"):
         save_picture(picture, Path("/proc/faceexpr"), "x", {})
+
+    def full(self: Image.Image, file: Any, **_: object) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(FaceExprError, match="No space left on device"):
+        save_picture(picture, tmp_path, "x", {})
+    assert not [*tmp_path.iterdir()]
 
 
 def test_sdxls_configurations_describe_sdxl() -> None:

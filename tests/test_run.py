@@ -181,7 +181,7 @@ def test_a_tracker_that_fails_costs_the_run_nothing(
     assert read_lora(photos.parent / "anna.safetensors")[1]["faceexpr.steps"] == "3"
 
 
-def test_both_doors_keep_a_preview_as_the_same_kind_of_file(photos: Path) -> None:
+def test_a_preview_of_the_command_line_is_a_sheet_without_a_prompt(photos: Path) -> None:
     assert faceexpr(words(photos, "--steps=1", "--preview_every=1")) == 0
     with Image.open(photos.parent / "anna_previews" / "step000001.png") as sheet:
         assert sheet.size == (128, 128) and "prompt" not in sheet.info

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from faceexpr_core import mini, text
+from faceexpr_core import text
 from faceexpr_core.diffusers_host import encoding, pipeline
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import ACTION_UNITS, NONE, names
@@ -214,7 +214,3 @@ def test_short_prompts_are_repeated_to_the_length_of_the_longest(pipe) -> None:
     assert hidden.shape[:2] == (2, 154)
     assert torch.equal(hidden[0, :77], hidden[0, 77:])
     assert pooled.shape == (2, pipe.text_encoder_2.config.projection_dim)
-
-
-def test_mini_has_a_directory_that_loads() -> None:
-    assert (mini.path() / "model_index.json").is_file()

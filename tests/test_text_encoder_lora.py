@@ -231,7 +231,7 @@ def test_gradients_in_double_precision_weight_by_weight() -> None:
 def test_without_it_nothing_changes(tmp_path: Path) -> None:
     off = changed(text_encoder=False)
     encoders = toy_encoders()
-    before = {name: value.clone() for name, value in encoders.second.state_dict().items()}
+    before = {part: {name: value.clone() for name, value in one.state_dict().items()} for part, one in encoders.parts.items()}
     runs = []
     for given in (None, encoders):
         states = StateFolder(tmp_path / str(given is None), every=1)
@@ -243,7 +243,9 @@ def test_without_it_nothing_changes(tmp_path: Path) -> None:
     assert first.losses == second.losses and all(torch.equal(lora_of(first)[key], lora_of(second)[key]) for key in lora_of(first))
     assert state.run == again.run and state.tensors.keys() == again.tensors.keys()
     assert all(key.startswith("lora_unet_") for key in lora_of(first))
-    assert before.keys() == encoders.second.state_dict().keys()  # no adapter
+    for part, weights in before.items():
+        after = encoders.parts[part].state_dict()
+        assert weights.keys() == after.keys() and all(torch.equal(after[name], value) for name, value in weights.items())  # no adapter
     assert not [key for key, value in told(first, off).items() if "text_encoder" in key or "text_encoder" in value]
     # the noise and the U-Net's first weights are the same with it: at the start the LoRA changes nothing
     assert toy_run(changed(steps=1)).losses == pytest.approx(first.losses[:1], rel=1e-4)
@@ -267,7 +269,9 @@ def test_the_encoders_learn_at_their_own_rate_and_the_file_says_so() -> None:
 
 
 def test_checkpointing_gives_the_same_and_half_precision_nearly(tmp_path: Path) -> None:
-    plain, kept = toy_run(changed(steps=2)), toy_run(changed(steps=2, gradient_checkpointing=True))
+    encoders = toy_encoders()
+    plain, kept = toy_run(changed(steps=2)), toy_run(changed(steps=2, gradient_checkpointing=True), encoders=encoders)
+    assert all(any(getattr(one, "gradient_checkpointing", False) for one in encoder.modules()) for encoder in encoders.parts.values())
     assert kept.losses == plain.losses and all(torch.equal(lora_of(kept)[key], lora_of(plain)[key]) for key in lora_of(plain))
     half = toy_run(changed(steps=2, precision="bf16"))
     for part in ("identity", "prior"):  # crafting has a higher floor in bfloat16, near which this toy's changes lie

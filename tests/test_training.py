@@ -371,10 +371,11 @@ def test_the_learning_rate_follows_the_schedule(unet: UNet2DConditionModel, chan
 
 
 def test_gradient_checkpointing_gives_the_same_losses(shipped: UNet2DConditionModel) -> None:
-    data = photos()
+    data, unet = photos(), copy.deepcopy(shipped)
     plain = train_lora(copy.deepcopy(shipped), data, FEW)
-    checkpointed = train_lora(copy.deepcopy(shipped), data, few(gradient_checkpointing=True))
+    checkpointed = train_lora(unet, data, few(gradient_checkpointing=True))
     assert checkpointed.losses == pytest.approx(plain.losses, rel=1e-5)
+    assert unet.is_gradient_checkpointing
 
 
 def test_half_precision_stays_near_full_precision_and_the_lora_stays_float32(shipped: UNet2DConditionModel) -> None:

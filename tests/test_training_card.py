@@ -93,16 +93,18 @@ def test_what_goes_into_the_lora_is_not_kept_in_float32_beside_it() -> None:
     with PretendedCard("values"):
         unet.requires_grad_(False).to("cuda", torch.bfloat16)
         layers = add_lora(unet, 2, 2, torch.Generator().manual_seed(0))
-        seen = set()
+        seen: dict[str, set[torch.dtype]] = {name: set() for name in layers}
         for name in layers:
-            for part in unet.get_submodule(name).lora_A.values():
-                part.register_forward_pre_hook(lambda module, given: seen.add(given[0].dtype))
+            layer = unet.get_submodule(name)
+            for part in (layer.base_layer, *layer.lora_A.values()):
+                part.register_forward_pre_hook(lambda _, given, name=name: seen[name].add(given[0].dtype))
         words, pooled = widths(unet)
         added = {"text_embeds": torch.zeros(1, pooled, device="cuda"), "time_ids": torch.zeros(1, 6, device="cuda")}
         given = torch.zeros(1, 4, 8, 8, device="cuda"), torch.tensor(500, device="cuda"), torch.zeros(1, 77, words, device="cuda")
         with torch.autocast("cuda", torch.bfloat16):
             unet(*given, added_cond_kwargs=added)
-    assert torch.bfloat16 in seen
+    assert any(torch.bfloat16 in dtypes for dtypes in seen.values())
+    assert all(len(dtypes) == 1 for dtypes in seen.values()), seen  # the LoRA is given what its layer is
 
 
 def test_a_run_that_diverges_on_a_card_hands_back_the_last_good_weights() -> None:
