@@ -14,14 +14,26 @@ export function element(tag, properties = {}, ...children) {
 /** A labelled range input. `move(value)` is called while it moves, `done()` when it rests. */
 export function slider({ label, max, step = 0.05, move, done }) {
     const shown = element('output', { class: 'fx-value' });
+    let moving = false;
+    // a slider that is back where it was when it is let go has no `change`
+    const rest = () => {
+        if (!moving) return;
+        moving = false;
+        done();
+    };
     const input = element('input', {
         type: 'range',
         min: 0,
         max,
         step,
         'aria-label': label,
-        oninput: () => move(Number(input.value)),
-        onchange: done,
+        oninput: () => {
+            moving = true;
+            move(Number(input.value));
+        },
+        onchange: rest,
+        onpointerup: rest,
+        onblur: rest,
     });
     return {
         root: element('label', { class: 'fx-slider' }, element('span', {}, label), input, shown),

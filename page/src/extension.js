@@ -99,8 +99,13 @@ function addEditor(node, { defaults, make, heights, opened: startsOpen }) {
  */
 function settle(node, root, frames = 120) {
     if (root.isConnected || !frames) return;
-    document.querySelector(`[data-node-id="${node.id}"] .fx-editor`)?.replaceWith(root);
+    if (isShown(node)) document.querySelector(`[data-node-id="${node.id}"] .fx-editor`)?.replaceWith(root);
     requestAnimationFrame(() => settle(node, root, frames - 1));
+}
+
+/** Whether it is the one that is on the screen under its number: a node in a subgraph may have the number of one outside. */
+function isShown(node) {
+    return app.canvas.graph?.getNodeById(node.id) === node;
 }
 
 app.registerExtension({

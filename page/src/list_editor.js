@@ -6,7 +6,7 @@ import { drawFaces, faceOf } from './faces.js';
 import { makeStage } from './stage.js';
 import { makeUnits } from './units.js';
 import { blendshapesOf, describe } from './vocabulary.js';
-import { keepToItself, switchButton, tabs, undoButtons } from './widget.js';
+import { SCROLLS, keepToItself, switchButton, tabs, undoButtons } from './widget.js';
 import { say } from './words.js';
 
 export const LIST = { expressions: 'all', intensities: '1.0' };
@@ -52,8 +52,8 @@ export function makeListEditor(values, { table, head, why }) {
     const { undo, redo } = undoButtons(values);
     const add = element('button', { title: say('add this face to the list'), onclick: () => toggle(look.shown.action_units, true) }, say('Add'));
     const stage = makeStage(look, table, head, () => oneSided.getAttribute('aria-pressed') === 'true');
-    const words = element('p', { class: 'fx-words', role: 'status', 'aria-live': 'polite' });
-    const list = element('ol', { class: 'fx-list', 'aria-label': say('what is drawn, in this order') });
+    const words = element('p', { class: 'fx-words', role: 'status', 'aria-live': 'polite', ...SCROLLS });
+    const list = element('ol', { class: 'fx-list', 'aria-label': say('what is drawn, in this order'), ...SCROLLS });
     const ticks = makeTicks();
     const units = makeUnits(look, table);
 

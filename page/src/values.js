@@ -16,12 +16,13 @@ export class Values {
         this.resting = this.read();
         this.writing = false;
         this.moving = false;
+        this.used = null; // the widget that was used last, if that was outside of the editor
         for (const widget of this.widgets()) {
             const before = widget.callback;
             const values = this;
             widget.callback = function (...told) {
                 const answer = before?.apply(this, told);
-                if (!values.writing) values.changedOutside();
+                if (!values.writing) values.changedOutside(widget);
                 return answer;
             };
         }
@@ -57,16 +58,21 @@ export class Values {
     }
 
     rest() {
+        if (this.keep()) recordInPage();
+        this.tell();
+    }
+
+    /** Make a step of what changed, by a hand on `widget` or by the editor; false where nothing did. */
+    keep(widget = null) {
         const now = this.read();
         this.moving = false;
-        if (JSON.stringify(now) !== JSON.stringify(this.resting)) {
-            this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
-            this.undone = [];
-            this.resting = now;
-            const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-            (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker); // the first is what newer pages call the second
-        }
-        this.tell();
+        if (JSON.stringify(now) === JSON.stringify(this.resting)) return false;
+        // the letters typed into a widget, or the ticks of one that is dragged, are one step
+        if (!widget || widget !== this.used) this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
+        this.used = widget;
+        this.undone = [];
+        this.resting = now;
+        return true;
     }
 
     undo() {
@@ -82,18 +88,26 @@ export class Values {
         if (!target) return;
         this[to].push(this.resting);
         this.resting = target;
+        this.used = null;
         this.write(target);
     }
 
-    /** Somebody used the widgets themselves, loaded a graph, or made a link. */
-    changedOutside() {
-        if (!this.moving) this.rest();
+    /**
+     * Somebody used the widgets themselves, loaded a graph, or made a link. The page records that by itself; while it loads a graph, its record
+     * is still that of the one before, and must not be touched.
+     */
+    changedOutside(widget) {
+        if (this.moving) return;
+        this.keep(widget);
+        this.tell();
     }
 
     /** Start anew from what a file holds: there is nothing to undo yet. */
     loaded() {
         [this.done, this.undone] = [[], []];
         this.resting = this.read();
+        this.moving = false;
+        this.used = null;
         this.tell();
     }
 
@@ -119,4 +133,10 @@ export class Values {
         this.node.setDirtyCanvas?.(true, true);
         this.tell();
     }
+}
+
+/** A step of the page's own undo. */
+function recordInPage() {
+    const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+    (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker); // the first is what newer pages call the second
 }

@@ -14,7 +14,7 @@ export function makeEditor(values, { table, head, why }) {
     const { undo, redo } = undoButtons(values);
     const rest = element('button', { title: say('a neutral face'), onclick: () => values.change(NEUTRAL) }, say('Neutral'));
     const stage = makeStage(values, table, head, () => oneSided.getAttribute('aria-pressed') === 'true');
-    const words = element('p', { class: 'fx-words', role: 'status', 'aria-live': 'polite' });
+    const words = element('p', { class: 'fx-words', role: 'status', 'aria-live': 'polite', ...SCROLLS });
     const strengths = ['intensity', 'second_weight'].filter((name) => values.has(name)).map((name) => {
         const move = (value) => values.set({ [name]: value });
         return { name, ...slider({ label: say(name.replace('_', ' ')), max: table.max_weight, move, done: () => values.rest() }) };
@@ -73,6 +73,9 @@ export function keepToItself(root, values) {
     for (const kind of ['pointerdown', 'pointermove', 'pointerup', 'mousedown', 'dblclick']) root.addEventListener(kind, (event) => event.stopPropagation());
 }
 
+/** Nodes 2.0 zooms by the wheel over a node, but not over what says that it scrolls. */
+export const SCROLLS = { 'data-capture-wheel': 'true' };
+
 /** Whether the head is pulled on one side alone. */
 export function switchButton() {
     const turn = () => button.setAttribute('aria-pressed', button.getAttribute('aria-pressed') !== 'true');
@@ -96,11 +99,13 @@ export function tabs(panels) {
             tab.setAttribute('aria-selected', chosen);
             tab.tabIndex = chosen ? 0 : -1;
             tab.panel.hidden = !chosen;
+            if (chosen) tab.opened?.();
         }
     };
-    for (const [name, { root: content }] of panels) {
+    for (const [name, { root: content, opened }] of panels) {
         const tab = element('button', { role: 'tab', 'data-name': name, onclick: () => open(name) }, name);
-        tab.panel = element('div', { class: 'fx-panel', role: 'tabpanel', 'aria-label': name }, content);
+        tab.opened = opened;
+        tab.panel = element('div', { class: 'fx-panel', role: 'tabpanel', 'aria-label': name, ...SCROLLS }, content);
         tab.panel.addEventListener('wheel', (event) => event.stopPropagation());
         list.append(tab);
         root.append(tab.panel);

@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 374e7075cbe7f92afaefce2324cfd93298de5701861ed66f144cb32018a28741
+// sources: 495cf58e6496f3b2216b8268112c6a3c521b8a60d23975d0a040cf0c31917826
 
 // src/extension.js
 import { app as app6 } from "../../../scripts/app.js";
@@ -18,14 +18,25 @@ function element(tag, properties = {}, ...children) {
 }
 function slider({ label, max, step = 0.05, move, done }) {
   const shown = element("output", { class: "fx-value" });
+  let moving = false;
+  const rest = () => {
+    if (!moving) return;
+    moving = false;
+    done();
+  };
   const input = element("input", {
     type: "range",
     min: 0,
     max,
     step,
     "aria-label": label,
-    oninput: () => move(Number(input.value)),
-    onchange: done
+    oninput: () => {
+      moving = true;
+      move(Number(input.value));
+    },
+    onchange: rest,
+    onpointerup: rest,
+    onblur: rest
   });
   return {
     root: element("label", { class: "fx-slider" }, element("span", {}, label), input, shown),
@@ -3878,18 +3889,26 @@ function pick({ expression, intensity, second_expression, second_weight }) {
 }
 
 // src/presets.js
+import { api } from "../../../scripts/api.js";
 import { app as app2 } from "../../../scripts/app.js";
 var SETTING = "FaceExpr.ExpressionPresets";
+var CHANGED = "fx-presets-changed";
 var stored = () => app2.extensionManager.setting.get(SETTING) ?? [];
+var writing = Promise.resolve();
+function write(change) {
+  const written = writing.then(async () => {
+    await app2.extensionManager.setting.set(SETTING, change(await api.getSetting(SETTING) ?? []));
+    for (const panel of document.querySelectorAll(".fx-presets")) panel.dispatchEvent(new Event(CHANGED));
+  });
+  writing = written.catch(() => {
+  });
+  return written;
+}
 function makePresets(values, table) {
   const name = element("input", { type: "text", placeholder: say("name of this expression"), "aria-label": say("name of this expression") });
   const list = element("ul", {});
   const told = element("p", { role: "status" });
   const form = element("form", { onsubmit: save }, name, element("button", { type: "submit" }, say("Keep")));
-  async function write(presets) {
-    await app2.extensionManager.setting.set(SETTING, presets);
-    show2();
-  }
   async function save(event) {
     event.preventDefault();
     const chosen = name.value.trim();
@@ -3897,18 +3916,22 @@ function makePresets(values, table) {
       told.textContent = say("Give it a name first.");
       return;
     }
-    const there = stored().some((preset) => preset.name === chosen);
+    const kept = { name: chosen, values: values.read() };
+    let there = false;
+    await write((presets) => {
+      there = presets.some((preset) => preset.name === chosen);
+      return there ? presets : [...presets, kept];
+    });
     if (there) {
       told.textContent = say("“{0}” is there already: choose another name, or delete it first.", chosen);
       return;
     }
-    await write([...stored(), { name: chosen, values: values.read() }]);
     told.textContent = say("Kept “{0}”.", chosen);
     name.value = "";
   }
   function row(preset) {
     const words = describe(preset.values, table);
-    const forget = () => write(stored().filter((other) => other.name !== preset.name));
+    const forget = () => write((presets) => presets.filter((other) => other.name !== preset.name));
     return element(
       "li",
       {},
@@ -3918,7 +3941,7 @@ function makePresets(values, table) {
     );
   }
   const show2 = () => list.replaceChildren(...stored().map(row));
-  return { root: element("div", { class: "fx-presets" }, form, told, list), show: show2 };
+  return { root: element("div", { class: "fx-presets", [`on${CHANGED}`]: show2 }, form, told, list), show: show2, opened: show2 };
 }
 
 // src/widget.js
@@ -3927,7 +3950,7 @@ function makeEditor(values, { table, head, why }) {
   const { undo, redo } = undoButtons(values);
   const rest = element("button", { title: say("a neutral face"), onclick: () => values.change(NEUTRAL) }, say("Neutral"));
   const stage = makeStage(values, table, head, () => oneSided.getAttribute("aria-pressed") === "true");
-  const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite" });
+  const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite", ...SCROLLS });
   const strengths = ["intensity", "second_weight"].filter((name) => values.has(name)).map((name) => {
     const move = (value) => values.set({ [name]: value });
     return { name, ...slider({ label: say(name.replace("_", " ")), max: table.max_weight, move, done: () => values.rest() }) };
@@ -3975,6 +3998,7 @@ function keepToItself(root, values) {
   });
   for (const kind of ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick"]) root.addEventListener(kind, (event) => event.stopPropagation());
 }
+var SCROLLS = { "data-capture-wheel": "true" };
 function switchButton() {
   const turn = () => button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
   const button = element("button", { "aria-pressed": "false", title: say("pull one side only (or hold Shift)"), onclick: turn }, say("One side"));
@@ -3995,11 +4019,13 @@ function tabs(panels) {
       tab.setAttribute("aria-selected", chosen);
       tab.tabIndex = chosen ? 0 : -1;
       tab.panel.hidden = !chosen;
+      if (chosen) tab.opened?.();
     }
   };
-  for (const [name, { root: content }] of panels) {
+  for (const [name, { root: content, opened }] of panels) {
     const tab = element("button", { role: "tab", "data-name": name, onclick: () => open(name) }, name);
-    tab.panel = element("div", { class: "fx-panel", role: "tabpanel", "aria-label": name }, content);
+    tab.opened = opened;
+    tab.panel = element("div", { class: "fx-panel", role: "tabpanel", "aria-label": name, ...SCROLLS }, content);
     tab.panel.addEventListener("wheel", (event) => event.stopPropagation());
     list.append(tab);
     root.append(tab.panel);
@@ -4039,14 +4065,14 @@ var Look = class {
 function makeListEditor(values, { table, head, why }) {
   const look = new Look(() => strongest(values.read().intensities, table));
   const entries = () => parseEntries(values.read().expressions, table);
-  const write = (list2) => values.change({ expressions: formatEntries(list2, table) });
-  const toggle = (entry, wanted) => write(wanted ? [...entries(), entry] : entries().filter((one) => one !== entry));
+  const write2 = (list2) => values.change({ expressions: formatEntries(list2, table) });
+  const toggle = (entry, wanted) => write2(wanted ? [...entries(), entry] : entries().filter((one) => one !== entry));
   const oneSided = switchButton();
   const { undo, redo } = undoButtons(values);
   const add4 = element("button", { title: say("add this face to the list"), onclick: () => toggle(look.shown.action_units, true) }, say("Add"));
   const stage = makeStage(look, table, head, () => oneSided.getAttribute("aria-pressed") === "true");
-  const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite" });
-  const list = element("ol", { class: "fx-list", "aria-label": say("what is drawn, in this order") });
+  const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite", ...SCROLLS });
+  const list = element("ol", { class: "fx-list", "aria-label": say("what is drawn, in this order"), ...SCROLLS });
   const ticks = makeTicks();
   const units = makeUnits(look, table);
   function makeTicks() {
@@ -4058,8 +4084,8 @@ function makeListEditor(values, { table, head, why }) {
       });
       return { name, ...faceOf(name, input) };
     });
-    const all = element("button", { onclick: () => write(basic(table)) }, say("All basic ones"));
-    const none = element("button", { onclick: () => write([]) }, say("None"));
+    const all = element("button", { onclick: () => write2(basic(table)) }, say("All basic ones"));
+    const none = element("button", { onclick: () => write2([]) }, say("None"));
     const grid = element("div", { class: "fx-grid", role: "group", "aria-label": say("Faces") }, ...faces.map((face) => face.label));
     return {
       root: element("div", {}, element("div", { class: "fx-choice" }, all, none), grid),
@@ -4081,7 +4107,7 @@ function makeListEditor(values, { table, head, why }) {
     const move = (by) => () => {
       const next = all.filter((one) => one !== entry);
       next.splice(place + by, 0, entry);
-      write(next);
+      write2(next);
       list.children[place + by]?.querySelector(`[data-by="${by}"]`)?.focus();
     };
     const arrow = (by, sign, text) => element("button", { "data-by": by, "aria-label": text, disabled: disabled || !all[place + by], onclick: move(by) }, sign);
@@ -4130,13 +4156,13 @@ function makeListEditor(values, { table, head, why }) {
 }
 
 // src/node_words.js
-import { api } from "../../../scripts/api.js";
+import { api as api2 } from "../../../scripts/api.js";
 import { app as app3 } from "../../../scripts/app.js";
 var books = {};
 var wordsOf = (name) => books[app3.extensionManager?.setting.get("Comfy.Locale")]?.nodeDefs?.[name];
 var plain = (message) => message.replace(/\{'(.)'\}/g, "$1");
 async function loadNodeWords() {
-  const answer = await api.fetchApi("/i18n").catch(() => void 0);
+  const answer = await api2.fetchApi("/i18n").catch(() => void 0);
   if (answer?.ok) books = await answer.json();
 }
 function translateDefinition(definition) {
@@ -4159,23 +4185,23 @@ function translateSlots(node, name) {
 
 // src/previews.js
 import { app as app4 } from "../../../scripts/app.js";
-import { api as api2 } from "../../../scripts/api.js";
+import { api as api3 } from "../../../scripts/api.js";
 var PREVIEW = "$$canvas-image-preview";
 var heights = /* @__PURE__ */ new Map();
 var over = true;
 function watchRuns(isOurs2) {
-  api2.addEventListener("execution_start", () => {
+  api3.addEventListener("execution_start", () => {
     for (const node of heights.keys()) shrink(node);
     heights.clear();
   });
-  api2.addEventListener("executing", ({ detail }) => {
+  api3.addEventListener("executing", ({ detail }) => {
     const node = app4.graph.getNodeById(detail);
     if (!node || !isOurs2(node)) return;
     over = false;
     if (!heights.has(node)) heights.set(node, node.size[1]);
   });
   for (const name of ["execution_success", "execution_error", "execution_interrupted"]) {
-    api2.addEventListener(name, () => {
+    api3.addEventListener(name, () => {
       over = true;
       app4.canvas?.setDirty(true, true);
     });
@@ -4214,12 +4240,13 @@ var Values = class {
     this.resting = this.read();
     this.writing = false;
     this.moving = false;
+    this.used = null;
     for (const widget of this.widgets()) {
       const before = widget.callback;
       const values = this;
       widget.callback = function(...told) {
         const answer = before?.apply(this, told);
-        if (!values.writing) values.changedOutside();
+        if (!values.writing) values.changedOutside(widget);
         return answer;
       };
     }
@@ -4248,16 +4275,19 @@ var Values = class {
     this.rest();
   }
   rest() {
+    if (this.keep()) recordInPage();
+    this.tell();
+  }
+  /** Make a step of what changed, by a hand on `widget` or by the editor; false where nothing did. */
+  keep(widget = null) {
     const now = this.read();
     this.moving = false;
-    if (JSON.stringify(now) !== JSON.stringify(this.resting)) {
-      this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
-      this.undone = [];
-      this.resting = now;
-      const tracker = app5.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-      (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
-    }
-    this.tell();
+    if (JSON.stringify(now) === JSON.stringify(this.resting)) return false;
+    if (!widget || widget !== this.used) this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
+    this.used = widget;
+    this.undone = [];
+    this.resting = now;
+    return true;
   }
   undo() {
     this.step("done", "undone");
@@ -4270,16 +4300,24 @@ var Values = class {
     if (!target) return;
     this[to].push(this.resting);
     this.resting = target;
+    this.used = null;
     this.write(target);
   }
-  /** Somebody used the widgets themselves, loaded a graph, or made a link. */
-  changedOutside() {
-    if (!this.moving) this.rest();
+  /**
+   * Somebody used the widgets themselves, loaded a graph, or made a link. The page records that by itself; while it loads a graph, its record
+   * is still that of the one before, and must not be touched.
+   */
+  changedOutside(widget) {
+    if (this.moving) return;
+    this.keep(widget);
+    this.tell();
   }
   /** Start anew from what a file holds: there is nothing to undo yet. */
   loaded() {
     [this.done, this.undone] = [[], []];
     this.resting = this.read();
+    this.moving = false;
+    this.used = null;
     this.tell();
   }
   onChange(listener) {
@@ -4303,6 +4341,10 @@ var Values = class {
     this.tell();
   }
 };
+function recordInPage() {
+  const tracker = app5.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
+}
 
 // src/extension.js
 var WIDGET = "expression_editor";
@@ -4375,8 +4417,11 @@ function addEditor(node, { defaults, make, heights: heights2, opened: startsOpen
 }
 function settle(node, root, frames = 120) {
   if (root.isConnected || !frames) return;
-  document.querySelector(`[data-node-id="${node.id}"] .fx-editor`)?.replaceWith(root);
+  if (isShown(node)) document.querySelector(`[data-node-id="${node.id}"] .fx-editor`)?.replaceWith(root);
   requestAnimationFrame(() => settle(node, root, frames - 1));
+}
+function isShown(node) {
+  return app6.canvas.graph?.getNodeById(node.id) === node;
 }
 app6.registerExtension({
   name: "FaceExpr.ExpressionEditor",
