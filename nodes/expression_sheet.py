@@ -16,7 +16,7 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion.settings import FusionSettings
 from .expression_text_encode import ExpressionTextEncode
 from .fusion_inputs import strength_input
-from .host.folders import found_models
+from .host.folders import missing_models
 from .host.models import require_sdxl, require_sdxl_clip
 from .host.progress import PREVIEW_SIDE, say_or_stop, show
 from .host.sampling import Span
@@ -114,7 +114,7 @@ class ExpressionSheet(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> str:
-        return "\n".join(found_models())
+        return missing_models()
 
     @classmethod
     def execute(

@@ -25,7 +25,7 @@ from ..faceexpr_core.fusion.settings import (
 )
 from . import extraction
 from .fusion_inputs import FEATURES, window_inputs
-from .host.folders import found_models
+from .host.folders import missing_models
 from .host.models import require_sdxl
 from .host.widgets import advanced, require_choices, tell_unused
 
@@ -126,7 +126,7 @@ class ExtractExpressionFeatures(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> str:
-        return "\n".join(found_models())
+        return missing_models()
 
     @classmethod
     def execute(

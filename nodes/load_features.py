@@ -43,7 +43,7 @@ class LoadFeatures(io.ComfyNode):
             return "", 0, 0
         path = _path(file)
         found = path.stat() if path.is_file() else None
-        return str(path), 0 if found is None else found.st_mtime_ns, 0 if found is None else found.st_size
+        return file, 0 if found is None else found.st_mtime_ns, 0 if found is None else found.st_size
 
     @classmethod
     def validate_inputs(cls, file: str | None) -> bool | str:

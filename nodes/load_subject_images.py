@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from comfy_api.latest import io, ui
 
 from ..faceexpr_core import mini
 from ..faceexpr_core.errors import FaceExprError
-from .host.folders import found_models, input_folder, model_folders
+from .host.folders import input_folder, missing_models, model_folders
 from .host.progress import Progress, say_or_stop
 from .host.widgets import one_value, require_choices
 
@@ -130,8 +131,8 @@ class LoadSubjectImages(io.ComfyNode):
         except FaceExprError as error:
             return str(error)
         watched = [] if directory is None else watched_files(directory)
-        files = (f"{file} {file.stat().st_mtime_ns} {file.stat().st_size}" for file in watched)
-        return "\n".join([*files, *found_models()])
+        files = "\n".join(f"{file} {file.stat().st_mtime_ns} {file.stat().st_size}" for file in watched)
+        return f"{hashlib.sha256(files.encode('utf-8', 'surrogateescape')).hexdigest()[:16]} {missing_models()}"
 
     @classmethod
     def execute(cls, images: list[torch.Tensor] | None = None, **lists: list[Any]) -> io.NodeOutput:

@@ -14,7 +14,7 @@ from ..faceexpr_core.fusion.settings import FusionSettings, default_site, site_s
 from ..faceexpr_core.text import expression_direction
 from . import extraction
 from .fusion_inputs import FEATURES, moved_by, strength_input
-from .host.folders import found_models
+from .host.folders import missing_models
 from .host.fusion import Seen, attach_fusion
 from .host.models import drawn_side, require_sdxl
 from .host.sampling import ExpressionGuider, Span, sample
@@ -128,7 +128,7 @@ class Sampler(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> str:
-        return "\n".join(found_models())
+        return missing_models()
 
     @classmethod
     def execute(cls, *inputs: Any, **named: Any) -> io.NodeOutput:

@@ -157,11 +157,7 @@ def test_outside_the_window_the_very_object_is_returned(mini, banks) -> None:
         block = ("output", 8 - int(number)) if site == "skip" else (kind, int(number))
         outside = ((patch, sigma, False) for sigma in (9.0, 1.23 * bank.sigmas[1]))
         assert bank.sigmas[1] < 0.8 < bank.sigmas[0]  # recorded, and below the higher window, which holds another step
-        for act, sigma, changed in (
-            (patch, bank.sigmas[1], True),
-            (high, bank.sigmas[1], False),
-            *((patch, one, False) for one in outside),
-        ):
+        for act, sigma, changed in ((patch, bank.sigmas[1], True), (high, bank.sigmas[1], False), *outside):
             to = {"block": block, "cond_or_uncond": [1, 0], **evaluation(mini, sigma, bank.sigmas, (1, 1))}
             extra = {**to, "block_index": 0, "n_heads": 2, "activations_shape": [2, channels, height, width]}
             given = act(x, x, to)[1] if site == "skip" else act(x, extra)

@@ -47,7 +47,18 @@ def test_a_file_that_was_fetched_makes_the_nodes_run_again_that_made_do_without(
             monkeypatch.setattr(models, "search_path", lambda folders: [tmp_path])
         told[name] = photos.fingerprint_inputs(folder=["none"]), extract.fingerprint_inputs(cfg=1.0)
     assert all(one != other for one, other in zip(told["there"], told["missing"], strict=True))
-    assert "sface missing" in told["missing"][0]
+    assert "sface is missing" in told["missing"][0] and told["there"][1] == ""
+
+
+def test_what_is_written_into_pictures_does_not_say_where_files_lie(comfy_modules: SimpleNamespace) -> None:
+    folder = Path(comfy_modules.folder_paths.get_input_directory()) / "anna"
+    folder.mkdir(parents=True)
+    (folder / "a.png").write_bytes(b"1")
+    photos, features = pack.node("load_subject_images").LoadSubjectImages, pack.node("load_features").LoadFeatures
+    before = photos.fingerprint_inputs(folder=["anna"])
+    (folder / "a.txt").write_text("ohwx woman")
+    assert photos.fingerprint_inputs(folder=["anna"]) != before
+    assert str(comfy_modules.home) not in f"{before} {features.fingerprint_inputs('smiles')}"
 
 
 def test_score_judges_each_picture_by_its_own_of_a_list_or_says_that_they_do_not_fit(comfy_modules: SimpleNamespace) -> None:

@@ -18,15 +18,18 @@ def model_folders() -> list[Path]:
     return [Path(folder) for folder in (*registered, Path(folder_paths.models_dir) / "faceexpr")]
 
 
-def found_models() -> list[str]:
-    """Where each of those files lies now, for the fingerprint of a node that makes do without one: once it is brought, it runs again."""
-    found = []
+def missing_models() -> str:
+    """Which of those files are not there now, for the fingerprint of a node that makes do without: once one is brought, it runs again.
+
+    A fingerprint says nothing of where files lie: ComfyUI writes it into the pictures that it saves.
+    """
+    missing = []
     for row in models.MODEL_FILES:
         try:
-            found.append(f"{row.name} {models.find(row.name, model_folders())}")
+            models.find(row.name, model_folders())
         except models.MissingModelFile:
-            found.append(f"{row.name} missing")
-    return found
+            missing.append(f"{row.name} is missing")
+    return ", ".join(missing)
 
 
 def loras_folder() -> Path:
