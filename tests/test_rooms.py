@@ -99,7 +99,6 @@ def test_nothing_that_users_install_imports_the_lab_or_needs_to_be_installed() -
     """In ComfyUI the core is a part of the pack: by the name `faceexpr_core` only those have it who installed it besides."""
     for path in [REPOSITORY / "__init__.py", *modules(CORE, "nodes")]:
         assert not [name for name in imported(path) if name.split(".")[0] in ("lab", "tests", "scripts")], path
-    for path in [REPOSITORY / "__init__.py", *modules(CORE, "nodes")]:
         assert not [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if CORE in absolute(node)], path
 
 

@@ -34,6 +34,7 @@ class Worker:
     def __init__(self, arguments: argparse.Namespace, evaluation: Evaluation, share: Share) -> None:
         self.arguments, self.evaluation, self.share = arguments, evaluation, share
         self.device = share.device(arguments.device)
+        self.model = model_digest(arguments.model)
         self.meanings = {one.name: {**one.meaning(), **self._reading()} for one in evaluation.people}
         self.loras = {
             (one.name, arm.training): self._file(one, arm.training)
@@ -101,7 +102,7 @@ class Worker:
         parsed = train_parser().parse_args([*words, "--model", "", "--photos", "", "--output", ""])
         settings_of(parsed)
         words += [self.arguments.prediction_type] if self.arguments.prediction_type else []
-        made = "\0".join([model_digest(self.arguments.model), *words, str(self.meanings[one.name])])
+        made = "\0".join([self.model, *words, str(self.meanings[one.name])])
         key = hashlib.sha256(made.encode()).hexdigest()[:10]
         return self.evaluation.output / "loras" / f"{records.short_name(one.name)}-{key}.safetensors"
 

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,9 +56,15 @@ def _low_rank(file: Path) -> dict[str, Tensor]:
     except FaceExprError as reason:
         raise FaceExprError(f"the LoRA {file} cannot be applied here: {reason} Load FaceExpr LoRA in ComfyUI applies it.") from reason
     for what in encoded.lost:
-        print(f"faceexpr: {file.name}: left out: {what}", file=sys.stderr)
+        _tell_once(f"{file.name}: left out: {what}")
     scaled = {f"{name}.lora_B.weight": layer.up.float() * (layer.alpha / layer.rank) for name, layer in lora.layers.items()}
     return {key: scaled.get(key, value) for key, value in encoded.state.items()}
+
+
+@cache
+def _tell_once(what: str) -> None:
+    """An evaluation loads the same file for many pictures."""
+    print(f"faceexpr: {what}", file=sys.stderr)
 
 
 @contextmanager
