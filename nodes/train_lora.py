@@ -73,7 +73,7 @@ class TrainLoRA(io.ComfyNode):
         path = file_in(loras_folder(), lora_name, ".safetensors", "lora_name")
         settled = settle_for(host, subject, states_at(path, values), values)
         job, settings = job_of(subject, settled, path, values), settled.settings
-        if settings.prior != "images":
+        if not settings.draws_class:
             tell_unused(cls, f"prior is {settings.prior}, which draws no pictures", prior_images=values["prior_images"])
         if not values["state_every"]:
             tell_unused(cls, "state_every is 0, so that no state is saved", finished_state=values["finished_state"])

@@ -172,7 +172,7 @@ def _own_pictures(job: TrainJob, subject: Subject) -> tuple[ClassImage, ...]:
     from ..training.prior import ClassImage
 
     wanted = job.class_pictures
-    if job.settings.prior != "images" or not wanted.folder.is_dir() or not picture_files(wanted.folder):
+    if not job.settings.draws_class or not wanted.folder.is_dir() or not picture_files(wanted.folder):
         return ()
     sources = [source for source in read_images(wanted.folder) if source.rgb is not None]
     if len(sources) < wanted.count:

@@ -45,9 +45,9 @@ def check_parts(
     unet: UNet2DConditionModel, data: TrainingSet, settings: TrainSettings, class_images: TrainingSet | None, crafting: CraftingSet | None
 ) -> None:
     """Raise FaceExprError where the settings need something that is not there or does not fit."""
-    if settings.prior == "images":
+    if settings.draws_class:
         if class_images is None or not len(class_images):
-            raise FaceExprError("prior is images, but there are no pictures of the class; give some, or take prior distill or off.")
+            raise FaceExprError(f"prior is {settings.prior}, but there are no pictures of the class; give some, or take prior distill or off.")
         check_fit(unet, class_images)
     if needs_prompts(settings) and crafting is None:
         raise FaceExprError("prior distill and crafting need the prompts of the class; none were encoded. Switch both off, or encode them.")
@@ -70,7 +70,7 @@ def check_encoders(
     kept = [data.tokens]
     if settings.caption_dropout:
         kept.append(data.empty_tokens)
-    if settings.prior == "images" and class_images is not None:
+    if settings.draws_class and class_images is not None:
         kept.append(class_images.tokens)
     if needs_prompts(settings) and crafting is not None:
         kept += [crafting.person_tokens, crafting.base_tokens]

@@ -44,7 +44,7 @@ def run_of(
     made |= data.made_with
     if encoders is not None:
         made["text_encoders"] = text_digest(encoders)
-    if settings.prior == "images" and class_images is not None:
+    if settings.draws_class and class_images is not None:
         made["class_images"] = class_images.digest()
     if needs_prompts(settings) and crafting is not None:
         made["prompts"] = crafting.digest()

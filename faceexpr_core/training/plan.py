@@ -97,7 +97,7 @@ def need_of(settings: TrainSettings, side: int, *, file_precision: str = "fp16",
     batches = settings.batch_size * settings.accumulation / (made.batch_size * made.accumulation)
     step = (row["tflop"]["step"] + crafting) * batches * (side / row["side"]) ** 2
     state = trained * (4 + (EIGHT_BIT if _eight_bit(settings) else WHOLE) + (4 if settings.ema else 0))
-    draws = settings.prior == "images"
+    draws = settings.draws_class
     return Need(
         dict(sorted(parts.items(), key=lambda part: -part[1])),
         allocated,

@@ -183,7 +183,7 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
     if host.full_size and first:
         watcher.say(plan_on(host.device, unet, job.preset, settings, subject.resolution, job.class_pictures.count))
     class_images = None
-    if settings.prior == "images":
+    if settings.draws_class:
         pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, unet, data.made_with, room)
         class_images = build_class_set(pictures, host.encode_text, host.encode_images, tokenize)
     return _Ready(unet, encoders, data, class_images, crafting, words, save)

@@ -55,7 +55,7 @@ class Trainer:
         self.rank, self.ranks = rank()
         dtype = compute_dtype(settings.precision, device)
         self.run = run_of(unet, data, settings, class_images, crafting, self.ranks, encoders, start)
-        drawn = class_images if settings.prior == "images" else None
+        drawn = class_images if settings.draws_class else None
         self.draws = Draws(settings, _counted(data), None if drawn is None else _counted(drawn), 0 if crafting is None else len(crafting))
 
         checkpointing = settings.gradient_checkpointing if settings.gradient_checkpointing is not None else device.type != "cpu"
@@ -91,6 +91,7 @@ class Trainer:
             data.map(moved),
             None if drawn is None else drawn.map(moved),
             None if crafting is None else crafting.map(moved),
+            settings.prior == "prediction",
             schedule,
             min_snr_weight(snr, settings.min_snr_gamma, settings.prediction == "v_prediction").to(device),
             dtype,

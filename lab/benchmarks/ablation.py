@@ -219,7 +219,7 @@ def measure(run: Ablation, processes: int) -> None:
     keep_meaning(output / "run.json", {"base": run.base, "album": run.album, "drawing": vars(run.how)})
     meaning = {step.name: {**step.arm.meaning(), "training": step.training.meaning()} for step in run.steps}
     keep_meaning(output / "arms.json", meaning)
-    if any(one.settings.prior == "images" for one in run.trainings()):
+    if any(one.settings.draws_class for one in run.trainings()):
         for line in each(partial(draw_class, run.work, run.model), sorted({one.class_word for one in people}), processes):
             _say(line)
     for line in each(run, [int(one.name) for one in people], processes):

@@ -48,8 +48,8 @@ class PresetArm:
     def meaning(self) -> dict[str, Any]:
         """What differs from the trainer's defaults, and the background weight."""
         beside: dict[str, Any] = {} if self.class_captions else {"class_captions": False}
-        if self.settings.prior == "images":
-            beside["prior"] = f"images, cfg {self.class_cfg:g}"
+        if self.settings.draws_class:
+            beside["prior"] = f"{self.settings.prior}, cfg {self.class_cfg:g}"
         return {**chosen_settings(self.settings), "background_weight": self.background_weight, **beside}
 
     def file(self, work: Path, seed: int, base: str, album: str = MIXED) -> Path:

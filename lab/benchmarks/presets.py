@@ -146,7 +146,7 @@ def measure(arguments: argparse.Namespace, arms: Sequence[PresetArm]) -> None:
 
     started = time.time()
     ready = list(each(partial(person, work, album=arguments.album), people, arguments.processes))
-    if any(arm.settings.prior == "images" for arm in arms):
+    if any(arm.settings.draws_class for arm in arms):
         words = list(dict.fromkeys(one.gender for one in ready))
         for line in each(partial(draw_class, work, arguments.model), words, arguments.processes):
             print(f"{line}, {time.time() - started:.0f} s", flush=True)

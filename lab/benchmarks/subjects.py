@@ -108,7 +108,7 @@ def lora_file(
     made = chosen_settings(settings)
     if background_weight != BACKGROUND_WEIGHT:
         made["background_weight"] = background_weight
-    if settings.prior == "images":
+    if settings.draws_class:
         made |= {"prior_images": PRIOR_IMAGES, "class_cfg": class_cfg}
     if album != MIXED:
         made["album"] = album
@@ -189,7 +189,7 @@ def learn(
         tokenize = partial(encoding.tokenize_prompts, pipe)
     data = build_training_set(subject, encode_text, encode_images, background_weight, settings.captions, settings.flip, tokenize)
     class_images = crafting = None
-    if settings.prior == "images":
+    if settings.draws_class:
         drawn = class_pictures(work, pipe, one.gender, class_cfg)
         if not class_captions:
             drawn = [replace(image, prompt=f"a photo of a {one.gender}") for image in drawn]

@@ -62,7 +62,7 @@ def sets_for(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(1)
         data = photos(counts[0], side, reading, words, pooled)
-        class_images = photos(counts[1], side, reading, words, pooled) if settings.prior == "images" else None
+        class_images = photos(counts[1], side, reading, words, pooled) if settings.draws_class else None
         needs_pairs = settings.prior == "distill" or settings.crafting_weight > 0
         return data, class_images, pairs(counts[2], reading, words, pooled) if needs_pairs else None
 
