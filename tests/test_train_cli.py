@@ -373,7 +373,7 @@ def house(photos: Path, *more: str) -> TrainJob:
         (["--steps=10", "--warmup=11"], "warmup is 11; give a value from 0 to 10"),
         (["--blocks=left"], "blocks is 'left'; give all"),
         (["--prior=off", "--prior_weight=2"], "prior_weight was given, but prior is off"),
-        (["--prior=distill", "--prior_images=5"], "belong to --prior images, but prior is distill"),
+        (["--prior=distill", "--prior_images=5"], "belong to --prior prediction or images, but prior is distill"),
         (["--prior=off", "--class_images=x"], "belong to --prior images, but prior is off"),
         (["--prior=images", "--class_images={photos}/photo_1.png"], "photo_1.png is a file; give a folder of pictures"),
         (["--crafting_weight=0", "--crafting_every=3"], "crafting_every was given, but crafting_weight is off"),

@@ -145,7 +145,9 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
 def _check(arguments: argparse.Namespace, settings: TrainSettings) -> None:
     require_in_range(vars(arguments), ("prior_images", "preview_every", "state_every", "state_keep", "background_weight"))
     if not settings.draws_class and (arguments.class_images is not None or arguments.prior_images != PRIOR_IMAGES):
-        raise FaceExprError(f"--class_images and --prior_images belong to --prior images, but prior is {settings.prior}; leave them out.")
+        raise FaceExprError(
+            f"--class_images and --prior_images belong to --prior prediction or images, but prior is {settings.prior}; leave them out."
+        )
     if arguments.class_images is not None and arguments.class_images.is_file():
         raise FaceExprError(f"--class_images {arguments.class_images} is a file; give a folder of pictures, or an empty one.")
 

@@ -157,8 +157,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "prior",
         "choice",
-        "keeps the model's knowledge of other people; images: the model first draws people of the class, once for each checkpoint, class "
-        "word and size; distill: no pictures, it compares itself with the untrained model; off: neither",
+        "keeps the model's knowledge of other people; prediction: the model first draws people of the class, once for each checkpoint, "
+        "class word and size, and what it learns is compared with the untrained model on them; images: it learns these pictures "
+        "themselves, as DreamBooth does; distill: no pictures, compared on the photos; off: none of these",
         Widget(PRESET),
         KEEPING,
         choices=PRIORS,
@@ -166,7 +167,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "prior_images",
         "int",
-        "how many pictures of the class are drawn for prior images",
+        "how many pictures of the class are drawn for the prior (prediction or images)",
         Widget(PRIOR_IMAGES, high=10_000),
         KEEPING,
         default=PRIOR_IMAGES,

@@ -95,7 +95,9 @@ def need_of(settings: TrainSettings, side: int, *, file_precision: str = "fp16",
     allocated = sum(parts.values())
     crafting = row["tflop"]["crafting"] / settings.crafting_every if settings.crafting_weight else 0.0
     batches = settings.batch_size * settings.accumulation / (made.batch_size * made.accumulation)
-    step = (row["tflop"]["step"] + crafting) * batches * (side / row["side"]) ** 2
+    once = forward_tflop(row["side"]) * made.batch_size * made.accumulation
+    prior = once * ((settings.prior == "prediction") - (made.prior == "prediction")) if made.draws_class else 0.0
+    step = (row["tflop"]["step"] + prior + crafting) * batches * (side / row["side"]) ** 2
     state = trained * (4 + (EIGHT_BIT if _eight_bit(settings) else WHOLE) + (4 if settings.ema else 0))
     draws = settings.draws_class
     return Need(
@@ -242,7 +244,7 @@ def _nearest(settings: TrainSettings, side: int) -> dict[str, Any]:
         kind = (
             8 * (made.text_encoder != settings.text_encoder)
             + 4 * (made.convolutions != settings.convolutions)
-            + 2 * (made.prior != settings.prior)
+            + 2 * (made.prior != settings.prior and not (made.draws_class and settings.draws_class))
             + ((made.crafting_weight > 0) != (settings.crafting_weight > 0))
         )
         others = 2 * (row["base"] != settings.base) + (row["ema"] != bool(settings.ema)) + (row["optimizer"] != settings.optimizer)
