@@ -20,7 +20,7 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.training import plan
 from faceexpr_core.training.auto import CANDIDATES, require_fit, settle
 from faceexpr_core.training.plan import GB, card_table, need_of, rest
-from faceexpr_core.training.settings import PRESETS, preset_settings
+from faceexpr_core.training.settings import PRESETS, PRIORS, preset_settings
 
 CARDS = (6, 8, 12, 16, 24)
 
@@ -158,6 +158,8 @@ def test_other_settings_are_reckoned_from_the_table() -> None:
     assert "EMA" not in need_of(preset_settings("default", ema=0.0), 1024).parts
     assert need_of(preset_settings("default", text_encoder=False), 1024).parts.get("text encoders", 0) == 0
     assert usual.pictures == 0 == usual.drawing and need_of(preset_settings("default"), 1024).pictures > 50 << 20
+    work = {prior: need_of(preset_settings("default", prior=prior), 1024).tflop for prior in PRIORS}
+    assert work["off"] < 0.65 * work["images"] and work["images"] < work["prediction"] == work["distill"] < 1.2 * work["images"]
     assert plain.steps * 2 == preset_settings("default", steps=1600).steps
 
 
@@ -185,6 +187,8 @@ def test_more_pictures_of_the_class_take_more_of_the_disk(capsys: pytest.Capture
     assert many - usual == pytest.approx(576 * 1024**2 * 1.6 / GB, abs=0.11)
     assert faceexpr(["plan", "--cards", "--prior_images", "0"]) == 2
     assert "--prior_images is 0; give 1 or more" in capsys.readouterr().err
+    assert faceexpr(["plan", "--card", "12", "--preset", "low-vram", "--prior_images", "100"]) == 2
+    assert "--prior_images would change nothing: prior is distill" in capsys.readouterr().err
 
 
 def test_the_page_about_cards_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:

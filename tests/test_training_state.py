@@ -9,12 +9,13 @@ import os
 import random
 import shutil
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import killed_run
+import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -24,11 +25,13 @@ from toys import lora_of, toy_unet
 
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.faces.detector import Face
 from faceexpr_core.files import replace_file
 from faceexpr_core.lora.files import read_lora
+from faceexpr_core.photos.subject import Photo, Subject
 from faceexpr_core.training import optimizers, resume, trainer
 from faceexpr_core.training.crafting import CraftingSet
-from faceexpr_core.training.data import TrainingSet
+from faceexpr_core.training.data import TrainingSet, build_training_set
 from faceexpr_core.training.fingerprint import model_digest, run_of
 from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.optimizers import NO_CUDA
@@ -426,3 +429,22 @@ def test_a_run_knows_what_its_photos_were_encoded_with() -> None:
         run_of(unet, one, TrainSettings(steps=1), None, None) for one in (PHOTOS, replace(PHOTOS, made_with={"vae": "signs-1"}))
     )
     assert named == {**plain, "vae": "signs-1"} and plain["side"] == 64
+
+
+def test_another_face_of_the_same_picture_is_another_run() -> None:
+    """Whole pictures of two people: which of them was chosen shows in the face's mask alone."""
+
+    def encode_text(prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros(len(prompts), 77, 8), torch.zeros(len(prompts), 6)
+
+    def of(column: int) -> TrainingSet:
+        mask = np.zeros((64, 64), np.float32)
+        mask[:, column : column + 16] = 1
+        face = Face((column, 0, column + 16, 64), np.zeros((478, 3), np.float32), {})
+        picture, size = np.full((64, 64, 3), 90, np.uint8), (64, 64)
+        photo = Photo("both.png", picture, face, "a photo of ohwx man", None, size, (0, 0), size, mask)
+        subject = Subject((photo,), "ohwx", "man", 64, "")
+        return build_training_set(subject, encode_text, lambda images: torch.zeros(len(images), 4, 8, 8), 0.3)
+
+    left, again, right = of(0), of(0), of(40)
+    assert left.digest() == again.digest() != right.digest()

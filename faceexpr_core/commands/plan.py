@@ -6,9 +6,9 @@ import argparse
 
 from ..errors import FaceExprError
 from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING, require_in_range
-from ..training.settings import TrainSettings
+from ..training.settings import PRIOR_IMAGES, TrainSettings
 from .flags import add_flag, refuse_unused
-from .train import given_settings
+from .train import given_settings, require_drawn, settings_of
 
 CARDS = (6, 8, 12, 16, 24)
 """GB of usual cards."""
@@ -37,6 +37,7 @@ def add_plan_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan. Returns 0. Raises FaceExprError for what cannot be, what does not fit included."""
     require_in_range(vars(arguments), ("prior_images",))
+    require_drawn(settings_of(arguments), {"--prior_images": arguments.prior_images != PRIOR_IMAGES})
     if not arguments.model:
         refuse_unused(arguments, {"device": ""}, "no model is loaded. Give --model, or leave it out.")
     print(_cards(arguments) if arguments.cards else _on_card(arguments) if arguments.card is not None else _here(arguments))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,12 +144,20 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
 
 def _check(arguments: argparse.Namespace, settings: TrainSettings) -> None:
     require_in_range(vars(arguments), ("prior_images", "preview_every", "state_every", "state_keep", "background_weight"))
-    if not settings.draws_class and (arguments.class_images is not None or arguments.prior_images != PRIOR_IMAGES):
-        raise FaceExprError(
-            f"--class_images and --prior_images belong to --prior prediction or images, but prior is {settings.prior}; leave them out."
-        )
+    require_drawn(
+        settings, {"--class_images": arguments.class_images is not None, "--prior_images": arguments.prior_images != PRIOR_IMAGES}
+    )
     if arguments.class_images is not None and arguments.class_images.is_file():
         raise FaceExprError(f"--class_images {arguments.class_images} is a file; give a folder of pictures, or an empty one.")
+
+
+def require_drawn(settings: TrainSettings, given: Mapping[str, bool]) -> None:
+    """Raise FaceExprError for a flag of `given` about pictures of the class where the settings draw none."""
+    names = [name for name, was in given.items() if was]
+    if names and not settings.draws_class:
+        raise FaceExprError(
+            f"{' and '.join(names)} would change nothing: prior is {settings.prior}, which draws no pictures of the class. Leave it out."
+        )
 
 
 def output_file(given: Path) -> Path:

@@ -123,7 +123,7 @@ def build_training_set(
     masks = torch.from_numpy(np.stack([photo.mask() for photo in subject.photos]))
     texts = [photo.caption if captions else instance_prompt(subject) for photo in subject.photos]
     size_ids = [(*photo.original_size, *photo.crop_top_left, *photo.target_size) for photo in subject.photos]
-    source = digest_of(pictures.tobytes(), repr((texts, size_ids, background_weight, flip)).encode())
+    source = digest_of(pictures.tobytes(), masks.numpy().tobytes(), repr((texts, size_ids, background_weight, flip)).encode())
     images = torch.from_numpy(pictures).float() / 255
     if flip:
         images, masks = torch.cat([images, images.flip(2)]), torch.cat([masks, masks.flip(2)])

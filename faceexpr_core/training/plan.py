@@ -35,6 +35,8 @@ PNG = 1.6
 """Bytes of a picture's pixel in a PNG file, about."""
 PASSING = ("activations", "gradients")
 """What is gone after a step."""
+PASSES = {"off": (1, 0), "images": (2, 0), "prediction": (2, 1), "distill": (2, 1)}
+"""Of each prior: passes of a step that learn, and calls of the U-Net to compare with."""
 LEARNING = ("LoRA", "gradients", "optimiser", "EMA")
 """What goes with the rank. The last good weights lie on the host."""
 
@@ -96,8 +98,9 @@ def need_of(settings: TrainSettings, side: int, *, file_precision: str = "fp16",
     crafting = row["tflop"]["crafting"] / settings.crafting_every if settings.crafting_weight else 0.0
     batches = settings.batch_size * settings.accumulation / (made.batch_size * made.accumulation)
     once = forward_tflop(row["side"]) * made.batch_size * made.accumulation
-    prior = once * ((settings.prior == "prediction") - (made.prior == "prediction")) if made.draws_class else 0.0
-    step = (row["tflop"]["step"] + prior + crafting) * batches * (side / row["side"]) ** 2
+    (learned, compared), (made_learned, made_compared) = PASSES[settings.prior], PASSES[made.prior]
+    denoising = learned * (row["tflop"]["step"] - made_compared * once) / made_learned + compared * once
+    step = (denoising + crafting) * batches * (side / row["side"]) ** 2
     state = trained * (4 + (EIGHT_BIT if _eight_bit(settings) else WHOLE) + (4 if settings.ema else 0))
     draws = settings.draws_class
     return Need(
