@@ -1,6 +1,7 @@
 # make demo     learn a person from six photos and draw eight expressions: output/demo/sheet.png
 # make comfyui  ComfyUI's web page with these nodes and their workflows
 # make test     lint, types, tests (as root on Debian it installs Chromium for the tests of the page; elsewhere see tests/browser.py)
+# make long-tests  what takes too long for make test: whole runs, killed and resumed, in processes of their own
 # make page-tests  every template run by the page's button, and app mode where the page has it; COMFYUI_PATH=... for a newer page
 # make registry  what the ComfyUI registry's own client says of the pack, and what it would upload
 # make oldest   faces with the oldest OpenCV and MediaPipe that work, beside those of .venv
@@ -23,7 +24,9 @@ INSTALLED := .venv/.installed
 
 PAGE_BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 
-.PHONY: demo comfyui test lint types tests browser page evidence card sdxl-size page-tests registry page-pictures oldest venv comfyui-files clean locales site
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 60 --durations-min 4
+
+.PHONY: demo comfyui test lint types tests long-tests browser page evidence card sdxl-size page-tests registry page-pictures oldest venv comfyui-files clean locales site
 
 demo: comfyui-files
 	$(BIN)/python scripts/demo.py
@@ -42,7 +45,10 @@ types: comfyui-files
 		-p faceexpr.faceexpr_core -p faceexpr.nodes && wait $$others
 
 tests: comfyui-files browser
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 60 --durations-min 4
+	$(TESTS) -m "not long"
+
+long-tests: comfyui-files browser
+	$(TESTS) -m long
 
 # Where it cannot, the tests of the page say so: they are skipped, or fail where CI is set.
 browser:

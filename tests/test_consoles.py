@@ -13,6 +13,8 @@ from playwright.sync_api import Locator
 from template_browser import choose_template, list_templates, press_run, without_picture
 from workflow_api import WORKFLOWS
 
+pytestmark = pytest.mark.long
+
 TEMPLATE = "faceexpr_mini_change"  # finds faces, fuses, and has the expression editor
 LINKED = """() => {
     const node = app.graph.nodes.find(node => node.type === 'FaceExprChangeExpression')

@@ -23,6 +23,8 @@ from faceexpr_core.evaluation.run import read_picture
 from faceexpr_core.measure.judges import Judges
 from faceexpr_core.provenance import DRAWN_BY_A_MODEL, XMP_KEY
 
+pytestmark = pytest.mark.long
+
 SPLITS = ("train", "validation", "test")
 SAME_PERSON, _ = limits_of(Namespace(model="mini", same_person=None, twins=None))
 Row = Mapping[str, Any]

@@ -18,6 +18,8 @@ from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.evaluation.run import read_picture
 from faceexpr_core.provenance import DRAWN_BY_A_MODEL, XMP_KEY
 
+pytestmark = pytest.mark.long
+
 ARMS = ("base", "lora", "fusion:strength=1.5")
 TABLES = ("pictures", "summary", "differences", "people")
 

@@ -41,6 +41,7 @@ def generate(folder: Path, *more: str) -> np.ndarray:
     return pixels(folder / name)
 
 
+@pytest.mark.long
 def test_the_bare_commands_work_word_for_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "features"
     assert main(["extract", "--model", "mini", "--expression", "happy", "--output_dir", str(folder)]) == 0
@@ -57,6 +58,7 @@ def test_the_bare_commands_work_word_for_word(tmp_path: Path, capsys: pytest.Cap
     assert files(pictures) == ["happy_0_00001.png"]
 
 
+@pytest.mark.long
 def test_kept_features_give_the_same_change_as_donors_made_in_the_run(tmp_path: Path) -> None:
     assert extract(tmp_path / "f", *SMALL) == 0
     features = str(tmp_path / "f" / "surprised_0_00001.safetensors")

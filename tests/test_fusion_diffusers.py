@@ -319,6 +319,7 @@ def test_saved_and_loaded_features_give_the_same_picture(pipe, site: str, tmp_pa
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.long
 def test_half_precision_gives_nearly_the_same_features_and_change(pipe, dtype: torch.dtype) -> None:
     half = pipeline.load_pipeline("mini", dtype)
     settings = settings_of("cross_attention")
@@ -385,6 +386,7 @@ def divided(steps: int):
     return pipe
 
 
+@pytest.mark.long
 def test_strength_means_the_same_for_few_places_and_for_many(pipe) -> None:
     """How far fusion moves the model, as a multiple of how far the words do: SDXL's transformers have up to ten blocks, Mini's one."""
     side = mini.RESOLUTION

@@ -190,6 +190,7 @@ def test_words_are_read_by_the_network_that_was_put_in_the_models_stead(mini) ->
     assert mini.extraction.kept_contexts(replaced.clone(), mini.positive[0], mini.neutral[0], settings) is given
 
 
+@pytest.mark.long
 def test_a_compiled_network_is_fused_as_the_plain_one(mini) -> None:
     graph = Graph(mini.model, mini.neutral, mini.negative)
     compile_ = importlib.import_module("comfy_api.torch_helpers").set_torch_compile_wrapper

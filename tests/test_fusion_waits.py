@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 
+import pytest
 import torch
 
 from faceexpr_core import mini
@@ -14,6 +15,8 @@ from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.fusion.settings import CONTEXT_SITE, paper_settings, site_settings
 from faceexpr_core.text import build_prompts, expression_terms
 from lab.pretended.card import PretendedCard
+
+pytestmark = pytest.mark.long
 
 SIGMAS = (5.0, 3.0, 2.0, 1.0, 0.0)
 SETTINGS = {

@@ -13,6 +13,8 @@ import torch
 from fusion_graphs import stock
 from torch import Tensor
 
+pytestmark = pytest.mark.long
+
 PERSON = "a photo of a young man, black hair, blue background"
 SEED, CFG = 7, 1.5
 LEAST = 1e-5

@@ -29,6 +29,8 @@ from faceexpr_core.photos.sheet import contact_sheet
 from faceexpr_core.photos.subject import prepare_subject
 from faceexpr_core.photos.verdicts import KEPT
 
+pytestmark = pytest.mark.long
+
 ALBUMS = int(os.environ.get("FACEEXPR_ALBUMS", "200"))
 SIDE = 128
 """Pixels of a face: large enough for finding it, and small, since there are many."""

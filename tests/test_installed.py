@@ -74,6 +74,7 @@ def test_neither_archive_nor_wheel_holds_anything_of_the_lab_or_the_tests(wheel:
     assert not missing
 
 
+@pytest.mark.long
 def test_clone_archive_and_wheel_draw_the_same_picture_in_comfyui(wheel: Path, tmp_path: Path) -> None:
     clone, archive = copy(repository_files(), tmp_path / "clone"), copy(archive_files(), tmp_path / "archive")
     from_wheel = copy([name for name in archive_files() if not name.startswith("faceexpr_core/")], tmp_path / "wheel")

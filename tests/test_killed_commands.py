@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import killed_commands
+import pytest
 import torch
 from forks import fork
 
 from faceexpr_core.lora.files import read_lora
+
+pytestmark = pytest.mark.long
 
 
 def test_the_same_command_goes_on_with_a_killed_run(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def test_a_run_started_from_another_lora_is_not_gone_on_with(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("prepared_here")
+@pytest.mark.long
 def test_the_papers_command_is_lengthened_or_says_that_it_begins_anew(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     words = ["--pretrained_model_name_or_path=mini", f"--instance_data_dir={mini.subject_path()}", "--instance_prompt=a photo of ohwx man"]
@@ -180,6 +181,7 @@ def test_the_papers_command_is_lengthened_or_says_that_it_begins_anew(tmp_path: 
     assert len(longer) == 4 and longer[:2] == json.loads(read_lora(out / "pytorch_lora_weights_00001_.safetensors")[1]["faceexpr.losses"])
 
 
+@pytest.mark.long
 def test_the_node_goes_on_with_a_kept_state_and_says_what_it_begins_with(comfy: ComfyProcess) -> None:
     folder = copy_subject(comfy.input_dir)
     few: dict[str, Any] = {"steps": 2, "rank": 2, "more": "convolutions=off"}

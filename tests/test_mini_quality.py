@@ -47,6 +47,7 @@ def test_the_vae_keeps_faces_it_never_saw(pipe, meter: ExpressionMeter, model_fo
     assert np.mean(similarities) > VAE_KEEPS
 
 
+@pytest.mark.long
 def test_captions_give_faces_with_the_expression_asked(pipe, meter: ExpressionMeter) -> None:
     count = partial(encoding.count_tokens, pipe)
     faces, right = [], []

@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from browser import READY, comfyui_page
 from comfy_process import REPOSITORY, ComfyProcess
 from editor import keep_picture
 from PIL import Image
+
+pytestmark = pytest.mark.long
 
 DRAWN = "app.graph.nodes.find(node => node.type === 'SaveImage')?.imgs?.length"
 

@@ -82,6 +82,7 @@ def test_the_allocator_holds_segments_as_pytorchs_does() -> None:
     assert not allocator.take(6, 20 * MIB)
 
 
+@pytest.mark.long
 def test_a_training_on_it_gives_the_cpus_losses_and_lora() -> None:
     unet, settings = toy_unet(), TrainSettings(rank=2, steps=3, accumulation=1, prior="distill", crafting_weight=0.05, optimizer="adamw")
     data, _, crafting = sets_for(settings, 64, *widths(unet), counts=(3, 0, 2))

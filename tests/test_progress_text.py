@@ -8,12 +8,15 @@ import shutil
 from collections import defaultdict
 
 import numpy as np
+import pytest
 from comfy_process import ComfyProcess, Graph, Progress
 from mini_graphs import ids, shortened
 from PIL import Image
 from workflow_api import WORKFLOWS
 
 from faceexpr_core import mini
+
+pytestmark = pytest.mark.long
 
 WIRES = ("positive", "neutral", "negative", "latent_image")
 

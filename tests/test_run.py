@@ -107,6 +107,7 @@ def test_cancelling_while_a_preview_is_drawn_stops_the_run(comfy_modules: Any, m
     assert [path.name for path in folder.glob("cancelled_preview*")] == ["cancelled_preview_interrupted_step1.safetensors"]
 
 
+@pytest.mark.long
 def test_pictures_of_the_class_are_announced_and_counted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prior = ["--steps=1", "--prior=images", "--prior_images=3"]
     assert faceexpr(words(photos, *prior)) == 0

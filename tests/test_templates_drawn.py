@@ -31,6 +31,7 @@ def test_a_template_for_sdxl_draws_with_mini_in_the_checkpoints_place(comfy: Com
         assert difference(one, other) > 0.3
 
 
+@pytest.mark.long
 def test_a_lora_learned_from_frowns_is_drawn_with_and_without_fusion(comfy: ComfyProcess) -> None:
     graph = api("faceexpr_mini_my_lora_frowns")
     pictures = drawn(comfy, graph)
@@ -63,6 +64,7 @@ def test_of_two_people_each_has_an_expression_of_its_own(comfy: ComfyProcess) ->
     assert difference(together[:, -quarter:], other[:, -quarter:]) > 3 * difference(together[:, :quarter], other[:, :quarter])
 
 
+@pytest.mark.long
 def test_a_small_face_is_drawn_again_and_the_rest_is_left(comfy: ComfyProcess) -> None:
     graph = api("faceexpr_mini_small_faces")
     for number in ids(graph, "FaceExprSampler"):

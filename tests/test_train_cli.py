@@ -453,6 +453,7 @@ def test_faceexpr_train_runs_the_whole_loss(photos: Path, capsys: pytest.Capture
     assert not (photos.parent / "anna_state").exists()
 
 
+@pytest.mark.long
 def test_two_processes_of_accelerate_run_the_papers_command_as_one_with_twice_the_accumulation(photos: Path) -> None:
     """The whole way: class pictures drawn by both processes, loss, previews, states, file."""
     folder = photos.parent

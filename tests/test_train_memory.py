@@ -68,6 +68,7 @@ def python(*words: str, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=hear if os.name == "posix" else None, **pipes)
 
 
+@pytest.mark.long
 def test_the_steps_begin_without_what_they_do_not_need(photos: Path) -> None:
     process = python("-c", TRAIN, *arguments(photos), PYTHONWARNINGS="ignore")
     output, errors = process.communicate(timeout=500)

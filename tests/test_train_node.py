@@ -55,6 +55,7 @@ def losses(path: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("reading", [False, True], ids=["unet", "and text encoders"])
+@pytest.mark.long
 def test_node_and_command_line_give_the_same_losses_and_lora(comfy: ComfyProcess, folder: str, tmp_path: Path, reading: bool) -> None:
     wishes: dict[str, Any] = {**SETTINGS, "preset": "default", "prior": "distill", "crafting_weight": 0.05}
     switch = "on" if reading else "off"
@@ -139,6 +140,7 @@ def test_cancelling_in_the_middle_leaves_a_lora_of_the_steps_done(comfy: ComfyPr
     assert "lora key not loaded" not in comfy.log()[told:]
 
 
+@pytest.mark.long
 def test_a_cancelled_run_goes_on_and_ends_as_one_never_cancelled(comfy: ComfyProcess, folder: str) -> None:
     whole: dict[str, Any] = {
         "steps": 8,
@@ -166,6 +168,7 @@ def test_a_cancelled_run_goes_on_and_ends_as_one_never_cancelled(comfy: ComfyPro
     assert not states.exists()
 
 
+@pytest.mark.long
 def test_pictures_of_the_class_are_drawn_once(comfy: ComfyProcess, folder: str) -> None:
     wishes: dict[str, Any] = {"prior": "images", "prior_images": 3, "steps": 1}
     comfy.run(graph(folder, lora_name="prior", **wishes))

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from faceexpr_core import mini
 from lab.benchmarks import trainer_cost
 from lab.benchmarks.trainer_models import write_photos
 from lab.benchmarks.trainer_runs import REPOSITORY, Task
+
+pytestmark = pytest.mark.long
 
 
 def test_the_trainer_of_a_checkout_is_measured(tmp_path: Path) -> None:

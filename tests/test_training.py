@@ -140,6 +140,7 @@ def test_at_the_start_crafting_is_1_where_the_phrase_has_no_effect(unet: UNet2DC
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.long
 def test_a_phrase_that_changes_less_than_rounding_teaches_nothing(shipped: UNet2DConditionModel, precision: str) -> None:
     """In bfloat16 rounding alone moves the prediction by 1.5e-5, which was above the floor of 1e-6."""
     given = pairs()
@@ -157,6 +158,7 @@ BASES = [("nf4", 0.35, 0.06), ("int8", 0.6, 0.01)]
 
 
 @pytest.mark.parametrize(("kind", "share", "tolerance"), BASES, ids=["nf4", "int8"])
+@pytest.mark.long
 def test_a_lora_learns_on_a_base_in_fewer_bits(shipped: UNet2DConditionModel, kind: str, share: float, tolerance: float) -> None:
     common = {"steps": 3, "prior": "distill", "crafting_weight": 0.05, "crafting_every": 1, "convolutions": True, "precision": "bf16"}
     unet = copy.deepcopy(shipped)

@@ -19,6 +19,8 @@ from faceexpr_core.training.trainer import Trainer
 from lab.card.sets import sets_for, widths
 from lab.pretended.card import PretendedCard
 
+pytestmark = pytest.mark.long
+
 WAITS = 4
 """Of the host for the device in a step, bitsandbytes' own not counted."""
 

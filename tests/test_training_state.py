@@ -121,6 +121,7 @@ def test_a_step_broken_off_in_the_middle_is_done_again(tmp_path: Path, never_sto
     assert_same(train(states), never_stopped)
 
 
+@pytest.mark.long
 def test_sigkill_at_ten_random_moments_does_not_change_the_lora(tmp_path: Path) -> None:
     kills, resumed_at = (int(word) for word in fork(tmp_path, killed_run.main, tmp_path).printed().split())
     assert kills == 10 and resumed_at > 0
