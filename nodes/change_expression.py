@@ -90,7 +90,7 @@ class ChangeExpression(io.ComfyNode):
                         "shown",
                         options=list(SHOWN),
                         default=READ,
-                        tooltip="The expression that the face has now. 'read': see for yourself.",
+                        tooltip="The expression that the face has now. 'read': the node looks, and takes neutral where it is not sure.",
                     ),
                     io.Int.Input("steps", default=STEPS, min=1, max=10000, tooltip="Steps there and back; twice as many evaluations."),
                     io.Float.Input(

@@ -18,13 +18,15 @@ from faceexpr_core.evaluation.draw import Drawer
 from faceexpr_core.evaluation.people import Person
 from faceexpr_core.evaluation.plan import Drawing, Place, Plan
 from faceexpr_core.evaluation.run import Evaluation
+from faceexpr_core.evaluation.summary import summarise
+from faceexpr_core.measure.identity import normalised
 from faceexpr_core.training.prior import CLASS_CFG
 from lab.benchmarks import ablation_table
 from lab.benchmarks.ablation import MergedDrawer
 from lab.benchmarks.ablation_arms import ARMS, BASE, PARTS, RECIPE, WHOLE, chosen_steps
 from lab.benchmarks.ablation_class import class_arms, class_evaluation, with_class
 from lab.benchmarks.preset_arms import parse_preset_arms
-from lab.benchmarks.subjects import lora_file
+from lab.benchmarks.subjects import class_noise, lora_file
 
 COMMON = "steps=400,learning_rate=6e-4"
 
@@ -76,11 +78,12 @@ def test_fewer_loras_than_arms_are_learned() -> None:
 
 
 def records(likeness: Mapping[str, float], right: Mapping[str, bool]) -> list[dict[str, Any]]:
-    """Four people, neutral and two expressions at three intensities, as the arms have them."""
+    """Five people, neutral and two expressions at three intensities, as the arms have them."""
     found = []
-    for person in "abcd":
+    for person in "abcde":
         for arm in likeness:
             where = {"person": person, "arm": arm, "scene": "a photo of {person}", "seed": 0, "likeness": likeness[arm], "leak": None}
+            where["face"] = True
             rest = {"expression": "neutral", "intensity": 1.0, "right": True, "right_on_person": True, "strength": None}
             found.append({**where, **rest, "likeness": 0.8})
             for name in ("happy", "sad"):
@@ -96,20 +99,50 @@ def test_the_table_says_which_part_has_an_effect_and_which_harms() -> None:
     assert list(line) == ["captions", "expression text embeddings"]
     assert line["captions"].endswith("| right, on the person, order | none |")
     assert "+1.00 [+1.00, +1.00]" in line["captions"]
-    assert line["expression text embeddings"].endswith("| none | kept, identity, SFace |")
-    assert "| `captions` | 28 | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |" in told
+    assert line["expression text embeddings"].endswith("| none | identity at 0.5 |")
+    assert "| `captions` | 35 | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |" in told
+    four = [one for one in known if one["person"] != "e"]
+    assert "| too few people | too few people |" in ablation_table.table(four, ["prior", "captions"], "")
 
 
-def test_a_leak_is_better_where_it_is_less() -> None:
-    known = records({WHOLE: 0.75, "crafting": 0.75}, {WHOLE: True, "crafting": True})
-    known = [{**one, "leak": 0.01 if one["arm"] == WHOLE else 0.06} for one in known]
-    from faceexpr_core.evaluation.summary import summarise
+def test_arms_are_compared_at_one_strength_of_the_expression() -> None:
+    """One arm shows half as much as another and so keeps more of the person, on the same line."""
 
-    rows = summarise(known, [WHOLE, "crafting"], ablation_table.MEASURES)
-    less, more = (ablation_table.difference_of(rows, *pair) for pair in ((WHOLE, "crafting"), ("crafting", WHOLE)))
+    def of(reached: float) -> list[dict[str, Any]]:
+        where = {"scene": "", "seed": 0}
+        rest = {**where, "expression": "neutral", "intensity": 1.0, "strength": None, "likeness": 0.8}
+        shown = [(asked, reached * asked) for asked in (0.4, 0.7, 1.0)]
+        return [
+            rest,
+            *(
+                {**where, "expression": "happy", "intensity": asked, "strength": read, "likeness": 0.8 - 0.3 * read}
+                for asked, read in shown
+            ),
+        ]
+
+    measured = {one.name: one for one in ablation_table.MEASURES}
+    strong, weak, never = of(1.0), of(0.6), of(0.4)
+    assert measured["identity"].of(weak) > measured["identity"].of(strong)  # type: ignore[operator]
+    alike = [measured["alike"].of(one) for one in (strong, weak, never)]
+    assert alike[0] == pytest.approx(normalised(0.65)) == pytest.approx(alike[1]) and alike[2] is None
+
+
+def test_a_harm_that_may_be_none_is_marked() -> None:
+    known = records({"prior": 0.75, "captions": 0.75}, {"prior": True, "captions": True})
+    for one in known:
+        one["right"] &= (one["person"], one["arm"]) != ("a", "captions")
+    told = ablation_table.table(known, ["prior", "captions"], "")
+    assert next(row for row in told.splitlines() if row.startswith("| captions |")).endswith("| none | right (?) |")
+
+
+def test_a_class_pushed_away_from_the_person_is_moved_too() -> None:
+    known = records({"prior": 0.75, "network": 0.75}, {"prior": True, "network": True})
+    known = [{**one, "drift": -0.06 if one["arm"] == "network" else 0.01} for one in known]
+    rows = summarise(known, ["network", "prior"], ablation_table.MEASURES)
+    less, more = (ablation_table.difference_of(rows, *pair) for pair in (("prior", "network"), ("network", "prior")))
     assert less is not None and more is not None
-    assert ablation_table.effects(less) == ["leak"] and ablation_table.harms(less) == []
-    assert ablation_table.effects(more) == [] and ablation_table.harms(more) == ["leak"]
+    assert ablation_table.effects(less) == ["moved"] and ablation_table.harms(less) == []
+    assert ablation_table.effects(more) == [] and ablation_table.harms(more) == ["moved"]
 
 
 def test_the_class_is_drawn_once_with_each_lora_without_the_trigger_word(tmp_path: Path) -> None:
@@ -124,6 +157,7 @@ def test_the_class_is_drawn_once_with_each_lora_without_the_trigger_word(tmp_pat
     assert of_class.plan.intensities == (1.0,) and of_class.output.parent == tmp_path
     assert all(arm.fusion is None and arm.embeddings for arm in of_class.plan.arms)
     assert [arm.name for arm in of_class.plan.arms if not arm.lora_strength] == [BASE]
+    assert len({class_noise(person, noise) for person in (200000, 200001, 200009) for noise in (0, 1)}) == 6
     (place, _), (one,) = of_class.places(), of_class.people
     assert place.scene.replace("{person}", one.words) == "a photo of a woman"
 
@@ -131,7 +165,7 @@ def test_the_class_is_drawn_once_with_each_lora_without_the_trigger_word(tmp_pat
 def test_the_table_says_what_became_of_the_class() -> None:
     known = records({BASE: 0.2, "network": 0.7, "prior": 0.7}, {BASE: True, "network": True, "prior": True})
     seen = [("network", 0.4, False), ("prior", 0.1, True), (BASE, 0.1, True)]
-    where = [(person, name) for person in "abcd" for name in ("neutral", "happy", "sad")]
+    where = [(person, name) for person in "abcde" for name in ("neutral", "happy", "sad")]
     of_class = [
         {"person": person, "seed": 0, "arm": arm, "expression": name, "likeness": likeness, "right": right}
         for person, name in where
@@ -140,7 +174,8 @@ def test_the_table_says_what_became_of_the_class() -> None:
     of_class[0]["likeness"] = None  # no face: no drift can be said
     told = with_class(known, of_class, {BASE: BASE, "network": "network", "prior": "prior"})
     line = next(row for row in ablation_table.table(told, ["network", "prior"], "").splitlines() if row.startswith("| prior pres"))
-    assert line.endswith("| +1.00 [+1.00, +1.00] | -0.300 [-0.300, -0.300] | class, drift | none |")
+    assert "| +1.00 [+1.00, +1.00] | -0.300 [-0.300, -0.300] | -0.300 [-0.300, -0.300] |" in line
+    assert line.endswith("| class, moved | none |")
     alone = with_class(known, [one for one in of_class if one["arm"] != BASE], {"network": "network", "prior": "prior", BASE: BASE})
     assert all(one["drift"] is None for one in alone)
 

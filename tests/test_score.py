@@ -241,3 +241,13 @@ def test_pictures_of_different_size_come_out_as_a_list(comfy_modules: SimpleName
     best, every, _, _, score = Score.execute(images, [subject], ["happy"], [1.0], [2]).args
     assert [tuple(one.shape) for one in best] == [tuple(one.shape) for one in every] == [(1, 256, 256, 3), (1, 248, 256, 3)]
     assert 0 < score <= 1
+
+
+def test_the_face_at_rest_is_that_of_the_photo_that_is_said_to_show_it(judges: Judges) -> None:
+    photos = [read_rgb(HAPPY), read_rgb(NEUTRAL)]
+    face = judges.see(photos[0]).face
+    assert face is not None
+    told = judges.looks(photos, at_rest=photos[0])
+    assert told.resting == face.blendshapes != judges.looks(photos).resting
+    with pytest.raises(FaceExprError, match="should show the person at rest"):
+        judges.looks(photos, at_rest=np.zeros((64, 64, 3), np.uint8))

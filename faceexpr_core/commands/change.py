@@ -48,7 +48,12 @@ def add_change_command(subparsers: argparse._SubParsersAction[argparse.ArgumentP
     parser.add_argument("--prompt", default=PROMPT, help="whom it shows, in a few words")
     parser.add_argument("--expression", default="happy", metavar="E", help=f"one of: {', '.join((NONE, *names()))}")
     add_expression_arguments(parser)
-    parser.add_argument("--shown", choices=SHOWN, default=READ, help="what the face shows now; read: see for yourself")
+    parser.add_argument(
+        "--shown",
+        choices=SHOWN,
+        default=READ,
+        help="what the face shows now; read: it looks for itself, and takes neutral where it is not sure",
+    )
     parser.add_argument("--strength", type=float, default=STRENGTH, help="how strongly, 0 to 4; lower keeps more of the person")
     parser.add_argument("--face", type=int, default=ALL_FACES, help="-1 all faces, 0 the largest, 1 the second largest ...")
     parser.add_argument("--lora", type=Path, action="append", default=[], help="the person's LoRA file, which draws the face then")

@@ -78,13 +78,13 @@ def person_folder(output: Path, name: str) -> Path:
     return output / "people" / short_name(name)
 
 
-def keep_person(output: Path, person: Person, subject: Subject, judges: Judges) -> None:
-    """Keep a person's prepared photos, and what the judges make of them."""
+def keep_person(output: Path, person: Person, subject: Subject, judges: Judges, at_rest: Picture | None = None) -> None:
+    """Keep a person's prepared photos, and what the judges make of them (`at_rest` as in `Judges.looks`)."""
     folder = person_folder(output, person.name)
     pictures = [photo.image for photo in subject.photos]
     for number, picture in enumerate(pictures):
         write_picture(folder / f"photo_{number}.png", picture)
-    looks = judges.looks(pictures)
+    looks = judges.looks(pictures, at_rest)
     about = {"reference": looks.reference.tolist(), "resting": dict(looks.resting), "photos": len(pictures), "report": subject.report}
     replace_file(folder / "person.json", (json.dumps(about) + "\n").encode())
 

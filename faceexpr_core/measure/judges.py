@@ -62,13 +62,20 @@ class Judges:
         (judgement,) = judge_faces([picture], [face])
         return Seen(picture, face, judgement, self._identity.embed(picture))
 
-    def looks(self, photos: Iterable[Picture]) -> Looks:
-        """A person by photos. Raises FaceExprError where none shows a face."""
+    def looks(self, photos: Iterable[Picture], at_rest: Picture | None = None) -> Looks:
+        """A person by photos. `at_rest` is one that is known to show the person at rest; without it the resting face is guessed.
+        Raises FaceExprError where none shows a face, or `at_rest` shows none."""
         seen = [self.see(photo) for photo in photos]
         faces = [(one.face, one.judgement) for one in seen if one.face is not None and one.judgement is not None]
         vectors = [one.vector for one in seen if one.vector is not None]
         if not faces or not vectors:
             raise FaceExprError("No face was found in any of the person's photos, so that there is nothing to compare with.")
         mean = np.mean(vectors, axis=0)
+        rest = None if at_rest is None else self._expression.face(at_rest)
+        if at_rest is not None and rest is None:
+            raise FaceExprError("No face was found in the photo that should show the person at rest.")
+        reference = np.asarray(mean / np.linalg.norm(mean), np.float32)
+        if rest is not None:
+            return Looks(reference, rest.blendshapes)
         resting = resting_face([face.blendshapes for face, _ in faces], [judgement for _, judgement in faces])
-        return Looks(np.asarray(mean / np.linalg.norm(mean), np.float32), unscaled(resting))
+        return Looks(reference, unscaled(resting))

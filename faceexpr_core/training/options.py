@@ -270,7 +270,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "base",
         "choice",
-        "numbers of the base model while the LoRA learns, for cards with little memory: nf4 takes 3.3 GB less of SDXL, int8 2.2 GB; "
+        "numbers of the base model while the LoRA learns, for cards with little memory: nf4 takes 3 GB less of SDXL, int8 2 GB; "
         "both need bitsandbytes, and the LoRA is for the same checkpoint as ever",
         Widget(PRESET),
         choices=BASES,

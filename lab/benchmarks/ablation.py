@@ -5,8 +5,8 @@
 
 Every arm learns the same photos and draws from the same noise, by `faceexpr evaluate`'s own functions. LoRAs lie in WORK, one for each
 person and training, shared with the other benchmarks; pictures and records in OUT. People are done one after the other, a process each, so
-that the tables of a run that was stopped are of whole people; it goes on where it stopped, and people, arms and seeds may be added. Writes
-OUT/table.md, sheet.png, and report.html with its tables as `faceexpr evaluate` does.
+that a run that was stopped goes on where it stopped, and its tables are of whole people alone; people, arms and seeds may be added.
+Writes OUT/table.md, sheet.png, and report.html with its tables as `faceexpr evaluate` does.
 
 The class is drawn too, without the trigger word, once with each LoRA: what a person's LoRA makes of anybody else.
 
@@ -48,7 +48,7 @@ from .ablation_table import sheet, table
 from .albums import ALBUMS
 from .preset_arms import PresetArm
 from .store import Lines, Picture, keep_meaning, read_all, read_picture, write_picture, write_whole
-from .subjects import Person, add_arguments, base_hash, draw_class, person, personalised, seeds
+from .subjects import Person, add_arguments, base_hash, class_noise, draw_class, person, personalised, seeds
 from .tools import pipeline
 from .workers import each
 
@@ -87,6 +87,11 @@ class Ablation:
     def of_class(self) -> Evaluation:
         return class_evaluation(self.evaluation, self.steps)
 
+    def whole_people(self) -> tuple[Subject, ...]:
+        """Those of whom every picture is there."""
+        lacking = {place.person for one in (self.evaluation, self.of_class) for place in one.places() if one.missing(place)}
+        return tuple(one for one in self.evaluation.people if one.name not in lacking)
+
     def trainings(self) -> list[PresetArm]:
         """Those of all arms, of one LoRA each."""
         return list({step.training.file(self.work, 0, self.base, self.album): step.training for step in self.steps}.values())
@@ -107,7 +112,7 @@ class Ablation:
             settings = SubjectSettings(class_word=one.gender, resolution=len(one.photos()[0]), framing="whole picture")
             with Judges() as judges:
                 photos = prepare_subject(read_images(one.folder), settings, detector=judges.detector)
-                keep_person(self.evaluation.output, _subject(one), photos, judges)
+                keep_person(self.evaluation.output, _subject(one), photos, judges, one.photos()[0])  # of every album at rest
         return f"{seed}: photos measured"
 
     def lora_of(self, name: str, arm: Arm) -> Path:
@@ -118,7 +123,7 @@ class Ablation:
         """The pictures of a place that are missing, drawn and measured; the person has all LoRAs by then."""
         started = time.process_time()
         with Judges() as judges:
-            self._draw(self.evaluation, place, judges)
+            self._draw(self.evaluation, place, place.seed, judges)
             with IdentityMeter(detector=judges.detector) as identity:
                 self._leaks(place, identity)
         return f"{place.person}, seed {place.seed}: {time.process_time() - started:.0f} s of the processor"
@@ -127,14 +132,18 @@ class Ablation:
         """The same of a place of `of_class`."""
         started = time.process_time()
         with Judges() as judges:
-            self._draw(self.of_class, place, judges)
+            self._draw(self.of_class, place, class_noise(int(place.person), place.seed), judges)
         return f"{place.person}, the class, seed {place.seed}: {time.process_time() - started:.0f} s of the processor"
 
-    def _draw(self, evaluation: Evaluation, place: Place, judges: Judges) -> None:
+    def _draw(self, evaluation: Evaluation, place: Place, noise: int, judges: Judges) -> None:
         (subject,) = (one for one in evaluation.people if one.name == place.person)
         if (looks := kept_person(self.evaluation.output, place.person)) is None:
             raise FaceExprError(f"{place.person} was not prepared.")
-        draw_place(evaluation, place, subject, looks, _drawer(self.model, self.how).draw, self.lora_of, judges, lambda: None)
+
+        def draw(arm: Arm, lora: Path | None, person: Subject, place: Place, expression: str, intensity: float) -> Picture:
+            return _drawer(self.model, self.how).draw(arm, lora, person, replace(place, seed=noise), expression, intensity)
+
+        draw_place(evaluation, place, subject, looks, draw, self.lora_of, judges, lambda: None)
 
     def _leaks(self, place: Place, identity: IdentityMeter) -> None:
         """How much nearer each picture at full strength is to the donor than the same arm's neutral picture, fused or not."""
@@ -142,8 +151,8 @@ class Ablation:
         if BASE not in names:
             return
         lines = Lines(leaks_of(self.evaluation.output, place))
-        known = {(one["arm"], one["expression"]) for one in lines.values}
         most = max(self.evaluation.plan.intensities)
+        known = {(one["arm"], one["expression"]) for one in lines.values if one["intensity"] == most}
 
         @cache
         def looks(arm: str, expression: str) -> Any:
@@ -231,10 +240,12 @@ def _say(line: str) -> None:
 
 
 def write_summary(run: Ablation, command: str) -> str:
-    """table.md, sheet.png and the page of what is recorded; the table."""
+    """table.md, sheet.png and the page of the whole people (where there are none, of all that is there); the table."""
     output, names = run.evaluation.output, [step.name for step in run.steps]
+    asked, whole = run.evaluation.people, run.whole_people()
+    run = replace(run, evaluation=replace(run.evaluation, people=whole or asked))
     records = with_class(with_leaks(run.evaluation), run.of_class.records(), class_arms(run.steps))
-    told = table(records, names, command)
+    told = f"{table(records, names, command)}\n{len(whole)} of {len(asked)} people are whole.\n"
     write_whole(output / "table.md", told.encode())
     write_picture(output / "sheet.png", np.asarray(sheet(output, records, names)))
     write_report(run.evaluation, {"Command": command, **{f"Arm {name}": ARMS[name] for name in names}})

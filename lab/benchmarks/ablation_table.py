@@ -14,6 +14,7 @@ from faceexpr_core.evaluation.summary import Difference, Measure, Records, Row, 
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import normalised
 from faceexpr_core.measure.picture_score import NEUTRAL
+from faceexpr_core.measure.statistics import Interval
 
 from . import summary
 from .ablation_arms import ARMS, PARTS
@@ -22,11 +23,15 @@ from .summary import table_head, table_line
 
 HARM = 0.03
 """By so much a part may be worse in a measure, on average over people, without being said to harm."""
-
+LEAST_PEOPLE = 5
+"""Of fewer people nothing is said."""
+COMMON_STRENGTH = 0.5
+"""Of an expression, at which arms are compared: one that shows less of it keeps more of the person, whatever else it does."""
 
 PARTS_LEGEND = (
     "What each part changes, on the same people and noise. effect: measures whose interval lies on the good side of 0. harm: measures "
-    f"that are worse by more than {HARM:g} on average."
+    f"that are worse by more than {HARM:g} on average, with (?) where the interval holds 0. Not judged: how strong the expression is, and "
+    "kept, identity, SFace and leak, which follow from that; drift, whose size counts (moved)."
 )
 
 
@@ -41,6 +46,25 @@ def _mean(of: Callable[[Any], float | None], neutral: bool = False) -> Callable[
     return measured
 
 
+def _identity_at_strength(records: Records) -> float | None:
+    """Scaled identity where the expression read is COMMON_STRENGTH, on the line through neutral and the intensities asked, each the
+    mean over its pictures; None where it is never so strong."""
+    points = []
+    for asked in [[one for one in records if one["expression"] == NEUTRAL], *intensities(records)]:
+        read = [one["strength"] for one in asked if one["strength"] is not None]
+        strength = 0.0 if asked and asked[0]["expression"] == NEUTRAL else float(np.mean(read)) if read else None
+        if asked and strength is not None:
+            points.append((strength, float(np.mean([normalised(one["likeness"]) for one in asked]))))
+    strengths, alike = (np.array(values) for values in zip(*sorted(points), strict=True)) if points else (np.zeros(0), np.zeros(0))
+    return float(np.interp(COMMON_STRENGTH, strengths, alike)) if len(points) > 1 and strengths[-1] >= COMMON_STRENGTH else None
+
+
+def intensities(records: Records) -> list[Records]:
+    """The expressive pictures of each intensity asked."""
+    expressive = [one for one in records if one["expression"] != NEUTRAL]
+    return [own for _, own in sorted(grouped(expressive, "intensity").items())]
+
+
 def _kept(records: Records) -> float | None:
     resting = {(one["scene"], one["seed"]): normalised(one["likeness"]) for one in records if one["expression"] == NEUTRAL}
     return _mean(lambda one: normalised(one["likeness"]) - resting[one["scene"], one["seed"]])(records)
@@ -50,34 +74,49 @@ def _share(right: bool | None) -> float | None:
     return None if right is None else float(right)
 
 
+_drift = _mean(lambda one: one.get("drift"), neutral=True)
+
+
+def _moved(records: Records) -> float | None:
+    drift = _drift(records)
+    return None if drift is None else abs(drift)
+
+
 MEASURES = (
     Measure("right", "right", _mean(lambda one: float(bool(one["right"]))), 1, 2,
             "of seven expressions at full strength, the change of blendshapes from the arm's neutral picture of the same noise is read as "
             "the one asked; no face is a miss"),
     Measure("on the person", "on the person", _mean(lambda one: float(bool(one["right_on_person"])), neutral=True), 1, 2,
             "of eight with neutral, the change from the resting face of the person's photos is"),
-    Measure("kept", "kept", _kept, 1, 2,
+    Measure("strength", "strength", _mean(lambda one: one["strength"]), 0, 2,
+            "how strong the expression asked is, 1 as a usual full one"),
+    Measure("kept", "kept", _kept, 0, 2,
             "identity less that of the same LoRA's neutral picture of the same noise; 0: the expression costs nothing"),
-    Measure("identity", "identity", _mean(lambda one: normalised(one["likeness"])), 1, 2,
+    Measure("identity", "identity", _mean(lambda one: normalised(one["likeness"])), 0, 2,
             "SFace to the person's photos, 0 another person, 1 another photo; no face counts 0"),
+    Measure("alike", f"identity at {COMMON_STRENGTH:g}", _identity_at_strength, 1, 2,
+            f"the same where the expression is {COMMON_STRENGTH:g} strong, between the intensities asked: arms compared at one strength"),
     Measure("order", "order", intensity_order, 1, 2,
             "Spearman's rank correlation of the intensities asked and read, of each expression and noise"),
-    Measure("leak", "leak", _mean(lambda one: one.get("leak")), -1, 3,
+    Measure("leak", "leak", _mean(lambda one: one.get("leak")), 0, 3,
             "SFace nearer than the arm's neutral picture to what the model without the LoRA draws of the same words and noise; words alone "
             "have it too, so that a fusion's own is its difference from the same LoRA's words"),
-    Measure("SFace", "SFace", _mean(lambda one: float(one["likeness"] or 0.0)), 1, 3,
+    Measure("SFace", "SFace", _mean(lambda one: float(one["likeness"] or 0.0)), 0, 3,
             "mean cosine to the person's photos; no face counts 0"),
     Measure("class", "class", _mean(lambda one: _share(one.get("class_right"))), 1, 2,
             "right, of the class asked for without the trigger word, by text, with the arm's LoRA"),
-    Measure("drift", "drift", _mean(lambda one: one.get("drift"), neutral=True), -1, 3,
+    Measure("drift", "drift", _drift, 0, 3,
             "SFace of such a face to the person's photos less that of the model without the LoRA, from the same noise; 0: the class was "
-            "kept"),
+            "kept, below: pushed away from the person"),
+    Measure("moved", "moved", _moved, -1, 3, "the size of each person's drift, whichever way"),
+    Measure("face", "face", _mean(lambda one: float(one["face"]), neutral=True), 1, 2, "share of the pictures in which a face was found"),
 )  # fmt: skip
 
 
 def table(records: Records, names: Sequence[str], command: str) -> str:
     """Markdown of the arms of these names that there are records of."""
     rows = summarise(records, names, MEASURES)
+    row_of = {row.arm: row for row in rows}
     titles = [one.title for one in MEASURES]
     says = " ".join(f"{one.title}: {one.says}." for one in MEASURES)
     lines = [f"`{command}`", "", f"{says} [95 % bootstrap intervals over people].", ""]
@@ -88,7 +127,9 @@ def table(records: Records, names: Sequence[str], command: str) -> str:
         for kind, (have, lack) in part.pairs():
             if (found := difference_of(rows, have, lack)) is not None:
                 cells = [_cell(found.values[one.name], one, signed=True) for one in MEASURES]
-                lines.append(table_line([part.name, kind, f"`{have}` / `{lack}`", *cells, _told(effects(found)), _told(harms(found))]))
+                people = len({*row_of[have].people} & {*row_of[lack].people})
+                said = [_told(effects(found)), _told(harms(found))] if people >= LEAST_PEOPLE else ["too few people"] * 2
+                lines.append(table_line([part.name, kind, f"`{have}` / `{lack}`", *cells, *said]))
     lines += ["", *(f"- `{name}`: `{ARMS[name]}`" for name in names)]
     return "\n".join(lines) + "\n"
 
@@ -101,14 +142,17 @@ def difference_of(rows: Sequence[Row], have: str, lack: str) -> Difference | Non
 
 def effects(found: Difference) -> list[str]:
     """Measures in which the interval lies wholly on the good side of 0."""
-    known = [(one, found.values[one.name]) for one in MEASURES]
-    return [one.title for one, value in known if value is not None and (value.low > 0 if one.better > 0 else value.high < 0)]
+    return [one.title for one, value in _judged(found) if (value.low > 0 if one.better > 0 else value.high < 0)]
 
 
 def harms(found: Difference) -> list[str]:
-    """Measures in which the mean is worse by more than HARM."""
-    known = [(one, found.values[one.name]) for one in MEASURES]
-    return [one.title for one, value in known if value is not None and one.better * value.mean < -HARM]
+    """Measures in which the mean is worse by more than HARM, with (?) where the interval holds 0."""
+    worse = [(one, value) for one, value in _judged(found) if one.better * value.mean < -HARM]
+    return [one.title if value.low * value.high > 0 else f"{one.title} (?)" for one, value in worse]
+
+
+def _judged(found: Difference) -> list[tuple[Measure, Interval]]:
+    return [(one, value) for one in MEASURES if one.better and (value := found.values[one.name]) is not None]
 
 
 def _told(titles: Sequence[str]) -> str:

@@ -94,6 +94,12 @@ def best_of(records: Sequence[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def asked(records: Sequence[Record], subjects: Sequence[int], n: int, expressions: Sequence[str]) -> list[Record]:
+    """Of all that was ever recorded in a folder, what a command asks for."""
+    people = {str(seed) for seed in subjects}
+    return [one for one in records if one["person"] in people and int(one["seed"]) < n and one["expression"] in (NEUTRAL, *expressions)]
+
+
 def _ordered(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=lambda one: int(one["seed"]))
 
@@ -133,7 +139,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _copied(source: Path, target: Path) -> None:
-    if not target.exists():
+    if not target.exists() or target.read_bytes() != source.read_bytes():  # a folder begun with another one is refused by `evaluate`
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
 
@@ -153,7 +159,8 @@ def main() -> None:
             status for status in each(Evaluating(words, arguments.processes), range(arguments.processes), arguments.processes) if status
         ]:
             sys.exit(failed[0])
-        table = f"`python -m lab.benchmarks.best_of {shlex.join(sys.argv[1:])}`\n\n{best_of(read_all(arguments.output_dir / 'records'))}"
+        records = asked(read_all(arguments.output_dir / "records"), seeds(arguments.subjects), arguments.n, arguments.expressions)
+        table = f"`python -m lab.benchmarks.best_of {shlex.join(sys.argv[1:])}`\n\n{best_of(records)}"
     except FaceExprError as reason:
         sys.exit(f"best_of: {reason}")
     write_whole(arguments.output_dir / "best_of.md", table.encode())

@@ -16,7 +16,6 @@ measured already is kept.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,6 +33,7 @@ from torch import Tensor
 from faceexpr_core import mini
 from faceexpr_core.diffusers_host import encoding
 from faceexpr_core.diffusers_host.redraw import RedrawHost, Redrawing, change_face
+from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.change import FaceCut, cut_face
 from faceexpr_core.fusion.donor_faces import moved_regions
 from faceexpr_core.fusion.grids import grid_mask
@@ -45,7 +45,7 @@ from faceexpr_core.measure.shown import shown_expression
 from faceexpr_core.text import expression_terms
 
 from . import tools
-from .store import Lines, Picture, file_name, read_all, read_picture, write_picture, write_whole
+from .store import Lines, Picture, file_name, keep_meaning, read_all, read_picture, write_picture, write_whole
 from .subjects import Person, base_hash, expressive_photo, learn, person, personalised, seeds, train_settings
 from .summary import cell, grouped, over_subjects, table_head, table_line
 from .workers import each
@@ -182,6 +182,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Redrawing().steps)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
+    settings = {"steps": arguments.steps, "model": arguments.model, "base": base_hash(tools.pipeline(arguments.model))}
+    try:
+        keep_meaning(arguments.output_dir / "settings.json", settings)
+    except FaceExprError as reason:
+        sys.exit(f"change: {reason}")
     make: Any = Measured(arguments.work_dir, arguments.output_dir, arguments.model, tuple(arguments.arms), arguments.steps)
     for line in each(make, seeds(arguments.subjects), arguments.processes):
         print(line, flush=True)
@@ -192,7 +197,6 @@ def main() -> None:
     told = table(rows, f"python -m lab.benchmarks.change {shlex.join(sys.argv[1:])}")
     write_whole(arguments.output_dir / "table.md", told.encode())
     print(told)
-    (arguments.output_dir / "settings.json").write_text(json.dumps({"steps": arguments.steps, "model": arguments.model}) + "\n")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from .drawing import Schedule, draw
 from .preset_arms import BASE, PresetArm, parse_preset_arms
 from .preset_summary import CLASS, NEUTRAL, PERSON, picture_path
 from .store import Lines, Picture, file_name, keep_meaning, read_picture, write_picture, write_whole
-from .subjects import Person, add_arguments, base_hash, draw_class, people_folder, person, personalised, seeds
+from .subjects import Person, add_arguments, base_hash, class_noise, draw_class, people_folder, person, personalised, seeds
 from .tools import close, meters, pipeline
 from .workers import each
 
@@ -95,7 +95,8 @@ class Measuring:
         """A record and a picture for neutral and each expression, all from one noise."""
         names = (NEUTRAL, *self.expressions)
         words = self.prompt if kind == PERSON else self.class_prompt
-        pictures = draw(pipe, [expression_prompt(self.model, words, one.gender, name) for name in names], noise, self.how)
+        start = noise if kind == PERSON else class_noise(one.seed, noise)
+        pictures = draw(pipe, [expression_prompt(self.model, words, one.gender, name) for name in names], start, self.how)
         faces = [meters().expression.face(picture) for picture in pictures]
         resting, at_rest, found = faces[0], _rest(one.folder), []
         for name, picture, face in zip(names, pictures, faces, strict=True):
@@ -135,6 +136,7 @@ def measure(arguments: argparse.Namespace, arms: Sequence[PresetArm]) -> None:
         "prompt": arguments.prompt,
         "class_prompt": arguments.class_prompt,
         "album": arguments.album,
+        "noise of the class": "each person's own",
     }
     keep_meaning(output / "run.json", drawn)
     keep_meaning(output / "arms.json", {arm.name: arm.meaning() for arm in arms})
@@ -182,7 +184,12 @@ def main() -> None:
     )
     parser.add_argument("--album", choices=ALBUMS, default=MIXED, help="which photos of the people (default: mixed), see benchmarks.albums")
     parser.add_argument("--against", nargs="+", help="arms whose differences are shown (default: paper and default)")
-    parser.add_argument("--seeds", nargs="+", default=["0-1"], help="of the noise, the same for every subject and arm")
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        default=["0-1"],
+        help="of the noise, the same for every subject and arm; the class is drawn from noise of each subject's own",
+    )
     parser.add_argument("--expressions", nargs="+", default=list(CLASSES), choices=CLASSES)
     parser.add_argument("--prompt", default="a photo of ohwx {class}", help="{class} is the subject's class word")
     parser.add_argument("--class_prompt", default="a photo of a {class}", help="without the trigger, for drift and for the base model")

@@ -61,6 +61,12 @@ class Person:
         return [read_picture(self.folder / f"photo_{number}.png") for number in range(PHOTOS)]
 
 
+def class_noise(person: int, noise: int) -> int:
+    """The seed from which the class is drawn for a person: one of the person's own. From one noise all people of a class word would be
+    measured on the same few pictures of the model without a LoRA."""
+    return noise + 1000 * (1 + person % 1000)
+
+
 def people_folder(work: Path, album: str = MIXED) -> Path:
     """Where the photos of an album lie, a folder a person."""
     return work / ("people" if album == MIXED else f"people_{album}")
