@@ -45,7 +45,7 @@ COMMON: dict[str, Any] = {"steps": 20, "learning_rate": 4e-3, "rank": 4, "batch_
 ARMS: dict[str, dict[str, Any]] = {
     "recipe": {"captions": False},
     "captions": {},
-    "prior": {"prior": "prediction"},
+    "prior": {"prior": "images"},
     "crafting": {"crafting_weight": 0.3, "crafting_every": 2},
 }
 HOW = Schedule(steps=8, cfg=4.0, side=mini.RESOLUTION)

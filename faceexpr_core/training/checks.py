@@ -47,9 +47,7 @@ def check_parts(
     """Raise FaceExprError where the settings need something that is not there or does not fit."""
     if settings.draws_class:
         if class_images is None or not len(class_images):
-            raise FaceExprError(
-                f"prior is {settings.prior}, but there are no pictures of the class; give some, or take prior distill or off."
-            )
+            raise FaceExprError("prior is images, but there are no pictures of the class; give some, or take prior distill or off.")
         check_fit(unet, class_images)
     if needs_prompts(settings) and crafting is None:
         raise FaceExprError("prior distill and crafting need the prompts of the class; none were encoded. Switch both off, or encode them.")

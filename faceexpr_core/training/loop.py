@@ -47,7 +47,7 @@ def train_lora(
     """Learn a LoRA on the attention projections (to_q, to_k, to_v, to_out) of the transformers that `settings.blocks` names.
 
     Minimises L = L_id + lambda_pr L_prior + lambda_ec L_ec (see `losses`): L_id over photos in shuffled epochs, L_prior over
-    `class_images` likewise (prior images or prediction) or with the class's prompts of `crafting` (prior distill), L_ec with the pairs
+    `class_images` likewise (prior images) or with the class's prompts of `crafting` (prior distill), L_ec with the pairs
     of `crafting`; t ~ U{0..999} of SDXL's scaled-linear schedule, U{300..700} for L_ec. eps_0 comes from the same U-Net with the LoRA
     switched off. All randomness comes from CPU generators with `settings.seed`, one for each part of the loss, so that the losses do not
     depend on the host, and L_id sees the same noise whatever else is on.

@@ -36,14 +36,12 @@ def weighted_epsilon_loss(noise: Tensor, predicted: Tensor, mask: Tensor, snr_we
     return snr_weight * squared.mean(dim=(1, 2, 3))
 
 
-def prior_loss(target: Tensor, predicted: Tensor, snr_weight: Tensor) -> Tensor:
-    """L_prior = w(t) <(y - eps_theta)^2> on pictures of the class that the base model drew: float32 [B].
+def prior_loss(noise: Tensor, predicted: Tensor, snr_weight: Tensor) -> Tensor:
+    """L_prior = w(t) <(eps - eps_theta)^2> on pictures of the class that the base model drew: float32 [B].
 
-    `target` y is the noise eps: prior preservation (DreamBooth, Ruiz et al. 2208.12242, equation 3); or what the base model predicts,
-    sg eps_0 (ours): its mean over all that it would draw, where the noise is that of a few pictures, which the LoRA would learn by heart.
-    Shapes as in `weighted_epsilon_loss`. No gradient goes into y.
+    Prior preservation (DreamBooth, Ruiz et al. 2208.12242, equation 3); shapes as in `weighted_epsilon_loss`.
     """
-    return snr_weight * ((_wide(target.detach()) - _wide(predicted)) ** 2).mean(dim=(1, 2, 3))
+    return snr_weight * ((_wide(noise) - _wide(predicted)) ** 2).mean(dim=(1, 2, 3))
 
 
 def distillation_loss(predicted: Tensor, base: Tensor) -> Tensor:

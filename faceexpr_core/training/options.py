@@ -157,9 +157,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "prior",
         "choice",
-        "keeps the model's knowledge of other people; prediction: the model first draws people of the class, once for each checkpoint, "
-        "class word and size, and what it learns is compared with the untrained model on them; images: it learns these pictures "
-        "themselves, as DreamBooth does; distill: no pictures, compared on the photos; off: none of these",
+        "keeps the model's knowledge of other people; images: the model first draws people of the class, once for each checkpoint, class "
+        "word and size, and learns them too; distill: no pictures, it compares itself with the untrained model; off: neither",
         Widget(PRESET),
         KEEPING,
         choices=PRIORS,
@@ -167,7 +166,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "prior_images",
         "int",
-        "how many pictures of the class are drawn for the prior (prediction or images)",
+        "how many pictures of the class are drawn for prior images",
         Widget(PRIOR_IMAGES, high=10_000),
         KEEPING,
         default=PRIOR_IMAGES,

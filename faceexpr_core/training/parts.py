@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 class Parts:
     """The models and sets of a run, all on one device, and what it predicts with them.
 
-    `layers` are the U-Net's modules with a LoRA; `encoders` None where they do not learn; `prior_predicted`: the target on pictures of the
-    class is the base model's prediction, not their noise; `snr_weights` float32 [1000] is w(t).
+    `layers` are the U-Net's modules with a LoRA; `encoders` None where they do not learn; `snr_weights` float32 [1000] is w(t).
     """
 
     unet: UNet2DConditionModel
@@ -34,7 +33,6 @@ class Parts:
     data: TrainingSet
     class_images: TrainingSet | None
     crafting: CraftingSet | None
-    prior_predicted: bool
     schedule: Any
     snr_weights: Tensor
     dtype: torch.dtype
@@ -51,7 +49,7 @@ class Parts:
         """L_prior of a batch of class pictures, or without them by distillation: a scalar."""
         if self.class_images is None:
             return self._distillation(batch)
-        target, predicted = self._denoise(self.class_images.select(batch.positions), batch, of_base=self.prior_predicted)
+        target, predicted = self._denoise(self.class_images.select(batch.positions), batch)
         return prior_loss(target, predicted, self.snr_weights[batch.timesteps]).mean()
 
     def expression(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -106,17 +104,12 @@ class Parts:
             base = self.predict(noisy, t, *prompt, photos.time_ids)
         return distillation_loss(self.predict(noisy, t, *self._words(*prompt, tokens), photos.time_ids), base).mean()
 
-    def _denoise(self, images: TrainingSet, batch: Batch, of_base: bool = False) -> tuple[Tensor, Tensor]:
-        """What the U-Net should predict (the noise or v, or what the base model does) and what it does."""
+    def _denoise(self, images: TrainingSet, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the U-Net should predict (the noise, or v) and what it does."""
         noise, t = batch.noise, batch.timesteps
         noisy = self.schedule.add_noise(images.latents, noise, t)
-        if of_base:
-            with torch.no_grad(), without_lora(self.unet, self.layers):
-                target = self.predict(noisy, t, images.prompt_embeds, images.pooled, images.time_ids)
-        elif self.schedule.config.prediction_type == "v_prediction":
-            target = self.schedule.get_velocity(images.latents, noise, t)
-        else:
-            target = noise
+        velocity = self.schedule.config.prediction_type == "v_prediction"
+        target = self.schedule.get_velocity(images.latents, noise, t) if velocity else noise
         words = self._words(images.prompt_embeds, images.pooled, images.tokens)
         return target, self.predict(noisy, t, *words, images.time_ids)
 

@@ -35,7 +35,7 @@ PNG = 1.6
 """Bytes of a picture's pixel in a PNG file, about."""
 PASSING = ("activations", "gradients")
 """What is gone after a step."""
-PASSES = {"off": (1, 0), "images": (2, 0), "prediction": (2, 1), "distill": (2, 1)}
+PASSES = {"off": (1, 0), "images": (2, 0), "distill": (2, 1)}
 """Of each prior: passes of a step that learn, and calls of the U-Net to compare with."""
 LEARNING = ("LoRA", "gradients", "optimiser", "EMA")
 """What goes with the rank. The last good weights lie on the host."""
@@ -247,7 +247,7 @@ def _nearest(settings: TrainSettings, side: int) -> dict[str, Any]:
         kind = (
             8 * (made.text_encoder != settings.text_encoder)
             + 4 * (made.convolutions != settings.convolutions)
-            + 2 * (made.prior != settings.prior and not (made.draws_class and settings.draws_class))
+            + 2 * (made.prior != settings.prior)
             + ((made.crafting_weight > 0) != (settings.crafting_weight > 0))
         )
         others = 2 * (row["base"] != settings.base) + (row["ema"] != bool(settings.ema)) + (row["optimizer"] != settings.optimizer)

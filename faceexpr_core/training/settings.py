@@ -14,9 +14,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 BASES = ("full", "nf4", "int8")
 SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
 OPTIMIZERS = ("adamw8bit", "adamw")
-PRIORS = ("off", "images", "prediction", "distill")
-DRAWN_PRIORS = ("images", "prediction")
-"""Those for which the base model draws pictures of the class."""
+PRIORS = ("off", "images", "distill")
 PREDICTIONS = ("epsilon", "v_prediction")
 PREDICTED: Mapping[str, Mapping[str, Any]] = {
     "as the MODEL says": {},
@@ -87,8 +85,7 @@ class TrainSettings:
     `min_snr_gamma`, `ema`, `max_grad_norm`, `noise_offset` and `caption_dropout` are off at 0. `captions` False: every photo is learned
     with the same words; `flip`: each photo mirrored too (off: faces are not symmetric). `precision` auto is float32 on the CPU and
     bfloat16 (float16 on cards without it) on CUDA. `gradient_checkpointing` None is on wherever there is a GPU. `prior` off, images
-    (L_prior on the noise of pictures of the class), prediction (on what the base model predicts for these) or distill (without pictures),
-    times `prior_weight` lambda_pr. `crafting_weight` is lambda_ec, 0 is
+    (L_prior on pictures of the class) or distill (without pictures), times `prior_weight` lambda_pr. `crafting_weight` is lambda_ec, 0 is
     off; L_ec is taken on every `crafting_every`-th step, its weight rising over the first `crafting_ramp` of the run, with the action
     units' area only if `crafting_mask`. `text_encoder`: the attention projections of both text encoders learn too, with a LoRA of the same
     rank and alpha, at `text_encoder_learning_rate` (0: as `learning_rate`) and with `text_encoder_weight_decay`; its default of half the
@@ -165,7 +162,7 @@ class TrainSettings:
     @property
     def draws_class(self) -> bool:
         """Whether the prior needs pictures of the class."""
-        return self.prior in DRAWN_PRIORS
+        return self.prior == "images"
 
     @property
     def block_names(self) -> tuple[str, ...]:

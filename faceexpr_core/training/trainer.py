@@ -91,7 +91,6 @@ class Trainer:
             data.map(moved),
             None if drawn is None else drawn.map(moved),
             None if crafting is None else crafting.map(moved),
-            settings.prior == "prediction",
             schedule,
             min_snr_weight(snr, settings.min_snr_gamma, settings.prediction == "v_prediction").to(device),
             dtype,
