@@ -39,3 +39,15 @@ def test_runs_of_before_have_no_leak_over_words(tmp_path: Path, kept: bool) -> N
         _lines(summary.over_words(tmp_path) / "1.jsonl", [{**where, "arm": FUSED, "over_words": None}])
     told = summary.table(tmp_path, ["text", FUSED], "the command")
     assert told.splitlines()[-1].endswith("| - |")
+
+
+def test_a_table_holds_the_people_and_noises_that_its_command_asks_for(tmp_path: Path) -> None:
+    seen = {"cosine": 0.9, "intensity": 1.0, "face": True, "seconds": 1.0, "similarity": 0.7, "arm": "text", "expression": "happy"}
+    kept = [
+        {**seen, "subject": subject, "noise": noise, "right": right}
+        for subject, noise, right in ((1, 0, True), (2, 0, False), (3, 3, False))
+    ]
+    _lines(tmp_path / "records" / "all.jsonl", kept)
+    told = [summary.table(tmp_path, ["text"], "", of).splitlines() for of in (summary.every, summary.of_people([1, 3], [0, 1]))]
+    whole, chosen = (next(line for line in lines if line.startswith("| `text`")) for lines in told)
+    assert whole.startswith("| `text` | 3 | 0.33 ") and chosen.startswith("| `text` | 1 | 1.00 ")

@@ -248,11 +248,11 @@ def _same_arms(path: Path, arms: Sequence[Arm]) -> None:
     write_json(path, known | given)
 
 
-def write_summary(output: Path, arms: Sequence[str], command: str) -> str:
-    """table.md and sheet.png of what is recorded; the table."""
-    table = summary.table(output, arms, command)
+def write_summary(output: Path, arms: Sequence[str], command: str, wanted: summary.Wanted) -> str:
+    """table.md and sheet.png of what is recorded and wanted; the table."""
+    table = summary.table(output, arms, command, wanted)
     write_whole(output / "table.md", table.encode())
-    write_picture(output / "sheet.png", np.asarray(summary.sheet(output, arms)))
+    write_picture(output / "sheet.png", np.asarray(summary.sheet(output, arms, wanted)))
     return table
 
 
@@ -274,7 +274,8 @@ def main() -> None:
         if not arguments.summary_only:
             compare(arguments)
         names = [arm.name for arm in parse_arms(arguments.arms or DEFAULT_ARMS, arguments.target_text)]
-        print(write_summary(arguments.output_dir, names, f"python -m lab.benchmarks.fusion_sites {shlex.join(sys.argv[1:])}"))
+        wanted = summary.of_people(seeds(arguments.subjects), seeds(arguments.seeds))
+        print(write_summary(arguments.output_dir, names, f"python -m lab.benchmarks.fusion_sites {shlex.join(sys.argv[1:])}", wanted))
     except FaceExprError as reason:
         sys.exit(f"fusion_sites: {reason}")
     finally:

@@ -19,7 +19,7 @@ from . import summary
 from .preset_arms import BASE
 from .store import Picture, file_name, read_all, read_picture
 from .subjects import PHOTOS
-from .summary import Record, Value, likeness, table_head, table_line
+from .summary import Record, Value, Wanted, every, likeness, table_head, table_line
 
 NEUTRAL = "neutral"
 PERSON, CLASS = "person", "class"
@@ -52,13 +52,13 @@ def picture_path(output: Path, record: Record) -> Path:
     return output / "pictures" / file_name(record["arm"]) / name
 
 
-def records_of(output: Path, arm: str) -> list[Record]:
-    return list(read_all(output / "records" / file_name(arm)))
+def records_of(output: Path, arm: str, wanted: Wanted = every) -> list[Record]:
+    return list(filter(wanted, read_all(output / "records" / file_name(arm))))
 
 
-def table(output: Path, arms: Sequence[str], against: Sequence[str], command: str) -> str:
+def table(output: Path, arms: Sequence[str], against: Sequence[str], command: str, wanted: Wanted = every) -> str:
     """Markdown: a line an arm, its differences from each arm of `against` in the same places, and each expression's share of hits."""
-    found = {arm: own for arm in (BASE, *arms) if (own := records_of(output, arm))}
+    found = {arm: own for arm in (BASE, *arms) if (own := records_of(output, arm, wanted))}
     whole = {(arm, kind): [one for one in own if one["kind"] == kind] for arm, own in found.items() for kind in (PERSON, CLASS)}
     expressive = {key: [one for one in own if one["expression"] != NEUTRAL] for key, own in whole.items()}
 
@@ -149,9 +149,9 @@ def _is(record: Record, kind: str, expression: str) -> bool:
     return bool(record["kind"] == kind and record["expression"] == expression)
 
 
-def sheet(output: Path, people: Path, arms: Sequence[str], kind: str, shown_people: int = 2) -> Image.Image:
+def sheet(output: Path, people: Path, arms: Sequence[str], kind: str, wanted: Wanted = every, shown_people: int = 2) -> Image.Image:
     """Photos of the first subjects, whose folders lie in `people`, then a row an arm: neutral and every expression from the first noise."""
-    found = {arm: [one for one in records_of(output, arm) if one["kind"] == kind] for arm in (BASE, *arms)}
+    found = {arm: [one for one in records_of(output, arm, wanted) if one["kind"] == kind] for arm in (BASE, *arms)}
     subjects = sorted({one["subject"] for own in found.values() for one in own})[:shown_people]
     rows: list[tuple[str, Sequence[Picture]]] = []
     for subject in subjects:

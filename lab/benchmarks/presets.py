@@ -35,6 +35,7 @@ from .preset_arms import BASE, PresetArm, parse_preset_arms
 from .preset_summary import CLASS, NEUTRAL, PERSON, picture_path
 from .store import Lines, Picture, file_name, keep_meaning, read_picture, write_picture, write_whole
 from .subjects import Person, add_arguments, base_hash, class_noise, draw_class, people_folder, person, personalised, seeds
+from .summary import Wanted, of_people
 from .tools import close, meters, pipeline
 from .workers import each
 
@@ -157,12 +158,12 @@ def measure(arguments: argparse.Namespace, arms: Sequence[PresetArm]) -> None:
         print(f"{line}, {time.time() - started:.0f} s", flush=True)
 
 
-def write_summary(output: Path, people: Path, arms: Sequence[str], against: Sequence[str], command: str) -> str:
-    """table.md, sheet.png and class.png of what is recorded; the table."""
-    table = preset_summary.table(output, arms, against, command)
+def write_summary(output: Path, people: Path, arms: Sequence[str], against: Sequence[str], command: str, wanted: Wanted) -> str:
+    """table.md, sheet.png and class.png of what is recorded and wanted; the table."""
+    table = preset_summary.table(output, arms, against, command, wanted)
     write_whole(output / "table.md", table.encode())
     for kind, name in ((PERSON, "sheet"), (CLASS, "class")):
-        write_picture(output / f"{name}.png", np.asarray(preset_summary.sheet(output, people, arms, kind)))
+        write_picture(output / f"{name}.png", np.asarray(preset_summary.sheet(output, people, arms, kind, wanted)))
     return table
 
 
@@ -204,7 +205,8 @@ def main() -> None:
         if not arguments.summary_only:
             measure(arguments, arms)
         command = f"python -m lab.benchmarks.presets {shlex.join(sys.argv[1:])}"
-        print(write_summary(arguments.output_dir, people_folder(arguments.work_dir, arguments.album), names, against, command))
+        wanted = of_people(seeds(arguments.subjects), seeds(arguments.seeds))
+        print(write_summary(arguments.output_dir, people_folder(arguments.work_dir, arguments.album), names, against, command, wanted))
     except FaceExprError as reason:
         sys.exit(f"presets: {reason}")
     finally:

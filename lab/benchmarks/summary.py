@@ -76,9 +76,23 @@ LEGEND = (
 )
 
 
-def table(output: Path, arms: Sequence[str], command: str) -> str:
+Wanted = Callable[[Record], bool]
+"""Whether a command asks for a record: a folder may hold more people and noises."""
+
+
+def every(record: Record) -> bool:
+    """All that is there."""
+    return True
+
+
+def of_people(subjects: Sequence[int], noises: Sequence[int]) -> Wanted:
+    """Records of these people from these noises."""
+    return lambda record: record["subject"] in subjects and record["noise"] in noises
+
+
+def table(output: Path, arms: Sequence[str], command: str, wanted: Wanted = every) -> str:
     """Markdown: one line an arm, then the arms' differences from BASELINE on the same subjects, noises and expressions."""
-    records = read_all(output / "records")
+    records = list(filter(wanted, read_all(output / "records")))
     by_arm = grouped(records, "arm")
     resting = {(one["subject"], one["noise"]): one for one in by_arm.get("neutral", [])}
     shown = [arm for arm in arms if arm in by_arm]
@@ -91,7 +105,7 @@ def table(output: Path, arms: Sequence[str], command: str) -> str:
         cells["varies"] = diversity(own, partial(_picture_of, output))
         lines.append(table_line([f"`{arm}`", f"{len(own)}", *(cell(cells[name], name) for name in columns)]))
     lines += ["", f"Differences from `{BASELINE.name}`:", "", *table_head(["arm", *DIFFERENCES, OVER_WORDS])]
-    nearer = grouped(read_all(over_words(output)), "arm")
+    nearer = grouped(filter(wanted, read_all(over_words(output))), "arm")
     plain = {place(one): one for one in by_arm.get(BASELINE.name, [])}
     for arm in shown:
         if arm == BASELINE.name:
@@ -167,9 +181,9 @@ def cell(interval: Interval | None, name: str, signed: bool = False) -> str:
     return f"{interval.mean:{sign}.{places}f} [{interval.low:{sign}.{places}f}, {interval.high:{sign}.{places}f}]"
 
 
-def sheet(output: Path, arms: Sequence[str], people: int = 2) -> Image.Image:
+def sheet(output: Path, arms: Sequence[str], wanted: Wanted = every, people: int = 2) -> Image.Image:
     """The neutral picture and every expression of the first subjects from their first noise, a row an arm."""
-    records = read_all(output / "records")
+    records = list(filter(wanted, read_all(output / "records")))
     order = list(dict.fromkeys(one["expression"] for one in records if one["arm"] == BASELINE.name))
     rows = []
     for subject, own in list(grouped(records, "subject").items())[:people]:
