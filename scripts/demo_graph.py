@@ -37,6 +37,8 @@ WORDS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Strips, all by fusion: what Expression Text Encode is asked for in each of their pictures."""
 STRANGER = "stranger"
+LEARNING_STEPS = 280
+"""Fewer than the quick start's 400, for time."""
 STEPS = 14
 """Of each picture: fewer than the quick start's, as there are fifty pictures and minutes to draw them."""
 ROWS: dict[str, tuple[str, ...]] = {
@@ -67,6 +69,7 @@ def learning_graph(folder: str) -> Graph:
     train, photos = only(given, "FaceExprTrainLoRA"), only(given, "FaceExprLoadSubjectImages")
     graph = with_sources(given, train)
     graph[photos] = changed(graph[photos], folder=folder)
+    graph[train] = changed(graph[train], steps=LEARNING_STEPS, preview_every=0)  # nobody sees a preview here
     graph["curve"] = {"class_type": "PreviewImage", "inputs": {"images": [train, 2]}}
     return graph
 
