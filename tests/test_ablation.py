@@ -195,6 +195,7 @@ def test_what_belongs_to_the_pictures_of_a_training_makes_another_lora(tmp_path:
         parse_preset_arms(["default:class_captions=maybe"])
 
 
+@pytest.mark.long
 def test_with_the_lora_in_the_weights_an_arm_draws_as_with_it_beside_them(tmp_path: Path) -> None:
     file = write_lora(tmp_path / "person.safetensors", layers=every_projection(), spread=0.1)
     how, one = Drawing(2, 4.0, 64, 64), Person("1", tmp_path, "ohwx", "man")

@@ -76,6 +76,7 @@ def test_kept_features_give_the_same_change_as_donors_made_in_the_run(tmp_path: 
     assert settings(tmp_path / "plain" / "surprised_0_00001.png")["fusion"] is None
 
 
+@pytest.mark.long
 def test_the_text_of_a_fused_picture_is_neutral_unless_asked(tmp_path: Path) -> None:
     faint = ("--fusion_strength", "0.001")
     plain, rest = generate(tmp_path / "plain"), generate(tmp_path / "rest", "--expression", "neutral")
@@ -86,6 +87,7 @@ def test_the_text_of_a_fused_picture_is_neutral_unless_asked(tmp_path: Path) -> 
         assert np.abs(drawn[name] - expected).mean() < 0.2 * apart
 
 
+@pytest.mark.long
 def test_words_take_their_difference_and_a_photo_its_attention_unless_told(tmp_path: Path) -> None:
     photo = (
         "--photo",

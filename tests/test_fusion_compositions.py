@@ -239,6 +239,7 @@ def test_each_picture_of_a_batch_has_a_mask_of_its_own(mini, banks, sigma, alone
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+@pytest.mark.long
 def test_half_precision(mini, banks, sigma, alone, dtype: str) -> None:
     """ComfyUI's own switch. The fusion rounds no worse than the model does without it."""
     model = stock("nodes_model_advanced", "ModelComputeDtype")().patch(mini.model, dtype)[0]

@@ -230,6 +230,7 @@ def test_the_face_is_seen_in_the_picture_that_is_drawn_and_not_in_the_base_model
     assert len({id(where.mask) for _, (part,) in parts for where in part.where}) == 2  # looked once at either
 
 
+@pytest.mark.long
 def test_a_later_pass_over_the_same_picture_keeps_the_features_mask_at_any_size(mini, monkeypatch) -> None:
     parts = watched(mini, monkeypatch)
     model = mini.apply(mini.model, extracted(mini, vae=mini.vae, start=latent(PORTRAIT)), 1.0).args[0]

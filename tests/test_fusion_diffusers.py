@@ -486,6 +486,7 @@ def test_each_picture_of_a_batch_gets_a_donor_of_its_own_noise(pipe) -> None:
     assert moved(second[1], both[1]) <= 1
 
 
+@pytest.mark.long
 def test_a_quick_look_finds_the_face_where_the_finished_twin_has_it(pipe, model_folder: Path) -> None:
     """On 16 pictures and three masks each the overlap is 0.97 in the mean and 0.87 at the least."""
     words, overlaps = _prompt(pipe, "surprised"), []

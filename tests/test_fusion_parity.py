@@ -125,6 +125,7 @@ def test_the_same_features_are_recorded_at_every_place_and_sigma(hosts, site: st
 
 
 @pytest.mark.parametrize(("site", "shape"), [(site, "square") for site in SITES] + [("cross_attention", "wide")])
+@pytest.mark.long
 def test_the_same_fused_picture_is_drawn(hosts, site: str, shape: str) -> None:
     size = SIZES[shape]
     _, neutral, negative = hosts.texts

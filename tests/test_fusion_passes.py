@@ -190,6 +190,7 @@ def test_the_face_is_seen_where_comfyui_has_no_room_but_for_tiles(mini, monkeypa
     assert change(in_tiles, in_one) < 0.5 * change(in_one, plain)
 
 
+@pytest.mark.long
 def test_tiled_nodes_around_a_fused_run(mini) -> None:
     """VAE Encode (Tiled) before and VAE Decode (Tiled) behind it: the change stays where the mask lies."""
     side = 8 * mini.start["samples"].shape[-1]

@@ -35,6 +35,7 @@ def run_with_louder_words(states: StateFolder | None = None, times: float = 30.0
 
 
 @pytest.mark.parametrize("times", [3.0, 30.0])
+@pytest.mark.long
 def test_crafting_that_runs_away_ends_the_run_with_the_last_good_weights(tmp_path: Path, times: float) -> None:
     result = run_with_louder_words(StateFolder(tmp_path, every=1), times)
     assert isinstance(result.stopped_by, FaceExprError)

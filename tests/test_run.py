@@ -55,6 +55,7 @@ def raising(reason: BaseException) -> Callable[..., Any]:
         (ValueError("a broken decoder"), "a broken decoder."),
     ],
 )
+@pytest.mark.long
 def test_a_preview_that_fails_is_left_out_and_the_run_goes_on(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reason: Exception, told: str
 ) -> None:
@@ -189,6 +190,7 @@ def test_a_preview_of_the_command_line_is_a_sheet_without_a_prompt(photos: Path)
 
 
 @pytest.mark.parametrize(("failing", "what"), [(1, "draw"), (0, "encode_images")])
+@pytest.mark.long
 def test_what_one_process_cannot_do_ends_all_of_them_with_the_reason(photos: Path, failing: int, what: str) -> None:
     folder = photos.parent
     named = {"pretrained_model_name_or_path": "mini", "instance_data_dir": photos, "output_dir": folder / "out", "seed": 0}

@@ -16,6 +16,8 @@ from locales_en import LOCALES
 
 import faceexpr_core.text
 
+pytestmark = pytest.mark.long
+
 FETCHED = r"""<(?:script|img|iframe)[^>]+src="?https?:|<link[^>]+rel="?(?:stylesheet|preconnect|preload)"?[^>]+https?:"""
 
 

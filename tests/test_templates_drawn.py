@@ -52,6 +52,7 @@ def test_the_template_of_intensities_draws_a_sheet_and_a_blend_of_two(comfy: Com
     assert difference(drawn(comfy, graph)["The blend"], pictures["The blend"]) > 0.5
 
 
+@pytest.mark.long
 def test_of_two_people_each_has_an_expression_of_its_own(comfy: ComfyProcess) -> None:
     graph = api("faceexpr_mini_two_people")
     pictures = drawn(comfy, graph)

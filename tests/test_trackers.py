@@ -39,6 +39,7 @@ def written(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.parametrize("report_to", ["tensorboard", "all"])
+@pytest.mark.long
 def test_a_run_writes_its_losses_and_rate_at_their_steps(tmp_path: Path, report_to: str) -> None:
     parts = ["--prior=distill", "--crafting_weight=0.1", "--crafting_every=2", "--crafting_ramp=0"]
     rate = ["--steps=4", "--schedule=linear", "--learning_rate=1e-3"]

@@ -90,6 +90,7 @@ def test_node_and_command_line_give_the_same_losses_and_lora(comfy: ComfyProcess
     }
 
 
+@pytest.mark.long
 def test_progress_previews_and_loss_curve_reach_the_page(comfy: ComfyProcess, folder: str) -> None:
     seen: list[Progress] = []
     outputs = comfy.run(graph(folder, lora_name="deep/watched", preview_every=2, seed=1), seen.append)
@@ -281,6 +282,7 @@ def test_a_warmup_longer_than_the_run_is_refused(comfy: ComfyProcess, folder: st
         comfy.run(graph(folder, warmup=9, lora_name="long"))
 
 
+@pytest.mark.long
 def test_the_model_that_comes_in_is_left_alone_and_the_one_that_leaves_has_the_lora(comfy_modules, tmp_path: Path) -> None:
     node, host = pack.node("train_lora"), pack.host()
     images, subject = (importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("faces.images", "photos.subject"))

@@ -10,6 +10,7 @@ from forks import fork
 
 
 @pytest.mark.parametrize("preset", ["default", "paper", "low-vram"])
+@pytest.mark.long
 def test_the_peak_of_every_preset_can_be_measured(tmp_path: Path, preset: str) -> None:
     told = fork(tmp_path, mini_peak.main, [f"--preset={preset}", "--side=64", "--set=accumulation=1"]).printed(timeout=300)
     cells = [cell.strip() for cell in told.splitlines()[-1].strip("|").split("|")]

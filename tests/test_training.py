@@ -283,6 +283,7 @@ def test_every_attention_projection_learns_and_nothing_else(shipped: UNet2DCondi
     assert same(frozen, shipped.state_dict())
 
 
+@pytest.mark.long
 def test_training_lowers_the_loss(shipped: UNet2DConditionModel) -> None:
     data, common = photos(1), {"steps": 20, "min_snr_gamma": 0}
     still = train_lora(copy.deepcopy(shipped), data, few(**common, learning_rate=1e-8)).losses
