@@ -225,8 +225,8 @@ def ablation_of(arguments: argparse.Namespace, processes: int) -> Ablation:
 def measure(run: Ablation, processes: int) -> None:
     """Learn, draw and measure what is missing."""
     output, people = run.evaluation.output, run.evaluation.people
-    about = {"base": run.base, "album": run.album, "drawing": vars(run.how)}
-    keep_meaning(output / "run.json", {**about, "noise of the class": "each person's own", "at rest": "the first photo"})
+    drawing = {**vars(run.how), "class": "from noise of each person's own", "at rest": "the first photo"}
+    keep_meaning(output / "run.json", {"base": run.base, "album": run.album, "drawing": drawing})
     meaning = {step.name: {**step.arm.meaning(), "training": step.training.meaning()} for step in run.steps}
     keep_meaning(output / "arms.json", meaning)
     if any(one.settings.draws_class for one in run.trainings()):

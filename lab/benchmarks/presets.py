@@ -133,11 +133,10 @@ def measure(arguments: argparse.Namespace, arms: Sequence[PresetArm]) -> None:
     how = Schedule(arguments.steps, arguments.cfg, mini.RESOLUTION)
     drawn = {
         "base": base,
-        "schedule": asdict(how),
+        "schedule": {**asdict(how), "class": "from noise of each person's own"},
         "prompt": arguments.prompt,
         "class_prompt": arguments.class_prompt,
         "album": arguments.album,
-        "noise of the class": "each person's own",
     }
     keep_meaning(output / "run.json", drawn)
     keep_meaning(output / "arms.json", {arm.name: arm.meaning() for arm in arms})
