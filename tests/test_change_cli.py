@@ -31,6 +31,7 @@ def command(picture: Path, folder: Path, *more: str) -> list[str]:
     return ["change", "--model", "mini", "--picture", str(picture), "--output_dir", str(folder), "--steps", str(STEPS), *more]
 
 
+@pytest.mark.long
 def test_it_draws_what_the_node_draws(comfy_modules: SimpleNamespace, picture: Path, tmp_path: Path, capsys) -> None:
     assert main(command(picture, tmp_path, "--expression", "surprised")) == 0
     told = capsys.readouterr()

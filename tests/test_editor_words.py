@@ -15,6 +15,8 @@ from test_locales import LANGUAGES, words_of
 
 from faceexpr_core.expressions import ACTION_UNITS, REGIONS, action_unit, names
 
+pytestmark = pytest.mark.long
+
 SOURCES = REPOSITORY / "page" / "src"
 SAID = r"""\bsay\(\s*(['"`])((?:(?!\1).)+)\1"""
 TITLE = "LiteGraph.registered_node_types.FaceExprExpressionTextEncode.title"

@@ -79,6 +79,7 @@ def counted(model: Any) -> tuple[Any, list[list[int]]]:
 # Refiner steps
 
 
+@pytest.mark.long
 def test_fusion_acts_in_the_steps_of_the_model_that_has_it(mini) -> None:
     side = 8 * mini.start["samples"].shape[-1]
     mask = torch.ones(1, side, side)
@@ -101,6 +102,7 @@ def test_fusion_acts_in_the_steps_of_the_model_that_has_it(mini) -> None:
     assert change(both, neither) > max(change(first, neither), change(second, neither))
 
 
+@pytest.mark.long
 def test_a_window_that_lies_in_the_other_part_changes_nothing_and_that_is_told(mini, caplog) -> None:
     """Before, the step nearest to it was fused, as in a whole schedule too short for the window."""
     high, low = fused(mini, window_low=0.8, window_high=0.95), fused(mini, window_low=0.0, window_high=0.2)
@@ -155,6 +157,7 @@ def test_a_change_of_a_picture_is_no_part_of_a_schedule(mini) -> None:
 # A VAE in tiles
 
 
+@pytest.mark.long
 def test_the_face_is_seen_where_comfyui_has_no_room_but_for_tiles(mini, monkeypatch, caplog) -> None:
     """As on a small card: out of memory in the whole picture, then ComfyUI's own tiles (here of half a side, the picture being small)."""
     memory = importlib.import_module("comfy.model_management")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from comfy_process import REPOSITORY, comfyui_path
 
 SCRIPT = """
@@ -34,6 +35,7 @@ print(json.dumps(sorted({name.split(".")[0] for name in set(sys.modules) - befor
 """What ComfyUI's `load_custom_node` and its `/object_info` do."""
 
 
+@pytest.mark.long
 def test_starting_comfyui_with_the_pack_imports_no_library_that_comfyui_has_not_loaded(tmp_path: Path) -> None:
     """Of all its modules at any depth, so that no file of the core that a node imports may do it either."""
     done = subprocess.run(

@@ -71,6 +71,7 @@ def test_what_the_user_says_has_the_last_word(comfyui) -> None:
     assert comfyui.told(comfyui.model, "as the MODEL says") is comfyui.model
 
 
+@pytest.mark.long
 def test_in_a_graph_the_node_or_the_widget_makes_the_training_one_of_velocity(comfy: ComfyProcess) -> None:
     folder = copy_subject(comfy.input_dir)
     asked: dict[str, Any] = {"steps": 1, "rank": 2, "more": "convolutions=off"}
