@@ -49,20 +49,16 @@ def _mean(of: Callable[[Any], float | None], neutral: bool = False) -> Callable[
 def _identity_at_strength(records: Records) -> float | None:
     """Scaled identity where the expression read is COMMON_STRENGTH, on the line through neutral and the intensities asked, each the
     mean over its pictures; None where it is never so strong."""
+    steps = grouped([{**one, "asked": 0.0 if one["expression"] == NEUTRAL else one["intensity"]} for one in records], "asked")
     points = []
-    for asked in [[one for one in records if one["expression"] == NEUTRAL], *intensities(records)]:
-        read = [one["strength"] for one in asked if one["strength"] is not None]
-        strength = 0.0 if asked and asked[0]["expression"] == NEUTRAL else float(np.mean(read)) if read else None
-        if asked and strength is not None:
-            points.append((strength, float(np.mean([normalised(one["likeness"]) for one in asked]))))
-    strengths, alike = (np.array(values) for values in zip(*sorted(points), strict=True)) if points else (np.zeros(0), np.zeros(0))
-    return float(np.interp(COMMON_STRENGTH, strengths, alike)) if len(points) > 1 and strengths[-1] >= COMMON_STRENGTH else None
-
-
-def intensities(records: Records) -> list[Records]:
-    """The expressive pictures of each intensity asked."""
-    expressive = [one for one in records if one["expression"] != NEUTRAL]
-    return [own for _, own in sorted(grouped(expressive, "intensity").items())]
+    for asked, own in steps.items():
+        read = [one["strength"] for one in own if one["strength"] is not None]
+        if read or not asked:
+            points.append((float(np.mean(read)) if asked else 0.0, float(np.mean([normalised(one["likeness"]) for one in own]))))
+    if len(points) < 2 or max(points)[0] < COMMON_STRENGTH:
+        return None
+    strengths, alike = zip(*sorted(points), strict=True)
+    return float(np.interp(COMMON_STRENGTH, strengths, alike))
 
 
 def _kept(records: Records) -> float | None:
