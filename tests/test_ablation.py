@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from random_lora import every_projection, write_lora
 
+from faceexpr_core import mini
 from faceexpr_core.commands.loras import load_loras
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.errors import FaceExprError
@@ -19,13 +20,15 @@ from faceexpr_core.evaluation.people import Person
 from faceexpr_core.evaluation.plan import Drawing, Place, Plan
 from faceexpr_core.evaluation.run import Evaluation
 from faceexpr_core.evaluation.summary import summarise
-from faceexpr_core.measure.identity import normalised
+from faceexpr_core.measure.identity import IdentityMeter, normalised
 from faceexpr_core.training.prior import CLASS_CFG
 from lab.benchmarks import ablation_table
 from lab.benchmarks.ablation import MergedDrawer
 from lab.benchmarks.ablation_arms import ARMS, BASE, PARTS, RECIPE, WHOLE, chosen_steps
 from lab.benchmarks.ablation_class import class_arms, class_evaluation, with_class
+from lab.benchmarks.ablation_unseen import compare_unseen, with_unseen
 from lab.benchmarks.preset_arms import parse_preset_arms
+from lab.benchmarks.store import read_picture, write_picture
 from lab.benchmarks.subjects import class_noise, lora_file
 
 COMMON = "steps=400,learning_rate=6e-4"
@@ -83,9 +86,9 @@ def records(likeness: Mapping[str, float], right: Mapping[str, bool]) -> list[di
     for person in "abcde":
         for arm in likeness:
             where = {"person": person, "arm": arm, "scene": "a photo of {person}", "seed": 0, "likeness": likeness[arm], "leak": None}
-            where["face"] = True
+            where |= {"face": True, "unseen": likeness[arm]}
             rest = {"expression": "neutral", "intensity": 1.0, "right": True, "right_on_person": True, "strength": None}
-            found.append({**where, **rest, "likeness": 0.8})
+            found.append({**where, **rest, "likeness": 0.8, "unseen": 0.8})
             for name in ("happy", "sad"):
                 hit = {"expression": name, "right": right[arm], "right_on_person": right[arm]}
                 found += [{**where, **hit, "intensity": one, "strength": one if right[arm] else 0.5} for one in (0.4, 0.7, 1.0)]
@@ -110,21 +113,40 @@ def test_arms_are_compared_at_one_strength_of_the_expression() -> None:
 
     def of(reached: float) -> list[dict[str, Any]]:
         where = {"scene": "", "seed": 0}
-        rest = {**where, "expression": "neutral", "intensity": 1.0, "strength": None, "likeness": 0.8}
+        rest = {**where, "expression": "neutral", "intensity": 1.0, "strength": None, "likeness": 0.8, "unseen": 0.8}
         shown = [(asked, reached * asked) for asked in (0.4, 0.7, 1.0)]
         return [
             rest,
             *(
-                {**where, "expression": "happy", "intensity": asked, "strength": read, "likeness": 0.8 - 0.3 * read}
+                {**where, "expression": "happy", "intensity": asked, "strength": read, "likeness": 0.8, "unseen": 0.8 - 0.3 * read}
                 for asked, read in shown
             ),
         ]
 
     measured = {one.name: one for one in ablation_table.MEASURES}
     strong, weak, never = of(1.0), of(0.6), of(0.4)
-    assert measured["identity"].of(weak) > measured["identity"].of(strong)  # type: ignore[operator]
+    assert measured["unseen"].of(weak) > measured["unseen"].of(strong)  # type: ignore[operator]
     alike = [measured["alike"].of(one) for one in (strong, weak, never)]
     assert alike[0] == pytest.approx(normalised(0.65)) == pytest.approx(alike[1]) and alike[2] is None
+    assert measured["alike"].of([{key: value for key, value in one.items() if key != "unseen"} for one in strong]) is None
+
+
+def test_pictures_are_compared_with_photos_that_were_not_learned(tmp_path: Path) -> None:
+    """A picture of the person is near to those photos, one without a face is not compared; neither is measured twice."""
+    place = Place("1", "a photo of {person}", 0)
+    photos = [read_picture(path) for path in sorted((Path(mini.__file__).parent / "subject").glob("photo_*.png"))]
+    shown = {"happy": photos[0], "sad": np.zeros((192, 192, 3), np.uint8)}
+    where = {"person": "1", "scene": place.scene, "seed": 0, "arm": WHOLE, "intensity": 1.0}
+    known = [{**where, "expression": name, "picture": f"{name}.png"} for name in shown]
+    for name, picture in shown.items():
+        write_picture(tmp_path / f"{name}.png", picture)
+    with IdentityMeter() as meter:
+        reference = meter.reference(photos[1:])
+        counts = [compare_unseen(tmp_path, place, known, reference, meter) for _ in range(2)]
+    other = {**where, "arm": RECIPE, "expression": "happy"}
+    happy, sad, lacking = with_unseen(tmp_path, [*known, other])
+    assert counts == [2, 0] and lacking == other
+    assert normalised(happy["unseen"]) > 0.6 and sad["unseen"] is None
 
 
 def test_a_harm_that_may_be_none_is_marked() -> None:

@@ -8,6 +8,8 @@ person and training, shared with the other benchmarks; pictures and records in O
 that a run that was stopped goes on where it stopped, and its tables are of whole people alone; people, arms and seeds may be added.
 Writes OUT/table.md, sheet.png, and report.html with its tables as `faceexpr evaluate` does.
 
+Pictures are compared with the photos that were learned, and with others of the person (`benchmarks.ablation_unseen`).
+
 The class is drawn too, without the trigger word, once with each LoRA: what a person's LoRA makes of anybody else.
 
 Plain words (`embeddings=off`) say strength as the captions of Mini's world do: slightly, nothing, very.
@@ -45,6 +47,7 @@ from faceexpr_core.measure.picture_score import NEUTRAL
 from .ablation_arms import ARMS, BASE, Step, chosen_steps
 from .ablation_class import class_arms, class_evaluation, with_class
 from .ablation_table import sheet, table
+from .ablation_unseen import compare_unseen, unseen_album, with_unseen
 from .albums import ALBUMS
 from .preset_arms import PresetArm
 from .store import Lines, Picture, keep_meaning, read_all, read_picture, write_picture, write_whole
@@ -81,6 +84,7 @@ class Ablation:
         for place in self.of_class.places():
             if place.person == f"{seed}":
                 _say(self.class_drawn(place))
+        _say(self.compared(seed))
         return f"{seed}: done"
 
     @property
@@ -134,6 +138,15 @@ class Ablation:
         with Judges() as judges:
             self._draw(self.of_class, place, class_noise(int(place.person), place.seed), judges)
         return f"{place.person}, the class, seed {place.seed}: {time.process_time() - started:.0f} s of the processor"
+
+    def compared(self, seed: int) -> str:
+        """The person's pictures beside photos that were not learned."""
+        started, reference = time.process_time(), person(self.work, seed, unseen_album(self.album)).reference
+        output, records = self.evaluation.output, self.evaluation.records()
+        places = [one for one in self.evaluation.places() if one.person == f"{seed}"]
+        with IdentityMeter() as meter:
+            count = sum(compare_unseen(output, place, records, reference, meter) for place in places)
+        return f"{seed}: {count} pictures beside photos that were not learned, {time.process_time() - started:.0f} s of the processor"
 
     def _draw(self, evaluation: Evaluation, place: Place, noise: int, judges: Judges) -> None:
         (subject,) = (one for one in evaluation.people if one.name == place.person)
@@ -245,7 +258,7 @@ def write_summary(run: Ablation, command: str) -> str:
     output, names = run.evaluation.output, [step.name for step in run.steps]
     asked, whole = run.evaluation.people, run.whole_people()
     run = replace(run, evaluation=replace(run.evaluation, people=whole or asked))
-    records = with_class(with_leaks(run.evaluation), run.of_class.records(), class_arms(run.steps))
+    records = with_class(with_unseen(output, with_leaks(run.evaluation)), run.of_class.records(), class_arms(run.steps))
     told = f"{table(records, names, command)}\n{len(whole)} of {len(asked)} people are whole.\n"
     write_whole(output / "table.md", told.encode())
     write_picture(output / "sheet.png", np.asarray(sheet(output, records, names)))

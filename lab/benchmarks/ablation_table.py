@@ -18,6 +18,7 @@ from faceexpr_core.measure.statistics import Interval
 
 from . import summary
 from .ablation_arms import ARMS, PARTS
+from .ablation_unseen import UNSEEN
 from .store import Picture, read_picture
 from .summary import table_head, table_line
 
@@ -31,7 +32,7 @@ COMMON_STRENGTH = 0.5
 PARTS_LEGEND = (
     "What each part changes, on the same people and noise. effect: measures whose interval lies on the good side of 0. harm: measures "
     f"that are worse by more than {HARM:g} on average, with (?) where the interval holds 0. Not judged: how strong the expression is, and "
-    "kept, identity, SFace and leak, which follow from that; drift, whose size counts (moved)."
+    "kept, identity, unseen, SFace and leak, which follow from that; drift, whose size counts (moved)."
 )
 
 
@@ -47,14 +48,16 @@ def _mean(of: Callable[[Any], float | None], neutral: bool = False) -> Callable[
 
 
 def _identity_at_strength(records: Records) -> float | None:
-    """Scaled identity where the expression read is COMMON_STRENGTH, on the line through neutral and the intensities asked, each the
-    mean over its pictures; None where it is never so strong."""
+    """Scaled identity to unseen photos where the expression read is COMMON_STRENGTH, on the line through neutral and the intensities
+    asked, each the mean over its pictures; None where it is never so strong, or where pictures were not compared."""
+    if any(UNSEEN not in one for one in records):
+        return None
     steps = grouped([{**one, "asked": 0.0 if one["expression"] == NEUTRAL else one["intensity"]} for one in records], "asked")
     points = []
     for asked, own in steps.items():
         read = [one["strength"] for one in own if one["strength"] is not None]
         if read or not asked:
-            points.append((float(np.mean(read)) if asked else 0.0, float(np.mean([normalised(one["likeness"]) for one in own]))))
+            points.append((float(np.mean(read)) if asked else 0.0, float(np.mean([normalised(one[UNSEEN]) for one in own]))))
     if len(points) < 2 or max(points)[0] < COMMON_STRENGTH:
         return None
     strengths, alike = zip(*sorted(points), strict=True)
@@ -89,20 +92,23 @@ MEASURES = (
     Measure("kept", "kept", _kept, 0, 2,
             "identity less that of the same LoRA's neutral picture of the same noise; 0: the expression costs nothing"),
     Measure("identity", "identity", _mean(lambda one: normalised(one["likeness"])), 0, 2,
-            "SFace to the person's photos, 0 another person, 1 another photo; no face counts 0"),
+            "SFace to the learned photos, 0 another person, 1 another photo; no face counts 0"),
+    Measure("unseen", "unseen", _mean(lambda one: normalised(one[UNSEEN]) if UNSEEN in one else None), 0, 2,
+            "the same to other photos of the person, which nothing learned"),
     Measure("alike", f"identity at {COMMON_STRENGTH:g}", _identity_at_strength, 1, 2,
-            f"the same where the expression is {COMMON_STRENGTH:g} strong, between the intensities asked: arms compared at one strength"),
+            f"to the unseen photos too, where the expression is {COMMON_STRENGTH:g} strong, between the intensities asked: arms compared "
+            "at one strength"),
     Measure("order", "order", intensity_order, 1, 2,
             "Spearman's rank correlation of the intensities asked and read, of each expression and noise"),
     Measure("leak", "leak", _mean(lambda one: one.get("leak")), 0, 3,
             "SFace nearer than the arm's neutral picture to what the model without the LoRA draws of the same words and noise; words alone "
             "have it too, so that a fusion's own is its difference from the same LoRA's words"),
     Measure("SFace", "SFace", _mean(lambda one: float(one["likeness"] or 0.0)), 0, 3,
-            "mean cosine to the person's photos; no face counts 0"),
+            "mean cosine to the learned photos; no face counts 0"),
     Measure("class", "class", _mean(lambda one: _share(one.get("class_right"))), 1, 2,
             "right, of the class asked for without the trigger word, by text, with the arm's LoRA"),
     Measure("drift", "drift", _drift, 0, 3,
-            "SFace of such a face to the person's photos less that of the model without the LoRA, from the same noise; 0: the class was "
+            "SFace of such a face to the learned photos less that of the model without the LoRA, from the same noise; 0: the class was "
             "kept, below: pushed away from the person"),
     Measure("moved", "moved", _moved, -1, 3, "the size of each person's drift, whichever way"),
     Measure("face", "face", _mean(lambda one: float(one["face"]), neutral=True), 1, 2, "share of the pictures in which a face was found"),
