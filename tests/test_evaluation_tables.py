@@ -15,7 +15,7 @@ from faceexpr_core import mini
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.evaluate import evaluation_of
-from faceexpr_core.commands.evaluate_work import Worker, training_flags, training_words
+from faceexpr_core.commands.evaluate_work import Worker, split_flags, training_flags, training_words
 from faceexpr_core.commands.sharing import Share, model_digest
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.arms import parse_arms
@@ -93,13 +93,28 @@ def test_people_are_one_folder_of_photos_or_its_folders(tmp_path: Path) -> None:
         ("anna", "ohwx old woman", "an old woman"),
         ("ben", "ohwx person", "a person"),
     ]
-    assert passed_over(tmp_path, people) == ["notes"]
+    assert passed_over(tmp_path, people) == ["notes (no photos)"]
     (tmp_path / "carla" / "10_ohwx woman").mkdir(parents=True)  # as kohya's scripts have it
     shutil.copy(mini.subject_path() / "photo_1.png", tmp_path / "carla" / "10_ohwx woman")
     assert [one.name for one in find_people(tmp_path, "ohwx", "person")] == ["anna", "ben", "carla"]
     assert [one.name for one in find_people(tmp_path / "ben", "ohwx", "man")] == ["ben"]
     with pytest.raises(FaceExprError, match="class word is given for 'dan', but the people are: anna, ben, carla"):
         find_people(tmp_path, "ohwx", "person", {"dan": "man"})
+
+
+def test_pictures_beside_peoples_folders_are_no_person(tmp_path: Path) -> None:
+    for name in ("anna", "ben"):
+        (tmp_path / name).mkdir()
+        shutil.copy(mini.subject_path() / "photo_1.png", tmp_path / name)
+    shutil.copy(mini.subject_path() / "photo_1.png", tmp_path / "all.png")
+    with pytest.raises(FaceExprError, match=r"all\.png and folders of pictures \(anna, ben\): is this one person or several\?"):
+        find_people(tmp_path, "ohwx", "person")
+    shutil.rmtree(tmp_path / "ben")
+    people = find_people(tmp_path, "ohwx", "person")
+    assert [one.folder for one in people] == [tmp_path]
+    assert passed_over(tmp_path, people) == ["anna (a folder beside the person's photos)"]
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "all.png"}\n{"file_name": "anna/photo_1.png"}\n')
+    assert passed_over(tmp_path, find_people(tmp_path, "ohwx", "person")) == []
 
 
 @pytest.mark.parametrize(
@@ -250,6 +265,7 @@ def test_the_command_explains_its_arms() -> None:
         ("--lora anna.safetensors --train --rank=8", "'--rank=8' in --train would change nothing: with --lora nothing is trained"),
         ("--arms base --train --steps=8", "'--steps=8' in --train would change nothing: no arm draws with a LoRA"),
         ("--arms base --lora anna.safetensors", "--lora would change nothing: no arm draws with a LoRA"),
+        ("--arms lora:rank=8 --lora anna.safetensors", "--lora would change nothing: every LoRA is one of an arm's own training"),
     ],
 )
 def test_a_training_or_a_lora_that_no_arm_would_use_is_refused(
@@ -301,10 +317,100 @@ def test_a_folder_is_not_gone_on_with_once_the_model_or_the_photos_are_read_in_a
 
     first, other = worker(), worker(*changed)
     first.keep_meaning()
+    begin(tmp_path / "out")
     worker().keep_meaning()
     with pytest.raises(FaceExprError, match="give another --output_dir"):
         other.keep_meaning()
     assert not {*first.loras.values()} & {*other.loras.values()}
+
+
+def begin(output: Path) -> None:
+    """As if a picture were drawn and the photos measured."""
+    Lines(output / "records" / "anna.jsonl").add({"arm": "lora"})
+    (output / "people" / "anna").mkdir(parents=True)
+    (output / "people" / "anna" / "person.json").write_text("{}")
+
+
+def test_what_was_asked_before_anything_was_drawn_may_be_asked_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "anna").mkdir()
+    person_in(tmp_path / "anna")
+    words = ["evaluate", "--model", "mini", "--photos", str(tmp_path / "anna"), "--output_dir", str(tmp_path / "out")]
+
+    def keep(*more: str) -> None:
+        arguments = _parser().parse_args([*words, *more])
+        Worker(arguments, evaluation_of(arguments), Share()).keep_meaning()
+
+    keep("--cfg", "50")
+    keep("--cfg", "4")
+    begin(tmp_path / "out")
+    keep("--cfg", "4")
+    with pytest.raises(FaceExprError, match=r"'drawing' was .*'cfg': 4\.0.*now it is .*'cfg': 50\.0"):
+        keep("--cfg", "50")
+
+
+def test_a_lora_that_is_given_belongs_to_its_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is not there leaves no trace; people may be added; another file for one of them is refused."""
+    people, loras, output = tmp_path / "people", tmp_path / "loras", tmp_path / "out"
+    loras.mkdir()
+    words = ["evaluate", "--model", "mini", "--photos", str(people), "--output_dir", str(output), "--lora", str(loras)]
+
+    def join(name: str) -> None:
+        (people / name).mkdir(parents=True)
+        person_in(people / name)
+        (loras / f"{name}.safetensors").write_text(name)
+
+    def keep(*more: str) -> None:
+        arguments = _parser().parse_args([*words, *more])
+        Worker(arguments, evaluation_of(arguments), Share()).keep_meaning()
+
+    join("anna")
+    assert faceexpr([*words, "--lora", str(loras / "ana.safetensors")]) == 2
+    assert "there is no ana.safetensors for anna" in capsys.readouterr().err and not output.exists()
+    keep()
+    begin(output)
+    join("ben")
+    (loras / "another.safetensors").touch()
+    keep()
+    (loras / "anna.safetensors").write_text("other")
+    with pytest.raises(FaceExprError, match=r"'anna' was [0-9a-f]{16}, now it is [0-9a-f]{16}"):
+        keep()
+
+
+def test_an_arm_of_its_own_training_beside_a_given_lora_keeps_its_training(tmp_path: Path) -> None:
+    (tmp_path / "anna").mkdir()
+    person_in(tmp_path / "anna")
+    lora = tmp_path / "anna.safetensors"
+    lora.touch()
+    words = ["evaluate", "--model", "mini", "--photos", str(tmp_path / "anna"), "--output_dir", str(tmp_path / "out"), "--lora", str(lora)]
+
+    def worker(train: str) -> Worker:
+        arguments = _parser().parse_args([*words, f"--train={train}", "--arms", "lora", "lora:preset=paper"])
+        return Worker(arguments, evaluation_of(arguments), Share())
+
+    worker("--steps 8").keep_meaning()
+    begin(tmp_path / "out")
+    with pytest.raises(FaceExprError, match=r"'lora:preset=paper' was .*--steps 8.*now it is .*--steps 9"):
+        worker("--steps 9").keep_meaning()
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ("--trigger sks --rank 8", "--trigger is not the training's to say here; give faceexpr evaluate's own --trigger"),
+        ("--prediction_type=v_prediction", "--prediction_type is not the training's to say here"),
+        ("--output mine.safetensors", "give faceexpr evaluate's own --photos and --output_dir"),
+        ("--class_images 'my women", r"it cannot be read \(No closing quotation\)"),
+    ],
+)
+def test_a_training_cannot_say_what_the_evaluation_says(train: str, told: str) -> None:
+    with pytest.raises(FaceExprError, match=told):
+        training_words(train)
+
+
+def test_on_windows_a_backslash_in_a_training_is_a_letter() -> None:
+    words = split_flags(r"""--class_images "C:\my women\new" --vae=C:\vae --start_from='D:\a b.safetensors'""", windows=True)
+    assert split_flags(r"--class_images C:\\my\ women", windows=False) == ["--class_images", r"C:\my women"]
+    assert words == ["--class_images", r"C:\my women\new", r"--vae=C:\vae", r"--start_from=D:\a b.safetensors"]
 
 
 def test_a_model_is_another_wherever_its_weights_changed(tmp_path: Path) -> None:

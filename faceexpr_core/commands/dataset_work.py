@@ -35,7 +35,9 @@ class Worker:
         if output.is_dir() and any(output.iterdir()) and not (output / MAKING).is_dir():
             raise FaceExprError(f"{output} holds other files than those of a data set of faceexpr; give an empty --output_dir.")
         drawn = drawn_by(self.arguments, drawing_of(self.arguments, 0))
-        records.keep_meaning(output / MAKING / "run.json", {**drawn, **meaning_of(self.run.plan)})
+        meaning = output / MAKING / "run.json"
+        begun = meaning.parent.is_dir() and any(path != meaning for path in meaning.parent.iterdir())
+        records.keep_meaning(meaning, {**drawn, **meaning_of(self.run.plan)}, begun)
 
     def find_people(self) -> Cast:
         """Who comes in; this process draws its share of the portraits, and waits for the others'. Tells who was refused. Raises

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from .flags import refuse_unused
 from .sharing import add_drawing_arguments, check_drawing, left_to_others
 
 if TYPE_CHECKING:
+    from ..evaluation.arms import Arm
     from ..evaluation.people import Person
     from ..evaluation.plan import Plan
     from ..evaluation.run import Evaluation
@@ -80,9 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_drawing(arguments)
     evaluation = evaluation_of(arguments)
-    if all(arm.training is None for arm in evaluation.plan.arms):
-        refuse_unused(arguments, {"lora": None}, "no arm draws with a LoRA. Add one, or leave it out.")
-    trains = any(arm.training if arguments.lora else arm.training is not None for arm in evaluation.plan.arms)
+    arms = evaluation.plan.arms
+    if not any(draws_given(arguments, arm) for arm in arms):
+        why = "every LoRA is one of an arm's own training" if any(arm.training for arm in arms) else "no arm draws with a LoRA"
+        refuse_unused(arguments, {"lora": None}, f"{why}. Add an arm without one, such as 'lora', or leave it out.")
+    trains = any(arm.training is not None and not draws_given(arguments, arm) for arm in arms)
     if not trains and (unused := training_words(arguments.train)):
         why = "with --lora nothing is trained" if arguments.lora else "no arm draws with a LoRA"
         raise FaceExprError(f"'{' '.join(unused)}' in --train would change nothing: {why}. Leave one of them out.")
@@ -123,7 +125,7 @@ def evaluation_of(arguments: argparse.Namespace) -> Evaluation:
     )
     people = find_people(arguments.photos, arguments.trigger, arguments.class_word, parse_class_words(arguments.class_words))
     if others := passed_over(arguments.photos, people):
-        print(f"faceexpr: passed over, for they hold no photos: {', '.join(others)}", file=sys.stderr)
+        print(f"faceexpr: passed over: {', '.join(others)}", file=sys.stderr)
     return Evaluation(arguments.output_dir, plan, tuple(people))
 
 
@@ -159,13 +161,15 @@ def drawing_of(arguments: argparse.Namespace, native: int) -> dict[str, object]:
 
 def meaning_of(arguments: argparse.Namespace, plan: Plan) -> dict[str, object]:
     """What must stay as it is where a folder's pictures are gone on with: each arm's settings, and how its LoRA came to be."""
-    trained = f"given: {digest_of_files(arguments.lora)}" if arguments.lora else f"trained: {arguments.train}"
-    return {arm.name: {**arm.meaning(), "lora": trained if arm.training is not None else None} for arm in plan.arms}
+
+    def lora(arm: Arm) -> str | None:
+        if arm.training is None:
+            return None
+        return "given" if draws_given(arguments, arm) else f"trained: {arguments.train}"
+
+    return {arm.name: {**arm.meaning(), "lora": lora(arm)} for arm in plan.arms}
 
 
-def digest_of_files(path: Path) -> str:
-    """Sixteen digits for a LoRA file, or for all of a folder."""
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:16]
+def draws_given(arguments: argparse.Namespace, arm: Arm) -> bool:
+    """Whether an arm draws with what `--lora` gives, and not with a LoRA that is learned for it."""
+    return arguments.lora is not None and arm.training == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import shlex
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,6 +17,7 @@ from ..evaluation.arms import Arm
 from ..evaluation.people import Person
 from ..evaluation.plan import Drawing
 from ..evaluation.run import Evaluation, draw_place, keep_person, kept_person
+from .evaluate import drawing_of, draws_given, meaning_of
 from .sharing import Progress, Share, drawn_by, model_digest, open_judges, say, wait_for
 
 if TYPE_CHECKING:
@@ -40,17 +42,19 @@ class Worker:
             (one.name, arm.training): self._file(one, arm.training)
             for one in evaluation.people
             for arm in evaluation.plan.arms
-            if arm.training is not None and (arguments.lora is None or arm.training)
+            if arm.training is not None and not draws_given(arguments, arm)
         }
+        drawn = any(draws_given(arguments, arm) for arm in evaluation.plan.arms)
+        self.given = {one.name: digest_of_file(self._given(one.name)) for one in evaluation.people} if drawn else {}
 
     def keep_meaning(self) -> None:
         """Raise FaceExprError where the folder's pictures were drawn in another way than is asked now."""
-        from .evaluate import drawing_of, meaning_of
-
         output = self.evaluation.output
-        records.keep_meaning(output / "run.json", drawn_by(self.arguments, drawing_of(self.arguments, 0)))
-        records.keep_meaning(output / "arms.json", meaning_of(self.arguments, self.evaluation.plan))
-        records.keep_meaning(output / "people.json", self.meanings)
+        drawn, prepared = (any((output / name).glob(files)) for name, files in (("records", "*.jsonl"), ("people", "*/person.json")))
+        records.keep_meaning(output / "run.json", drawn_by(self.arguments, drawing_of(self.arguments, 0)), drawn)
+        records.keep_meaning(output / "arms.json", meaning_of(self.arguments, self.evaluation.plan), drawn)
+        records.keep_meaning(output / "loras.json", self.given, drawn)
+        records.keep_meaning(output / "people.json", self.meanings, drawn or prepared)
 
     def work(self) -> None:
         """All of the share. Raises FaceExprError, and whatever stopped a training."""
@@ -98,7 +102,7 @@ class Worker:
         """Where a person's LoRA lies: a file for each model, photos and training. Raises FaceExprError for flags that cannot be read."""
         from .train import settings_of
 
-        words = [*shlex.split(self.arguments.train), *training_flags(training)]
+        words = [*split_flags(self.arguments.train), *training_flags(training)]
         parsed = train_parser().parse_args([*words, "--model", "", "--photos", "", "--output", ""])
         settings_of(parsed)
         words += [self.arguments.prediction_type] if self.arguments.prediction_type else []
@@ -109,7 +113,7 @@ class Worker:
     def _reading(self) -> dict[str, object]:
         """How photos are read, where `--train` says it: likenesses are to those that are kept."""
         parser = photo_parser()
-        given, plain = (vars(parser.parse_known_args(words)[0]) for words in (shlex.split(self.arguments.train), []))
+        given, plain = (vars(parser.parse_known_args(words)[0]) for words in (split_flags(self.arguments.train), []))
         changed = {name: value for name, value in given.items() if value != plain[name]}
         return {"read": changed} if changed else {}
 
@@ -117,7 +121,7 @@ class Worker:
         """The training of a person's LoRA; its photos are read."""
         from .train import job_of
 
-        words = [*_OWN_DEFAULTS, *shlex.split(self.arguments.train), *training_flags(training)]
+        words = [*_OWN_DEFAULTS, *split_flags(self.arguments.train), *training_flags(training)]
         words += ["--model", self.arguments.model, "--photos", str(one.folder), "--output", str(self._file(one, training))]
         words += ["--trigger", one.trigger, "--class_word", one.class_word, "--device", self.device]
         words += ["--prediction_type", self.arguments.prediction_type] if self.arguments.prediction_type else []
@@ -126,8 +130,10 @@ class Worker:
     def _lora(self, name: str, arm: Arm) -> Path | None:
         if arm.training is None:
             return None
-        if (name, arm.training) in self.loras:
-            return self.loras[name, arm.training]
+        return self.loras[name, arm.training] if (name, arm.training) in self.loras else self._given(name)
+
+    def _given(self, name: str) -> Path:
+        """What `--lora` has for a person. Raises FaceExprError."""
         given: Path = self.arguments.lora
         file = given / f"{name}.safetensors" if given.is_dir() else given
         if not file.is_file() or (not given.is_dir() and len(self.evaluation.people) > 1):
@@ -140,13 +146,34 @@ class Worker:
     @cached_property
     def _drawer(self) -> Drawer:
         from ..evaluation.draw import Drawer
-        from .evaluate import drawing_of
         from .generate import open_pipeline
         from .loras import load_loras
 
         pipe = open_pipeline(argparse.Namespace(**{**vars(self.arguments), "device": self.device}))
         how = Drawing(**drawing_of(self.arguments, 8 * pipe.unet.config.sample_size))  # type: ignore[arg-type]
         return Drawer(pipe, how, lambda pipe, file, strength: load_loras(pipe, [file], strength))
+
+
+def split_flags(train: str, windows: bool = os.name == "nt") -> list[str]:
+    """The words of `--train`, in which quotes keep a value together. On Windows a backslash is a letter. Raises FaceExprError for quotes
+    without an end, and for flags that an evaluation gives itself."""
+    reader = shlex.shlex(train, posix=True)
+    reader.whitespace_split, reader.commenters, reader.escape = True, "", "" if windows else reader.escape
+    try:
+        words = list(reader)
+    except ValueError as reason:
+        raise FaceExprError(f"--train {train}: it cannot be read ({reason}). Close every quotation mark.") from reason
+    named = {word.partition("=")[0] for word in words}
+    if taken := [name for name in RESERVED if f"--{name}" in named]:
+        own = "--photos and --output_dir" if taken[0] in ("photos", "output") else f"--{taken[0]}"
+        raise FaceExprError(f"--train '{train}': --{taken[0]} is not the training's to say here; give faceexpr evaluate's own {own}.")
+    return words
+
+
+def digest_of_file(path: Path) -> str:
+    """Sixteen digits for what a file holds."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def training_flags(training: Sequence[tuple[str, str]]) -> list[str]:
@@ -173,7 +200,7 @@ class _Parser(argparse.ArgumentParser):
 
 def training_words(train: str) -> list[str]:
     """Of flags of `faceexpr train`, those that do not say how photos are read: without a training they change nothing."""
-    return photo_parser().parse_known_args(shlex.split(train))[1]
+    return photo_parser().parse_known_args(split_flags(train))[1]
 
 
 def photo_parser() -> argparse.ArgumentParser:

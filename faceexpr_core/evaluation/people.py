@@ -44,8 +44,8 @@ class Person:
 def find_people(folder: Path, trigger: str, class_word: str, class_words: Mapping[str, str] | None = None) -> list[Person]:
     """The person whose photos lie in `folder`, or else one for each folder in it that holds photos, by name.
 
-    `class_words` says for some names another class word than `class_word`. Raises FaceExprError where there are no photos, and for a name
-    that nobody has.
+    `class_words` says for some names another class word than `class_word`. Raises FaceExprError where there are no photos, where pictures
+    lie beside several folders of pictures, and for a name that nobody has.
     """
     if not folder.is_dir():
         raise FaceExprError(f"There is no folder {folder}. Give a folder of one person's photos, or of people's folders.")
@@ -53,6 +53,11 @@ def find_people(folder: Path, trigger: str, class_word: str, class_words: Mappin
     if not folders:
         raise FaceExprError(
             f"{folder} holds no photos, nor does a folder in it. Give a folder of one person's photos, or of people's folders."
+        )
+    if folders == [folder] and len(beside := _not_read(folder)) > 1:
+        raise FaceExprError(
+            f"{folder} holds {picture_files(folder)[0].name} and folders of pictures ({', '.join(one.name for one in beside)}): is this "
+            "one person or several? Move the pictures or the folders elsewhere."
         )
     given = dict(class_words or {})
     names = [one.resolve().name for one in folders]
@@ -62,9 +67,11 @@ def find_people(folder: Path, trigger: str, class_word: str, class_words: Mappin
 
 
 def passed_over(folder: Path, people: Sequence[Person]) -> list[str]:
-    """Names of the folders beside people's that hold no photos."""
+    """What in `folder` is nobody's: of people's folders those without photos, of one person's those whose pictures are not looked at."""
     known = [one.folder for one in people]
-    return [] if folder in known else [one.name for one in _inside(folder) if one not in known]
+    if folder in known:
+        return [f"{one.name} (a folder beside the person's photos)" for one in _not_read(folder)]
+    return [f"{one.name} (no photos)" for one in _inside(folder) if one not in known]
 
 
 def parse_class_words(words: Sequence[str]) -> dict[str, str]:
@@ -76,6 +83,12 @@ def parse_class_words(words: Sequence[str]) -> dict[str, str]:
             raise FaceExprError(f"--class_words {word}: write NAME=WORD, such as anna=woman, NAME being the person's folder.")
         found[name] = value.strip()
     return found
+
+
+def _not_read(folder: Path) -> list[Path]:
+    """The folders of pictures in a person's folder that `read_dataset` leaves alone."""
+    read = {path.parent for path in photo_files(folder)}
+    return [one for one in _inside(folder) if one not in read and picture_files(one)] if picture_files(folder) else []
 
 
 def _inside(folder: Path) -> list[Path]:
