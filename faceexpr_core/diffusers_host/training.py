@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .. import mini
 from ..errors import FaceExprError
 from ..text import ExpressionPrompt
 from ..training.fingerprint import text_digest, weights_digest
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 
     from ..training.host import Picture
+
+VAE_FIRST = "encoder.conv_in.weight"
+"""A VAE's first weights, in diffusers' names and in the original ones."""
 
 
 class DiffusersHost:
@@ -103,21 +108,44 @@ def open_host(model: str, vae: str, precision: str, device: torch.device, predic
 
 
 def load_vae(path: str, dtype: torch.dtype) -> AutoencoderKL:
-    """A VAE from a folder (its own, or the pipeline's that holds it), or a .safetensors file; one that overflows in half precision, as its
-    config says (`force_upcast`), in float32. Raises FaceExprError where there is none."""
+    """A VAE from a folder (its own, or the pipeline's that holds it), or a .safetensors file with the names of diffusers or of the original
+    SDXL; one that overflows in half precision, as its config says (`force_upcast`), in float32.
+
+    A file is taken for SDXL's VAE, or Mini's where it is as narrow. Raises FaceExprError where there is none, or not all of one.
+    """
     from diffusers import AutoencoderKL
+    from safetensors import SafetensorError
 
     location = Path(path)
     try:
         folder = location / "vae" if (location / "vae").is_dir() else location
         if location.is_file():
-            vae = AutoencoderKL.from_single_file(str(location), torch_dtype=dtype, local_files_only=True)
+            config = str(_vae_config(location))  # without it diffusers takes Stable Diffusion 1.5's, whose latents are scaled otherwise
+            vae = AutoencoderKL.from_single_file(str(location), config=config, torch_dtype=dtype, local_files_only=True)
         elif (folder / "config.json").is_file():
             vae = AutoencoderKL.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
         else:
             raise FaceExprError(f"There is no VAE at {path}; give a folder with its config.json, or a .safetensors file.")
-    except (OSError, ValueError, RuntimeError, KeyError) as reason:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as reason:
+        why = "weights of it are missing" if isinstance(reason, NotImplementedError) else reason  # torch's word for what was not filled
         raise FaceExprError(
-            f"{path} cannot be read as a VAE ({reason}); give the folder or the .safetensors file of one for SDXL."
+            f"{path} cannot be read as a VAE ({why}); give the folder or the .safetensors file of one for SDXL."
         ) from reason
     return vae.to(torch.float32) if dtype == torch.float16 and vae.config.force_upcast else vae
+
+
+def _vae_config(file: Path) -> Path:
+    """The folder with the configuration of the VAE in a .safetensors file. Raises ValueError where none of the two fits."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        keys = set(opened.keys())
+        first = next((name for name in (f"{before}{VAE_FIRST}" for before in ("", "first_stage_model.", "vae.")) if name in keys), None)
+        if first is None:
+            raise ValueError(f"it has no {VAE_FIRST}")
+        width = opened.get_slice(first).get_shape()[0]
+    configs = [folder / "vae" for folder in (pipeline.SDXL_CONFIGS, mini.path())]
+    known = {json.loads((folder / "config.json").read_text())["block_out_channels"][0]: folder for folder in configs}
+    if width not in known:
+        raise ValueError(f"its first layer has {width} channels, SDXL's has 128")
+    return known[width]
