@@ -153,6 +153,22 @@ def test_a_photo_of_anybody_is_a_donor(tmp_path: Path, capsys: pytest.CaptureFix
     assert "acts on brows, eyes, mouth, jaw" in capsys.readouterr().err
 
 
+def test_features_decide_the_expression_unless_the_text_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a neutral text another expression or intensity is refused; pictures bear the name of what the features show."""
+    quick = ("--width", "64", "--height", "64", "--steps", "1")
+    assert extract(tmp_path / "f", *quick) == 0
+    common = ["generate", "--model", "mini", *quick, "--features", str(tmp_path / "f" / "surprised_0_00001.safetensors")]
+    for number, options in enumerate((["--expression", "happy", "surprised"], ["--expression", "happy"], ["--intensity", "0.4"])):
+        assert main([*common, *options, "--output_dir", str(tmp_path / f"refused{number}")]) == 2
+        assert f"{' '.join(options) if number < 2 else options[0]} would change nothing: the features say" in capsys.readouterr().err
+        assert not (tmp_path / f"refused{number}").exists()
+    assert main([*common, "--output_dir", str(tmp_path / "out")]) == 0
+    assert settings(tmp_path / "out" / "surprised_0_00001.png")["expression"] == "surprised"
+    for more in (["--fusion_text", "expression"], ["--fusion_strength", "0"], ["--expression_scale", "1.5"]):
+        assert main([*common, "--expression", "happy", "--output_dir", str(tmp_path / "out"), *more]) == 0
+    assert files(tmp_path / "out") == ["happy_0_00001.png", "happy_0_00002.png", "happy_0_00003.png", "surprised_0_00001.png"]
+
+
 def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path) -> None:
     assert extract(tmp_path / "f", *SMALL, "--mode", "paper", "--tokens", "all") == 0
     features = tmp_path / "f" / "surprised_0_00001.safetensors"

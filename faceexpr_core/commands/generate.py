@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..diffusers_host.fusion import Fusion
+    from ..fusion.bank import FeatureBank
     from ..text import Term
 
 PROMPT = "a photo of a person"
@@ -199,7 +200,8 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.fusion_strength is None:
         refuse_unused(arguments, OF_FUSION, "nothing is fused. Give --features or --fusion_strength, or leave it out.")
     sampling.check_size(arguments.width or 8, arguments.height or 8)
-    terms = {expression: terms_of(arguments, expression) for expression in map(spelled, arguments.expression)}
+    expressions = [*map(spelled, arguments.expression)]
+    terms = {expression: terms_of(arguments, expression) for expression in expressions}
     bank = None if arguments.features is None else load_bank(arguments.features)
     settings = fusion_settings(
         arguments.fusion_site or (None if bank is None else bank.site),
@@ -208,6 +210,9 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.fusion_layers or (None if bank is None else "all"),  # of those that were recorded
         arguments.fusion_window,
     )
+    neutral_text = settings.strength > 0 and arguments.fusion_text == NEUTRAL_TEXT and arguments.expression_scale in (None, 1.0)
+    if bank is not None and neutral_text:
+        terms = {_shown_by(bank, arguments, expressions): terms[expressions[0]]}
     pipe = open_pipeline(arguments)
     load_loras(pipe, arguments.lora, arguments.lora_strength)
     native = 8 * pipe.unet.config.sample_size
@@ -224,10 +229,9 @@ def run(arguments: argparse.Namespace) -> None:
             run_of = Run(arguments.seed, arguments.steps, arguments.cfg, width, height, arguments.negative)
             fusions, reports = own_donors(pipe, donor, settings, run_of, arguments.count, moved=moved)
             notes += reports
-        fused = fusions and settings.strength > 0 and arguments.expression_scale in (None, 1.0)
         pictures = sampling.generate(
             pipe,
-            prompt.at_rest() if fused and arguments.fusion_text == NEUTRAL_TEXT else prompt,
+            prompt.at_rest() if fusions and neutral_text else prompt,
             negative=arguments.negative,
             seed=arguments.seed,
             count=arguments.count,
@@ -258,6 +262,16 @@ def run(arguments: argparse.Namespace) -> None:
             print(save_picture(Image.fromarray(picture.numpy()), arguments.output_dir, f"{expression}_{arguments.seed}", told))
     for note in dict.fromkeys(notes):
         print(f"faceexpr: {note}", file=sys.stderr)
+
+
+def _shown_by(bank: FeatureBank, arguments: argparse.Namespace, expressions: Sequence[str]) -> str:
+    """The expression of pictures with a neutral text, which features alone decide. Raises FaceExprError where another one was asked for."""
+    reason = "the features say what the expression is, and --fusion_strength how strongly. Leave it out, or give --fusion_text expression."
+    refuse_unused(arguments, {"intensity": 1.0, "second_expression": NONE, "action_units": ""}, reason)
+    shown = bank.notes.get("expression") or "features"
+    if [*expressions] not in (["neutral"], [shown]):
+        raise FaceExprError(f"--expression {' '.join(expressions)} would change nothing: {reason}")
+    return shown
 
 
 def save_picture(picture: Image.Image, folder: Path, stem: str, settings: Mapping[str, Any] | None, source: str = DRAWN_BY_A_MODEL) -> Path:
