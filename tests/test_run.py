@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,17 @@ def test_pictures_of_the_class_are_announced_and_counted(photos: Path, capsys: p
     assert "drawing 1 pictures of the class" in told and "(3 of 4 are there)" in told and told.count("picture 4 of 4") == 1
     assert faceexpr([*words(photos, *prior), "--prior_images=4"]) == 0
     assert "of the class" not in capsys.readouterr().err
+
+
+def test_a_base_that_cannot_be_is_told_before_pictures_of_the_class_are_drawn(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "bitsandbytes" else found(name, *more))
+    assert faceexpr(words(photos, "--steps=1", "--prior=images", "--prior_images=2", "--base=int8")) == 2
+    told = capsys.readouterr().err
+    assert "base is int8, which needs the package bitsandbytes, but that is not installed" in told and "drawing" not in told
+    assert not (photos.parent / "class_images").exists()
 
 
 def test_pictures_of_the_class_are_not_those_of_another_prediction_vae_or_text_encoder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import math
 import re
 
@@ -14,7 +15,6 @@ from toys import lora_of
 
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.training import base
 from faceexpr_core.training.adapter import add_lora
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
@@ -174,8 +174,8 @@ def test_a_lora_learns_on_a_base_in_fewer_bits(shipped: UNet2DConditionModel, ki
 
 
 def test_a_base_in_fewer_bits_needs_bitsandbytes(unet: UNet2DConditionModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FaceExprError, match="base is nf4, which needs the package bitsandbytes; install it, or take base full"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FaceExprError, match="base is nf4, which needs the package bitsandbytes, but that is not installed"):
         train_lora(unet, photos(), few(base="nf4"))
     assert train_lora(unet, photos(), few(steps=1)).steps == 1
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import FaceExprError
+from .bits import unusable
 from .plan import GB, Need, need_of
 from .settings import AUTO, PLAIN, PRIOR_IMAGES, TrainSettings, preset, preset_settings, require_used
 
@@ -79,7 +79,7 @@ def require_fit(name: str, settings: TrainSettings, side: int, room: int, draws:
 
 
 def _fitting(given: Mapping[str, Any], sides: Sequence[int], room: int, draws: bool) -> Iterator[tuple[Settled, Need]]:
-    packed = importlib.util.find_spec("bitsandbytes") is not None
+    packed = unusable() is None
     for side in sides:
         for name, changes in CANDIDATES:
             if "base" in changes and not packed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -10,21 +9,19 @@ import torch
 from torch import nn
 
 from ..errors import FaceExprError
+from .bits import unusable
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 
-def check_base(base: str) -> None:
-    """Raise FaceExprError where the base cannot be kept so."""
-    if base == "full":
-        return
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise FaceExprError(f"base is {base}, which needs the package bitsandbytes; install it, or take base full.")
-    try:
-        import bitsandbytes  # noqa: F401
-    except Exception as reason:  # whatever a library for another CUDA raises
-        raise FaceExprError(f"base is {base}, but bitsandbytes cannot be used here ({reason}); take base full.") from reason
+def check_base(base: str, device: torch.device) -> None:
+    """Raise FaceExprError where the base cannot be kept so on the device."""
+    reason = None if base == "full" else unusable(device)
+    if reason is not None:
+        raise FaceExprError(
+            f"base is {base}, which needs the package bitsandbytes, but that {reason}. Install one that fits, or take base full."
+        )
 
 
 def quantise(unet: UNet2DConditionModel, base: str, device: torch.device, dtype: torch.dtype) -> None:

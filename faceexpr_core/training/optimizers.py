@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .bits import unusable
 from .settings import TrainSettings
 
 PLAIN, EIGHT_BIT = "torch.optim.AdamW", "bitsandbytes.optim.AdamW8bit"
@@ -16,7 +16,6 @@ EIGHT_BIT_ON = ("cuda",)
 BLOCK = 256
 """Numbers that share a scale in bitsandbytes' 8-bit moments."""
 NO_CUDA = "8-bit AdamW needs an NVIDIA GPU; plain AdamW is used. It takes six more bytes for each number of the LoRA."
-NOT_INSTALLED = "8-bit AdamW needs the package bitsandbytes, which is not installed; plain AdamW is used."
 
 
 def optimizer_for(settings: TrainSettings, device: torch.device) -> tuple[str, str | None]:
@@ -25,8 +24,12 @@ def optimizer_for(settings: TrainSettings, device: torch.device) -> tuple[str, s
         return PLAIN, None
     if device.type not in EIGHT_BIT_ON:
         return PLAIN, NO_CUDA
-    reason = _missing()
-    return (EIGHT_BIT, None) if reason is None else (PLAIN, reason)
+    reason = unusable(device)
+    return (
+        (EIGHT_BIT, None)
+        if reason is None
+        else (PLAIN, f"8-bit AdamW needs the package bitsandbytes, which {reason}; plain AdamW is used.")
+    )
 
 
 def build_optimizer(name: str, groups: Sequence[Mapping[str, Any]], device: torch.device) -> torch.optim.Optimizer:
@@ -39,16 +42,6 @@ def build_optimizer(name: str, groups: Sequence[Mapping[str, Any]], device: torc
 
         return bitsandbytes.optim.AdamW8bit([dict(group) for group in groups])
     return torch.optim.AdamW([dict(group) for group in groups], fused=device.type in ("cpu", "cuda"))
-
-
-def _missing() -> str | None:
-    if importlib.util.find_spec("bitsandbytes") is None:
-        return NOT_INSTALLED
-    try:
-        import bitsandbytes  # noqa: F401
-    except Exception as reason:  # whatever a library for another CUDA raises
-        return f"bitsandbytes is installed, but cannot be used ({reason}); plain AdamW is used."
-    return None
 
 
 def split_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

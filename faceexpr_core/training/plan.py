@@ -6,7 +6,6 @@ knows the presets; other settings are reckoned from the nearest row: what learns
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .bits import unusable
 from .memory import card_name, give_back, is_out_of_memory
 from .progress import duration
 from .settings import KEEP, PRESETS, PRIOR_IMAGES, TrainSettings, preset_settings
@@ -261,4 +261,4 @@ def _at(side: int) -> dict[str, Any]:
 
 
 def _eight_bit(settings: TrainSettings) -> bool:
-    return settings.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is not None
+    return settings.optimizer == "adamw8bit" and unusable() is None

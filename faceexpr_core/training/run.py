@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .adapter import lora_parameters
 from .auto import require_fit
+from .base import check_base
 from .crafting import CraftingSet, build_crafting_set
 from .data import TrainingSet, build_training_set, class_prompt
 from .fingerprint import model_digest
@@ -157,6 +158,7 @@ def _beginning(job: Job) -> tuple[str, ...]:
 
 def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready:
     subject, settings, first = job.subject, job.settings, rank()[0] == 0
+    check_base(settings.base, host.device)
     tokenize = host.tokenize if settings.text_encoder else None
     room = host.room() if host.full_size else None
     if room is not None:

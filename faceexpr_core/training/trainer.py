@@ -49,7 +49,7 @@ class Trainer:
 
         check_fit(unet, data)
         check_parts(unet, data, settings, class_images, crafting)
-        check_base(settings.base)
+        check_base(settings.base, device)
         encoders = check_encoders(settings, encoders, data, class_images, crafting)
         self.unet, self.settings, self.device = unet, settings, device
         self.rank, self.ranks = rank()
