@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import torch
 
 from .. import mini
 from ..errors import FaceExprError
-from ..training.settings import PREDICTIONS
+from ..training.settings import PREDICTIONS, TrainSettings
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -22,6 +23,10 @@ SDXL_CONFIGS = Path(__file__).parent / "sdxl"
 
 FULL_WIDTH = 320
 """Channels of SDXL's first blocks."""
+_EDM = (
+    "is no model that predicts noise or velocity on SDXL's noise schedule ({}): it was made for EDM, as Playground v2.5 and CosXL were, or "
+    "for a flow. Give another SDXL base model."
+)
 _FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 _LARGE = "conditioner.embedders.{}.model.ln_final.weight"
 """OpenCLIP's last norm: of SDXL's second text encoder, or of the refiner's only one."""
@@ -33,7 +38,8 @@ def load_pipeline(
     """An SDXL pipeline from `mini`, a diffusers directory, or a single-file .safetensors checkpoint. Never uses the network.
 
     `prediction`: epsilon or v_prediction, where the checkpoint does not say what it predicts, or says it wrongly; "" as it says.
-    Raises FaceExprError when there is no such model, or it is not an SDXL base model that predicts noise or velocity.
+    Raises FaceExprError when there is no such model, or it is not an SDXL base model that predicts noise or velocity on SDXL's noise
+    schedule.
     """
     from diffusers import StableDiffusionXLPipeline
     from safetensors import SafetensorError
@@ -89,9 +95,8 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> StableDiffusionXLPipeline:
     def tokenizer(name: str) -> Any:
         return transformers.CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
 
-    _, schedule = json.loads((folder / "model_index.json").read_text()).get("scheduler") or (None, "EulerDiscreteScheduler")
     return diffusers.StableDiffusionXLPipeline(
-        scheduler=getattr(diffusers, schedule).from_pretrained(folder / "scheduler", local_files_only=True),
+        scheduler=_scheduler_of(folder, json.loads((folder / "model_index.json").read_text())),
         text_encoder=model(transformers.CLIPTextModel, "text_encoder"),
         text_encoder_2=model(transformers.CLIPTextModelWithProjection, "text_encoder_2"),
         vae=model(diffusers.AutoencoderKL, "vae"),
@@ -133,7 +138,8 @@ def _check_directory(directory: Path) -> None:
     if not index.is_file():
         raise FaceExprError(f"{directory} is not a diffusers pipeline: it has no model_index.json. Give the folder that holds that file.")
     try:
-        given = json.loads(index.read_text()).get("_class_name")
+        parts = json.loads(index.read_text())
+        given = parts.get("_class_name")
         scheduler = directory / "scheduler" / "scheduler_config.json"
         kind = json.loads(scheduler.read_text()).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
     except ValueError as reason:
@@ -142,6 +148,36 @@ def _check_directory(directory: Path) -> None:
         raise FaceExprError(f"{directory} holds a {given}; an SDXL base model (StableDiffusionXLPipeline) is needed.")
     if kind not in PREDICTIONS:
         raise FaceExprError(f"{directory} predicts {kind}; an SDXL model that predicts noise (epsilon) or velocity (v) is needed.")
+    if scheduler.is_file():
+        _check_noise_schedule(directory, _scheduler_of(directory, parts))
+
+
+def _scheduler_of(folder: Path, parts: Mapping[str, Any]) -> Any:
+    """The scheduler of a pipeline with these `parts` (model_index.json). Raises FaceExprError for a class that diffusers lacks."""
+    import diffusers
+
+    _, kind = parts.get("scheduler") or (None, "EulerDiscreteScheduler")
+    if not hasattr(diffusers, kind):
+        raise FaceExprError(f"{folder} is drawn by {kind}, which the diffusers here does not have. Take a newer one, or another model.")
+    return getattr(diffusers, kind).from_pretrained(folder / "scheduler", local_files_only=True)
+
+
+def _check_noise_schedule(directory: Path, scheduler: Any) -> None:
+    """Raise FaceExprError where the noise levels are not SDXL's, of which training and drawing make use."""
+    from ..training.parts import noise_schedule
+
+    kind, betas = type(scheduler).__name__, getattr(scheduler, "betas", None)
+    if kind.startswith("EDM") or betas is None:
+        raise FaceExprError(f"{directory} {_EDM.format(f'its scheduler is {kind}')}")
+    settings = TrainSettings(prediction="v_prediction")
+    known = [noise_schedule(replace(settings, zero_snr=zero)).betas for zero in (False, True)]
+    if not any(betas.shape == one.shape and torch.allclose(betas.float(), one, rtol=1e-3, atol=1e-6) for one in known):
+        config = scheduler.config
+        told = ", ".join(f"{name} {config.get(name)}" for name in ("beta_schedule", "beta_start", "beta_end", "num_train_timesteps"))
+        raise FaceExprError(
+            f"{directory} has another noise schedule than SDXL ({told}{', trained_betas' if config.get('trained_betas') else ''}); "
+            "a model with SDXL's (scaled_linear from 0.00085 to 0.012 in 1000 steps) is needed."
+        )
 
 
 def _config_of(checkpoint: Path) -> tuple[Path, dict[str, object]]:
@@ -155,6 +191,7 @@ def _config_of(checkpoint: Path) -> tuple[Path, dict[str, object]]:
         with safe_open(checkpoint, "pt") as file:
             keys = set(file.keys())
             width, channels = _first_layer(file, _FIRST, keys)
+            scaled = sorted(key for key in keys if key in ("edm_mean", "edm_std") or key.startswith("edm_vpred."))
             both_encoders, refines = _LARGE.format(1) in keys, _LARGE.format(0) in keys
     except SafetensorError as error:
         raise FaceExprError(f"{checkpoint} is not a whole .safetensors file ({error}). Download it again.") from error
@@ -162,6 +199,8 @@ def _config_of(checkpoint: Path) -> tuple[Path, dict[str, object]]:
         raise FaceExprError(f"{checkpoint} is an SDXL refiner, which finishes the pictures of a base model. Give an SDXL base checkpoint.")
     if not both_encoders or not width:
         raise FaceExprError(f"{checkpoint} is not an SDXL base checkpoint with its U-Net and both text encoders. Give such a file.")
+    if scaled:
+        raise FaceExprError(f"{checkpoint} {_EDM.format(f'it holds {scaled[0]}')}")
     if channels != 4:
         raise FaceExprError(
             f"{checkpoint} takes {channels} channels where SDXL base takes 4: it is made for inpainting, or for editing a picture. "
