@@ -149,6 +149,29 @@ def test_a_boft_that_names_no_alpha_is_applied(comfyui) -> None:
     assert not torch.allclose(value, comfyui.model.model.state_dict()[key], atol=1e-4)
 
 
+def staged(value: object, seen: list[torch.Tensor]) -> object:
+    """As ComfyUI 0.33 brings a patch onto a card (`comfy.lora.prefetch_prepared_value`): its tensors one by one, around them a new patch.
+    What is not among them stays where it was: on the CPU."""
+    if isinstance(value, torch.Tensor):
+        seen.append(value)
+        return value.clone()
+    if hasattr(value, "calculate_weight"):
+        return type(value)(value.loaded_keys, staged(value.weights, seen))  # type: ignore[call-arg, attr-defined]
+    return type(value)(staged(item, seen) for item in value) if isinstance(value, (tuple, list)) else value  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "BOFT"])
+def test_comfyui_with_dynamic_vram_can_take_a_patch_apart_and_bring_all_of_it_onto_the_card(comfyui, kind: str) -> None:
+    state = KINDS[kind]() if kind in KINDS else boft()
+    patched = comfyui.load(comfyui.model, put(comfyui, f"staged_{kind}", state)).args[0]
+    expected, seen = changes(patched), list[torch.Tensor]()
+    patched.patches = {key: [staged(patch, seen) for patch in patches] for key, patches in patched.patches.items()}
+    assert changes(patched).keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in changes(patched).items())
+    learned = [value.numel() for name, value in state.items() if value.ndim > 0 and not name.endswith("alpha")]
+    assert sorted(value.numel() for value in seen) == sorted(learned)
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [

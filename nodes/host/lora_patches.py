@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 
 class Decomposed(WeightAdapterBase):
-    """DoRA over another adapter's change (see `lora.dora`); ComfyUI's own divides by the norm of another weight."""
+    """DoRA over another adapter's change (see `lora.dora`); ComfyUI's own divides by the norm of another weight.
+
+    `weights` is (that adapter, the magnitude): newer ComfyUI moves an adapter to the card by `type(it)(it.loaded_keys, moved weights)`.
+    """
 
     name = "dora"
 
-    def __init__(self, inner: Any, magnitude: Tensor) -> None:
-        self.inner, self.magnitude = inner, magnitude
-        self.loaded_keys, self.weights = inner.loaded_keys, inner.weights
+    def __init__(self, loaded_keys: set[str], weights: tuple[Any, Tensor]) -> None:
+        self.loaded_keys, self.weights = loaded_keys, weights
 
     def calculate_weight(
         self,
@@ -39,9 +41,9 @@ class Decomposed(WeightAdapterBase):
     ) -> Tensor:
         from ...faceexpr_core.lora.dora import decomposed
 
-        wide = weight.to(intermediate_dtype)
-        change = self.inner.calculate_weight(torch.zeros_like(wide), key, 1.0, 1.0, None, lambda given: given, intermediate_dtype)
-        magnitude = comfy.model_management.cast_to_device(self.magnitude, weight.device, intermediate_dtype)
+        (inner, magnitude), wide = self.weights, weight.to(intermediate_dtype)
+        change = inner.calculate_weight(torch.zeros_like(wide), key, 1.0, 1.0, None, lambda given: given, intermediate_dtype)
+        magnitude = comfy.model_management.cast_to_device(magnitude, weight.device, intermediate_dtype)
         weight += function((strength * (decomposed(wide, change, magnitude) - wide)).type(weight.dtype))
         return weight
 
@@ -60,8 +62,9 @@ def patches_of(lora: Lora, targets: Mapping[str, str]) -> dict[Any, Any]:
             state.setdefault(f"{name}.alpha", torch.tensor(0.0))
     patches = comfy.lora.load_lora(state, dict(targets), log_missing=False)
     for name, magnitude in magnitudes.items():
-        if isinstance(patches.get(targets[name]), WeightAdapterBase):
-            patches[targets[name]] = Decomposed(patches[targets[name]], magnitude)
+        adapter = patches.get(targets[name])
+        if isinstance(adapter, WeightAdapterBase):
+            patches[targets[name]] = Decomposed(adapter.loaded_keys, (adapter, magnitude))
     return patches
 
 
