@@ -26,6 +26,7 @@ from faceexpr_core.evaluation.records import Lines, keep_meaning, short_name
 from faceexpr_core.evaluation.report import write_report
 from faceexpr_core.evaluation.run import Evaluation, write_picture
 from faceexpr_core.evaluation.summary import differences, measures, summarise
+from faceexpr_core.measure.identity import normalised
 from faceexpr_core.measure.picture_score import PictureScore
 
 
@@ -211,6 +212,24 @@ def recorded(run: Evaluation) -> None:
                 )
                 where = {"person": place.person, "arm": arm.name, "scene": place.scene, "seed": place.seed}
                 lines.add({**where, "expression": name, "intensity": intensity, **asdict(score), "picture": path.as_posix()})
+
+
+def test_a_face_that_is_missing_never_helps(tmp_path: Path) -> None:
+    """It breaks its series, and is as little alike as a stranger."""
+    run = evaluation(tmp_path, names=("anna",))
+    recorded(run)
+    known = [one for one in run.records() if one["arm"] == "lora"]
+    for one in known:
+        one["probability"] = one["intensity"] / 2
+    nobody = dict.fromkeys(("strength", "probability", "likeness", "l1")) | {"face": False}
+    lost = [one | nobody if (one["expression"], one["intensity"]) == ("sad", 1.5) else one for one in known]
+    measured = {one.name: one.of for one in measures(tmp_path)}
+    for name in ("linearity", "linearity_classifier", "order"):
+        assert measured[name](known) == pytest.approx(1) and measured[name](lost) == pytest.approx(0.5), name
+    stranger, none = ([{**one, "likeness": value} for one in known] for value in (-0.2, None))
+    assert normalised(-0.2) < 0 and measured["likeness_scaled"](stranger) == measured["likeness_scaled"](none) == 0
+    contempt = [{**one, "expression": "contempt", "probability": None} for one in known if one["expression"] == "sad"]
+    assert measured["linearity_classifier"](contempt) is None  # which it does not know
 
 
 def test_measures_are_taken_in_each_person_then_over_people(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from faceexpr_core.errors import FaceExprError
 from faceexpr_core.fusion import injection as module
 from faceexpr_core.fusion.injection import Attention, Call, Injection, Part
 from faceexpr_core.fusion.look import EVERYWHERE, Where
@@ -38,6 +39,15 @@ def call(**changes: Any) -> Call:
 
 
 X, TOKENS = numbers(10, 4, 24, CHANNELS), numbers(11, 4, 24, CHANNELS)
+
+
+def test_words_recorded_with_another_kind_of_model_are_refused() -> None:
+    """Mini's places are some of SDXL's, whose layers are wider."""
+    recorder = Recorder(CONTEXT_SITE)
+    for seed, which in enumerate(("e:k", "e:v", "n:k", "n:v")):
+        recorder.add(PLACE, None, which, numbers(seed, 1, 5, 6))
+    with pytest.raises(FaceExprError, match="the expression features have 6 channels where this model has 8"):
+        changed(recorder.bank(), [Part(slice(0, 4), (EVERYWHERE,))])
 
 
 def changed(

@@ -23,6 +23,7 @@ from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.measure.expression import prototype_change, prototypes
+from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.measure.judges import Judges, Looks, Seen
 from faceexpr_core.measure.picture_score import Asked, PictureScore, best_first, score_picture
 from faceexpr_core.measure.scores import harmonic_score
@@ -66,6 +67,22 @@ def test_a_smile_is_read_as_asked_by_both_judges_and_scored_with_its_likeness(ha
     wrong = score_picture(happy, Asked("sad"), person, neutral)
     assert (wrong.right, wrong.right_classifier) == (False, False) and wrong.score < 0.1 < asked.score
     assert wrong.l1 is not None and asked.l1 is not None and wrong.l1 > asked.l1
+
+
+def test_expression_and_likeness_are_those_of_one_face(judges: Judges, person: Looks) -> None:
+    """Of two people side by side each has its own vector, whichever of them a judge sees first."""
+    photo = read_rgb(mini.subject_path() / "photo_1.png")
+    other = read_rgb(HAPPY)[: len(photo), : photo.shape[1]]
+    both = np.concatenate([photo, other], axis=1)
+    with IdentityMeter(detector=judges.detector) as meter:
+        left, right = sorted(judges.detector.detect(both, every=True), key=lambda face: face.centre[0])
+        mine, donors = meter.reference([photo]), person.reference
+        for face, own, foreign in ((left, mine, donors), (right, donors, mine)):
+            vector = meter.embed(both, face)
+            assert vector is not None and vector @ own > 0.85 > 0.6 > vector @ foreign
+    seen = judges.see(both)
+    assert seen.face is not None and seen.vector is not None
+    assert seen.vector @ (mine if seen.face.centre[0] < photo.shape[1] else donors) > 0.85
 
 
 def test_the_score_falls_where_it_is_stronger_or_weaker_than_asked(happy: Seen, neutral: Seen, person: Looks) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from ..measure import pictures as compared
 from ..measure.identity import normalised
 from ..measure.picture_score import NEUTRAL
+from ..measure.reader import READER_CLASSES
 from ..measure.scores import BASIC_SIX, CONFUSED_PAIRS, TWELVE, accuracy, control_linearity, structural_confusion
 from ..measure.statistics import Interval, bootstrap_interval, spearman
 from .records import Record
@@ -54,7 +55,7 @@ class Difference:
 
 def measures(output: Path) -> tuple[Measure, ...]:
     """All of them; `output` is where the pictures lie, which diversity compares."""
-    right = "pictures at the strongest intensity asked"
+    right, seen = "pictures at the strongest intensity asked", "of pictures with a face alone"
     return (
         Measure("accuracy_6", "Acc-6, blendshapes", _accuracy("read_of_six", BASIC_SIX), 1, 2,
                 f"share of the {right} whose expression, of the basic six, is the one read in the change of MediaPipe's blendshapes "
@@ -72,26 +73,28 @@ def measures(output: Path) -> tuple[Measure, ...]:
         Measure("confusion_classifier", "mSCR, classifier", _confusion("classified"), -1, 2, "the same by the classifier"),
         Measure("linearity", "CLS, blendshapes", _linearity("strength"), 1, 2,
                 "Pearson's r between the intensity asked and the one read, of each person, expression, scene and seed; from three "
-                "intensities"),
-        Measure("linearity_classifier", "CLS, classifier", _linearity("probability"), 1, 2, "the same with the classifier's probability"),
+                "intensities; 0 where a face is missing"),
+        Measure("linearity_classifier", "CLS, classifier", _linearity("probability", READER_CLASSES), 1, 2,
+                "the same with the classifier's probability"),
         Measure("order", "Order of intensities", intensity_order, 1, 2,
-                "Spearman's rank correlation of the intensity asked and the one read by blendshapes; from three intensities"),
+                "Spearman's rank correlation of the intensity asked and the one read by blendshapes; from three intensities; 0 where a "
+                "face is missing"),
         Measure("l1", "L1 of blendshapes", _mean("l1"), -1, 3,
-                "mean absolute difference of 51 blendshapes from the neutral picture's plus the expression asked"),
+                "mean absolute difference of 51 blendshapes from the neutral picture's plus the expression asked; " + seen),
         Measure("units_error", "AU error", _mean("units_error"), -1, 3,
-                "mean absolute error of the strengths of 20 action units; those not asked should not move"),
+                f"mean absolute error of the strengths of 20 action units; those not asked should not move; {seen}"),
         Measure("likeness", "Likeness, SFace", _mean("likeness", zero=True), 1, 3,
                 "SFace's cosine to the mean of the person's photos; above 0.363 photographs are called the same person; real photographs "
                 "of one person are at 0.75, nine in ten above 0.6, a quarter above 0.8; no face counts 0"),
         Measure("likeness_scaled", "Likeness, scaled", scaled_likeness, 1, 2,
-                "0 as alike as another person, 1 as another photo of the person (on renders)"),
-        Measure("likeness_lost", "Likeness lost", _lost, -1, 3, "cosine of the neutral picture less that of the expressive ones"),
+                "1 as another photo of the person (on renders), 0 as another person or less alike; no face counts 0"),
+        Measure("likeness_lost", "Likeness lost", _lost, -1, 3, f"cosine of the neutral picture less that of the expressive ones; {seen}"),
         Measure("expression_score", "Expression score", _mean("expression_score"), 1, 2,
                 "cosine and share of the intensity by blendshapes, and the classifier's probability, together (ours)"),
         Measure("hes", "HES", _mean("score"), 1, 2, "harmonic mean of the expression score and the likeness of each picture"),
         Measure("background", "Background change", _mean("background"), -1, 3,
-                "mean change outside the face against the neutral picture of the same seed, of full scale"),
-        Measure("pose", "Pose change", _mean("pose"), -1, 1, "degrees by which the head is turned against the same"),
+                f"mean change outside the face against the neutral picture of the same seed, of full scale; {seen}"),
+        Measure("pose", "Pose change", _mean("pose"), -1, 1, f"degrees by which the head is turned against the same; {seen}"),
         Measure("diversity", "Diversity", lambda records: _diversity(output, records), 0, 3,
                 "root mean square difference between pictures of one prompt from different seeds; from two seeds"),
         Measure("face", "Face found", _mean("face"), 1, 2, "share of the pictures"),
@@ -201,9 +204,9 @@ def _confusion(key: str) -> Callable[[Records], float | None]:
     return of
 
 
-def _linearity(key: str) -> Callable[[Records], float | None]:
+def _linearity(key: str, among: Sequence[str] = ()) -> Callable[[Records], float | None]:
     def of(records: Records) -> float | None:
-        series = _series(records, key)
+        series = _series(records, key, among)
         return control_linearity(series) if series else None
 
     return of
@@ -215,19 +218,24 @@ def intensity_order(records: Records) -> float | None:
     return float(np.mean([spearman(asked, read) for asked, read in series])) if series else None
 
 
-def _series(records: Records, key: str) -> list[tuple[list[float], list[float]]]:
-    """Intensities asked and read (`key`) of each expression, scene and seed that has three or more."""
+def _series(records: Records, key: str, among: Sequence[str] = ()) -> list[tuple[list[float], list[float]]]:
+    """Intensities asked and read (`key`) of each expression (of `among`, if given), scene and seed that has three or more. Where one could
+    not be read, for want of a face, the series does not move."""
     series: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for one in _expressive(records):
-        if one[key] is not None:
+        if not among or one["expression"] in among:
             series[one["expression"], one["scene"], one["seed"]].append(one)
-    return [([one["intensity"] for one in own], [one[key] for one in own]) for own in series.values() if len(own) > 2]
+    found = []
+    for own in (own for own in series.values() if len(own) > 2):
+        read = [one[key] for one in own]
+        found.append(([one["intensity"] for one in own], [0.0] * len(own) if None in read else read))
+    return found
 
 
 def scaled_likeness(records: Records) -> float | None:
-    """0 another person, 1 the same, of the expressive pictures."""
+    """0 another person, 1 the same, of the expressive pictures. Below 0 is 0, so that no face is never better than any."""
     chosen = _expressive(records)
-    return float(np.mean([normalised(one["likeness"]) for one in chosen])) if chosen else None
+    return float(np.mean([max(0.0, normalised(one["likeness"])) for one in chosen])) if chosen else None
 
 
 def _lost(records: Records) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -133,9 +133,13 @@ class FaceDetector:
                     faces += self._look_closer(rgb, x, y, _CROP_FACTOR * float(max(box[2], box[3])))
         return sorted(faces, key=lambda face: face.width * face.height, reverse=True)
 
-    def five_points(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """YuNet's five points [5, 2] of the largest face, in the order of `Face.five_points`; None where it finds no face."""
+    def five_points(self, rgb: NDArray[np.uint8], box: Sequence[float] | None = None) -> NDArray[np.float32] | None:
+        """YuNet's five points [5, 2] of the largest face, in the order of `Face.five_points`; None where it finds no face. With a `box`
+        (left, top, right, bottom) it is the largest whose middle lies in it."""
         rows = self.rows(rgb)
+        if box is not None:
+            middle = rows[:, :2] + rows[:, 2:4] / 2
+            rows = rows[((middle >= box[:2]) & (middle <= box[2:])).all(axis=1)]
         if not len(rows):
             return None
         return rows[np.argmax(rows[:, 2] * rows[:, 3]), 4:14].reshape(5, 2)

@@ -116,7 +116,9 @@ class Injection:
             if indices is not None and not len(indices):
                 return rows
             chosen = rows if indices is None else rows[:, indices]
-            difference = context_difference(attention.query(part.rows, indices), *context, attention.heads)
+            query = attention.query(part.rows, indices)
+            fusion.check_channels(context.keys_e, query)
+            difference = context_difference(query, *context, attention.heads)
             mask = None if shares is None else shares[:, None]
             row = Target((1, chosen.shape[1]))
             changed = fusion.add_change(chosen, _without_bias(attention.out, difference), row, self.settings, weight, mask)

@@ -147,15 +147,20 @@ def held_to(regions: Tensor, settings: FusionSettings) -> Tensor:
     return inside.float()
 
 
+def check_channels(features: Tensor, tokens: Tensor) -> None:
+    """Raise FaceExprError where features [.., C] are as wide as another kind of model's."""
+    if features.shape[-1] != tokens.shape[-1]:
+        raise FaceExprError(
+            f"the expression features have {features.shape[-1]} channels where this model has {tokens.shape[-1]}. "
+            "They come from another kind of model: extract them again with this one."
+        )
+
+
 def _check_fit(tokens: Tensor, donor: Donor, target: Target) -> Donor:
     """The donor with tokens for maps, all shapes checked."""
     expression = _tokens(donor.expression)
     neutral = None if donor.neutral is None else _tokens(donor.neutral)
-    if expression.shape[2] != tokens.shape[2]:
-        raise FaceExprError(
-            f"the expression features have {expression.shape[2]} channels where this model has {tokens.shape[2]}. "
-            "They come from another kind of model: extract them again with this one."
-        )
+    check_channels(expression, tokens)
     if neutral is not None and neutral.shape != expression.shape:
         raise FaceExprError(f"the donor's twins differ in shape ({tuple(neutral.shape)}, {tuple(expression.shape)}); extract them again.")
     wanted = donor.grid[0] * donor.grid[1] if donor.indices is None else len(donor.indices)

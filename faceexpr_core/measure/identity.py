@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import FaceExprError
 from ..faces import models, native
-from ..faces.detector import YUNET_MIN_SIDE, FaceDetector
+from ..faces.detector import YUNET_MIN_SIDE, Face, FaceDetector
 from .fitted import stored
 
 
@@ -57,14 +57,15 @@ class IdentityMeter:
         if self._own:
             self.detector.close()
 
-    def embed(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """Unit vector [128] of the largest face, aligned by YuNet's five points, else MediaPipe's; None without a face."""
-        points = self.detector.five_points(picture)
+    def embed(self, picture: NDArray[np.uint8], face: Face | None = None) -> NDArray[np.float32] | None:
+        """Unit vector [128] of a `face` of the picture, by default the largest, aligned by YuNet's five points, else MediaPipe's; None
+        without a face."""
+        points = self.detector.five_points(picture, None if face is None else face.box)
         if points is None:
-            faces = self.detector.detect(picture)
-            if not faces:
+            found = self.detector.detect(picture) if face is None else [face]
+            if not found:
                 return None
-            points = faces[0].five_points()
+            points = found[0].five_points()
         scale = max(1.0, YUNET_MIN_SIDE / min(picture.shape[:2]))
         size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
         return self.embed_points(self._cv2.resize(picture, size, interpolation=self._cv2.INTER_CUBIC), points * scale)

@@ -60,7 +60,7 @@ class Judges:
         if face is None:
             return Seen(picture, None, None, self._identity.embed(picture))
         (judgement,) = judge_faces([picture], [face])
-        return Seen(picture, face, judgement, self._identity.embed(picture))
+        return Seen(picture, face, judgement, self._identity.embed(picture, face))
 
     def looks(self, photos: Iterable[Picture], at_rest: Picture | None = None) -> Looks:
         """A person by photos. `at_rest` is one that is known to show the person at rest; without it the resting face is guessed.
