@@ -151,7 +151,9 @@ def test_a_double_is_told_and_the_larger_one_taken(meter: IdentityMeter, people:
     subject = prepared(meter, {"collage": collage, "own": people[0][1]})
     told = line_of(subject, "collage")
     assert "2 faces found, the largest was taken; 2 of them look like the same person (a mirror, a collage?)" in told
-    assert subject.photos[0].crop_top_left[1] > 0 and "people were seen" not in subject.report
+    own = prepared(meter, {"collage": larger(people[0][3], 1.4), "own": people[0][1]})
+    assert subject.photos[0].original_size[0] == pytest.approx(own.photos[0].original_size[0], rel=0.05)
+    assert "people were seen" not in subject.report
 
 
 def test_a_neighbours_face_in_the_cut_is_told(meter: IdentityMeter, people: list[list[Picture]]) -> None:

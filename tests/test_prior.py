@@ -154,6 +154,13 @@ def test_the_set_holds_each_pictures_own_prompt_and_uncropped_size() -> None:
     assert torch.equal(data.weights, torch.ones(3, 1, 2, 3))
 
 
+def test_a_picture_that_was_resized_says_how_large_it_was_and_is_another_one_for_a_stopped_run() -> None:
+    image = np.full((16, 24, 3), 9, np.uint8)
+    plain, same, small = (build_class_set([ClassImage(image, "a", size)], encode_text, encode_images) for size in (None, (16, 24), (8, 12)))
+    assert small.time_ids.tolist() == [[8, 12, 0, 0, 16, 24]] and torch.equal(plain.time_ids, same.time_ids)
+    assert plain.digest() == same.digest() != small.digest()
+
+
 def test_no_pictures_and_pictures_of_two_sizes_are_refused() -> None:
     two = [ClassImage(np.zeros((8, side, 3), np.uint8), "a") for side in (8, 16)]
     for images, told in (([], "no pictures of the class"), (two, "have 2 sizes")):

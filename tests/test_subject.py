@@ -172,14 +172,17 @@ def test_a_face_crop_is_square_and_keeps_the_face_in_the_middle(photo: Picture, 
     assert mask.shape == (256, 256) and mask[128, 128] == 1 and mask[4, 4] == 0
 
 
-def test_size_ids_are_the_photos_own_size_and_the_cut_at_its_scale(photo: Picture, detector: FaceDetector) -> None:
-    wide = np.pad(photo, ((0, 100), (300, 200), (0, 0)))
-    subject = prepare_subject(sources(wide), detector=detector, resolution=256, padding=0.5)
-    (one,) = subject.photos
-    face = detector.detect(wide)[0]
-    scale = 256 / (2 * face.size)
-    assert one.original_size == (612, 1012) and one.target_size == (256, 256)
-    assert one.crop_top_left == pytest.approx(((face.centre[1] - face.size) * scale, (face.centre[0] - face.size) * scale), abs=3)
+@pytest.mark.parametrize("pixels", [(3000, 4000), (1300, 900)])
+def test_a_face_crop_is_told_as_a_picture_of_its_own_size(photo: Picture, detector: FaceDetector, pixels: tuple[int, int]) -> None:
+    """A small face that is enlarged: the ids lie where SDXL was trained, whatever the photo around it measures."""
+    wide = np.full((*pixels, 3), 120, np.uint8)
+    wide[-700:-188, 300:812] = photo
+    (one,) = prepare_subject(sources(wide), detector=detector, resolution=1024, padding=0.75, drop_small=False).photos
+    side = 2.5 * detector.detect(photo)[0].size
+    assert one.original_size[0] == one.original_size[1] == pytest.approx(side, rel=0.06) and side < 512
+    assert one.crop_top_left == (0, 0) and one.target_size == (1024, 1024)
+    whole = prepare_subject(sources(wide), detector=detector, resolution=1024, framing="whole picture", drop_small=False).photos[0]
+    assert whole.original_size == pixels and 0 <= max(whole.crop_top_left) <= 1024 * max(pixels) / min(pixels)
 
 
 def test_the_whole_picture_is_the_largest_square_with_the_face(photo: Picture, detector: FaceDetector) -> None:
@@ -265,8 +268,9 @@ def test_of_two_faces_the_largest_or_the_chosen_one_is_taken(photo: Picture, det
     assert "2 faces found, the largest was taken" in largest.report
     second = prepare_subject(sources(pair), detector=detector, resolution=128, padding=0, face_index=1)
     assert "2 faces found, number 2 by size was taken" in second.report
-    x = [one.photos[0].crop_top_left[1] * detector.detect(pair, every=True)[i].size / 128 for i, one in enumerate((largest, second))]
-    assert x[0] > 300 > x[1]
+    for number, one in enumerate((largest, second)):
+        side = round(detector.detect(pair, every=True)[number].size)
+        assert one.photos[0].original_size == (side, side)
 
 
 def test_unusable_pictures_are_skipped_and_named(photo: Picture, detector: FaceDetector) -> None:

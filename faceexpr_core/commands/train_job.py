@@ -184,7 +184,8 @@ def _own_pictures(job: TrainJob, subject: Subject) -> tuple[ClassImage, ...]:
     for source in sources[: wanted.count]:
         assert source.rgb is not None
         square = centre_square(source.rgb)
-        pictures.append(ClassImage(crop_resized(square, 0, 0, len(square), subject.resolution), source.caption or prompt))
+        image = crop_resized(square, 0, 0, len(square), subject.resolution)
+        pictures.append(ClassImage(image, source.caption or prompt, (len(square), len(square))))
     return tuple(pictures)
 
 

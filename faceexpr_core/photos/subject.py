@@ -34,8 +34,9 @@ same person reached at most 0.957."""
 class Photo:
     """One prepared photo: `image` uint8 [R, R, 3], `face` in its pixels, `expression` as read (None: too unsure to name), SDXL's size ids.
 
-    `original_size` (height, width) of the source picture; `crop_top_left` (top, left) of the cut in the source picture resized to the
-    photo's scale; `target_size` (R, R). `drawn_mask` is `mask` where it was drawn before. `turned`: degrees clockwise by which the source
+    `target_size` (R, R). Of a face crop `original_size` is the cut's own height and width in pixels and `crop_top_left` (0, 0); of the
+    whole picture they are the source picture's height and width, and (top, left) of the cut in it resized to the photo's scale. That is
+    ours: the paper has nothing on it. `drawn_mask` is `mask` where it was drawn before. `turned`: degrees clockwise by which the source
     was turned upright first; size and cut are those of the turned picture.
     """
 
@@ -196,17 +197,20 @@ def _kept(one: Found, reading: Reading, settings: SubjectSettings) -> tuple[Phot
 def _cut(one: Found, expression: str | None, settings: SubjectSettings) -> tuple[Photo, list[str]]:
     """The prepared photo, and what is to be said of the cut."""
     height, width = one.rgb.shape[:2]
-    wanted = min(height, width) if settings.framing == "whole picture" else one.face.size * (1 + 2 * settings.padding)
+    whole = settings.framing == "whole picture"
+    wanted = min(height, width) if whole else one.face.size * (1 + 2 * settings.padding)
     left, top, side = square_around(one.face, wanted, height, width)
     scale = settings.resolution / side
+    # a small face enlarged is no photo of many pixels: the source's size and a corner far outside are nothing SDXL was trained with
+    size, corner = ((height, width), (round(top * scale), round(left * scale))) if whole else ((side, side), (0, 0))
     photo = Photo(
         name=one.source.name,
         image=crop_resized(one.rgb, left, top, side, settings.resolution),
         face=one.face.moved(scale, left, top),
         caption=one.source.caption or caption_for(expression, settings.trigger, settings.class_word),
         expression=expression,
-        original_size=(height, width),
-        crop_top_left=(round(top * scale), round(left * scale)),
+        original_size=size,
+        crop_top_left=corner,
         target_size=(settings.resolution, settings.resolution),
         turned=one.turned,
     )

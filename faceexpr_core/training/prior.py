@@ -29,10 +29,12 @@ Draw = Callable[[str, int], NDArray[np.uint8]]
 
 @dataclass(frozen=True, eq=False)
 class ClassImage:
-    """`image` uint8 [H, W, 3] and the prompt that it was drawn with, which is its caption."""
+    """`image` uint8 [H, W, 3] and the prompt that it was drawn with, which is its caption; `original_size` its height and width in pixels
+    before it was resized, None where it was not."""
 
     image: NDArray[np.uint8]
     prompt: str
+    original_size: tuple[int, int] | None = None
 
 
 def prior_prompts(prompt: str, count: int) -> list[str]:
@@ -93,7 +95,8 @@ def missing_images(folder: Path, prompts: Sequence[str], settings: Mapping[str, 
 def build_class_set(
     images: Sequence[ClassImage], encode_text: TextEncoder, encode_images: ImageEncoder, tokenize: Tokenizer | None = None
 ) -> TrainingSet:
-    """Encode the pictures of the class, all of one size, one at a time, with weights of 1 and the size ids of an uncropped picture.
+    """Encode the pictures of the class, all of one size, one at a time, with weights of 1 and the size ids of an uncropped picture, whose
+    own size is that before it was resized.
 
     `tokenize` is for text encoders that learn: the prompts' tokens are kept too.
 
@@ -108,14 +111,16 @@ def build_class_set(
     latents = torch.cat([plain(encode_images(torch.from_numpy(one.image)[None].float() / 255), "latents") for one in images])
     prompts = list(dict.fromkeys(one.prompt for one in images))
     embeds, pooled = encode_text(prompts)
+    sizes_before = [one.original_size or (height, width) for one in images]
+    resized = [repr(sizes_before).encode()] if any(size != (height, width) for size in sizes_before) else []
     positions = torch.tensor([prompts.index(one.prompt) for one in images])
     return TrainingSet(
         latents=latents,
         prompt_embeds=plain(embeds, "text embeddings")[positions],
         pooled=plain(pooled, "pooled text embeddings")[positions],
-        time_ids=torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32).repeat(len(images), 1),
+        time_ids=torch.tensor([[*size, 0, 0, height, width] for size in sizes_before], dtype=torch.float32),
         weights=torch.ones(len(images), 1, *latents.shape[-2:]),
-        source=digest_of(*(one.image.tobytes() for one in images), *(one.prompt.encode() for one in images)),
+        source=digest_of(*(one.image.tobytes() for one in images), *(one.prompt.encode() for one in images), *resized),
         tokens=None if tokenize is None else tokenize(prompts)[positions],
     )
 
