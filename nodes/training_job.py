@@ -30,8 +30,8 @@ def settle_for(host: TrainingHost, subject: Any, states: StateFolder | None, val
     last = parse_settings(values["more"])
     given = {**widget_values(values), **host.prediction(), **last}
     room = host.room() if host.full_size and values["preset"] == AUTO else None
-    stopped = states.latest() if room is not None and states is not None else None
-    settled = settle(values["preset"], given, subject.resolution, room, None if stopped is None else stopped.run, host.draws_whole)
+    stopped = states.stopped_run() if room is not None and states is not None else None
+    settled = settle(values["preset"], given, subject.resolution, room, stopped, host.draws_whole)
     require_used(settled.settings, last)
     return settled
 

@@ -112,10 +112,10 @@ def _settled(job: TrainJob, device: torch.device) -> tuple[TrainJob, str]:
         return job, ""
     room = room_on(device, rest()) if is_full_size(job.model) else None
     room = None if room is None else least(room)
-    stopped = job.states.latest() if room is not None and job.states is not None else None
+    stopped = job.states.stopped_run() if room is not None and job.states is not None else None
     side, folder = job.subject.resolution if job.side_given else None, job.class_pictures.folder
     draws = not (folder.is_dir() and picture_files(folder))  # the user's own pictures are not drawn
-    settled = settle(AUTO, job.given, side, room, None if stopped is None else stopped.run, draws)
+    settled = settle(AUTO, job.given, side, room, stopped, draws)
     subject = replace(job.subject, resolution=settled.side)
     return replace(job, settings=settled.settings, preset=settled.preset, subject=subject), settled.told
 

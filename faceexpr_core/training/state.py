@@ -7,10 +7,11 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -48,6 +49,8 @@ _LATER = ("side", "text_encoders", "vae")
 SIGNS = "signs-"
 SIGNED = ("model", "text_encoders")
 """Digests that begin with SIGNS (see `fingerprint`)."""
+
+Read = TypeVar("Read")
 
 log = logging.getLogger(__name__)
 
@@ -93,13 +96,25 @@ def _pieces(state: RunState) -> Iterator[bytes | memoryview]:
 
 def read_state(path: Path) -> RunState:
     """Raises FaceExprError when there is none at `path` or it is not whole."""
+    with _opened(path, "pt") as (file, header):
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return RunState(header["step"], header["run"], header["values"], tensors)
+
+
+def read_run(path: Path) -> Mapping[str, Any]:
+    """What the run of a state is made of, from the file's header alone. Raises as `read_state`."""
+    with _opened(path, "np") as (_, header):
+        run: Mapping[str, Any] = header["run"]
+        return run
+
+
+@contextmanager
+def _opened(path: Path, framework: str) -> Iterator[tuple[Any, Mapping[str, Any]]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[FORMAT])
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
-        return RunState(header["step"], header["run"], header["values"], tensors)
+        with safe_open(path, framework=framework) as file:
+            yield file, json.loads((file.metadata() or {})[FORMAT])
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as reason:
         raise FaceExprError(f"{path} cannot be read as the state of a training run ({reason}); delete it, or train anew.") from reason
 
@@ -145,9 +160,16 @@ class StateFolder:
 
     def latest(self) -> RunState | None:
         """The newest state that is whole."""
+        return self._newest_whole(read_state)
+
+    def stopped_run(self) -> Mapping[str, Any] | None:
+        """What the run of the newest state is made of, which may be gone on with; None where there is none, or `resume` is off."""
+        return None if self.resume == "off" else self._newest_whole(read_run)
+
+    def _newest_whole(self, read: Callable[[Path], Read]) -> Read | None:
         for file in self.files():
             try:
-                return read_state(file)
+                return read(file)
             except FaceExprError as reason:
                 log.warning("%s", reason)
         return None
