@@ -179,6 +179,15 @@ def test_of_several_frames_the_first_is_taken_and_said(tmp_path: Path, photo: Pi
     assert one.notes == ("the first of its 2 pictures was taken",)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0no TIFF at all", b"Exif\0\0MM\0"], ids=["garbage", "cut short"])
+def test_a_damaged_exif_block_costs_no_picture(tmp_path: Path, photo: Picture, kind: str, exif: bytes) -> None:
+    Image.fromarray(photo).save(tmp_path / "photo", kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    (one,) = read_images(tmp_path)
+    assert one.problem == "" and np.array_equal(one.rgb, photo) and np.array_equal(read_rgb(tmp_path / "photo"), photo)
+    assert one.notes == ("its EXIF data is damaged and was not used",)
+
+
 def test_a_phones_second_lens_is_no_second_picture(tmp_path: Path, photo: Picture) -> None:
     (tmp_path / "portrait.jpg").write_bytes(two_frames(photo, "MPO"))
     (one,) = read_images(tmp_path)

@@ -138,9 +138,9 @@ def _is_picture(path: Path) -> bool:
         return False
 
 
-def _read(path: Path) -> tuple[NDArray[np.uint8], int]:
-    """The first frame, and how many there are to see one after the other."""
-    from PIL import Image, ImageOps
+def _read(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The first frame, and what is to be said of it."""
+    from PIL import Image
 
     heif_reader()
     known = [*FORMATS, *(["TGA"] if path.suffix.lower() == ".tga" else [])]
@@ -149,7 +149,19 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], int]:
     with Image.open(path, formats=[name for name in known if name in Image.OPEN]) as opened:
         frames = 1 if opened.format in ("MPO", "PSD", "HEIF") else int(getattr(opened, "n_frames", 1))
         opened.load()
-        return np.array(_to_rgb(ImageOps.exif_transpose(opened)), np.uint8), frames
+        notes = (f"the first of its {frames} pictures was taken",) if frames > 1 else ()
+        upright, damaged = _upright(opened)
+        return np.array(_to_rgb(upright), np.uint8), (*notes, *damaged)
+
+
+def _upright(opened: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """The picture turned as its EXIF data says; as it is stored, with a note, where those cannot be read."""
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(opened), ()
+    except Exception:  # whatever a parser meets in bytes that are no EXIF
+        return opened, ("its EXIF data is damaged and was not used",)
 
 
 def _read_source(path: Path) -> SourceImage:
@@ -161,10 +173,8 @@ def _read_source(path: Path) -> SourceImage:
         kind = kind_of(path)
         what, problem = kind.what, problem or _unreadable(kind)
         if not problem:
-            rgb, frames = _read(path)
-            if frames > 1:
-                notes = (*notes, f"the first of its {frames} pictures was taken")
-            return SourceImage(shown_name(path), rgb, caption, notes=notes)
+            rgb, told = _read(path)
+            return SourceImage(shown_name(path), rgb, caption, notes=(*notes, *told))
     except Image.DecompressionBombError:
         problem = "is too large; make it smaller than 100 megapixels"
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
