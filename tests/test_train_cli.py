@@ -267,6 +267,16 @@ def test_files_that_are_no_photos_lengthen_no_epoch(photos: Path) -> None:
     assert asked(photos, "--num_train_epochs=3", "--train_batch_size=1").settings.steps == before
 
 
+@pytest.mark.parametrize(("pictures", "epoch"), [(2, 3), (7, 4), (100, 50)])
+def test_an_epoch_with_prior_preservation_sees_every_picture_of_the_class(photos: Path, pictures: int, epoch: int) -> None:
+    """As in diffusers' script: so many steps as the larger of both sets has batches. Six photos, two a step."""
+    words = without(command(photos), "max_train_steps", "gradient_accumulation_steps", "train_batch_size")
+    words += ["--train_batch_size=2", "--num_train_epochs=3", "--repeats=2", "--validation_prompt=ohwx woman", "--validation_epochs=1"]
+    prior = [*PRIOR, f"--class_data_dir={photos.parent / 'class'}", f"--num_class_images={pictures}"]
+    job = job_of(build_parser().parse_args([*words, *prior]))
+    assert (job.settings.steps, job.previews.every) == (3 * epoch, epoch)
+
+
 def test_another_person_can_be_asked_for(photos: Path) -> None:
     assert (asked(photos).subject.person, asked(photos, "--person=-1").subject.person) == (0, -1)
     assert (house(photos).subject.person, house(photos, "--person=2").subject.person) == (0, 2)

@@ -139,7 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
     run("--rank", type=int, default=4, help="size of the LoRA")
     run("--train_batch_size", type=int, default=4, help="photos at once, for each process")
     run("--gradient_accumulation_steps", type=int, default=1, help="batches averaged into one step")
-    run("--num_train_epochs", type=int, default=1, help="times through the photos")
+    run("--num_train_epochs", type=int, default=1, help="times through the photos, or the pictures of the class where these are more")
     run("--max_train_steps", type=int, help="optimiser steps, in place of --num_train_epochs")
     run("--learning_rate", type=float, default=1e-4, help="how far each step goes")
     run("--train_text_encoder", action="store_true", help="the text encoders learn too")
@@ -201,6 +201,8 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
     images = _images(arguments)
     folder: Path = arguments.output_dir
     count = sum(source.rgb is not None for source in images) * arguments.repeats
+    if arguments.with_prior_preservation:  # as in diffusers' script, whose loader pairs each photo with a picture of the class
+        count = max(count, arguments.num_class_images)
     epoch = max(1, math.ceil(count / (arguments.train_batch_size * arguments.gradient_accumulation_steps * world_size())))
     settings = _settings(arguments, epoch)
     trigger, class_word = person_of(arguments.instance_prompt, arguments.class_prompt or "")
