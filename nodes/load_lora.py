@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import comfy.lora
+import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
@@ -105,12 +106,13 @@ def apply(
     from ..faceexpr_core.lora.fit import fit, fit_report, without
     from ..faceexpr_core.lora.names import comfyui_module
 
-    targets = comfy.lora.model_lora_keys_unet(model.model, {})
-    weights = model.model.state_dict()
+    targets, parts = comfy.lora.model_lora_keys_unet(model.model, {}), [model.model]
     if clip is not None:
         targets = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, targets)
-        weights = {**weights, **clip.cond_stage_model.state_dict()}
-    sizes = {module: weights[target].shape for module in lora.modules if (target := targets.get(comfyui_module(module))) in weights}
+        parts.append(clip.cond_stage_model)
+    home = {key: part for part in parts for key in part.state_dict()}  # which has packed sizes where weights are quantised (GGUF)
+    wanted = {module: targets.get(comfyui_module(module)) for module in lora.modules}
+    sizes = {module: comfy.utils.get_attr(home[key], key).shape for module, key in wanted.items() if key in home}
     found = fit(lora, sizes)
     words_alone = bool(lora.embeddings) and not lora.modules
     if not words_alone:

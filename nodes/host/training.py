@@ -23,7 +23,7 @@ from .predictions import prediction_of
 from .progress import Interrupted, Progress, say, show
 from .sampling import sample
 from .text_encoders import SDXL_LAYER, export_text_encoders, tokenize
-from .weights import export_unet, load_to_read, read_weight
+from .weights import empty_unet, export_unet, load_to_read, read_weight
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -39,7 +39,8 @@ CLASS_PICTURES: dict[str, Any] = {"steps": CLASS_STEPS, "cfg": CLASS_CFG, "sampl
 
 
 class TrainingHost:
-    """`Host` over what is connected to the node `node`. Raises FaceExprError for a MODEL or CLIP that is not SDXL's."""
+    """`Host` over what is connected to the node `node`. Raises FaceExprError for a MODEL or CLIP that is not SDXL's, or not to be trained
+    on (`predictions.prediction_of`, `weights.empty_unet`)."""
 
     interrupts: tuple[type[BaseException], ...] = (Interrupted,)
     draws_whole = False
@@ -48,6 +49,7 @@ class TrainingHost:
         self.model, self.clip, self.vae, self.node = model, clip, vae, node
         self._prediction = prediction_of(model, node)
         require_sdxl_clip(clip, node)
+        empty_unet(model, node)  # here already: before the photos are encoded
         self.device: torch.device = comfy.model_management.get_torch_device()
         self.full_size = model.model.model_config.unet_config["model_channels"] == FULL_WIDTH
 

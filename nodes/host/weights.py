@@ -21,14 +21,10 @@ def export_unet(model: Any, dtype: torch.dtype = torch.float32) -> UNet2DConditi
     """A private diffusers copy of an SDXL MODEL's U-Net, its LoRAs and other weight patches applied.
 
     On CPU, in eval mode, without gradients; made outside inference mode, so that autograd may run through it. The MODEL is not changed.
+    Raises FaceExprError as `empty_unet` does.
     """
-    from diffusers import UNet2DConditionModel
-
-    require_sdxl(model, "The export of weights")
-    config = model.model.model_config.unet_config
-    with torch.inference_mode(False), torch.device("meta"):
-        unet = UNet2DConditionModel(**diffusers_unet_config(config))
-    names = comfy.utils.unet_to_diffusers(config)
+    unet = empty_unet(model, "The export of weights")
+    names = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
     weights = {}
     with torch.inference_mode():
         load_to_read(model)
@@ -39,6 +35,28 @@ def export_unet(model: Any, dtype: torch.dtype = torch.float32) -> UNet2DConditi
     with torch.inference_mode(False):
         unet.load_state_dict(weights, strict=True, assign=True)
         return unet.eval().requires_grad_(False)
+
+
+def empty_unet(model: Any, node: str) -> UNet2DConditionModel:
+    """diffusers' U-Net for the weights of an SDXL MODEL, on the meta device.
+
+    Raises FaceExprError for another MODEL, a pruned one, and one that holds its weights packed, as those from GGUF files do.
+    """
+    from diffusers import UNet2DConditionModel
+
+    require_sdxl(model, node)
+    config = model.model.model_config.unet_config
+    with torch.inference_mode(False), torch.device("meta"):
+        unet = UNet2DConditionModel(**diffusers_unet_config(config))
+    names = comfy.utils.unet_to_diffusers(config)
+    for name, empty in unet.state_dict().items():
+        held = comfy.utils.get_attr(model.model, f"diffusion_model.{names[name]}").size()  # ComfyUI-GGUF's `shape` is the unpacked one
+        if held != empty.size():
+            raise FaceExprError(
+                f"{node} got a MODEL that is quantised: it holds {name} as {list(held)} instead of {list(empty.size())}, as one from a "
+                "GGUF file does. To learn from its weights, load the checkpoint itself; the LoRA fits the quantised MODEL too."
+            )
+    return unet
 
 
 def load_to_read(patcher: Any) -> None:
