@@ -283,11 +283,12 @@ def test_the_command_explains_its_arms() -> None:
     [
         ("--lora anna.safetensors --train --rank=8", "'--rank=8' in --train would change nothing: with --lora nothing is trained"),
         ("--arms base --train --steps=8", "'--steps=8' in --train would change nothing: no arm draws with a LoRA"),
+        ("--cfg 1 --negative blurry", "--negative would change nothing: without guidance nothing is avoided"),
         ("--arms base --lora anna.safetensors", "--lora would change nothing: no arm draws with a LoRA"),
         ("--arms lora:rank=8 --lora anna.safetensors", "--lora would change nothing: every LoRA is one of an arm's own training"),
     ],
 )
-def test_a_training_or_a_lora_that_no_arm_would_use_is_refused(
+def test_what_would_change_nothing_is_refused(
     more: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["evaluate", "--model", "mini", "--photos", str(mini.subject_path()), "--output_dir", str(tmp_path / "out")]

@@ -136,7 +136,7 @@ def test_features_have_the_vocabularys_name_however_it_is_spelled(tmp_path: Path
 
 def test_a_photo_of_anybody_is_a_donor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = sorted(mini.subject_path().glob("*.png"))[:2]
-    photo = ("--photo", str(photos[1]), "--width", "128", "--height", "128", "--sigmas", "4", "1.5", "0.6", *QUICK)
+    photo = ("--photo", str(photos[1]), "--width", "128", "--height", "128", "--sigmas", "4", "1.5", "0.6", "--device", "cpu")
     assert extract(tmp_path / "two", *photo, "--neutral_photo", str(photos[0])) == 0
     assert extract(tmp_path / "drawn", *photo) == 0
     assert extract(tmp_path / "alone", *photo, "--neutral", "none") == 0
@@ -190,12 +190,16 @@ def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path) -> None:
         (("--levels", "0"), "at least 1"),
         (("--site", "cross_attention_difference", "--photo", str(sorted(mini.subject_path().glob("*.png"))[1])), "words alone"),
         (("--width", "100"), "multiples of 8"),
-        (("--sigmas", "1", "2"), "must fall"),
+        (("--sigmas", "1", "2", "--steps", "20"), "must fall"),
         (("--neutral", "none"), "--neutral would change nothing: it is for a --photo without a --neutral_photo"),
         (("--tokens", "all", "--levels", "3"), "--tokens and --levels would change nothing: the site cross_attention_difference"),
         (("--window", "0", "0.5"), "--window would change nothing"),
         (("--site", "cross_attention", "--mode", "adain"), "Give it to generate"),
         (("--second_weight", "0.7"), "there is no second expression"),
+        (("--steps", "30", "--sigmas", "4", "1"), "--steps would change nothing: --sigmas says which steps are taken"),
+        (("--cfg", "1", "--negative", "blurry"), "--negative would change nothing: without guidance nothing is avoided"),
+        (("--expression", "neutral"), "--expression neutral --intensity 1 moves nothing in the face"),
+        (("--intensity", "0"), "--expression surprised --intensity 0 moves nothing in the face"),
     ],
 )
 def test_impossible_wishes_are_told_in_one_line_and_nothing_is_written(

@@ -155,6 +155,7 @@ def test_a_checkpoint_saved_by_comfyui_draws_the_same_as_the_directory(tmp_path:
         (("--steps", "0"), "at least 1"),
         (("--lora_strength", "0.5"), "--lora_strength would change nothing: there is no LoRA"),
         (("--second_weight", "0"), "there is no second expression"),
+        (("--cfg", "1", "--negative", "blurry"), "--negative would change nothing: without guidance nothing is avoided"),
         (("--fusion_text", "expression", "--fusion_window", "0", "1"), "--fusion_text and --fusion_window would change nothing"),
         (("--donor_prompt", "a photo of a man"), "nothing is fused"),
         (("--donor_prompt", "a photo of a man", "--features", "happy.safetensors"), "the file of --features says"),

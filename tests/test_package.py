@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -173,6 +174,15 @@ told(paper)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
     assert done.returncode == 0, done.stderr
+
+
+def test_letters_that_the_terminal_lacks_do_not_stop_a_command(tmp_path: Path) -> None:
+    """As on Windows, where what is piped has the encoding of the system's language."""
+    folder = tmp_path / "фото"
+    command = [sys.executable, "-m", "faceexpr_core.cli", "models", "list", "--dir", str(folder)]
+    done = subprocess.run(command, capture_output=True, cwd="/", env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"})
+    assert done.returncode == 0, done.stderr
+    assert ascii("фото")[1:-1].encode() in done.stdout.splitlines()[-1]
 
 
 def faceexpr(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from ..faces.face_choice import ALL_FACES
 from ..fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
 from ..provenance import CHANGED_BY_A_MODEL
 from .extract import read_picture
-from .flags import refuse_unused
+from .flags import refuse_idle_negative
 from .generate import (
     PROMPT,
     add_expression_arguments,
@@ -78,8 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..fusion.redraw import redraw_evaluations, redraw_words
 
     check_loras(arguments)
-    if arguments.cfg == 1:
-        refuse_unused(arguments, {"negative": ""}, "without guidance nothing is avoided. Give a --cfg above 1, or leave it out.")
+    refuse_idle_negative(arguments)
     arguments.expression, arguments.second_expression = spelled(arguments.expression), spelled(arguments.second_expression)
     terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
     how = Redrawing(arguments.strength, arguments.steps, arguments.cfg, arguments.denoise, arguments.negative)

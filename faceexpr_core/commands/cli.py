@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import FaceExprError
+from .flags import print_to_any_terminal
 
 _MENDABLE = {getattr(errno, name, None) for name in ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS", "ENOTDIR", "EISDIR", "ENAMETOOLONG")}
 """What keeps a file from being written or read that the user can mend."""
@@ -16,6 +17,7 @@ _MENDABLE = {getattr(errno, name, None) for name in ("EACCES", "EPERM", "ENOSPC"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns the exit status: the verb's own, or 2 after an error that the user can mend, said in one line on stderr."""
+    print_to_any_terminal()
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.func(arguments) or 0)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from ..errors import FaceExprError
 from ..expressions import NONE, names
 from ..fusion.settings import CONTEXT_SITE, MODES, SITES, default_levels, default_site
-from .flags import refuse_unused
+from .flags import refuse_idle_negative, refuse_unused
 from .generate import (
     PROMPT,
+    STEPS,
     add_expression_arguments,
     add_run_arguments,
     fusion_settings,
@@ -96,6 +97,11 @@ def run(arguments: argparse.Namespace) -> None:
     sampling.check_size(arguments.width or 8, arguments.height or 8)
     expression = spelled(arguments.expression)
     terms, moved = terms_of(arguments, expression), moved_by(arguments, expression)
+    if arguments.photo is None and not (moved and arguments.intensity):
+        raise FaceExprError(
+            f"--expression {arguments.expression} --intensity {arguments.intensity:g} moves nothing in the face: there are no features to "
+            "record. Give another expression, --action_units, or a --photo."
+        )
     site = arguments.site or (None if arguments.mode == "paper" else default_site(arguments.photo is not None))
     settings = fusion_settings(site, arguments.mode, layers=arguments.layers, window=arguments.window)
     if settings.site == CONTEXT_SITE:
@@ -155,6 +161,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _refuse_unused(arguments: argparse.Namespace) -> None:
     """Raise FaceExprError for options that have no effect beside the others."""
+    refuse_idle_negative(arguments)
+    if arguments.sigmas:
+        refuse_unused(arguments, {"steps": STEPS}, "--sigmas says which steps are taken. Leave one of them out.")
     if arguments.photo is None or arguments.neutral_photo is not None:
         refuse_unused(arguments, {"neutral": "drawn"}, "it is for a --photo without a --neutral_photo. Leave it out.")
     if arguments.mode == "adain":

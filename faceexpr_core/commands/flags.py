@@ -1,8 +1,10 @@
-"""Flags of the command line: those of the training options, and what to say of flags that would change nothing."""
+"""The command line's own: flags of the training options, what to say of flags that would change nothing, and words to any terminal."""
 
 from __future__ import annotations
 
 import argparse
+import io
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,3 +32,15 @@ def refuse_unused(arguments: argparse.Namespace, defaults: Mapping[str, Any], re
     """Raise FaceExprError for those of the options in `defaults` that have another value, since they would change nothing, and say why."""
     if given := [f"--{name}" for name, default in defaults.items() if getattr(arguments, name) != default]:
         raise FaceExprError(f"{' and '.join(given)} would change nothing: {reason}")
+
+
+def refuse_idle_negative(arguments: argparse.Namespace) -> None:
+    """Raise FaceExprError for a `--negative` without guidance."""
+    if arguments.cfg == 1:
+        refuse_unused(arguments, {"negative": ""}, "without guidance nothing is avoided. Give a --cfg above 1, or leave it out.")
+
+
+def print_to_any_terminal() -> None:
+    """Letters that stdout's encoding lacks are printed as escapes, instead of stopping the work."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -18,7 +18,7 @@ from ..expressions import NONE, canonical_name, names
 from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
 from ..provenance import DRAWN_BY_A_MODEL, say_drawn_by_a_model
 from ..training.settings import PREDICTIONS
-from .flags import refuse_unused
+from .flags import refuse_idle_negative, refuse_unused
 from .loras import check_loras, load_loras
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PROMPT = "a photo of a person"
 NEUTRAL_TEXT, EXPRESSION_TEXT = "neutral", "expression"
 SECOND_WEIGHT = 0.5
+STEPS = 20
 OF_FUSION = {
     "fusion_text": NEUTRAL_TEXT,
     "fusion_site": None,
@@ -114,7 +115,7 @@ def add_expression_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of a run of the sampler, and of the machine."""
-    parser.add_argument("--steps", type=int, default=20, help="denoising steps")
+    parser.add_argument("--steps", type=int, default=STEPS, help="denoising steps")
     parser.add_argument("--cfg", type=float, default=5.0, help="guidance: how closely to follow the prompt")
     parser.add_argument("--width", type=int, help="pixels, a multiple of 8 (default: what the model was made for)")
     parser.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: what the model was made for)")
@@ -195,6 +196,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.steps < 1 or arguments.count < 1:
         raise FaceExprError(f"--steps {arguments.steps} --count {arguments.count}: both must be at least 1.")
     check_loras(arguments)
+    refuse_idle_negative(arguments)
     if arguments.features is not None:
         refuse_unused(arguments, {"donor_prompt": None}, "the file of --features says what the expression is. Leave one of them out.")
     elif arguments.fusion_strength is None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .. import mini
 from ..errors import FaceExprError
 from ..training.settings import PREDICTIONS
+from .flags import refuse_idle_negative
 
 if TYPE_CHECKING:
     from ..measure.judges import Judges
@@ -67,12 +68,13 @@ def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_drawing(arguments: argparse.Namespace) -> None:
-    """Raises FaceExprError for steps and sizes that cannot be drawn."""
+    """Raises FaceExprError for steps and sizes that cannot be drawn, and for a negative prompt without guidance."""
     from ..diffusers_host.sampling import check_size
 
     if arguments.steps < 1:
         raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")
     check_size(arguments.width or 8, arguments.height or 8)
+    refuse_idle_negative(arguments)
 
 
 def model_digest(model: str) -> str:
