@@ -13,6 +13,7 @@ import pack
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from safetensors.torch import save_file
 from toys import lora_of, toy_unet
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -27,6 +28,7 @@ from faceexpr_core.lora.describe import describe
 from faceexpr_core.lora.files import save_lora
 from faceexpr_core.lora.formats import decode, encode, load
 from faceexpr_core.lora.kohya import save_result, training_metadata
+from faceexpr_core.lora.start import read_start
 from faceexpr_core.mini import subject_path
 from faceexpr_core.photos.subject import Subject
 from faceexpr_core.training.adapter import without_lora
@@ -36,6 +38,7 @@ from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.losses import crafting_loss, weighted_epsilon_loss
 from faceexpr_core.training.result import Step, TrainResult
 from faceexpr_core.training.settings import TrainSettings, preset_settings
+from faceexpr_core.training.start import Start
 from faceexpr_core.training.state import StateFolder
 from faceexpr_core.training.text_encoders import TextEncoders, add_text_lora, embed_tokens, stack_tokens, text_lora_parameters
 from faceexpr_core.training.trainer import Trainer
@@ -123,6 +126,50 @@ def toy_trainer(settings: TrainSettings = EVERYTHING) -> Trainer:
         torch.nn.init.normal_(down, std=0.5, generator=seeded(7))
         torch.nn.init.normal_(up, std=0.5, generator=seeded(8))
     return trainer
+
+
+def test_a_lora_with_the_layer_that_sdxl_does_not_read_is_started_from_and_it_is_said(tmp_path: Path) -> None:
+    """As diffusers' script trains it: the attention of every layer of both text encoders, those of the first one's last layer too."""
+    first, steady = (
+        toy_run(),
+        changed(steps=1, learning_rate=1e-8, text_encoder_learning_rate=1e-8, weight_decay=0.0, ema=0.0, optimizer="adamw"),
+    )
+    last = {
+        f"text_encoder.text_model.encoder.layers.2.self_attn.{name}": (torch.full((2, 4), 0.5), torch.full((4, 2), 0.5))
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj")
+    }
+    whole = replace(first, layers={**first.layers, **last})
+    encoded = encode(decode(lora_of(whole), {}, {}), "diffusers")
+    save_file({key: value.contiguous() for key, value in encoded.state.items()}, tmp_path / "whole.safetensors", encoded.metadata)
+    start = read_start(tmp_path / "whole.safetensors")
+    assert start.layers.keys() == first.layers.keys() | last.keys()
+    began = toy_run(steady, start=start)
+    assert began.notes == (
+        "4 layers of whole.safetensors were left out: they lie in the last layer of the first text encoder, which SDXL does not read.",
+    )
+    assert toy_run(steady, start=replace(start, layers={name: start.layers[name] for name in first.layers})).notes == ()
+    for name, (down, up) in first.layers.items():
+        change = began.layers[name][1].flatten(1) @ began.layers[name][0].flatten(1)
+        assert torch.allclose(change, up.flatten(1) @ down.flatten(1), atol=1e-5), name
+
+
+@pytest.mark.parametrize(
+    ("layer", "reads", "advice"),
+    [
+        ("text_encoder.text_model.encoder.layers.0.self_attn.q_proj", False, "switch train_text_encoder on"),
+        ("text_encoder.text_model.encoder.layers.2.self_attn.q_proj", False, "switch train_text_encoder on"),
+        ("text_encoder.text_model.encoder.layers.0.mlp.fc1", True, "take a LoRA of the attention layers"),
+        ("text_encoder_2.text_model.encoder.layers.2.mlp.fc2", True, "take a LoRA of the attention layers"),
+        ("unet.mid_block.resnets.0.time_emb_proj", True, "switch convolutions on"),
+    ],
+)
+def test_what_is_on_already_is_not_advised(layer: str, reads: bool, advice: str) -> None:
+    start = Start("person.safetensors", {layer: (torch.ones(2, 4), torch.ones(4, 2), 2.0)})
+    with pytest.raises(FaceExprError, match=rf"person\.safetensors changes 1 layers .*{advice}"):
+        toy_run(changed(text_encoder=reads), start=start)
+    if ".resnets." in layer:
+        with pytest.raises(FaceExprError, match="take a LoRA of the attention layers"):
+            toy_run(changed(convolutions=True), start=start)
 
 
 def gradient_and_slope(trainer: Trainer, loss, constant_side=None) -> tuple[float, float]:

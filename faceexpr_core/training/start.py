@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
+from .text_encoders import TextEncoders, unread_layer
 
 Pairs = Mapping[str, tuple[torch.nn.Parameter, torch.nn.Parameter]]
 
@@ -38,7 +39,7 @@ def begin_from(start: Start, pairs: Pairs, alpha: float) -> None:
     missing = [module for module in start.layers if module not in pairs]
     if missing:
         raise FaceExprError(
-            f"{start.name} changes {len(missing)} layers that this run would not learn ({missing[0]} ...); {_advice(missing)}."
+            f"{start.name} changes {len(missing)} layers that this run would not learn ({missing[0]} ...); {_advice(missing, pairs)}."
         )
     for module, (down, up, own) in start.layers.items():
         first, second = pairs[module]
@@ -54,13 +55,29 @@ def begin_from(start: Start, pairs: Pairs, alpha: float) -> None:
             second[:, :rank] = scale * up.to(second)
 
 
+def without_unread(start: Start, encoders: TextEncoders | None) -> tuple[Start, str | None]:
+    """`start` without the layers in the first text encoder's last layer, whose output SDXL does not read, and a note of them; where the
+    text encoders do not learn, as it is."""
+    unread = [] if encoders is None else [module for module in start.layers if module.startswith(unread_layer(encoders))]
+    if not unread:
+        return start, None
+    kept = {module: pair for module, pair in start.layers.items() if module not in unread}
+    why = "they lie in the last layer of the first text encoder, which SDXL does not read"
+    return replace(start, layers=kept), f"{len(unread)} layers of {start.name} were left out: {why}."
+
+
+def _is_text(module: str) -> bool:
+    return not module.startswith("unet.")
+
+
 def _ranks(start: Start) -> list[int]:
     return [len(down) for down, _, _ in start.layers.values()]
 
 
-def _advice(missing: list[str]) -> str:
-    if not missing[0].startswith("unet."):
+def _advice(missing: Iterable[str], learned: Iterable[str]) -> str:
+    """What would learn them: a switch, unless layers of its kind are learned already."""
+    if any(map(_is_text, missing)) and not any(map(_is_text, learned)):
         return "switch train_text_encoder on"
-    if ".resnets." in missing[0]:
+    if any(".resnets." in name for name in missing) and not any(".resnets." in name for name in learned):
         return "switch convolutions on (in the node: more, convolutions=on)"
     return "learn the same blocks, or take a LoRA of the attention layers of this kind of model"

@@ -68,6 +68,11 @@ def text_targets(encoder: torch.nn.Module, dead: bool) -> list[str]:
     return [name for name in names if not dead or _layer(name) < last]
 
 
+def unread_layer(encoders: TextEncoders) -> str:
+    """How the names of what SDXL does not read begin in LoRA files: `text_encoder.text_model.encoder.layers.11.`"""
+    return f"text_encoder.text_model.encoder.layers.{encoders.first.config.num_hidden_layers - 1}."
+
+
 def add_text_lora(encoders: TextEncoders, rank: int, alpha: float, generator: torch.Generator) -> Layers:
     """Put a trainable LoRA on the attention projections, as `adapter.add_lora` does on the U-Net's, with first weights drawn alike.
 

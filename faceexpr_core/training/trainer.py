@@ -23,7 +23,7 @@ from .precision import compute_dtype, precision_note
 from .processes import hear, is_told, rank, tell
 from .result import Layers
 from .settings import TrainSettings
-from .start import Start, begin_from
+from .start import Start, begin_from, without_unread
 from .text_encoders import TextEncoders, add_text_lora, enable_checkpointing
 from .update import Diverged, Update, add_up
 
@@ -75,7 +75,9 @@ class Trainer:
             generator = seeded(settings.seed, len(self.draws.generators))
             self.text_layers = add_text_lora(encoders, settings.rank, settings.effective_alpha, generator)
 
+        left_out = None
         if start is not None:
+            start, left_out = without_unread(start, encoders)
             pairs = {**{f"unet.{name}": pair for name, pair in self.layers.items()}, **self.text_layers}
             begin_from(start, pairs, settings.effective_alpha)
 
@@ -102,7 +104,7 @@ class Trainer:
             device,
             dtype,
         )
-        self.notes = tuple(filter(None, [self.update.note, precision_note(settings.precision, device)]))
+        self.notes = tuple(filter(None, [self.update.note, precision_note(settings.precision, device), left_out]))
         names = ["identity", *(["prior"] if settings.prior != "off" else []), *(["crafting"] if settings.crafting_weight else [])]
         self.curves: dict[str, list[float]] = {name: [] for name in names}
         self.health = Health(self.curves)
