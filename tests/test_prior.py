@@ -149,7 +149,9 @@ def test_the_set_holds_each_pictures_own_prompt_and_uncropped_size() -> None:
     images = [ClassImage(np.full((16, 24, 3), value, np.uint8), prompt) for value, prompt in ((0, "a"), (255, "bcd"), (51, "a"))]
     data = build_class_set(images, encode_text, encode_images)
     assert data.latents[:, 0, 0, 0].tolist() == pytest.approx([0, 1, 0.2])
-    assert data.prompt_embeds[:, 0, 0].tolist() == [1, 3, 1] and data.pooled[:, 0].tolist() == [1, 3, 1]
+    assert len(data.prompt_embeds) == len(data.pooled) == 2  # what two pictures share is held once
+    each = data.select(torch.tensor([2, 1, 0, 0]))
+    assert each.prompt_embeds[:, 0, 0].tolist() == [1, 3, 1, 1] and each.pooled[:, 0].tolist() == [1, 3, 1, 1]
     assert data.time_ids.tolist() == [[16, 24, 0, 0, 16, 24]] * 3
     assert torch.equal(data.weights, torch.ones(3, 1, 2, 3))
 

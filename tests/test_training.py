@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -192,6 +193,19 @@ def test_each_part_of_the_loss_is_logged_and_weighed(unet: UNet2DConditionModel,
     alone = train_lora(copy.deepcopy(shipped), photos(), few(steps=1))
     assert alone.losses[0] == curves["identity"][0]  # the same noise whatever else is on
     assert len({loss_picture(dict([curve])).tobytes() for curve in curves.items()}) == 3
+
+
+def test_a_set_that_holds_each_prompt_once_is_learned_as_one_with_a_row_for_each_picture(shipped: UNet2DConditionModel) -> None:
+    rows = torch.tensor([1, 0, 0, 1, 1])
+    whole = photos(5)
+    once = replace(whole, prompt_embeds=whole.prompt_embeds[:2], pooled=whole.pooled[:2], prompts=rows)
+    each = replace(whole, prompt_embeds=whole.prompt_embeds[rows], pooled=whole.pooled[rows])
+    held, spread = (train_lora(copy.deepcopy(shipped), photos(), few(steps=3, prior="images"), class_images=one) for one in (once, each))
+    assert held.losses == spread.losses and once.digest() != each.digest()
+    assert held.losses != train_lora(copy.deepcopy(shipped), photos(), few(steps=3, prior="images"), class_images=whole).losses
+    empty = replace(once, empty_embeds=whole.prompt_embeds[:1] * 0, empty_pooled=whole.pooled[:1] * 0)
+    dropped = empty.without_captions(torch.tensor([True, False, False, True, False]))
+    assert torch.equal(dropped.pooled[1:3], each.pooled[1:3]) and not dropped.pooled[::3].any()
 
 
 def test_the_prior_holds_the_class_where_it_was(shipped: UNet2DConditionModel) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -89,7 +89,7 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
         job = replace(job, images=())  # the photos in their full size are not needed any more
         with together("loading the model"), enough_memory("loading the model"):
             host = open_host(job.model, job.vae, job.settings.precision, device, job.prediction)
-            pictures = replace(job.class_pictures, given=_own_pictures(job, subject))
+            pictures = replace(job.class_pictures, given=_own_pictures(job, subject, watched.say))
         again = "the same command goes on from here"
         whole = Job(subject, job.settings, job.background_weight, pictures, job.previews, job.states, again, job.preset, start, job.output)
         with tracker(job.report_to if main else "none", job.log_folder, job.settings) as watched.track:
@@ -102,19 +102,19 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
 def _settled(job: TrainJob, device: torch.device) -> tuple[TrainJob, str]:
     """The job with what `auto` chooses for this device, and what it says of that."""
     from ..diffusers_host.pipeline import is_full_size
-    from ..faces.images import picture_files
     from ..training.auto import settle
     from ..training.memory import room_on
     from ..training.plan import rest
     from ..training.processes import least
+    from .class_pictures import class_files
 
     if job.preset != AUTO:
         return job, ""
     room = room_on(device, rest()) if is_full_size(job.model) else None
     room = None if room is None else least(room)
     stopped = job.states.stopped_run() if room is not None and job.states is not None else None
-    side, folder = job.subject.resolution if job.side_given else None, job.class_pictures.folder
-    draws = not (folder.is_dir() and picture_files(folder))  # the user's own pictures are not drawn
+    side = job.subject.resolution if job.side_given else None
+    draws = not class_files(job.class_pictures.folder)  # the user's own pictures are not drawn
     settled = settle(AUTO, job.given, side, room, stopped, draws)
     subject = replace(job.subject, resolution=settled.side)
     return replace(job, settings=settled.settings, preset=settled.preset, subject=subject), settled.told
@@ -165,28 +165,13 @@ def _saved_as(job: TrainJob) -> Reserve:
     )
 
 
-def _own_pictures(job: TrainJob, subject: Subject) -> tuple[ClassImage, ...]:
-    """The user's pictures in the class folder, cut to squares; () where there are none. Raises FaceExprError for fewer than asked."""
-    from ..faces.images import centre_square, crop_resized, picture_files, read_images
+def _own_pictures(job: TrainJob, subject: Subject, say: Callable[[str], None]) -> tuple[ClassImage, ...]:
+    """The user's pictures in the class folder, where the settings want some; () where there are none."""
     from ..training.data import class_prompt
-    from ..training.prior import ClassImage
+    from .class_pictures import own_pictures
 
     wanted = job.class_pictures
-    if not job.settings.draws_class or not wanted.folder.is_dir() or not picture_files(wanted.folder):
-        return ()
-    sources = [source for source in read_images(wanted.folder) if source.rgb is not None]
-    if len(sources) < wanted.count:
-        raise FaceExprError(
-            f"The class folder {wanted.folder} holds {len(sources)} readable pictures, {wanted.count} are asked for. Ask for "
-            f"{len(sources)}, add pictures, or give an empty folder, into which the base model draws them."
-        )
-    prompt, pictures = wanted.prompt or class_prompt(subject), []
-    for source in sources[: wanted.count]:
-        assert source.rgb is not None
-        square = centre_square(source.rgb)
-        image = crop_resized(square, 0, 0, len(square), subject.resolution)
-        pictures.append(ClassImage(image, source.caption or prompt, (len(square), len(square))))
-    return tuple(pictures)
+    return own_pictures(wanted, subject.resolution, wanted.prompt or class_prompt(subject), say) if job.settings.draws_class else ()
 
 
 @contextmanager

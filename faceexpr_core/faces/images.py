@@ -68,7 +68,7 @@ def read_images(folder: str | os.PathLike[str]) -> list[SourceImage]:
             f"The folder {folder} holds no pictures. Put photos of one person into it (six to twenty are best), as JPEG, PNG, WebP, TIFF, "
             "HEIC or another usual kind."
         )
-    return [_read_source(path) for path in files]
+    return [read_source(path) for path in files]
 
 
 def images_from_batches(batches: Iterable[Any], name: str = "image") -> list[SourceImage]:
@@ -164,7 +164,7 @@ def _upright(opened: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         return opened, ("its EXIF data is damaged and was not used",)
 
 
-def _read_source(path: Path) -> SourceImage:
+def read_source(path: Path) -> SourceImage:
     from PIL import Image, UnidentifiedImageError
 
     caption, notes, problem = _read_caption(path)

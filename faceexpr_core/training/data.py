@@ -28,7 +28,8 @@ ImageEncoder = Callable[[Tensor], Tensor]
 class TrainingSet:
     """N pictures, encoded; float32 on the CPU.
 
-    `latents` [N, 4, h, w]; `prompt_embeds` [N, 77, C]; `pooled` [N, P]; `time_ids` [N, 6] = original height, width,
+    `latents` [N, 4, h, w]; `prompt_embeds` [N, 77, C]; `pooled` [N, P], or with `prompts` int64 [N], of fewer prompts than pictures
+    (`tokens` too): which row is each picture's; `time_ids` [N, 6] = original height, width,
     crop top, left, target height, width (SDXL, Podell et al. 2307.01952, section 2.2); `weights` [N, 1, h, w], mean 1.
     `empty_embeds` [1, 77, C] and `empty_pooled` [1, P] are those of no caption, for caption dropout. `source` says in a few letters
     what was encoded, so that a stopped run knows its photos again; encoders need not repeat to the bit. `made_with` names the encoders'
@@ -47,6 +48,7 @@ class TrainingSet:
     tokens: Tensor | None = None
     empty_tokens: Tensor | None = None
     made_with: Mapping[str, str] = field(default_factory=dict)
+    prompts: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -65,22 +67,27 @@ class TrainingSet:
             None if self.tokens is None else change(self.tokens),
             None if self.empty_tokens is None else change(self.empty_tokens),
             self.made_with,
+            None if self.prompts is None else change(self.prompts),
         )
 
     def select(self, index: Tensor) -> TrainingSet:
-        """The pictures at these positions (int64 [B], on the set's device), in this order, repeats allowed."""
+        """The pictures at these positions (int64 [B], on the set's device), in this order, repeats allowed, each with its prompt's row."""
+        prompts = index if self.prompts is None else self.prompts[index]
         return replace(
             self,
             latents=self.latents[index],
-            prompt_embeds=self.prompt_embeds[index],
-            pooled=self.pooled[index],
+            prompt_embeds=self.prompt_embeds[prompts],
+            pooled=self.pooled[prompts],
             time_ids=self.time_ids[index],
             weights=self.weights[index],
-            tokens=None if self.tokens is None else self.tokens[index],
+            tokens=None if self.tokens is None else self.tokens[prompts],
+            prompts=None,
         )
 
     def without_captions(self, dropped: Tensor) -> TrainingSet:
         """The same pictures, those where `dropped` (bool [N]) with the empty caption. Raises FaceExprError when that was not encoded."""
+        if self.prompts is not None:
+            return self.select(torch.arange(len(self), device=self.latents.device)).without_captions(dropped)
         if self.empty_embeds is None or self.empty_pooled is None:
             raise FaceExprError("Captions cannot be dropped: the set holds no embedding of the empty caption. Set caption_dropout to 0.")
         tokens = self.tokens
@@ -95,7 +102,8 @@ class TrainingSet:
 
     def digest(self) -> str:
         """`source`, or a digest of the tensors where there is none."""
-        return self.source or digest_of(self.latents, self.prompt_embeds, self.pooled, self.time_ids, self.weights)
+        prompts = () if self.prompts is None else (self.prompts,)
+        return self.source or digest_of(self.latents, self.prompt_embeds, self.pooled, self.time_ids, self.weights, *prompts)
 
 
 def build_training_set(

@@ -23,6 +23,9 @@ CLASS_STEPS, CLASS_CFG = 20, 1.0
 """How the base model draws them: without guidance (cfg 1), so that they are its own distribution, which L_prior then keeps. Pictures
 drawn with guidance would teach the class to be guided, and drawing it later with guidance makes caricatures (docs/measurements.md)."""
 
+MADE_WITH = "prior.json"
+"""What lies beside pictures that the base model drew."""
+
 Draw = Callable[[str, int], NDArray[np.uint8]]
 """Prompt, seed -> picture uint8 [H, W, 3]."""
 
@@ -54,7 +57,7 @@ def prior_images(
     """One picture for each of `prompts`, drawn by the base model with seeds 0, 1, 2 ... and kept in a folder of `folder`.
 
     `settings` is all that decides what `draw` gives (checkpoint, size, sampler ...), as JSON can hold it: each set of settings has its
-    folder, with PNG files and `prior.json`, and a picture that is there is never drawn again. A longer list draws only what is missing.
+    folder, with PNG files and MADE_WITH, and a picture that is there is never drawn again. A longer list draws only what is missing.
     `on_image(done, of)` is told after each; what it raises ends the drawing, and the pictures so far stay. `seeds` draws and gives only
     the pictures of these numbers, as far as there are prompts for them.
     Raises FaceExprError when the folder cannot be written.
@@ -62,7 +65,7 @@ def prior_images(
     home = prior_folder(folder, settings)
     images = []
     try:
-        replace_file(home / "prior.json", json.dumps(dict(settings), indent=1, sort_keys=True).encode())
+        replace_file(home / MADE_WITH, json.dumps(dict(settings), indent=1, sort_keys=True).encode())
         for seed, prompt in enumerate(prompts):
             if seeds is not None and seed not in seeds:
                 continue
@@ -86,6 +89,11 @@ def prior_folder(folder: Path, settings: Mapping[str, Any]) -> Path:
     return folder / digest_of(json.dumps(dict(settings), sort_keys=True).encode())
 
 
+def is_drawn(folder: Path) -> bool:
+    """Whether this is a folder of `prior_images`."""
+    return (folder / MADE_WITH).is_file()
+
+
 def missing_images(folder: Path, prompts: Sequence[str], settings: Mapping[str, Any]) -> int:
     """How many of the pictures `prior_images` has still to draw."""
     home = prior_folder(folder, settings)
@@ -96,7 +104,7 @@ def build_class_set(
     images: Sequence[ClassImage], encode_text: TextEncoder, encode_images: ImageEncoder, tokenize: Tokenizer | None = None
 ) -> TrainingSet:
     """Encode the pictures of the class, all of one size, one at a time, with weights of 1 and the size ids of an uncropped picture, whose
-    own size is that before it was resized.
+    own size is that before it was resized. Prompts that several share are encoded once.
 
     `tokenize` is for text encoders that learn: the prompts' tokens are kept too.
 
@@ -110,18 +118,20 @@ def build_class_set(
     height, width = sizes.pop()
     latents = torch.cat([plain(encode_images(torch.from_numpy(one.image)[None].float() / 255), "latents") for one in images])
     prompts = list(dict.fromkeys(one.prompt for one in images))
+    row = {prompt: number for number, prompt in enumerate(prompts)}
     embeds, pooled = encode_text(prompts)
     sizes_before = [one.original_size or (height, width) for one in images]
     resized = [repr(sizes_before).encode()] if any(size != (height, width) for size in sizes_before) else []
-    positions = torch.tensor([prompts.index(one.prompt) for one in images])
+    positions = torch.tensor([row[one.prompt] for one in images])
     return TrainingSet(
         latents=latents,
-        prompt_embeds=plain(embeds, "text embeddings")[positions],
-        pooled=plain(pooled, "pooled text embeddings")[positions],
+        prompt_embeds=plain(embeds, "text embeddings"),
+        pooled=plain(pooled, "pooled text embeddings"),
         time_ids=torch.tensor([[*size, 0, 0, height, width] for size in sizes_before], dtype=torch.float32),
         weights=torch.ones(len(images), 1, *latents.shape[-2:]),
         source=digest_of(*(one.image.tobytes() for one in images), *(one.prompt.encode() for one in images), *resized),
-        tokens=None if tokenize is None else tokenize(prompts)[positions],
+        tokens=None if tokenize is None else tokenize(prompts),
+        prompts=positions,
     )
 
 
