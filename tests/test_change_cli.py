@@ -56,6 +56,21 @@ def test_it_draws_what_the_node_draws(comfy_modules: SimpleNamespace, picture: P
     assert np.abs(node.astype(float) - made).mean() < 0.1 * changed
 
 
+@pytest.mark.long
+def test_what_is_transparent_stays_so(picture: Path, tmp_path: Path, capsys) -> None:
+    """The alpha channel and the colours under it outside of the face are the given ones, to the bit."""
+    given = np.dstack([read_rgb(picture), np.full((220, 220), 255, np.uint8)])
+    given[:40, :40] = (10, 20, 30, 0)
+    given[180:, :40, 3] = 90
+    clear = tmp_path / "clear.png"
+    Image.fromarray(given).save(clear)
+    assert main([*command(clear, tmp_path, "--expression", "sad"), "--steps", "1"]) == 0
+    made = np.array(Image.open(capsys.readouterr().out.strip()))
+    assert made.shape == given.shape and np.array_equal(made[..., 3], given[..., 3])
+    assert np.array_equal(made[:40, :40], given[:40, :40]) and np.array_equal(made[180:, :40], given[180:, :40])
+    assert (made != given).any()
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [

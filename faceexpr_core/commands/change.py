@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..diffusers_host import encoding
     from ..diffusers_host.redraw import Redrawing, change_face
     from ..faces.change import cut_face
+    from ..faces.images import read_rgb_and_alpha
     from ..fusion.redraw import redraw_evaluations, redraw_words
 
     check_loras(arguments)
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.expression, arguments.second_expression = spelled(arguments.expression), spelled(arguments.second_expression)
     terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
     how = Redrawing(arguments.strength, arguments.steps, arguments.cfg, arguments.denoise, arguments.negative)
-    given = read_picture(arguments.picture)
+    given, alpha = read_picture(arguments.picture, read_rgb_and_alpha)
     found = _faces(arguments, given)
 
     pipe = open_pipeline(arguments)
@@ -97,6 +98,8 @@ def run(arguments: argparse.Namespace) -> None:
     saved = {key: value for key, value in vars(arguments).items() if key not in ("func", "verb", "output_dir", "no_metadata")}
     saved |= {"picture": arguments.picture.name, "lora": [path.name for path in arguments.lora], "model": Path(arguments.model).name}
     made = Image.fromarray(np.round(picture * 255).astype(np.uint8))
+    if alpha is not None:
+        made.putalpha(Image.fromarray(alpha))
     told = None if arguments.no_metadata else saved
     print(save_picture(made, arguments.output_dir, f"{arguments.picture.stem}_{arguments.expression}", told, CHANGED_BY_A_MODEL))
 

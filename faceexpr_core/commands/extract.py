@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import FaceExprError
 from ..expressions import NONE, names
@@ -30,6 +30,8 @@ from .generate import (
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Read = TypeVar("Read")
 
 
 def add_extract_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -109,7 +111,7 @@ def run(arguments: argparse.Namespace) -> None:
         refuse_unused(
             arguments, idle, f"the site {CONTEXT_SITE} records the words alone, at no noise level. Give another --site, or leave it out."
         )
-    photo, neutral_photo = (None if path is None else read_picture(path) for path in (arguments.photo, arguments.neutral_photo))
+    photo, neutral_photo = (None if path is None else read_rgb_picture(path) for path in (arguments.photo, arguments.neutral_photo))
 
     pipe = open_pipeline(arguments)
     native = 8 * pipe.unet.config.sample_size
@@ -179,13 +181,19 @@ def _schedule(sigmas: list[float] | None) -> tuple[float, ...]:
     return tuple(sigmas) if sigmas[-1] == 0 else (*sigmas, 0.0)
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_rgb_picture(path: Path) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3]. Raises FaceExprError for what is not there or cannot be read."""
     from ..faces.images import read_rgb
 
+    return read_picture(path, read_rgb)
+
+
+def read_picture(path: Path, read: Callable[[Path], Read]) -> Read:
+    """What one of the readers of `faces.images` makes of a file. Raises FaceExprError for what is not there or cannot be read."""
     if not path.is_file():
         raise FaceExprError(f"there is no photo {path}. Give the path of a picture file.")
     try:
-        return read_rgb(path)
+        return read(path)
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
         raise FaceExprError(f"the photo {path} cannot be read ({error}). Save it as JPEG or PNG and try again.") from error
 

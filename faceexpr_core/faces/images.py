@@ -109,6 +109,13 @@ def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     return _read(Path(path))[0]
 
 
+def read_rgb_and_alpha(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """The colours alone, as `read_rgb` has them where nothing is transparent, and the alpha channel uint8 [H, W], None without one. Raises
+    as `read_rgb` does."""
+    colours, alpha = _apart(_opened(Path(path))[0])
+    return np.array(colours, np.uint8), None if alpha is None else np.array(alpha, np.uint8)
+
+
 def centre_square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The largest square in the middle."""
     height, width = rgb.shape[:2]
@@ -139,7 +146,17 @@ def _is_picture(path: Path) -> bool:
 
 
 def _read(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The first frame, and what is to be said of it."""
+    """The first frame over white, and what is to be said of it."""
+    from PIL import Image
+
+    upright, notes = _opened(path)
+    colours, alpha = _apart(upright)
+    white = Image.new("RGB", colours.size, _WHITE)
+    return np.array(colours if alpha is None else Image.composite(colours, white, alpha), np.uint8), notes
+
+
+def _opened(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
+    """The first frame, upright, and what is to be said of it."""
     from PIL import Image
 
     heif_reader()
@@ -151,7 +168,7 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         opened.load()
         notes = (f"the first of its {frames} pictures was taken",) if frames > 1 else ()
         upright, damaged = _upright(opened)
-        return np.array(_to_rgb(upright), np.uint8), (*notes, *damaged)
+        return upright, (*notes, *damaged)
 
 
 def _upright(opened: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
@@ -211,20 +228,19 @@ def _read_caption(picture: Path) -> tuple[str | None, tuple[str, ...], str]:
     return caption or None, tuple(notes), ""
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def _apart(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colours in sRGB, and the alpha channel where anything may be transparent."""
     from PIL import Image
 
     if picture.mode == "F" or picture.mode.startswith("I"):
         grey = np.asarray(picture, np.float64)
         top = 65535.0 if picture.mode.startswith("I;16") else _white_of(grey)
-        return Image.fromarray(np.clip(np.round(grey / top * 255), 0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(np.clip(np.round(grey / top * 255), 0, 255).astype(np.uint8)).convert("RGB"), None
     profile = picture.info.get("icc_profile")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        colours = _in_srgb(picture.convert("RGB"), profile)
-        colours.putalpha(picture.getchannel("A"))
-        return Image.alpha_composite(Image.new("RGBA", picture.size, (*_WHITE, 255)), colours).convert("RGB")
-    return _in_srgb(picture.convert("RGB") if picture.mode == "P" else picture, profile)
+        return _in_srgb(picture.convert("RGB"), profile), picture.getchannel("A")
+    return _in_srgb(picture.convert("RGB") if picture.mode == "P" else picture, profile), None
 
 
 def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
