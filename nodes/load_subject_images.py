@@ -146,7 +146,7 @@ class LoadSubjectImages(io.ComfyNode):
         given = {"person": 0, **{name: _one(name, values) for name, values in lists.items()}}
         require_choices(cls, framing=given["framing"])
         directory = _resolve(given["folder"])
-        sources = [] if directory is None else read_dataset(directory)
+        sources = [] if directory is None else read_dataset(directory, reading=lambda name: say_or_stop(f"reading {name}"))
         sources += images_from_batches(one for one in images or () if one is not None)
         progress = Progress(len(sources))
 

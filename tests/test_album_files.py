@@ -19,7 +19,8 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces import kinds
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.faces.images import images_from_batches, picture_files, read_images, read_rgb
-from faceexpr_core.photos.dataset import read_dataset
+from faceexpr_core.photos.dataset import photo_files, read_dataset
+from faceexpr_core.photos.room import require_room
 from faceexpr_core.photos.sheet import contact_sheet
 from faceexpr_core.photos.subject import prepare_subject
 
@@ -355,3 +356,38 @@ def test_a_picture_of_a_vector_format_starts_no_other_program(tmp_path: Path) ->
     (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
     with pytest.raises(Image.UnidentifiedImageError):
         read_rgb(tmp_path / "a.jpg")
+
+
+def test_more_pictures_than_the_memory_holds_are_refused_by_their_headers(tmp_path: Path) -> None:
+    """None is read for that, kohya's folders and those of metadata.jsonl count, and what is no picture does not."""
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:400])  # the rest would be needed to read it
+    (tmp_path / "c.txt").write_text("a photo")
+    require_room(tmp_path, photo_files(tmp_path), free=150_000_000)
+    with pytest.raises(FaceExprError, match=r"The 2 pictures in .* would take 0\.1 GB of memory once read; 0\.1 GB are free"):
+        require_room(tmp_path, photo_files(tmp_path), free=140_000_000)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "c" / "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "b.png"}\n{"file_name": "c/a.png"}\n')
+    with pytest.raises(FaceExprError, match="The 2 pictures in"):
+        require_room(tmp_path, photo_files(tmp_path), free=140_000_000)
+
+
+def test_reading_an_album_can_be_stopped_at_every_picture(tmp_path: Path, photo: Picture) -> None:
+    for name in "abc":
+        Image.fromarray(photo).save(tmp_path / f"{name}.png")
+    seen: list[str] = []
+
+    def reading(name: str) -> None:
+        seen.append(name)
+        if name == "b.png":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read_dataset(tmp_path, reading=reading)
+    assert seen == ["a.png", "b.png"]
+    kohya = tmp_path / "person" / "3_ohwx woman"
+    kohya.mkdir(parents=True)
+    Image.fromarray(photo).save(kohya / "b.png")
+    with pytest.raises(KeyboardInterrupt):
+        read_dataset(kohya.parent, reading=reading)

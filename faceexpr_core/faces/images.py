@@ -6,7 +6,7 @@ import codecs
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,10 +55,11 @@ def caption_files(picture: Path) -> list[Path]:
     return [name for name in names if name != picture and name.is_file() and not _is_picture(name)]
 
 
-def read_images(folder: str | os.PathLike[str]) -> list[SourceImage]:
+def read_images(folder: str | os.PathLike[str], reading: Callable[[str], None] | None = None) -> list[SourceImage]:
     """Read every picture of a folder, in the order of their names; one that cannot be read comes with its `problem`.
 
-    Raises FaceExprError for a folder that does not exist or holds no pictures.
+    `reading` is told each one's name before it is read, and may raise to stop. Raises FaceExprError for a folder that does not exist or
+    holds no pictures.
     """
     if not Path(folder).is_dir():
         raise FaceExprError(f"There is no folder {folder}. Make it and put photos of one person into it (six to twenty are best).")
@@ -68,7 +69,21 @@ def read_images(folder: str | os.PathLike[str]) -> list[SourceImage]:
             f"The folder {folder} holds no pictures. Put photos of one person into it (six to twenty are best), as JPEG, PNG, WebP, TIFF, "
             "HEIC or another usual kind."
         )
-    return [read_source(path) for path in files]
+    found = []
+    for path in files:
+        if reading is not None:
+            reading(shown_name(path))
+        found.append(read_source(path))
+    return found
+
+
+def pixels_in(path: Path) -> int:
+    """Width x height of a picture file by its header; 0 for what is none or cannot be opened."""
+    try:
+        with _unread(path) as opened:
+            return int(opened.width) * int(opened.height)
+    except Exception:  # Pillow's plugins raise anything on a damaged file, which reading it tells
+        return 0
 
 
 def images_from_batches(batches: Iterable[Any], name: str = "image") -> list[SourceImage]:
@@ -157,18 +172,23 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
 
 def _opened(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
     """The first frame, upright, and what is to be said of it."""
+    with _unread(path) as opened:
+        frames = 1 if opened.format in ("MPO", "PSD", "HEIF") else int(getattr(opened, "n_frames", 1))
+        opened.load()
+        notes = (f"the first of its {frames} pictures was taken",) if frames > 1 else ()
+        upright, damaged = _upright(opened)
+        return upright, (*notes, *damaged)
+
+
+def _unread(path: Path) -> Image.Image:
+    """A picture file whose header alone has been read."""
     from PIL import Image
 
     heif_reader()
     known = [*FORMATS, *(["TGA"] if path.suffix.lower() == ".tga" else [])]
     Image.preinit()
     Image.init()
-    with Image.open(path, formats=[name for name in known if name in Image.OPEN]) as opened:
-        frames = 1 if opened.format in ("MPO", "PSD", "HEIF") else int(getattr(opened, "n_frames", 1))
-        opened.load()
-        notes = (f"the first of its {frames} pictures was taken",) if frames > 1 else ()
-        upright, damaged = _upright(opened)
-        return upright, (*notes, *damaged)
+    return Image.open(path, formats=[name for name in known if name in Image.OPEN])
 
 
 def _upright(opened: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,22 @@ from typing import Any
 from ..errors import FaceExprError
 from ..faces.images import SourceImage, caption_files, picture_files, read_images
 from .folder import inside_of, kohya_folders, looked_into, no_photo, others, read_folder
+from .room import require_room
 
 METADATA = "metadata.jsonl"
 CAPTION_COLUMNS = ("text", "caption", "prompt")
 """Columns taken for captions when none is named, in this order."""
 
 
-def read_dataset(folder: Path, image_column: str = "image", caption_column: str | None = None) -> list[SourceImage]:
+def read_dataset(
+    folder: Path, image_column: str = "image", caption_column: str | None = None, reading: Callable[[str], None] | None = None
+) -> list[SourceImage]:
     """The photos of a folder, those that metadata.jsonl names if there is one (also in `train/`), with their captions; after them a
     source with a word, and no picture, for every other file.
 
     `image_column`, `caption_column`: columns of metadata.jsonl; `image` means `file_name`, as Hugging Face calls it. A caption of
-    metadata.jsonl goes before a .txt. Raises FaceExprError for a missing folder, column or file, and for a line that cannot be read.
+    metadata.jsonl goes before a .txt. `reading` is told each picture's name before it is read, and may raise to stop. Raises FaceExprError
+    for a missing folder, column or file, for a line that cannot be read, and for more pictures than the memory has room for.
     """
     if not folder.is_dir():
         raise FaceExprError(
@@ -30,7 +34,7 @@ def read_dataset(folder: Path, image_column: str = "image", caption_column: str 
         )
     inside = _photos_inside(folder)
     if inside is not None:
-        there = [inside_of(inside.name, one) for one in read_dataset(inside, image_column, caption_column)]
+        there = [inside_of(inside.name, one) for one in read_dataset(inside, image_column, caption_column, reading)]
         return [*there, looked_into(inside.name), *others(folder, [inside.name])]
     table = folder / METADATA
     if not table.is_file():
@@ -39,10 +43,13 @@ def read_dataset(folder: Path, image_column: str = "image", caption_column: str 
                 raise FaceExprError(
                     f"The {kind} column {column!r} was given, but {folder} has no {METADATA}; add it, or leave the column out."
                 )
-        return read_folder(folder)
+        require_room(folder, photo_files(folder))
+        return read_folder(folder, reading)
     rows = _rows(table)
     names = [_file_name(row, image_column, table, number) for number, row in rows]
-    pictures = {path: source for parent in {name.parent for name in names} for path, source in _read_folder(folder, parent).items()}
+    require_room(folder, photo_files(folder))
+    parents = {name.parent for name in names}
+    pictures = {path: source for parent in parents for path, source in _read_folder(folder, parent, reading).items()}
     column = caption_column or next((name for name in CAPTION_COLUMNS if any(name in row for _, row in rows)), None)
     found = []
     for name, (number, row) in zip(names, rows, strict=True):
@@ -128,10 +135,10 @@ def _file_name(row: dict[str, Any], column: str, table: Path, number: int) -> Pa
     return path
 
 
-def _read_folder(folder: Path, inside: Path) -> dict[Path, SourceImage]:
+def _read_folder(folder: Path, inside: Path, reading: Callable[[str], None] | None) -> dict[Path, SourceImage]:
     if not (folder / inside).is_dir() or not picture_files(folder / inside):
         return {}
-    return {inside / source.name: replace(source, name=str(inside / source.name)) for source in read_images(folder / inside)}
+    return {inside / source.name: replace(source, name=str(inside / source.name)) for source in read_images(folder / inside, reading)}
 
 
 def _with_caption(source: SourceImage, row: dict[str, Any], column: str | None, needed: bool, table: Path, number: int) -> SourceImage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +15,9 @@ KOHYA_FOLDER = re.compile(r"^(\d+)_(.+)$")
 """`10_ohwx person`: how often each photo is drawn in an epoch, and the words that name the person."""
 
 
-def read_folder(folder: Path) -> list[SourceImage]:
+def read_folder(folder: Path, reading: Callable[[str], None] | None = None) -> list[SourceImage]:
     """The photos directly in a folder; where there are none, those of its `10_ohwx person` folders. After them a word for every other
-    file and folder. Raises FaceExprError for a folder that does not exist or holds no pictures."""
+    file and folder. `reading` as in `read_images`. Raises FaceExprError for a folder that does not exist or holds no pictures."""
     kohya = kohya_folders(folder)
     if not kohya and folder.is_dir() and not picture_files(folder):
         there = "\n".join(f"{one.name}: {one.problem}" for one in others(folder))
@@ -27,10 +27,10 @@ def read_folder(folder: Path) -> list[SourceImage]:
         )
     if not kohya or picture_files(folder):
         own = [_as_named(folder)] if folder.is_dir() and KOHYA_FOLDER.match(folder.name) else []
-        return [*read_images(folder), *own, *others(folder)]
+        return [*read_images(folder, reading), *own, *others(folder)]
     found: list[SourceImage] = []
     for inside in kohya:
-        found += [inside_of(inside.name, one) for one in [*read_images(inside), *others(inside)]]
+        found += [inside_of(inside.name, one) for one in [*read_images(inside, reading), *others(inside)]]
         found.append(_as_named(inside))
     return [*found, *others(folder, [inside.name for inside in kohya])]
 
