@@ -25,7 +25,10 @@ HELD: dict[str, tuple[str, ...]] = {
         "test_look.py::test_the_face_of_an_area_is_the_one_that_lies_in_it",
     ),
     "two people, each with a text and an area": ("test_templates_drawn.py::test_of_two_people_each_has_an_expression_of_its_own",),
-    "LoRA hooks on a text, by a schedule too; a default text": ("LoRA hooks", "LoRA hooks by a schedule", "default text"),
+    "LoRA hooks on a text, by a schedule too; a default text": (
+        *("LoRA hooks", "LoRA hooks by a schedule", "default text"),
+        "test_fusion_hooks.py::test_each_evaluation_has_the_hooks_of_its_text_in_every_layer",
+    ),
     "a batch; image to image; a noise mask (inpainting)": (
         *("nothing else", "image to image", "noise mask"),
         "test_fusion_compositions.py::test_each_picture_of_a_batch_has_a_mask_of_its_own",

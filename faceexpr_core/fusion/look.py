@@ -54,7 +54,8 @@ class Look:
 
     `decode` makes a picture of a latent [1, 4, h, w]. `moved`: the regions of the face that the expression moves, () for all of it.
     `free` [B or 1, 1, h, w]: where the pictures are drawn at all (inpainting); a face elsewhere is not meant.
-    `seen` is called after each evaluation, `where` before a change; pictures are decoded only when one is asked for and due.
+    `seen` is called after each evaluation. `look` decodes a picture if that is due, `known` says what was found, `where` does both: a host
+    that may decode while the network runs needs no more than that.
     """
 
     def __init__(
@@ -80,9 +81,17 @@ class Look:
         self._clean, self._is_given = clean, given
 
     def where(self, picture: int, sigma: float, area: Area | None = None) -> Where:
-        """Where the expression acts in a picture at a noise level: on its largest face, of those in the area (EVERYWHERE without one)."""
+        """`look`, then `known`."""
+        self.look(picture, sigma)
+        return self.known(picture, sigma, area)
+
+    def look(self, picture: int, sigma: float) -> None:
+        """Look for the faces of a picture, if that is due at this noise level."""
         if self._due(picture, sigma):
-            self._look(picture, sigma)
+            self._find(picture, sigma)
+
+    def known(self, picture: int, sigma: float, area: Area | None = None) -> Where:
+        """Where the expression acts in a picture at a noise level: on its largest face, of those in the area (EVERYWHERE without one)."""
         key = picture, area
         if key not in self._places:
             known = self._faces.get(picture, [])
@@ -105,7 +114,7 @@ class Look:
         levels = again if self._faces[picture] else (*AGAIN, *MISSING)
         return any(sigma <= level < self._looked[picture] for level in levels)
 
-    def _look(self, picture: int, sigma: float) -> None:
+    def _find(self, picture: int, sigma: float) -> None:
         assert self._clean is not None
         latent, first = self._clean[picture : picture + 1], picture not in self._looked
         height, width = 8 * latent.shape[2], 8 * latent.shape[3]

@@ -12,11 +12,11 @@ from torch import Tensor
 from ...faceexpr_core.fusion.bank import FeatureBank, fused_places
 from ...faceexpr_core.fusion.donors import same_place
 from ...faceexpr_core.fusion.grids import Grid
-from ...faceexpr_core.fusion.injection import Area, Attention, Call, Injection, Part, cut_area
+from ...faceexpr_core.fusion.injection import Area, Attention, Injection, Part, cut_area
 from ...faceexpr_core.fusion.look import EVERYWHERE, Look, Where
 from ...faceexpr_core.fusion.settings import FusionSettings
 from .folders import model_folders
-from .run import RUN, UNET, Run, attention_grid, conditional_rows, is_whole, place_of, places_of, running_blocks, skips_of, with_run
+from .run import RUN, UNET, Row, Run, attention_grid, conditional_rows, is_whole, place_of, places_of, running_blocks, skips_of, with_run
 
 THUMB = 8
 """Side of what is remembered of a picture, to know it again at another size."""
@@ -57,9 +57,19 @@ class Fusion:
     def __deepcopy__(self, memo: Any) -> Fusion:
         return self
 
-    def looks(self, call: Call) -> bool:
+    def looks(self, run: Run) -> bool:
         """Whether this evaluation will ask where the face is seen."""
-        return self._seen is not None and any(self._injection.weight(place, call) > 0 for place in self._injection.places)
+        if self._seen is None or not any(row.said and self._is_ours(row) for row in run.positive.values() or (Row(),)):
+            return False
+        return any(self._injection.weight(place, run.call) > 0 for place in self._injection.places)
+
+    def look(self, run: Run) -> None:
+        """See where the faces are, before the network runs."""
+        look, session = self._look(run), run.session
+        if session.clean is not None:
+            look.seen(session.clean, given=session.clean is session.start)
+        for picture in range(run.pictures):
+            look.look(picture, run.call.sigma)
 
     def skip(self, h: Tensor, hsp: Tensor | None, to: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """`output_block_patch`: output block i consumes the skip of input block last - i."""
@@ -113,7 +123,7 @@ class Fusion:
             )
             return []
         for number, row in enumerate(rows):
-            if row is None or (self._tag is not None and row.tag != self._tag):
+            if row is None or not self._is_ours(row):
                 continue
             where = tuple(self._where(run, picture, row.area) for picture in range(count))
             if not all(one is EVERYWHERE for one in where) and not is_whole(to, row.area):
@@ -126,9 +136,12 @@ class Fusion:
             found.append(Part(slice(number * count, (number + 1) * count), where[:1] if alike else where, row.area))
         return found
 
+    def _is_ours(self, row: Row) -> bool:
+        return self._tag is None or row.tag == self._tag
+
     def _where(self, run: Run, picture: int, area: Area | None) -> Where:
         """Where the expression acts: by the mask connected, else where the face is seen, else where the bank has it."""
-        seen = self._look(run).where(picture, run.call.sigma, area) if self._seen is not None else EVERYWHERE
+        seen = self._look(run).known(picture, run.call.sigma, area) if self._seen is not None else EVERYWHERE
         if seen is EVERYWHERE and self._is_banks_own(run, picture):
             seen = self._own
         return seen if self._masks is None else Where(self._mask(self._masks, run, picture), seen.regions)
@@ -153,8 +166,6 @@ class Fusion:
                 lambda latent: session.decode(vae, latent), self._seen.moved, model_folders(), self._tell, session.free
             )
         look: Look = session.kept[key]
-        if session.clean is not None:
-            look.seen(session.clean, given=session.clean is session.start)
         return look
 
     @property

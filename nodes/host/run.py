@@ -7,6 +7,7 @@ of its clones; and when the sampler ends nothing is left.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -48,7 +49,7 @@ class Session:
 
     def decode(self, vae: Any, latent: Tensor) -> Picture:
         """The picture [8h, 8w, 3] of a latent [1, 4, h, w] in the model's scale; the model is back on its device afterwards. The node
-        shows it."""
+        shows it. Not while the network runs: loading it again takes the hooks of the text that is evaluated off its weights."""
         drawn = decode_latents(self.guider.model_patcher, vae, latent)[0]
         comfy.model_management.load_models_gpu([self.guider.model_patcher, *self.guider.loaded_models])
         picture: Picture = (drawn[..., :3].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
@@ -57,12 +58,13 @@ class Session:
 
 
 class Row(NamedTuple):
-    """A conditional entry: the area of the picture that it draws (None for all of it), the number of its pair of texts, if any, and whether
-    it is the copy of one that ComfyUI makes where another conditioning has an area."""
+    """A conditional entry: the area of the picture that it draws (None for all of it), the number of its pair of texts, if any, whether it
+    is the copy of one that ComfyUI makes where another conditioning has an area, and whether its time range holds the evaluation."""
 
     area: Area | None = None
     tag: int | None = None
     copied: bool = False
+    said: bool = True
 
 
 class Run(NamedTuple):
@@ -134,15 +136,18 @@ def note_run(
     cfg = float(getattr(guider, "cfg1", getattr(guider, "cfg", 1.0)))  # DualCFGGuider's own, of the conditional prediction
     run = Run(
         Call(float(timestep.flatten()[0]), cfg, session.schedule, session.kept, session.continued),
-        positive=_rows(_conditional_entries(guider), x),
+        positive=_rows(_conditional_entries(guider), x, float(timestep.flatten()[0])),
         seed=seed,
         size=(8 * x.shape[-1], 8 * x.shape[-2]),
         session=session,
         pictures=len(x),
         spot=transformer.get(SPOT),
     )
-    if session.continued and session.clean is None and _looks(transformer, run.call):
+    watching = _watching(transformer, run)
+    if watching and session.continued and session.clean is None:
         session.clean = executor(x, timestep, options, seed, **kwargs)  # unfused: nobody has said yet where the face is
+    for fusion in watching:
+        fusion.look(run)
     session.clean = executor(x, timestep, {**options, "transformer_options": {**transformer, RUN: run}}, seed, **kwargs)
     return session.clean
 
@@ -168,11 +173,11 @@ def _outermost(patches: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return given
 
 
-def _looks(transformer: dict[str, Any], call: Call) -> bool:
-    """Whether a patch will look for the face at this evaluation."""
+def _watching(transformer: dict[str, Any], run: Run) -> list[Any]:
+    """The owners of patches that will ask where the face is at this evaluation."""
     patches = (patch for alike in transformer.get("patches", {}).values() for patch in alike)
     owners = {id(owner): owner for patch in patches if (owner := getattr(patch, "__self__", None)) is not None}
-    return any(owner.looks(call) for owner in owners.values() if hasattr(owner, "looks"))
+    return [owner for owner in owners.values() if hasattr(owner, "looks") and owner.looks(run)]
 
 
 def _conditional_entries(guider: Any) -> list[dict[str, Any]]:
@@ -180,14 +185,19 @@ def _conditional_entries(guider: Any) -> list[dict[str, Any]]:
     return [entry for name in getattr(guider, "faceexpr_conditional", ("positive",)) for entry in conds.get(name) or ()]
 
 
-def _rows(entries: list[dict[str, Any]], x: Tensor) -> dict[Any, Row]:
+def _rows(entries: list[dict[str, Any]], x: Tensor, sigma: float) -> dict[Any, Row]:
     """By their ids. A copy that ComfyUI made has the other conditioning's keys, but the very text of the entry that it is a copy of."""
     tags = {id(_text(entry)): entry[TAG] for entry in entries if TAG in entry}
     return {
-        entry["uuid"]: Row(_area(entry, x), entry.get(TAG, tags.get(id(_text(entry)))), copied=TAG not in entry)
+        entry["uuid"]: Row(_area(entry, x), entry.get(TAG, tags.get(id(_text(entry)))), TAG not in entry, _said(entry, sigma))
         for entry in entries
         if "uuid" in entry
     }
+
+
+def _said(entry: dict[str, Any], sigma: float) -> bool:
+    """As ComfyUI's `get_area_and_mult` decides; the range's ends are noise levels."""
+    return not (sigma > entry.get("timestep_start", math.inf) or sigma < entry.get("timestep_end", -math.inf))
 
 
 def _text(entry: dict[str, Any]) -> Any:
