@@ -139,5 +139,6 @@ def _bytes(picture: Tensor) -> Any:
 
 
 def _batched(pictures: list[Tensor]) -> list[Tensor]:
-    """One batch where all are of one size, else each alone."""
+    """One batch where all are of one size, else each alone; where they came on several devices or in several types, as the first did."""
+    pictures = [one.to(pictures[0]) for one in pictures]
     return [torch.stack(pictures)] if len({one.shape for one in pictures}) == 1 else [one[None] for one in pictures]

@@ -48,7 +48,7 @@ class Fusion:
         tag: int | None = None,
     ) -> None:
         self._bank, self._skips, self._seen, self._tag = bank, skips, seen, tag
-        self._masks = None if masks is None else list(masks)
+        self._masks = None if masks is None else list(masks.float().cpu())  # where the regions of faces that are seen lie too
         self._injection = Injection(bank, settings, places, self._tell)
         self._told: set[str] = set()
         self._known: list[Tensor] = []
