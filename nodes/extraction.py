@@ -27,7 +27,7 @@ from .host.progress import say_or_stop
 from .host.run import places_of
 from .host.sampling import first_latent
 from .host.telling import TellingHost
-from .host.texts import Entry, Pair, bare, pair_texts, tagged, without_places
+from .host.texts import Entry, Pair, bare, differs, pair_texts, tagged, without_places
 
 KEPT_TEXTS = 8
 
@@ -137,14 +137,21 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
 
 
 def _only_pair(request: Request) -> Pair:
-    """The texts that differ by the expression. Raises FaceExprError where there are several."""
+    """The texts that differ by the expression. Raises FaceExprError where there are several, or one of them says several things."""
     pairs = pair_texts(request.expression, request.neutral)
     if len(pairs) > 1:
         raise FaceExprError(
             f"positive and neutral differ in {len(pairs)} of the texts that were combined; features are of one expression. Extract each by "
             "a node of its own, before combining."
         )
-    return pairs[0]
+    (pair,) = pairs
+    for name, entry in (("positive", request.expression[pair.expression]), ("neutral", request.neutral[pair.neutral])):
+        if differs(entry):
+            raise FaceExprError(
+                f"{name} holds {len(entry[0])} texts, one for each picture of a batch, which differ; features are of one expression. Give "
+                "the text of one picture, or connect base_model to FaceExpr Sampler, which fuses each picture's own."
+            )
+    return pair
 
 
 def _prepare(request: Request, pair: Pair) -> tuple[Tensor, Recorder, Recording]:

@@ -19,7 +19,7 @@ from .host.fusion import Seen, attach_fusion
 from .host.models import drawn_side, require_sdxl
 from .host.sampling import ExpressionGuider, Span, sample
 from .host.spots import Spot, at_spot, texts_at
-from .host.texts import at_rest, pair_texts, tagged
+from .host.texts import at_rest, own_texts, pair_texts, tagged
 from .host.widgets import advanced, require_choices, tell_unused
 from .refine import refine_faces, require_refining
 
@@ -192,8 +192,9 @@ class Sampler(io.ComfyNode):
                     )
                 settings = replace(site_settings(default_site(photo=False)), strength=fusion_strength)
                 for tag, pair in enumerate(pairs):
-                    bank = extraction.kept_contexts(base_model, positive[pair.expression], neutral[pair.neutral], settings)
-                    fused = attach_fusion(fused, bank, settings, seen=seen, tag=tag)
+                    for own in own_texts(positive[pair.expression], neutral[pair.neutral], len(latent["samples"])):
+                        bank = extraction.kept_contexts(base_model, own.expression, own.neutral, settings)
+                        fused = attach_fusion(fused, bank, settings, seen=seen, tag=tag, pictures=own.pictures)
             fuses = fused is not model and fusion_strength > 0
             if fuses and neutral is not None:
                 speaks = fusion_text == POSITIVE or expression_scale != 1.0

@@ -36,6 +36,10 @@ HELD: dict[str, tuple[str, ...]] = {
         "test_fusion_daily.py::test_small_faces_outside_a_noise_mask_are_left_alone",
         "test_look.py::test_of_several_faces_the_one_that_is_drawn_is_meant",
     ),
+    "a text of its own for each picture of a batch (batch prompt schedules)": (
+        "test_fusion_own_texts.py::test_each_picture_is_fused_with_its_own_text",
+        "test_fusion_own_texts.py::test_features_are_of_one_text_and_others_are_refused_by_name",
+    ),
     "a second pass at another size": (
         "test_fusion_daily.py::test_a_later_pass_over_the_same_picture_keeps_the_features_mask_at_any_size",
         "test_look.py::test_each_picture_is_decoded_at_the_first_change_and_a_large_or_given_one_once_more",

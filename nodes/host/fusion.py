@@ -46,8 +46,9 @@ class Fusion:
         masks: Tensor | None = None,
         seen: Seen | None = None,
         tag: int | None = None,
+        pictures: Sequence[int] | None = None,
     ) -> None:
-        self._bank, self._skips, self._seen, self._tag = bank, skips, seen, tag
+        self._bank, self._skips, self._seen, self._tag, self._pictures = bank, skips, seen, tag, pictures
         self._masks = None if masks is None else list(masks.float().cpu())  # where the regions of faces that are seen lie too
         self._injection = Injection(bank, settings, places, self._tell)
         self._told: set[str] = set()
@@ -68,7 +69,7 @@ class Fusion:
         look, session = self._look(run), run.session
         if session.clean is not None:
             look.seen(session.clean, given=session.clean is session.start)
-        for picture in range(run.pictures):
+        for picture in self._pictures or range(run.pictures):
             look.look(picture, run.call.sigma)
 
     def skip(self, h: Tensor, hsp: Tensor | None, to: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Tensor | None]:
@@ -125,12 +126,17 @@ class Fusion:
         for number, row in enumerate(rows):
             if row is None or not self._is_ours(row):
                 continue
-            where = tuple(self._where(run, picture, row.area) for picture in range(count))
+            pictures = self._pictures or range(count)
+            where = tuple(self._where(run, picture, row.area) for picture in pictures)
             if not all(one is EVERYWHERE for one in where) and not is_whole(to, row.area):
                 self._tell(
                     "another pack draws the picture in tiles, on which a mask of the whole does not fit; nothing is changed. Draw without "
                     "tiles, or without mask and VAE, so that the expression acts everywhere"
                 )
+                continue
+            if self._pictures is not None:
+                starts = [number * count + picture for picture in pictures]
+                found += [Part(slice(start, start + 1), (one,), row.area) for start, one in zip(starts, where, strict=True)]
                 continue
             alike = all(one.mask is where[0].mask and one.regions is where[0].regions for one in where)
             found.append(Part(slice(number * count, (number + 1) * count), where[:1] if alike else where, row.area))
@@ -214,18 +220,19 @@ def attach_fusion(
     masks: Tensor | None = None,
     seen: Seen | None = None,
     tag: int | None = None,
+    pictures: Sequence[int] | None = None,
 ) -> Any:
     """A clone of `model` with the features of `bank` fused into its conditional rows.
 
     `masks`: float [P, H, W] in 0..1, one for each picture of the batch, again from the first where there are more pictures. `seen`: look
-    for the face in the picture that is drawn. `tag`: only rows of the entries that have it (`texts.TAG`). At strength 0 the clone has no
-    patch. Raises FaceExprError where bank, settings and model do not belong together.
+    for the face in the picture that is drawn. `tag`: only rows of the entries that have it (`texts.TAG`). `pictures`: only of these of the
+    batch. At strength 0 the clone has no patch. Raises FaceExprError where bank, settings and model do not belong together.
     """
     places = fused_places(bank, settings, places_of(model, bank.site))
     if settings.strength == 0:
         return model.clone()
     clone = with_run(model)
-    patch = Fusion(bank, settings, places, skips_of(model), masks, seen, tag)
+    patch = Fusion(bank, settings, places, skips_of(model), masks, seen, tag, pictures)
     if bank.site == "skip":
         clone.set_model_output_block_patch(patch.skip)
     elif bank.site == "cross_attention":

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from ...faceexpr_core.fusion.injection import Area
 from .conditioning import Conditioning
-from .texts import PLACED, counterparts
+from .texts import PLACED, counterparts, row_of
 
 SPOT = "faceexpr_spot"
 """Key of `transformer_options`: the `Spot` that is drawn."""
@@ -87,13 +85,5 @@ def _freed(conditioning: Conditioning, chosen: list[int], spot: Spot) -> Conditi
     for hidden, extra in (conditioning[one] for one in chosen):
         strength = extra.get("strength", 1.0) * extra.get("mask_strength", 1.0) * _mask_at(extra.get("mask"), spot)
         kept = {key: value for key, value in extra.items() if key not in PLACED}
-        if kept.get("pooled_output") is not None:
-            kept["pooled_output"] = _row(kept["pooled_output"], spot)
-        freed.append([_row(hidden, spot), kept if len(chosen) == 1 or strength == 1 else {**kept, "strength": strength}])
+        freed.append(row_of([hidden, kept if len(chosen) == 1 or strength == 1 else {**kept, "strength": strength}], spot.picture))
     return freed
-
-
-def _row(embeddings: Tensor, spot: Spot) -> Tensor:
-    """The picture's own where a text has embeddings for each picture of the batch."""
-    own = spot.picture % len(embeddings)
-    return embeddings[own : own + 1]

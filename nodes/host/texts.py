@@ -55,6 +55,52 @@ def pair_texts(expression: Conditioning, neutral: Conditioning) -> list[Pair]:
     return pairs
 
 
+class Own(NamedTuple):
+    """Two texts of a pair with one H each, and the pictures of a batch that they are said of (None: all)."""
+
+    pictures: tuple[int, ...] | None
+    expression: Entry
+    neutral: Entry
+
+
+def own_texts(expression: Entry, neutral: Entry, count: int) -> list[Own]:
+    """What each of `count` pictures is told, where a text has an H for each (batch prompt schedules): as ComfyUI deals them out, again from
+    the first where pictures are more. Pictures that are told the same stand together."""
+    given: dict[tuple[int, int], list[int]] = {}
+    firsts = _distinct(expression[0]), _distinct(neutral[0])
+    for picture in range(count):
+        left, right = (first[picture % len(first)] for first in firsts)
+        given.setdefault((left, right), []).append(picture)
+    everywhere = len(given) == 1
+    return [
+        Own(None if everywhere else tuple(pictures), row_of(expression, left), row_of(neutral, right))
+        for (left, right), pictures in given.items()
+    ]
+
+
+def differs(entry: Entry) -> bool:
+    """Whether a text says something else of one picture than of another."""
+    return len(set(_distinct(entry[0]))) > 1
+
+
+def row_of(entry: Entry, picture: int) -> Entry:
+    """The text as it is said of one picture of a batch."""
+    hidden, extra = entry
+    pooled = extra.get("pooled_output")
+    kept = extra if pooled is None else {**extra, "pooled_output": _own_row(pooled, picture)}
+    return [_own_row(hidden, picture), kept]
+
+
+def _own_row(embeddings: Tensor, picture: int) -> Tensor:
+    own = picture % len(embeddings)
+    return embeddings[own : own + 1]
+
+
+def _distinct(hidden: Tensor) -> list[int]:
+    """For each row the number of the first that equals it."""
+    return [next(other for other in range(number + 1) if torch.equal(hidden[other], row)) for number, row in enumerate(hidden)]
+
+
 def counterparts(expression: Conditioning, neutral: Conditioning) -> dict[int, int]:
     """Number of each neutral entry that has one -> that of the entry with the expression, or of the one that says the same."""
     found = {pair.neutral: pair.expression for pair in pair_texts(expression, neutral)}
