@@ -10,6 +10,8 @@ Writes OUT/table.md, sheet.png, and report.html with its tables as `faceexpr eva
 
 Pictures are compared with the photos that were learned, and with others of the person (`benchmarks.ablation_unseen`).
 
+`the person` are renders of the same (`benchmarks.ablation_truth`).
+
 The class is drawn too, without the trigger word, once with each LoRA: what a person's LoRA makes of anybody else.
 
 Plain words (`embeddings=off`) say strength as the captions of Mini's world do: slightly, nothing, very.
@@ -41,12 +43,13 @@ from faceexpr_core.evaluation.report import write_report
 from faceexpr_core.evaluation.run import Evaluation, draw_place, keep_person, kept_person
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import IdentityMeter, donor_leak
-from faceexpr_core.measure.judges import Judges
+from faceexpr_core.measure.judges import Judges, Looks
 from faceexpr_core.measure.picture_score import NEUTRAL
 
 from .ablation_arms import ARMS, BASE, Step, chosen_steps
 from .ablation_class import class_arms, class_evaluation, with_class
 from .ablation_table import sheet, table
+from .ablation_truth import TRUTH, rendered, truth_evaluation, truth_records
 from .ablation_unseen import compare_unseen, unseen_album, with_unseen
 from .albums import ALBUMS
 from .preset_arms import PresetArm
@@ -84,6 +87,9 @@ class Ablation:
         for place in self.of_class.places():
             if place.person == f"{seed}":
                 _say(self.class_drawn(place))
+        for place in self.of_person.places():
+            if place.person == f"{seed}":
+                _say(self.rendered(place))
         _say(self.compared(seed))
         return f"{seed}: done"
 
@@ -91,9 +97,13 @@ class Ablation:
     def of_class(self) -> Evaluation:
         return class_evaluation(self.evaluation, self.steps)
 
+    @property
+    def of_person(self) -> Evaluation:
+        return truth_evaluation(self.evaluation)
+
     def whole_people(self) -> tuple[Subject, ...]:
         """Those of whom every picture is there."""
-        lacking = {place.person for one in (self.evaluation, self.of_class) for place in one.places() if one.missing(place)}
+        lacking = {place.person for one in (self.evaluation, self.of_class, self.of_person) for place in one.places() if one.missing(place)}
         return tuple(one for one in self.evaluation.people if one.name not in lacking)
 
     def trainings(self) -> list[PresetArm]:
@@ -142,16 +152,27 @@ class Ablation:
     def compared(self, seed: int) -> str:
         """The person's pictures beside photos that were not learned."""
         started, reference = time.process_time(), person(self.work, seed, unseen_album(self.album)).reference
-        output, records = self.evaluation.output, self.evaluation.records()
-        places = [one for one in self.evaluation.places() if one.person == f"{seed}"]
+        count = 0
         with IdentityMeter() as meter:
-            count = sum(compare_unseen(output, place, records, reference, meter) for place in places)
+            for each_one in (self.evaluation, self.of_person):
+                places = [one for one in each_one.places() if one.person == f"{seed}"]
+                count += sum(compare_unseen(each_one.output, place, each_one.records(), reference, meter) for place in places)
         return f"{seed}: {count} pictures beside photos that were not learned, {time.process_time() - started:.0f} s of the processor"
 
-    def _draw(self, evaluation: Evaluation, place: Place, noise: int, judges: Judges) -> None:
-        (subject,) = (one for one in evaluation.people if one.name == place.person)
+    def rendered(self, place: Place) -> str:
+        """The person as the world has it, in the place's pictures."""
+        (subject,), looks = (one for one in self.evaluation.people if one.name == place.person), self._looks(place)
+        with Judges() as judges:
+            draw_place(self.of_person, place, subject, looks, rendered, lambda *_: None, judges, lambda: None)
+        return f"{place.person}, rendered, seed {place.seed}"
+
+    def _looks(self, place: Place) -> Looks:
         if (looks := kept_person(self.evaluation.output, place.person)) is None:
             raise FaceExprError(f"{place.person} was not prepared.")
+        return looks
+
+    def _draw(self, evaluation: Evaluation, place: Place, noise: int, judges: Judges) -> None:
+        (subject,), looks = (one for one in evaluation.people if one.name == place.person), self._looks(place)
 
         def draw(arm: Arm, lora: Path | None, person: Subject, place: Place, expression: str, intensity: float) -> Picture:
             return _drawer(self.model, self.how).draw(arm, lora, person, replace(place, seed=noise), expression, intensity)
@@ -259,10 +280,11 @@ def write_summary(run: Ablation, command: str) -> str:
     asked, whole = run.evaluation.people, run.whole_people()
     run = replace(run, evaluation=replace(run.evaluation, people=whole or asked))
     records = with_class(with_unseen(output, with_leaks(run.evaluation)), run.of_class.records(), class_arms(run.steps))
+    records, names = [*truth_records(run.evaluation), *records], [TRUTH, *names]
     told = f"{table(records, names, command)}\n{len(whole)} of {len(asked)} people are whole.\n"
     write_whole(output / "table.md", told.encode())
     write_picture(output / "sheet.png", np.asarray(sheet(output, records, names)))
-    write_report(run.evaluation, {"Command": command, **{f"Arm {name}": ARMS[name] for name in names}})
+    write_report(run.evaluation, {"Command": command, **{f"Arm {step.name}": ARMS[step.name] for step in run.steps}})
     return told
 
 

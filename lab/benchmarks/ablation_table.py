@@ -132,7 +132,7 @@ def table(records: Records, names: Sequence[str], command: str) -> str:
                 people = len({*row_of[have].people} & {*row_of[lack].people})
                 said = [_told(effects(found)), _told(harms(found))] if people >= LEAST_PEOPLE else ["too few people"] * 2
                 lines.append(table_line([part.name, kind, f"`{have}` / `{lack}`", *cells, *said]))
-    lines += ["", *(f"- `{name}`: `{ARMS[name]}`" for name in names)]
+    lines += ["", *(f"- `{name}`: `{ARMS[name]}`" for name in names if name in ARMS)]
     return "\n".join(lines) + "\n"
 
 

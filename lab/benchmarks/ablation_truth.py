@@ -1,0 +1,48 @@
+"""What the measures say of the people themselves: renders of what the arms are asked to draw. No method can be expected to do better.
+
+An expression changes a face for SFace too, so that even a perfect picture of it is less alike than a neutral one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from faceexpr_core.evaluation.arms import Arm
+from faceexpr_core.evaluation.people import Person
+from faceexpr_core.evaluation.plan import Place
+from faceexpr_core.evaluation.run import Evaluation
+from faceexpr_core.expressions import EXPRESSIONS
+from faceexpr_core.measure.picture_score import NEUTRAL
+
+from .ablation_unseen import with_unseen
+from .albums import PHOTO_SIDE
+from .store import Picture
+
+TRUTH = "the person"
+FIRST_NUMBER = 44_000
+"""The world draws other pictures of a person under other numbers; a noise of the arms stands for clothes, light and pose here."""
+
+
+def truth_evaluation(evaluation: Evaluation) -> Evaluation:
+    """The same pictures by the renderer, in a folder of their own."""
+    return Evaluation(evaluation.output / "truth", replace(evaluation.plan, arms=(Arm(TRUTH, None),)), evaluation.people)
+
+
+def rendered(arm: Arm, lora: Path | None, person: Person, place: Place, expression: str, intensity: float) -> Picture:
+    """The person (named by the seed) with an expression, uint8 [PHOTO_SIDE, PHOTO_SIDE, 3]; as `evaluation.run.DrawPicture`."""
+    from lab.world.expressions import Shown
+    from lab.world.picture import picture
+
+    shown = Shown(NEUTRAL, 0.0) if expression == NEUTRAL else Shown(EXPRESSIONS[expression].word, intensity)
+    image: Picture = picture(int(person.name), FIRST_NUMBER + place.seed, shown, PHOTO_SIDE).image
+    return image
+
+
+def truth_records(evaluation: Evaluation) -> Sequence[dict[str, Any]]:
+    """The records of `truth_evaluation` as if they lay in the ablation's own folder."""
+    truth = truth_evaluation(evaluation)
+    records = with_unseen(truth.output, truth.records())
+    return [{**one, "picture": f"{truth.output.name}/{one['picture']}", "leak": None} for one in records]
