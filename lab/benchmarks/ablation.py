@@ -49,7 +49,7 @@ from faceexpr_core.measure.picture_score import NEUTRAL
 from .ablation_arms import ARMS, BASE, Step, chosen_steps
 from .ablation_class import class_arms, class_evaluation, with_class
 from .ablation_table import sheet, table
-from .ablation_truth import TRUTH, rendered, truth_evaluation, truth_records
+from .ablation_truth import TRUTH, in_folder, rendered, truth_evaluation
 from .ablation_unseen import compare_unseen, unseen_album, with_unseen
 from .albums import ALBUMS
 from .preset_arms import PresetArm
@@ -139,7 +139,7 @@ class Ablation:
         with Judges() as judges:
             self._draw(self.evaluation, place, place.seed, judges)
             with IdentityMeter(detector=judges.detector) as identity:
-                self._leaks(place, identity)
+                self._leaks(self.evaluation, place, identity)
         return f"{place.person}, seed {place.seed}: {time.process_time() - started:.0f} s of the processor"
 
     def class_drawn(self, place: Place) -> str:
@@ -164,6 +164,8 @@ class Ablation:
         (subject,), looks = (one for one in self.evaluation.people if one.name == place.person), self._looks(place)
         with Judges() as judges:
             draw_place(self.of_person, place, subject, looks, rendered, lambda *_: None, judges, lambda: None)
+            with IdentityMeter(detector=judges.detector) as identity:
+                self._leaks(self.of_person, place, identity)
         return f"{place.person}, rendered, seed {place.seed}"
 
     def _looks(self, place: Place) -> Looks:
@@ -179,24 +181,24 @@ class Ablation:
 
         draw_place(evaluation, place, subject, looks, draw, self.lora_of, judges, lambda: None)
 
-    def _leaks(self, place: Place, identity: IdentityMeter) -> None:
+    def _leaks(self, evaluation: Evaluation, place: Place, identity: IdentityMeter) -> None:
         """How much nearer each picture at full strength is to the donor than the same arm's neutral picture, fused or not."""
-        names = [one.name for one in self.steps]
-        if BASE not in names:
+        if BASE not in (one.name for one in self.steps):
             return
-        lines = Lines(leaks_of(self.evaluation.output, place))
-        most = max(self.evaluation.plan.intensities)
+        lines = Lines(leaks_of(evaluation.output, place))
+        most = max(evaluation.plan.intensities)
         known = {(one["arm"], one["expression"]) for one in lines.values if one["intensity"] == most}
 
         @cache
-        def looks(arm: str, expression: str) -> Any:
+        def looks(output: Path, arm: str, expression: str) -> Any:
             path = place.picture(arm, expression, 1.0 if expression == NEUTRAL else most)
-            return identity.embed(read_picture(self.evaluation.output / path))
+            return identity.embed(read_picture(output / path))
 
-        for arm, name in product((one for one in names if one != BASE), self.evaluation.plan.expressions):
-            if (arm, name) not in known and (donor := looks(BASE, name)) is not None:
+        names = [arm.name for arm in evaluation.plan.arms if arm.name != BASE]
+        for arm, name in product(names, evaluation.plan.expressions):
+            if (arm, name) not in known and (donor := looks(self.evaluation.output, BASE, name)) is not None:
                 where = {"person": place.person, "scene": place.scene, "seed": place.seed, "arm": arm}
-                leak = donor_leak(looks(arm, name), looks(arm, NEUTRAL), donor)
+                leak = donor_leak(looks(evaluation.output, arm, name), looks(evaluation.output, arm, NEUTRAL), donor)
                 lines.add({**where, "expression": name, "intensity": most, "leak": leak})
 
 
@@ -280,7 +282,8 @@ def write_summary(run: Ablation, command: str) -> str:
     asked, whole = run.evaluation.people, run.whole_people()
     run = replace(run, evaluation=replace(run.evaluation, people=whole or asked))
     records = with_class(with_unseen(output, with_leaks(run.evaluation)), run.of_class.records(), class_arms(run.steps))
-    records, names = [*truth_records(run.evaluation), *records], [TRUTH, *names]
+    truth = truth_evaluation(run.evaluation)
+    records, names = [*in_folder(with_unseen(truth.output, with_leaks(truth)), truth), *records], [TRUTH, *names]
     told = f"{table(records, names, command)}\n{len(whole)} of {len(asked)} people are whole.\n"
     write_whole(output / "table.md", told.encode())
     write_picture(output / "sheet.png", np.asarray(sheet(output, records, names)))

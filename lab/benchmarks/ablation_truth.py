@@ -5,7 +5,6 @@ An expression changes a face for SFace too, so that even a perfect picture of it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from faceexpr_core.evaluation.arms import Arm
 from faceexpr_core.evaluation.people import Person
 from faceexpr_core.evaluation.plan import Place
 from faceexpr_core.evaluation.run import Evaluation
+from faceexpr_core.evaluation.summary import Records
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.measure.picture_score import NEUTRAL
 
-from .ablation_unseen import with_unseen
 from .albums import PHOTO_SIDE
 from .store import Picture
 
@@ -41,8 +40,6 @@ def rendered(arm: Arm, lora: Path | None, person: Person, place: Place, expressi
     return image
 
 
-def truth_records(evaluation: Evaluation) -> Sequence[dict[str, Any]]:
-    """The records of `truth_evaluation` as if they lay in the ablation's own folder."""
-    truth = truth_evaluation(evaluation)
-    records = with_unseen(truth.output, truth.records())
-    return [{**one, "picture": f"{truth.output.name}/{one['picture']}", "leak": None} for one in records]
+def in_folder(records: Records, truth: Evaluation) -> list[dict[str, Any]]:
+    """Records of `truth_evaluation` with their pictures' paths from the ablation's own folder."""
+    return [{**one, "picture": f"{truth.output.name}/{one['picture']}"} for one in records]
