@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from faceexpr_core import mini
 from faceexpr_core.evaluation.arms import Arm
 from faceexpr_core.evaluation.people import Person
 from faceexpr_core.evaluation.plan import Place
@@ -17,7 +18,6 @@ from faceexpr_core.evaluation.summary import Records
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.measure.picture_score import NEUTRAL
 
-from .albums import PHOTO_SIDE
 from .store import Picture
 
 TRUTH = "the person"
@@ -31,12 +31,12 @@ def truth_evaluation(evaluation: Evaluation) -> Evaluation:
 
 
 def rendered(arm: Arm, lora: Path | None, person: Person, place: Place, expression: str, intensity: float) -> Picture:
-    """The person (named by the seed) with an expression, uint8 [PHOTO_SIDE, PHOTO_SIDE, 3]; as `evaluation.run.DrawPicture`."""
+    """The person (named by the seed) with an expression, of the size of Mini's pictures; as `evaluation.run.DrawPicture`."""
     from lab.world.expressions import Shown
     from lab.world.picture import picture
 
     shown = Shown(NEUTRAL, 0.0) if expression == NEUTRAL else Shown(EXPRESSIONS[expression].word, intensity)
-    image: Picture = picture(int(person.name), FIRST_NUMBER + place.seed, shown, PHOTO_SIDE).image
+    image: Picture = picture(int(person.name), FIRST_NUMBER + place.seed, shown, mini.RESOLUTION).image
     return image
 
 
