@@ -128,6 +128,8 @@ def test_arms_are_compared_at_one_strength_of_the_expression() -> None:
     assert measured["unseen"].of(weak) > measured["unseen"].of(strong)  # type: ignore[operator]
     alike = [measured["alike"].of(one) for one in (strong, weak, never)]
     assert alike[0] == pytest.approx(normalised(0.65)) == pytest.approx(alike[1]) and alike[2] is None
+    kept = [measured["kept alike"].of(one) for one in (strong, weak, never)]
+    assert kept[0] == pytest.approx(normalised(0.65) - normalised(0.8)) == pytest.approx(kept[1]) and kept[2] is None
     assert measured["alike"].of([{key: value for key, value in one.items() if key != "unseen"} for one in strong]) is None
 
 

@@ -32,7 +32,7 @@ COMMON_STRENGTH = 0.5
 PARTS_LEGEND = (
     "What each part changes, on the same people and noise. effect: measures whose interval lies on the good side of 0. harm: measures "
     f"that are worse by more than {HARM:g} on average, with (?) where the interval holds 0. Not judged: how strong the expression is, and "
-    "kept, identity, unseen, SFace and leak, which follow from that; drift, whose size counts (moved)."
+    "both kept, identity, unseen, SFace and leak, which follow from that; drift, whose size counts (moved)."
 )
 
 
@@ -62,6 +62,12 @@ def _identity_at_strength(records: Records) -> float | None:
         return None
     strengths, alike = zip(*sorted(points), strict=True)
     return float(np.interp(COMMON_STRENGTH, strengths, alike))
+
+
+def _kept_at_strength(records: Records) -> float | None:
+    alike = _identity_at_strength(records)
+    resting = [normalised(one[UNSEEN]) for one in records if one["expression"] == NEUTRAL and UNSEEN in one]
+    return None if alike is None or not resting else alike - float(np.mean(resting))
 
 
 def _kept(records: Records) -> float | None:
@@ -98,6 +104,8 @@ MEASURES = (
     Measure("alike", f"identity at {COMMON_STRENGTH:g}", _identity_at_strength, 1, 2,
             f"to the unseen photos too, where the expression is {COMMON_STRENGTH:g} strong, between the intensities asked: arms compared "
             "at one strength"),
+    Measure("kept alike", f"kept at {COMMON_STRENGTH:g}", _kept_at_strength, 0, 2,
+            "that less the neutral pictures' to the same photos"),
     Measure("order", "order", intensity_order, 1, 2,
             "Spearman's rank correlation of the intensities asked and read, of each expression and noise"),
     Measure("leak", "leak", _mean(lambda one: one.get("leak")), 0, 3,

@@ -1,6 +1,7 @@
-"""What the measures say of the people themselves: renders of what the arms are asked to draw. No method can be expected to do better.
+"""What the measures say of the people themselves: renders of what the arms are asked to draw, as perfect pictures would be.
 
-An expression changes a face for SFace too, so that even a perfect picture of it is less alike than a neutral one.
+An expression changes a face for SFace too: a perfect picture of it is less alike than a neutral one, and nearer to anybody else who shows
+it.
 """
 
 from __future__ import annotations
