@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -295,7 +296,7 @@ def test_another_person_can_be_asked_for(photos: Path) -> None:
         ("", {}, "names no pictures"),
     ],
 )
-def test_a_line_of_metadata_that_cannot_be_is_refused(photos: Path, line: str, columns: dict[str, str], message: str) -> None:
+def test_a_line_of_metadata_that_cannot_be_is_refused(photos: Path, line: str, columns: dict[str, Any], message: str) -> None:
     (photos / "metadata.jsonl").write_text(line)
     with pytest.raises(FaceExprError, match="metadata") as told:
         read_dataset(photos, **columns)
