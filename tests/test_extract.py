@@ -118,6 +118,7 @@ def test_words_take_their_difference_and_a_photo_its_attention_unless_told(tmp_p
     assert (len(banks["photo"].sigmas), len(banks["whole"].sigmas)) == (4, 6)
 
 
+@pytest.mark.long
 def test_nothing_is_overwritten_and_a_seed_gives_the_same_features(tmp_path: Path) -> None:
     for seed in ("3", "3", "4"):
         assert extract(tmp_path, *SMALL, "--site", "cross_attention", "--seed", seed) == 0
@@ -134,6 +135,7 @@ def test_features_have_the_vocabularys_name_however_it_is_spelled(tmp_path: Path
     assert load_bank(tmp_path / "contempt_0_00001.safetensors").notes["expression"] == "contempt"
 
 
+@pytest.mark.long
 def test_a_photo_of_anybody_is_a_donor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = sorted(mini.subject_path().glob("*.png"))[:2]
     photo = ("--photo", str(photos[1]), "--width", "128", "--height", "128", "--sigmas", "4", "1.5", "0.6", "--device", "cpu")
@@ -153,6 +155,7 @@ def test_a_photo_of_anybody_is_a_donor(tmp_path: Path, capsys: pytest.CaptureFix
     assert "acts on brows, eyes, mouth, jaw" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_features_decide_the_expression_unless_the_text_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a neutral text another expression or intensity is refused; pictures bear the name of what the features show."""
     quick = ("--width", "64", "--height", "64", "--steps", "1")

@@ -9,6 +9,7 @@ import pytest
 from forks import fork, free_port
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("where", "own", "told"),
     [

@@ -451,6 +451,7 @@ def test_what_a_run_writes_beside_its_lora_is_no_photo_of_the_next_run(photos: P
     assert [one.name for one in read_dataset(photos) if one.photo] == before and len(before) == 3
 
 
+@pytest.mark.long
 def test_faceexpr_train_runs_the_whole_loss(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--preset=low-vram", "--resolution=64", "--rank=2", "--steps=2", "--accumulation=1", "--crafting_every=1", "--crafting_mask"]
     more = ["--crafting_ramp=0", "--flip", "--preview_every=2", "--state_every=1", "--device=cpu", "--trigger=ohwx", "--class_word=woman"]

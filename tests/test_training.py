@@ -208,6 +208,7 @@ def test_a_set_that_holds_each_prompt_once_is_learned_as_one_with_a_row_for_each
     assert torch.equal(dropped.pooled[1:3], each.pooled[1:3]) and not dropped.pooled[::3].any()
 
 
+@pytest.mark.long
 def test_the_prior_holds_the_class_where_it_was(shipped: UNet2DConditionModel) -> None:
     data, common = photos(1), {"steps": 12, "learning_rate": 1e-2}
     drift = {}
