@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from ..training.settings import PREDICTIONS, SCHEDULES, BadSetting, TrainSettings
+from .flags import print_to_any_terminal
 from .train_job import TrainJob, world_size
 from .watch import TRACKERS
 
@@ -411,6 +412,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit status, 2 after an error that the user can mend, said in one line on stderr."""
     from .train_job import run_job
 
+    print_to_any_terminal()
     arguments = build_parser().parse_args(argv)
     try:
         return run_job(job_of(arguments))

@@ -155,8 +155,8 @@ class Ablation:
         count = 0
         with IdentityMeter() as meter:
             for each_one in (self.evaluation, self.of_person):
-                places = [one for one in each_one.places() if one.person == f"{seed}"]
-                count += sum(compare_unseen(each_one.output, place, each_one.records(), reference, meter) for place in places)
+                places, records = [one for one in each_one.places() if one.person == f"{seed}"], each_one.records()
+                count += sum(compare_unseen(each_one.output, place, records, reference, meter) for place in places)
         return f"{seed}: {count} pictures beside photos that were not learned, {time.process_time() - started:.0f} s of the processor"
 
     def rendered(self, place: Place) -> str:
