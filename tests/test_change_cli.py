@@ -89,5 +89,5 @@ def test_without_a_face_or_a_picture_it_says_so(picture: Path, tmp_path: Path, c
     assert main(command(picture, tmp_path, "--face", "3")) == 2
     assert "shows 1 faces, none of them number 3" in capsys.readouterr().err
     assert main(command(tmp_path / "nobody.png", tmp_path)) == 2
-    assert "there is no photo" in capsys.readouterr().err
+    assert "there is no picture" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

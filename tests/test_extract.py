@@ -186,7 +186,7 @@ def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (("--expression", "smug"), "not an expression of the vocabulary"),
-        (("--photo", "nowhere.png"), "there is no photo nowhere.png"),
+        (("--photo", "nowhere.png"), "there is no picture nowhere.png"),
         (("--neutral_photo", "nowhere.png"), "without --photo"),
         (("--window", "0.7", "0.3"), "the window is"),
         (("--layers", "2+3"), "is no choice of layers"),

@@ -171,6 +171,8 @@ def test_the_command_prints_the_best_first_and_writes_all_measures(tmp_path: Pat
     assert capsys.readouterr().out.splitlines() == [str(HAPPY)]
     assert faceexpr(["score", "nobody.png", *words[2:]]) == 2
     assert "there is no picture nobody.png" in capsys.readouterr().err
+    assert faceexpr(["score", str(tmp_path), *words[2:]]) == 2
+    assert f"{tmp_path} is a folder. Give the path of a picture file." in capsys.readouterr().err
 
 
 def test_the_command_says_which_photos_it_did_not_compare_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

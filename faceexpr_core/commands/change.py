@@ -13,7 +13,6 @@ from ..expressions import NONE, names
 from ..faces.face_choice import ALL_FACES
 from ..fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
 from ..provenance import CHANGED_BY_A_MODEL
-from .extract import read_picture
 from .flags import refuse_idle_negative
 from .generate import (
     PROMPT,
@@ -25,6 +24,7 @@ from .generate import (
     spelled,
     terms_of,
 )
+from .given_picture import read_given
 from .loras import check_loras, load_loras
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.expression, arguments.second_expression = spelled(arguments.expression), spelled(arguments.second_expression)
     terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
     how = Redrawing(arguments.strength, arguments.steps, arguments.cfg, arguments.denoise, arguments.negative)
-    given, alpha = read_picture(arguments.picture, read_rgb_and_alpha)
+    given, alpha = read_given(arguments.picture, read_rgb_and_alpha)
     found = _faces(arguments, given)
 
     pipe = open_pipeline(arguments)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import FaceExprError
 from ..expressions import NONE, names
@@ -26,12 +25,7 @@ from .generate import (
     spelled,
     terms_of,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-Read = TypeVar("Read")
+from .given_picture import read_given
 
 
 def add_extract_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -85,6 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
     from .. import text
     from ..diffusers_host import encoding, sampling
     from ..diffusers_host.donors import Run, draw_photo_donors, draw_text_donors
+    from ..faces.images import read_rgb
     from ..fusion import donors
     from ..fusion.donor_faces import crop_photos, twins_picture
     from ..fusion.recorder import save_bank
@@ -111,7 +106,7 @@ def run(arguments: argparse.Namespace) -> None:
         refuse_unused(
             arguments, idle, f"the site {CONTEXT_SITE} records the words alone, at no noise level. Give another --site, or leave it out."
         )
-    photo, neutral_photo = (None if path is None else read_rgb_picture(path) for path in (arguments.photo, arguments.neutral_photo))
+    photo, neutral_photo = (None if path is None else read_given(path, read_rgb) for path in (arguments.photo, arguments.neutral_photo))
 
     pipe = open_pipeline(arguments)
     native = 8 * pipe.unet.config.sample_size
@@ -179,23 +174,6 @@ def _schedule(sigmas: list[float] | None) -> tuple[float, ...]:
     if not sigmas:
         return ()
     return tuple(sigmas) if sigmas[-1] == 0 else (*sigmas, 0.0)
-
-
-def read_rgb_picture(path: Path) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3]. Raises FaceExprError for what is not there or cannot be read."""
-    from ..faces.images import read_rgb
-
-    return read_picture(path, read_rgb)
-
-
-def read_picture(path: Path, read: Callable[[Path], Read]) -> Read:
-    """What one of the readers of `faces.images` makes of a file. Raises FaceExprError for what is not there or cannot be read."""
-    if not path.is_file():
-        raise FaceExprError(f"there is no photo {path}. Give the path of a picture file.")
-    try:
-        return read(path)
-    except Exception as error:  # Pillow's plugins raise anything on a damaged file
-        raise FaceExprError(f"the photo {path} cannot be read ({error}). Save it as JPEG or PNG and try again.") from error
 
 
 def _show_calls() -> Callable[[], None]:

@@ -36,11 +36,13 @@ def add_score_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print. Raises FaceExprError for what cannot be read."""
+    from ..faces.images import read_rgb
     from ..files import replace_file
     from ..measure.judges import Judges
     from ..measure.picture_score import Asked, best_first, score_picture, told
     from ..photos.dataset import read_dataset
     from ..photos.subject import SubjectSettings, prepare_subject
+    from .given_picture import read_given
     from .sharing import say
 
     if arguments.best < 0:
@@ -51,8 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
         subject = prepare_subject(photos, SubjectSettings(resolution=SIDE, drop_small=False), detector=judges.detector)
         say(f"the person: {subject.shortened()}")
         person = judges.looks(photo.image for photo in subject.photos)
-        neutral = None if arguments.neutral is None else judges.see(_read(arguments.neutral))
-        scores = [score_picture(judges.see(_read(path)), asked, person, neutral) for path in arguments.pictures]
+        neutral = None if arguments.neutral is None else judges.see(read_given(arguments.neutral, read_rgb))
+        scores = [score_picture(judges.see(read_given(path, read_rgb)), asked, person, neutral) for path in arguments.pictures]
     if arguments.json is not None:
         rows = [{"picture": str(path), **asdict(one)} for path, one in zip(arguments.pictures, scores, strict=True)]
         replace_file(arguments.json, (json.dumps(rows, indent=1) + "\n").encode())
@@ -60,14 +62,3 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(str(arguments.pictures[number]) for number in best_first(scores)[: arguments.best]))
     else:
         print(told(scores, [str(path) for path in arguments.pictures]))
-
-
-def _read(path: Path):  # type: ignore[no-untyped-def]
-    from ..faces.images import read_rgb
-
-    if not path.is_file():
-        raise FaceExprError(f"there is no picture {path}. Give the path of a picture file.")
-    try:
-        return read_rgb(path)
-    except Exception as error:  # Pillow's plugins raise anything on a damaged file
-        raise FaceExprError(f"the picture {path} cannot be read ({error}). Save it as JPEG or PNG and try again.") from error
