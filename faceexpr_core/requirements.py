@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+
+from .typed import installing
 
 OPENCVS = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
 """Distributions that bring the module cv2; two of them overwrite each other."""
@@ -49,23 +50,18 @@ def lacking(
         versions = {name: number for name in package.distributions if (number := found(name)) is not None}
         wanted = package.distributions[0] if package.least == "0" else f"{package.distributions[0]}>={package.least}"
         if not there(package.module):
-            told.append(f"{package.distributions[0]} is missing ({package.purpose}). Type: {_command(wanted)}")
+            told.append(f"{package.distributions[0]} is missing ({package.purpose}). Type: {installing(wanted)}")
         elif versions and all(_numbers(number) < _numbers(package.least) for number in versions.values()):
             name, number = next(iter(versions.items()))
             newer = wanted.replace(package.distributions[0], name)
-            told.append(f"{name} {number} is older than {package.least} ({package.purpose}). Type: {_command(newer)}")
+            told.append(f"{name} {number} is older than {package.least} ({package.purpose}). Type: {installing(newer)}")
         elif package.module == "cv2" and len(set(versions.values())) > 1:
             several = ", ".join(f"{name} {number}" for name, number in versions.items())
             told.append(
                 f"several packages bring OpenCV and overwrite each other: {several}. If faces cannot be found, "
-                f"type: {_command(f'--force-reinstall --no-deps {next(iter(versions))}')}"
+                f"type: {installing('--force-reinstall', '--no-deps', next(iter(versions)))}"
             )
     return tuple(told)
-
-
-def _command(what: str) -> str:
-    quoted = f'"{what}"' if ">" in what else what
-    return f'"{sys.executable}" -m pip install {quoted}'
 
 
 def _installed(distribution: str) -> str | None:

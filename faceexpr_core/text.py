@@ -18,6 +18,7 @@ from .expressions import EXPRESSIONS, NONE, ActionUnit, action_unit_phrase, blen
 
 SLOT = "{expression}"
 """Where the phrase goes in a prompt; without one it goes to the end."""
+_WEIGHTED_SLOT = re.compile(rf"(?<!\\)\(\s*{re.escape(SLOT)}\s*(?::\s*[-+]?[\d.]+\s*)?\)")
 
 MAX_WEIGHT = 1.5
 NORM_LIMIT = 1.1
@@ -130,9 +131,12 @@ def insert(prompt: str, phrase: str) -> str:
 
 
 def without_slot(prompt: str) -> str:
-    """The prompt with its `{expression}` slots, and the comma or space before each, taken out; unchanged if there is none."""
+    """The prompt with its `{expression}` slots, parentheses and weight around them alone, and the comma or space before each, taken out;
+    unchanged if there is none."""
     if SLOT not in prompt:
         return prompt
+    while (bare := _WEIGHTED_SLOT.sub(SLOT, prompt)) != prompt:
+        prompt = bare
     return re.sub(rf"(?:,\s*|\s+)?{re.escape(SLOT)}", "", prompt).lstrip(" ,")
 
 

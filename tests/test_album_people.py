@@ -188,8 +188,8 @@ def test_without_sface_the_report_says_that_nobody_was_compared(
     subject = prepare_subject(album({"a": people[0][0], "b": people[1][0]}), folders=[tmp_path], resolution=64)
     assert len(subject.photos) == 2
     assert "the faces were not compared, so that strangers may be among them" in subject.report
-    assert "faceexpr models fetch sface" in subject.report
-    with pytest.raises(FaceExprError, match="faceexpr models fetch sface"):
+    assert "cli.py models fetch sface" in subject.report
+    with pytest.raises(FaceExprError, match=r"cli\.py models fetch sface"):
         prepare_subject(album({"a": people[0][0], "b": people[1][0]}), folders=[tmp_path], resolution=64, person=1)
 
 

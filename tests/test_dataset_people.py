@@ -19,6 +19,7 @@ from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.dataset import meaning_of
 from faceexpr_core.dataset.cast import check_splits, choose, closest_pair, portrait_file
+from faceexpr_core.dataset.layout import _where
 from faceexpr_core.dataset.people import Candidate, described, learned, parse_words
 from faceexpr_core.dataset.plan import SPLITS, DatasetPlan, picture_name, split_of
 from faceexpr_core.dataset.reading import NO_FACE, NOT_SHOWN, OTHER_FACE, SEVERAL, SHOWN, TWIN, look, measure
@@ -65,6 +66,16 @@ def test_a_person_stands_in_the_prompt_in_words() -> None:
     texts = [described(0, number).words for number in range(200)]
     assert all(text.startswith(("a young", "a middle-aged", "an old")) for text in texts)
     assert all(" skin, " in text and (" hair" in text or "bald" in text) and "eyes" in text for text in texts)
+
+
+def test_the_prompt_of_a_row_is_without_the_expression_wherever_it_stood() -> None:
+    one = described(0, 3)
+    for scene in (
+        "a photo of {person}, at a beach",
+        "a photo of {person}, {expression}, at a beach",
+        "{expression}, a photo of {person}, at a beach",
+    ):
+        assert _where({"scene": scene, "seed": 1}, one) == {"scene": scene, "prompt": f"a photo of {one.words}, at a beach", "seed": 1}
 
 
 def test_more_people_leave_those_before_in_their_splits() -> None:

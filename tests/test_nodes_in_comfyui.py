@@ -264,7 +264,7 @@ def test_a_missing_model_file_is_an_error_that_names_the_command(comfy: ComfyPro
     link = comfy.home / "models" / "faceexpr"
     kept = link.rename(link.with_name("faceexpr.away"))
     try:
-        with pytest.raises(ComfyError, match="faceexpr models fetch face_landmarker"):
+        with pytest.raises(ComfyError, match=r"cli\.py models fetch face_landmarker"):
             comfy.run(subject_alone(folder.name))
     finally:
         kept.rename(link)

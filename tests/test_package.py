@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -183,6 +184,20 @@ def test_letters_that_the_terminal_lacks_do_not_stop_a_command(tmp_path: Path) -
     done = subprocess.run(command, capture_output=True, cwd="/", env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"})
     assert done.returncode == 0, done.stderr
     assert ascii("фото")[1:-1].encode() in done.stdout.splitlines()[-1]
+
+
+def test_the_command_runs_as_a_file_in_a_python_that_looks_into_no_folder(tmp_path: Path) -> None:
+    """As that of ComfyUI's portable. The file brings its own package, under a path with a blank, and no module of it is found under its
+    bare name."""
+    pack = tmp_path / "my nodes" / "faceexpr"
+    shutil.copytree(REPOSITORY / "faceexpr_core", pack / "faceexpr_core", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    cli = pack / "faceexpr_core" / "cli.py"
+    (cli.parent / "socket.py").write_text("raise SystemExit('found under its bare name')")
+    bare = {name: value for name, value in os.environ.items() if name not in ("FACEEXPR_MODELS", "COMFYUI_PATH")} | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-I", str(cli), "models", "verify", "sface", "--dir", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, env=bare | {"XDG_DATA_HOME": str(tmp_path)})
+    (told,) = done.stderr.splitlines()
+    assert done.returncode == 1 and f'{sys.executable} "{cli}" models fetch sface --dir {tmp_path / "nowhere"}' in told, done.stderr
 
 
 def faceexpr(*arguments: str) -> subprocess.CompletedProcess[str]:

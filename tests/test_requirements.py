@@ -10,6 +10,7 @@ import pytest
 from comfy_process import ComfyProcess
 
 from faceexpr_core.requirements import NEEDED, lacking
+from faceexpr_core.typed import installing
 
 GOOD = {"opencv-contrib-python": "4.12.0.88", "mediapipe": "1.0.1", "diffusers": "0.35.2", "peft": "0.17", "accelerate": "1.11.0"}
 GOOD |= {"transformers": "4.57.1", "safetensors": "0.6", "scipy": "1.16", "matplotlib": "3.10"}
@@ -29,7 +30,7 @@ def test_each_missing_package_is_said_with_what_to_type(package) -> None:
     versions = {key: value for key, value in GOOD.items() if key not in package.distributions}
     (sentence,) = said(versions, (package.module,))
     assert sentence.startswith(f"{name} is missing (")
-    assert f'"{sys.executable}" -m pip install' in sentence and name in sentence.split("install")[1]
+    assert installing(name).removesuffix(name) in sentence and name in sentence.split("install")[1]
 
 
 @pytest.mark.parametrize("distribution", ["opencv-python", "opencv-python-headless", "opencv-contrib-python"])

@@ -114,6 +114,11 @@ def test_the_phrase_goes_to_its_slot_or_to_the_end_and_all_else_is_kept(prompt: 
         ("a {expression} man", "a man"),
         ("{expression}, a man", "a man"),
         ("a man, in {a city}", "a man, in {a city}"),
+        ("a man, ({expression}:1.2), outdoors", "a man, outdoors"),
+        ("a ((({expression})): 0.9 ) man", "a man"),
+        ("({expression}:-.5), a man", "a man"),
+        ("(a man, {expression}:1.2), outdoors", "(a man:1.2), outdoors"),
+        ("a man, \\({expression}\\), outdoors", "a man, \\(\\), outdoors"),
     ],
 )
 def test_without_an_expression_the_slot_disappears(prompt: str, expected: str) -> None:

@@ -20,6 +20,7 @@ import pytest
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.images import SourceImage, read_images
+from faceexpr_core.photos import subject_process
 from faceexpr_core.photos.subject import Subject, SubjectSettings, prepare_subject
 from faceexpr_core.photos.subject_files import read_sources, write_sources
 from faceexpr_core.photos.subject_process import prepare_apart, prepare_centred
@@ -101,6 +102,21 @@ def test_a_subject_prepared_apart_is_the_same(
         assert (one.face.box, one.face.blendshapes) == (other.face.box, other.face.blendshapes)
         for array, expected in ((one.image, other.image), (one.face.landmarks, other.face.landmarks), (one.mask(), other.mask())):
             assert array.dtype == expected.dtype and np.array_equal(array, expected)
+
+
+def test_the_other_process_finds_its_package_in_a_python_that_looks_into_no_folder(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of ComfyUI's portable, which heeds PYTHONPATH no more than the current folder."""
+    (pack := tmp_path / "pack").mkdir()
+    shutil.copytree(Path(subject_process.__file__).parents[1], pack / "faceexpr_core", ignore=shutil.ignore_patterns("checkpoint"))
+    with (pack / "faceexpr_core" / "photos" / "subject_process.py").open("a") as file:
+        file.write(f"\n(Path({str(tmp_path)!r}) / 'ran').touch()\n")
+    (python := tmp_path / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(subject_process, "__file__", str(pack / "faceexpr_core" / "photos" / "subject_process.py"))
+    assert len(prepare_apart(read_images(photos), SETTINGS).photos) == 2 and (tmp_path / "ran").is_file()
 
 
 def test_photos_are_read_without_pytorch(photos: Path, tmp_path: Path) -> None:

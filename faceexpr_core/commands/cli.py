@@ -18,7 +18,7 @@ _MENDABLE = {getattr(errno, name, None) for name in ("EACCES", "EPERM", "ENOSPC"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns the exit status: the verb's own, or 2 after an error that the user can mend, said in one line on stderr."""
     print_to_any_terminal()
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     try:
         return int(arguments.func(arguments) or 0)
     except FaceExprError as error:
@@ -33,6 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("faceexpr: stopped", file=sys.stderr)
         return 130
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """`evaluate`'s `--train` with its value in one word: argparse takes a value that begins with a dash for a flag of its own."""
+    found = list(words)
+    for number in range(len(found) - 2, 0, -1):
+        if found[0] == "evaluate" and found[number] == "--train" and found[number + 1].startswith("-"):
+            found[number : number + 2] = [f"--train={found[number + 1]}"]
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:

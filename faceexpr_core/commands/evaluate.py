@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ OUTPUT = Path("evaluation")
 PROMPT = "a photo of {person}"
 INTENSITIES = (0.4, 0.7, 1.0)
 SEEDS = (0, 1)
+TRIGGER, CLASS_WORD = "ohwx", "person"
 
 
 def add_evaluate_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,8 +60,8 @@ def add_evaluate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
 
     group = parser.add_argument_group("people and their LoRAs")
     add = group.add_argument
-    add("--trigger", default="ohwx", help="the word that means the person (ohwx)")
-    add("--class_word", default="person", help="what the people are: man, woman ... (person)")
+    add("--trigger", help=f"the word that means the person (with --lora what the file says, else {TRIGGER})")
+    add("--class_word", help=f"what the people are: man, woman ... (with --lora what the file says, else {CLASS_WORD})")
     add("--class_words", nargs="+", default=[], metavar="NAME=WORD", help="another class word for some people, by their folder's name")
     add(
         "--train",
@@ -75,19 +78,11 @@ def add_evaluate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
 def run(arguments: argparse.Namespace) -> int:
     """Do this process's share, and write the page when all is there; prints its path. Returns 0. Raises FaceExprError."""
     from ..evaluation.report import write_report
-    from .evaluate_work import Worker, training_words
+    from .evaluate_work import Worker
     from .sharing import Share
 
     check_drawing(arguments)
     evaluation = evaluation_of(arguments)
-    arms = evaluation.plan.arms
-    if not any(draws_given(arguments, arm) for arm in arms):
-        why = "every LoRA is one of an arm's own training" if any(arm.training for arm in arms) else "no arm draws with a LoRA"
-        refuse_unused(arguments, {"lora": None}, f"{why}. Add an arm without one, such as 'lora', or leave it out.")
-    trains = any(arm.training is not None and not draws_given(arguments, arm) for arm in arms)
-    if not trains and (unused := training_words(arguments.train)):
-        why = "with --lora nothing is trained" if arguments.lora else "no arm draws with a LoRA"
-        raise FaceExprError(f"'{' '.join(unused)}' in --train would change nothing: {why}. Leave one of them out.")
     share = Share.here()
     worker = Worker(arguments, evaluation, share)
     worker.keep_meaning()
@@ -99,9 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
     if missing := evaluation.count_missing(evaluation.places()):
         left_to_others(missing, "page")
         return 0
-    page, note = write_report(evaluation, about_of(arguments, evaluation.plan, evaluation.people))
-    if note:
-        print(f"faceexpr: {note}", file=sys.stderr)
+    learned, warnings = worker.learned()
+    page, note = write_report(evaluation, {**about_of(arguments, evaluation.plan, evaluation.people), **learned})
+    for line in filter(None, (*warnings, note)):
+        print(f"faceexpr: {line}", file=sys.stderr)
     print(page)
     return 0
 
@@ -123,10 +119,58 @@ def evaluation_of(arguments: argparse.Namespace) -> Evaluation:
         each(arguments.scenes),
         each(arguments.seeds),
     )
-    people = find_people(arguments.photos, arguments.trigger, arguments.class_word, parse_class_words(arguments.class_words))
+    _refuse_idle(arguments, plan.arms)
+    class_words = parse_class_words(arguments.class_words)
+    trigger, class_word = (TRIGGER if arguments.trigger is None else arguments.trigger), arguments.class_word or CLASS_WORD
+    people = find_people(arguments.photos, trigger, class_word, class_words)
     if others := passed_over(arguments.photos, people):
         print(f"faceexpr: passed over: {', '.join(others)}", file=sys.stderr)
+    if any(draws_given(arguments, arm) for arm in plan.arms):
+        known = [one.name for one in people]
+        people = [_with_learned_words(one, given_lora(arguments.lora, one.name, known), arguments, class_words) for one in people]
     return Evaluation(arguments.output_dir, plan, tuple(people))
+
+
+def _refuse_idle(arguments: argparse.Namespace, arms: Sequence[Arm]) -> None:
+    """Raise FaceExprError for a LoRA or flags of a training that no arm would use."""
+    from .evaluate_work import training_words
+
+    if not any(draws_given(arguments, arm) for arm in arms):
+        why = "every LoRA is one of an arm's own training" if any(arm.training for arm in arms) else "no arm draws with a LoRA"
+        refuse_unused(arguments, {"lora": None}, f"{why}. Add an arm without one, such as 'lora', or leave it out.")
+    trains = any(arm.training is not None and not draws_given(arguments, arm) for arm in arms)
+    if not trains and (unused := training_words(arguments.train)):
+        why = "with --lora nothing is trained" if arguments.lora else "no arm draws with a LoRA"
+        raise FaceExprError(f"'{' '.join(unused)}' in --train would change nothing: {why}. Leave one of them out.")
+
+
+def given_lora(given: Path, name: str, people: Sequence[str]) -> Path:
+    """What `--lora` has for one of the people. Raises FaceExprError."""
+    file = given / f"{name}.safetensors" if given.is_dir() else given
+    if not file.is_file() or (not given.is_dir() and len(people) > 1):
+        raise FaceExprError(
+            f"--lora {given}: there is no {file.name} for {name}. Give one person's LoRA file, or a folder with <name>.safetensors for "
+            f"each of: {', '.join(people)}."
+        )
+    return file
+
+
+def _with_learned_words(one: Person, file: Path, arguments: argparse.Namespace, class_words: Mapping[str, str]) -> Person:
+    """The person with the words that the LoRA says it learned, where none were given. Tells of words that were given and are others."""
+    from ..lora.words import said_words
+
+    said = said_words(file)
+    if said is None and arguments.trigger is None:
+        raise FaceExprError(f"the LoRA {file} does not say which words it learned; give them: --trigger WORD --class_word WORD.")
+    if said is None:
+        return one
+    trigger = one.trigger if arguments.trigger is not None else said[0]
+    class_word = one.class_word if arguments.class_word or one.name in class_words else said[1]
+    found = replace(one, trigger=trigger, class_word=class_word)
+    if (trigger, class_word) != said:
+        learned = " ".join(said).strip()
+        print(f"faceexpr: {one.name} is drawn as '{found.words}', as given; {file.name} says it learned '{learned}'", file=sys.stderr)
+    return found
 
 
 def about_of(arguments: argparse.Namespace, plan: Plan, people: tuple[Person, ...]) -> dict[str, str]:

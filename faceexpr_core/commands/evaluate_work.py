@@ -16,8 +16,10 @@ from ..evaluation import records
 from ..evaluation.arms import Arm
 from ..evaluation.people import Person
 from ..evaluation.plan import Drawing
+from ..evaluation.report import PAGE, TABLES
 from ..evaluation.run import Evaluation, draw_place, keep_person, kept_person
-from .evaluate import drawing_of, draws_given, meaning_of
+from .evaluate import drawing_of, draws_given, given_lora, meaning_of
+from .learned import tell_learned
 from .sharing import Progress, Share, drawn_by, model_digest, open_judges, say, wait_for
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 RESERVED = ("model", "photos", "output", "trigger", "class_word", "device", "prediction_type")
 """Flags of `faceexpr train` that an evaluation gives itself."""
+RUN = "run.json"
+OWN = (RUN, "arms.json", "loras.json", "people.json", "records", "people", "pictures", "loras", PAGE, *TABLES)
+"""What an evaluation writes into its folder."""
 _OWN_DEFAULTS = ("--preview_every", "0")
 
 
@@ -48,13 +53,19 @@ class Worker:
         self.given = {one.name: digest_of_file(self._given(one.name)) for one in evaluation.people} if drawn else {}
 
     def keep_meaning(self) -> None:
-        """Raise FaceExprError where the folder's pictures were drawn in another way than is asked now."""
+        """Raise FaceExprError where the folder holds other things, or pictures that were drawn in another way than is asked now."""
         output = self.evaluation.output
+        meaning = drawn_by(self.arguments, drawing_of(self.arguments, 0))
+        records.refuse_others(output, OWN, ("model", "drawing"))
         drawn, prepared = (any((output / name).glob(files)) for name, files in (("records", "*.jsonl"), ("people", "*/person.json")))
-        records.keep_meaning(output / "run.json", drawn_by(self.arguments, drawing_of(self.arguments, 0)), drawn)
+        records.keep_meaning(output / RUN, meaning, drawn)
         records.keep_meaning(output / "arms.json", meaning_of(self.arguments, self.evaluation.plan), drawn)
         records.keep_meaning(output / "loras.json", self.given, drawn)
         records.keep_meaning(output / "people.json", self.meanings, drawn or prepared)
+
+    def learned(self) -> tuple[dict[str, str], list[str]]:
+        """How the people's LoRAs were learned, as `tell_learned` says it; nothing where none was."""
+        return tell_learned({(name, _words(training)): file for (name, training), file in self.loras.items()})
 
     def work(self) -> None:
         """All of the share. Raises FaceExprError, and whatever stopped a training."""
@@ -105,6 +116,11 @@ class Worker:
         words = [*split_flags(self.arguments.train), *training_flags(training)]
         parsed = train_parser().parse_args([*words, "--model", "", "--photos", "", "--output", ""])
         settings_of(parsed)
+        if self.share.processes > 1 and parsed.report_to != "none":
+            raise FaceExprError(
+                f"--report_to {parsed.report_to} in --train: several processes learn a person each, which its trackers cannot tell apart. "
+                "Leave it out, or start one process alone."
+            )
         words += [self.arguments.prediction_type] if self.arguments.prediction_type else []
         made = "\0".join([self.model, *words, str(self.meanings[one.name])])
         key = hashlib.sha256(made.encode()).hexdigest()[:10]
@@ -134,14 +150,7 @@ class Worker:
 
     def _given(self, name: str) -> Path:
         """What `--lora` has for a person. Raises FaceExprError."""
-        given: Path = self.arguments.lora
-        file = given / f"{name}.safetensors" if given.is_dir() else given
-        if not file.is_file() or (not given.is_dir() and len(self.evaluation.people) > 1):
-            raise FaceExprError(
-                f"--lora {given}: there is no {file.name} for {name}. Give one person's LoRA file, or a folder with <name>.safetensors for "
-                f"each of: {', '.join(one.name for one in self.evaluation.people)}."
-            )
-        return file
+        return given_lora(self.arguments.lora, name, [one.name for one in self.evaluation.people])
 
     @cached_property
     def _drawer(self) -> Drawer:

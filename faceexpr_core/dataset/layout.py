@@ -10,6 +10,7 @@ from typing import Any
 from ..evaluation.plan import PERSON
 from ..files import replace_file, replace_streamed
 from ..measure.picture_score import NEUTRAL
+from ..text import without_slot
 from .cast import Cast, portrait_file
 from .people import Candidate
 from .plan import REJECTED, SPLITS
@@ -75,7 +76,7 @@ def _who(one: Candidate) -> dict[str, Any]:
 
 
 def _where(record: Mapping[str, Any], one: Candidate) -> dict[str, Any]:
-    return {"scene": record["scene"], "prompt": record["scene"].replace(PERSON, one.words), "seed": record["seed"]}
+    return {"scene": record["scene"], "prompt": without_slot(record["scene"].replace(PERSON, one.words)), "seed": record["seed"]}
 
 
 def _measured(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import FaceExprError
 from ..evaluation.people import Person
+from ..lora.words import said_words, split_words
 from .traits import Traits, describe_person
 
 DESCRIBED, LEARNED = "described", "learned"
@@ -57,12 +58,16 @@ def learned(files: Sequence[Path], words: Mapping[str, str], seeds: tuple[int, .
         )
     found: list[Candidate] = []
     for number, file in enumerate(files):
-        trigger, class_word = _split(words[file.stem]) if file.stem in words else _said(file)
+        said = split_words(words[file.stem]) if file.stem in words else said_words(file)
+        if said is None:
+            raise FaceExprError(
+                f"the LoRA {file} does not say which words it learned; give them: --lora_words {file.stem}='TRIGGER CLASS'."
+            )
         digest = hashlib.sha256(_content(file)).hexdigest()[:16]
         if twin := next((one for one in found if one.digest == digest), None):
             raise FaceExprError(f"the LoRA {file} is the same file as {twin.lora}; give each person once.")
         name = f"{LEARNED}_{number:05}"
-        found.append(Candidate(name, Person(name, Path(), trigger, class_word), seeds, lora=file, digest=digest))
+        found.append(Candidate(name, Person(name, Path(), *said), seeds, lora=file, digest=digest))
     return found
 
 
@@ -75,27 +80,6 @@ def parse_words(given: Iterable[str]) -> dict[str, str]:
             raise FaceExprError(f"--lora_words {one}: write NAME='TRIGGER CLASS', such as anna='ohwx woman', NAME being the file's.")
         found[name] = value.strip()
     return found
-
-
-def _split(words: str) -> tuple[str, str]:
-    trigger, _, class_word = words.rpartition(" ")
-    return trigger, class_word
-
-
-def _said(file: Path) -> tuple[str, str]:
-    """Trigger and class word in the file's metadata, as `faceexpr train` writes them."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-    except (OSError, SafetensorError) as reason:
-        raise FaceExprError(f"{file} cannot be read as a LoRA ({reason}); it needs to be a whole .safetensors file.") from reason
-    if "faceexpr.trigger" in metadata or "faceexpr.class_word" in metadata:
-        return metadata.get("faceexpr.trigger", ""), metadata.get("faceexpr.class_word", "")
-    if phrase := metadata.get("modelspec.trigger_phrase"):
-        return _split(phrase)
-    raise FaceExprError(f"the LoRA {file} does not say which words it learned; give them: --lora_words {file.stem}='TRIGGER CLASS'.")
 
 
 def _content(file: Path) -> bytes:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..measure.picture_score import NEUTRAL
-from ..measure.statistics import Interval
+from ..measure.statistics import FEW, Interval
+from ..text import without_slot
 from . import plots
 from .plan import PERSON
 from .records import Record
@@ -45,6 +46,7 @@ def build_page(
     return template.render(
         title=f"Expressions of {run.people[0].name}" if len(run.people) == 1 else f"Expressions of {len(run.people)} people",
         people=run.people,
+        few=FEW,
         expressions=run.plan.expressions,
         intensities=[f"{one:g}" for one in run.plan.intensities],
         scenes=run.plan.scenes,
@@ -135,7 +137,9 @@ def _sheets(run: Evaluation, records: Sequence[Record]) -> tuple[list[dict[str, 
                 if len(ones) <= min(room, share):
                     room, share = room - len(ones), share - len(ones)
                     sheets.append(
-                        _sheet(run, f"“{scene.replace(PERSON, known[name].words)}”, seed {seed}{words}", ones, folded=bool(words))
+                        _sheet(
+                            run, f"“{without_slot(scene.replace(PERSON, known[name].words))}”, seed {seed}{words}", ones, folded=bool(words)
+                        )
                     )
         photos = [_thumb(path) for path in sorted(person_folder(run.output, name).glob("photo_*.png"))]
         people.append({"name": name, "photos": photos, "sheets": sheets, "folded": len(people) >= OPEN})

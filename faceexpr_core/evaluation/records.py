@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,18 @@ def keep_meaning(path: Path, given: Mapping[str, Any], begun: bool = True) -> No
         )
     if not begun or known != known | plain:
         replace_file(path, (json.dumps(known | plain, indent=1) + "\n").encode())
+
+
+def refuse_others(folder: Path, names: Collection[str], keys: Collection[str]) -> None:
+    """Raise FaceExprError where one of the `names` lies in a folder that is none of ours: in ours the first, in JSON, has these `keys`."""
+    own, *_ = names
+    there = [name for name in names if (folder / name).exists()]
+    try:
+        known = json.loads((folder / own).read_text(encoding="utf-8")) if own in there else {}
+    except (OSError, ValueError):
+        known = {}
+    if there and not (isinstance(known, dict) and known.keys() >= {*keys}):
+        raise FaceExprError(f"{folder} holds {there[0]}, which is not of an evaluation of faceexpr; give another --output_dir.")
 
 
 def short_name(words: str) -> str:

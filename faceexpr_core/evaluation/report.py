@@ -12,6 +12,7 @@ from .summary import differences, measures, summarise
 from .tables import DIFFERENCES, PEOPLE, PICTURES, SUMMARY, difference_rows, people_rows, picture_rows, summary_rows, write_tables
 
 PAGE = "report.html"
+TABLES = tuple(f"{name}.{ending}" for name in (PICTURES, SUMMARY, DIFFERENCES, PEOPLE) for ending in ("csv", "parquet"))
 
 
 def write_report(run: Evaluation, about: Mapping[str, str]) -> tuple[Path, str]:

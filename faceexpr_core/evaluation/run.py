@@ -70,8 +70,9 @@ class Evaluation:
             )
             return None if None in found else tuple(number for number in found if number is not None)
 
-        known = [(key, one) for one in read_all(self.output / "records") if (key := order(one)) is not None]
-        return [one for _, one in sorted(known, key=lambda pair: pair[0])]
+        # by what was asked: two processes that were given the same work each recorded it, the later one over the other's picture
+        known = {key: one for one in read_all(self.output / "records") if (key := order(one)) is not None}
+        return [known[key] for key in sorted(known)]
 
 
 def person_folder(output: Path, name: str) -> Path:

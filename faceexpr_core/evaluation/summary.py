@@ -15,7 +15,7 @@ from ..measure.identity import normalised
 from ..measure.picture_score import NEUTRAL
 from ..measure.reader import READER_CLASSES
 from ..measure.scores import BASIC_SIX, CONFUSED_PAIRS, TWELVE, accuracy, control_linearity, structural_confusion
-from ..measure.statistics import Interval, bootstrap_interval, spearman
+from ..measure.statistics import Interval, mean_interval, spearman
 from .records import Record
 from .run import read_picture
 
@@ -259,4 +259,4 @@ def _less(value: float | None, other: float | None) -> float | None:
 
 def _interval(values: Iterable[float | None]) -> Interval | None:
     known = [[value] for value in values if value is not None]
-    return bootstrap_interval(known) if known else None
+    return mean_interval(known) if known else None

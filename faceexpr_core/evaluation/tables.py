@@ -10,6 +10,7 @@ from typing import Any
 
 from ..files import replace_file
 from ..measure.statistics import Interval
+from ..typed import installing
 from .records import Record
 from .summary import Difference, Measure, Row
 
@@ -52,7 +53,7 @@ def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        return 'the tables were written as CSV alone: Parquet needs pyarrow, pip install "faceexpr[tables]"'
+        return f"the tables were written as CSV alone. For Parquet too, type: {installing('pyarrow')}"
     for name, rows in tables.items():
         stream = io.BytesIO()
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), stream)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import FaceExprError
+from ..typed import typed
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
@@ -120,9 +121,13 @@ def find(name: str, folders: Iterable[str | os.PathLike[str]] = ()) -> Path:
     state = f"is not whole in {', '.join(damaged)}" if damaged else f"is not in {', '.join(map(str, searched))}"
     raise MissingModelFile(
         f"The model file {row.file_name} ({row.purpose}) {state}. Fetch it ({row.size / 1e6:.1f} MB, {row.licence}) with: "
-        f'faceexpr models fetch {row.name} --dir "{searched[0]}" (without that command: '
-        f"python -m faceexpr_core.cli instead of faceexpr, in the pack's folder), or put it there by hand from {row.url}"
+        f"{_fetching(row, searched[0])} or put it there by hand from {row.url}"
     )
+
+
+def _fetching(row: ModelFile, folder: Path) -> str:
+    """What to type, wherever the console stands."""
+    return typed(Path(__file__).absolute().parents[1] / "cli.py", "models", "fetch", row.name, "--dir", folder)
 
 
 def verify(path: str | os.PathLike[str], name: str = "") -> ModelFile:
@@ -133,7 +138,7 @@ def verify(path: str | os.PathLike[str], name: str = "") -> ModelFile:
     path = Path(path)
     row = model_file(name or path.name)
     if not path.is_file():
-        raise MissingModelFile(f'There is no file {path}. Fetch it with: faceexpr models fetch {row.name} --dir "{path.parent}"')
+        raise MissingModelFile(f"There is no file {path}. Fetch it with: {_fetching(row, path.parent)}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     _compare(row, path.stat().st_size, digest, str(path))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FaceExprError
+from ..typed import installing, typed
 
 _LOG_LINE = re.compile(
     rb"^([IW]\d{4} [\d:.]+ +\d+ \S+:\d+\]"  # absl
@@ -77,9 +78,8 @@ def _cure() -> str:
         if len(found) > 1
         else (f"Installed is {found[0]}, perhaps overwritten by another node pack" if found else "It is no package that pip knows")
     )
-    python = f'"{sys.executable}" -m pip'
     return (
-        f"{state}. In ComfyUI's Python: {python} uninstall -y {' '.join(OPENCV_PACKAGES)}; then {python} install opencv-contrib-python; "
+        f"{state}. Type: {typed('-m', 'pip', 'uninstall', '-y', *OPENCV_PACKAGES)}; then: {installing('opencv-contrib-python')}; "
         "then start ComfyUI again."
     )
 
@@ -152,7 +152,7 @@ def _load(module: str, package: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if not module.startswith(str(error.name)):
             raise
-        raise FaceExprError(f"Finding faces needs the Python package {package}. Install it with: pip install {package}") from error
+        raise FaceExprError(f"Finding faces needs the Python package {package}. Install it with: {installing(package)}") from error
     except (ImportError, OSError) as error:
         if module == "cv2" and ".so" not in str(error):
             raise  # two OpenCVs in one folder, or one made for another NumPy

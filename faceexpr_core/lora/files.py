@@ -57,7 +57,7 @@ def save_lora(
             except OSError:
                 continue
             raise FaceExprError(f"{problem} It was saved as {rescued} instead; move it to your loras folder.") from reason
-        raise FaceExprError(f"{problem} Free some space or choose another folder, then train again.") from reason
+        raise FaceExprError(f"{problem} Free some space or choose another folder, then the same again.") from reason
 
 
 def read_lora(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

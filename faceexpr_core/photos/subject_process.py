@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 _SETTINGS, _PHOTOS, _SUBJECT, _ERROR = "settings.json", "photos.npz", "subject.npz", "error.txt"
 _REFUSED = 2
+_START = (
+    "import pathlib, sys; sys.path.insert(0, sys.argv[1]); from faceexpr_core.photos.subject_process import main; "
+    "sys.exit(main(pathlib.Path(sys.argv[2])))"
+)
+"""Not `-m`: the Python of ComfyUI's portable looks neither into the current folder nor at PYTHONPATH."""
 
 
 def prepare_apart(images: Sequence[SourceImage], settings: SubjectSettings, centre_crop: bool = False) -> Subject:
@@ -36,7 +41,7 @@ def prepare_apart(images: Sequence[SourceImage], settings: SubjectSettings, cent
             folder = Path(name)
             (folder / _SETTINGS).write_text(json.dumps({"centre_crop": centre_crop, "subject": asdict(settings)}))
             write_sources(folder / _PHOTOS, images)
-            command = [sys.executable, "-m", f"{package.name}.photos.subject_process", name]
+            command = [sys.executable, "-c", _START, str(package.parent), name]
             # no modules from the folder that it is started in; Ctrl-C reaches this process alone, which then ends the other
             environment = {**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
             ended = subprocess.run(command, env=environment, start_new_session=True, check=False)
@@ -86,7 +91,3 @@ def main(folder: Path) -> int:
         return _REFUSED
     write_subject(folder / _SUBJECT, subject)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

@@ -24,7 +24,7 @@ from faceexpr_core.evaluation.summary import grouped
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.picture_score import NEUTRAL
 from faceexpr_core.measure.scores import harmonic_score
-from faceexpr_core.measure.statistics import bootstrap_interval
+from faceexpr_core.measure.statistics import mean_interval
 
 from .store import read_picture, write_whole
 from .subjects import PHOTOS, add_arguments, base_hash, learn, person, seeds, train_settings
@@ -105,7 +105,9 @@ def _ordered(records: Sequence[Record]) -> list[Record]:
 
 
 def _cell(groups: Sequence[Sequence[float]], sign: str = "") -> str:
-    found = bootstrap_interval(groups)
+    found = mean_interval(groups)
+    if found.low == found.high:  # too few people
+        return f"{found.mean:{sign}.3f}"
     return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 

@@ -33,7 +33,7 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.faces.detector import Face, FaceDetector
 from faceexpr_core.measure.reader import face_square
-from faceexpr_core.measure.statistics import Interval, bootstrap_interval
+from faceexpr_core.measure.statistics import Interval, mean_interval
 
 from .albums import PHOTO_SIDE
 from .subjects import seeds
@@ -194,7 +194,7 @@ def right_by_person(samples: Sequence[Sample], classify: Classify) -> Interval:
     people: dict[str, list[float]] = {}
     for one, name in zip(samples, read, strict=True):
         people.setdefault(one.person, []).append(float(one.label == name))
-    return bootstrap_interval(list(people.values()))
+    return mean_interval(list(people.values()))
 
 
 def report(train: Sequence[Sample], tests: Mapping[str, Sequence[Sample]], classes: Sequence[str], steps: int) -> str:

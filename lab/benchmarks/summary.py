@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from faceexpr_core.measure import pictures as compared
 from faceexpr_core.measure.identity import identity_drop, normalised
 from faceexpr_core.measure.pictures import Locality
-from faceexpr_core.measure.statistics import Interval, bootstrap_interval
+from faceexpr_core.measure.statistics import Interval, mean_interval
 
 from .arms import BASELINE
 from .store import Picture, file_name, read_all, read_picture
@@ -135,7 +135,7 @@ def _drop(record: Record, resting: Mapping[tuple[Any, ...], Record]) -> float | 
 def over_subjects(records: Iterable[Record], value: Value) -> Interval | None:
     """Mean of the subjects' means, with its interval; None where no record has a value."""
     groups = [[number for one in own if (number := value(one)) is not None] for own in grouped(records, "subject").values()]
-    return bootstrap_interval(groups) if any(groups) else None
+    return mean_interval(groups) if any(groups) else None
 
 
 def diversity(records: Iterable[Record], path: Callable[[Record], Path]) -> Interval | None:
@@ -144,7 +144,7 @@ def diversity(records: Iterable[Record], path: Callable[[Record], Path]) -> Inte
     for own in grouped(records, "subject").values():
         sets = [[read_picture(path(one)) for one in same] for same in grouped(own, "expression").values() if len(same) > 1]
         groups.append([compared.diversity(pictures) for pictures in sets])
-    return bootstrap_interval(groups) if any(groups) else None
+    return mean_interval(groups) if any(groups) else None
 
 
 def place(record: Record) -> tuple[Any, ...]:
@@ -178,6 +178,8 @@ def cell(interval: Interval | None, name: str, signed: bool = False) -> str:
     if name in MEANS_ONLY:
         return f"{interval.mean:{sign}.2f}"
     places = 3 if name in FINE else 2
+    if interval.low == interval.high:  # too few people
+        return f"{interval.mean:{sign}.{places}f}"
     return f"{interval.mean:{sign}.{places}f} [{interval.low:{sign}.{places}f}, {interval.high:{sign}.{places}f}]"
 
 
