@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from faceexpr_core.diffusers_host.training import load_vae, open_host
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.lora.formats import load
-from faceexpr_core.photos.dataset import read_dataset
+from faceexpr_core.photos.dataset import photo_files, read_dataset
 from faceexpr_core.training.settings import TrainSettings, preset_settings
 from faceexpr_core.training.state import RunState, StateFolder, write_state
 
@@ -259,6 +260,66 @@ def test_metadata_jsonl_gives_captions_and_chooses_photos(photos: Path) -> None:
     home.mkdir()
     shutil.move(photos, home / "train")
     assert [source.name for source in read_dataset(home) if source.rgb is not None] == ["train/photo_2.png", "train/more/photo_1.png"]
+
+
+@pytest.mark.parametrize("column", ["picture", "image"])
+@pytest.mark.parametrize("inside", ["", "train"])
+def test_the_column_of_the_pictures_is_the_one_that_was_named(photos: Path, column: str, inside: str) -> None:
+    """Hugging Face writes a column of pictures that is not called `image` as `<its name>_file_name`, or as it is."""
+    (photos / "more").mkdir()
+    shutil.move(photos / "photo_3.png", photos / "more" / "photo_3.png")
+    names = {"more/photo_3.png": column, "photo_1.png": column if column == "image" else f"{column}_file_name"}
+    rows = [{key: name, "other": "photo_2.png", "text": name} for name, key in names.items()]
+    (photos / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    folder = photos
+    if inside:
+        folder = photos.parent / "home"
+        folder.mkdir()
+        shutil.move(photos, folder / inside)
+    words = [*without(command(folder), "dataset_name"), f"--dataset_name={folder}", f"--image_column={column}"]
+    read = [one for one in job_of(build_parser().parse_args(words)).images if one.rgb is not None]
+    assert [(one.name.removeprefix("train/"), one.caption) for one in read] == [(name, name) for name in names]
+    assert {path.name for path in photo_files(folder, column)} == {"photo_1.png", "photo_2.png", "photo_3.png", "metadata.jsonl"}
+    with pytest.raises(FaceExprError, match="line 1, has no 'pictures'"):
+        read_dataset(folder, "pictures")
+
+
+@pytest.mark.parametrize("name", ["a\u2028b.png", "a\x85b.png", "\u5f35\u5049.png", *(["a\tb.png"] if sys.platform != "win32" else [])])
+def test_a_line_of_metadata_ends_where_json_lines_end(photos: Path, name: str) -> None:
+    """Not at other separators, which may stand in JSON as they are."""
+    (photos / "photo_1.png").rename(photos / name)
+    rows = [{"file_name": name, "text": "ohwx\u2028woman\x85sad"}, {"file_name": "photo_2.png"}]
+    lines = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (photos / "metadata.jsonl").write_bytes(lines.encode())
+    read = read_dataset(photos)
+    assert [one.caption for one in read if one.rgb is not None] == ["ohwx woman sad", None]
+    assert [len(one.name.splitlines()) for one in read] == [1] * len(read)
+    (photos / name).rename(photos / f"c{name}")
+    (photos / "metadata.jsonl").write_text('{"file_name": "photo_2.png"}')
+    assert [len(one.name.splitlines()) for one in read_dataset(photos) if one.problem.startswith("is not named")] == [1, 1]
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_photos_without_room_for_every_process_are_refused_before_they_are_read(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    """This process has them, the one that prepares them twice, and the temporary folder once; each further one of the launcher too."""
+    needed = 3 * sum(np.asarray(Image.open(path)).shape[0] ** 2 for path in photos.iterdir())
+    ways = [lambda: house(photos), lambda: asked(photos), lambda: job_of(build_parser().parse_args(by_instance(photos)))]
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    for available, fits in (((3 + processes) * needed + 9, True), ((3 + processes) * needed - 9, False)):
+        monkeypatch.setattr("psutil.virtual_memory", lambda there=available: SimpleNamespace(available=there))
+        for job in ways:
+            if fits:
+                assert sum(one.rgb is not None for one in job().images) == 3
+                continue
+            with pytest.raises(FaceExprError, match=rf"The 3 pictures in .*, and {100 / (3 + processes):.0f}% of that may be taken"):
+                job()
+    assert len([one for one in read_dataset(photos) if one.rgb is not None]) == 3  # half, where nobody else has them
+
+
+def by_instance(photos: Path) -> list[str]:
+    return [*without(command(photos), "dataset_name"), f"--instance_data_dir={photos}"]
 
 
 def test_files_that_are_no_photos_lengthen_no_epoch(photos: Path) -> None:

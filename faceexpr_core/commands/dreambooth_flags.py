@@ -273,12 +273,14 @@ def _check(arguments: argparse.Namespace) -> None:
 def _images(arguments: argparse.Namespace) -> list[SourceImage]:
     from ..photos.dataset import read_dataset
     from ..photos.folder import read_folder
+    from ..photos.room import share_apart
 
+    share = share_apart(world_size())
     if arguments.instance_data_dir is not None:
-        return read_folder(arguments.instance_data_dir)
+        return read_folder(arguments.instance_data_dir, share=share)
     if not arguments.dataset_name.is_dir():
         raise FaceExprError(f"--dataset_name {arguments.dataset_name} is no folder here. Nothing is downloaded: give a folder of photos.")
-    return read_dataset(arguments.dataset_name, arguments.image_column, arguments.caption_column)
+    return read_dataset(arguments.dataset_name, arguments.image_column, arguments.caption_column, share=share)
 
 
 def _settings(arguments: argparse.Namespace, epoch: int) -> TrainSettings:

@@ -93,11 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
 def job_of(arguments: argparse.Namespace) -> TrainJob:
     """The run that the arguments ask for. Raises FaceExprError for what cannot be."""
     from ..photos.dataset import read_dataset
+    from ..photos.room import share_apart
     from ..photos.settings import SubjectSettings
     from ..training.previews import Previews
     from ..training.run import ClassPictures
     from ..training.state import StateFolder
-    from .train_job import TrainJob
+    from .train_job import TrainJob, world_size
 
     chosen = preset(arguments.preset)
     output = output_file(arguments.output)
@@ -107,7 +108,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
         model=arguments.model,
         vae=arguments.vae,
         prediction=arguments.prediction_type,
-        images=read_dataset(arguments.photos),
+        images=read_dataset(arguments.photos, share=share_apart(world_size())),
         subject=SubjectSettings(
             trigger=arguments.trigger,
             class_word=arguments.class_word,

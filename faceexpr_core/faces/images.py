@@ -45,8 +45,8 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def shown_name(path: Path) -> str:
-    """A file's name for a line of text: without line breaks and what cannot be written as UTF-8."""
-    return re.sub(r"[\x00-\x1f\x7f]", "?", path.name.encode("utf-8", "replace").decode("utf-8"))
+    """A file's name for a line of text: without line breaks of any kind and what cannot be written as UTF-8."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", "?", path.name.encode("utf-8", "replace").decode("utf-8"))
 
 
 def caption_files(picture: Path) -> list[Path]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FaceExprError
-from ..faces.images import SourceImage, caption_files, picture_files, read_images
-from .folder import inside_of, kohya_folders, looked_into, no_photo, others, read_folder
-from .room import require_room
+from ..faces.images import SourceImage, caption_files, picture_files, read_images, shown_name
+from .folder import folders_of_photos, inside_of, kohya_folders, looked_into, no_photo, others, read_folder
+from .room import HALF, require_room
 
 METADATA = "metadata.jsonl"
 CAPTION_COLUMNS = ("text", "caption", "prompt")
@@ -19,14 +19,19 @@ CAPTION_COLUMNS = ("text", "caption", "prompt")
 
 
 def read_dataset(
-    folder: Path, image_column: str = "image", caption_column: str | None = None, reading: Callable[[str], None] | None = None
+    folder: Path,
+    image_column: str = "image",
+    caption_column: str | None = None,
+    reading: Callable[[str], None] | None = None,
+    share: float = HALF,
 ) -> list[SourceImage]:
     """The photos of a folder, those that metadata.jsonl names if there is one (also in `train/`), with their captions; after them a
     source with a word, and no picture, for every other file.
 
     `image_column`, `caption_column`: columns of metadata.jsonl; `image` means `file_name`, as Hugging Face calls it. A caption of
     metadata.jsonl goes before a .txt. `reading` is told each picture's name before it is read, and may raise to stop. Raises FaceExprError
-    for a missing folder, column or file, for a line that cannot be read, and for more pictures than the memory has room for.
+    for a missing folder, column or file, for a line that cannot be read, and for more pictures than a `share` (0..1) of the free memory
+    holds.
     """
     if not folder.is_dir():
         raise FaceExprError(
@@ -34,7 +39,7 @@ def read_dataset(
         )
     inside = _photos_inside(folder)
     if inside is not None:
-        there = [inside_of(inside.name, one) for one in read_dataset(inside, image_column, caption_column, reading)]
+        there = [inside_of(inside.name, one) for one in read_dataset(inside, image_column, caption_column, reading, share)]
         return [*there, looked_into(inside.name), *others(folder, [inside.name])]
     table = folder / METADATA
     if not table.is_file():
@@ -43,11 +48,10 @@ def read_dataset(
                 raise FaceExprError(
                     f"The {kind} column {column!r} was given, but {folder} has no {METADATA}; add it, or leave the column out."
                 )
-        require_room(folder, photo_files(folder))
-        return read_folder(folder, reading)
+        return read_folder(folder, reading, share)
     rows = _rows(table)
     names = [_file_name(row, image_column, table, number) for number, row in rows]
-    require_room(folder, photo_files(folder))
+    require_room(folder, photo_files(folder, image_column), share)
     parents = {name.parent for name in names}
     pictures = {path: source for parent in parents for path, source in _read_folder(folder, parent, reading).items()}
     column = caption_column or next((name for name in CAPTION_COLUMNS if any(name in row for _, row in rows)), None)
@@ -59,17 +63,16 @@ def read_dataset(
     return [*found, *_not_named(folder, names)]
 
 
-def photo_files(folder: Path) -> list[Path]:
-    """The files of which `read_dataset` makes photos: pictures, captions beside them, and metadata.jsonl."""
+def photo_files(folder: Path, image_column: str = "image") -> list[Path]:
+    """The files of which `read_dataset` makes photos: pictures, captions beside them, and metadata.jsonl. `image_column` as there."""
     inside, table = _photos_inside(folder), folder / METADATA
     if inside is not None:
-        return photo_files(inside)
-    kohya = kohya_folders(folder)
+        return photo_files(inside, image_column)
     if table.is_file():
-        names = [_file_name(row, "image", table, number) for number, row in _rows(table)]
+        names = [_file_name(row, image_column, table, number) for number, row in _rows(table)]
         folders = sorted({folder / name.parent for name in names})
     else:
-        folders = kohya if kohya and not picture_files(folder) else [folder]
+        folders = folders_of_photos(folder)
     pictures = [picture for one in folders for picture in picture_files(one)]
     return [*([table] if table.is_file() else []), *pictures, *(file for picture in pictures for file in caption_files(picture))]
 
@@ -94,7 +97,7 @@ def _not_named(folder: Path, names: Sequence[Path]) -> Iterator[SourceImage]:
         yield from (looked_into(place.as_posix()) for place in [parent] if place != Path("."))
         for picture in picture_files(folder / parent):
             if parent / picture.name not in names:
-                yield SourceImage(str(parent / picture.name), None, problem=f"is not named in {METADATA}")
+                yield SourceImage(str(parent / shown_name(picture)), None, problem=f"is not named in {METADATA}")
         known = [METADATA, *(name.parts[0] for name in parents if name.parts)] if parent == Path(".") else []
         rest = others(folder / parent, known)
         yield from rest if parent == Path(".") else (inside_of(parent.as_posix(), one) for one in rest)
@@ -103,7 +106,7 @@ def _not_named(folder: Path, names: Sequence[Path]) -> Iterator[SourceImage]:
 def _rows(table: Path) -> list[tuple[int, dict[str, Any]]]:
     rows = []
     try:
-        lines = table.read_text(encoding="utf-8-sig").splitlines()
+        lines = table.read_text(encoding="utf-8-sig").split("\n")  # others that end a line may stand in JSON's words
     except (OSError, UnicodeDecodeError) as reason:
         raise FaceExprError(f"{table} cannot be read ({reason}); it needs to be UTF-8 text with one JSON object a line.") from reason
     for number, line in enumerate(lines, start=1):
@@ -136,9 +139,9 @@ def _file_name(row: dict[str, Any], column: str, table: Path, number: int) -> Pa
 
 
 def _read_folder(folder: Path, inside: Path, reading: Callable[[str], None] | None) -> dict[Path, SourceImage]:
-    if not (folder / inside).is_dir() or not picture_files(folder / inside):
-        return {}
-    return {inside / source.name: replace(source, name=str(inside / source.name)) for source in read_images(folder / inside, reading)}
+    files = picture_files(folder / inside) if (folder / inside).is_dir() else []
+    read = read_images(folder / inside, reading) if files else []
+    return {inside / file.name: replace(one, name=str(inside / one.name)) for file, one in zip(files, read, strict=True)}
 
 
 def _with_caption(source: SourceImage, row: dict[str, Any], column: str | None, needed: bool, table: Path, number: int) -> SourceImage:

@@ -10,14 +10,16 @@ from pathlib import Path
 from ..errors import FaceExprError
 from ..faces.images import SourceImage, caption_files, picture_files, read_images, shown_name
 from ..faces.kinds import kind_of
+from .room import HALF, require_room
 
 KOHYA_FOLDER = re.compile(r"^(\d+)_(.+)$")
 """`10_ohwx person`: how often each photo is drawn in an epoch, and the words that name the person."""
 
 
-def read_folder(folder: Path, reading: Callable[[str], None] | None = None) -> list[SourceImage]:
+def read_folder(folder: Path, reading: Callable[[str], None] | None = None, share: float = HALF) -> list[SourceImage]:
     """The photos directly in a folder; where there are none, those of its `10_ohwx person` folders. After them a word for every other
-    file and folder. `reading` as in `read_images`. Raises FaceExprError for a folder that does not exist or holds no pictures."""
+    file and folder. `reading` as in `read_images`. Raises FaceExprError for a folder that does not exist or holds no pictures, and for
+    more of them than a `share` (0..1) of the free memory holds."""
     kohya = kohya_folders(folder)
     if not kohya and folder.is_dir() and not picture_files(folder):
         there = "\n".join(f"{one.name}: {one.problem}" for one in others(folder))
@@ -25,7 +27,9 @@ def read_folder(folder: Path, reading: Callable[[str], None] | None = None) -> l
             f"The folder {folder} holds no pictures. Put photos of one person into it (six to twenty are best), as JPEG, PNG, WebP, TIFF, "
             f"HEIC or another usual kind.{f' There is:{chr(10)}{there}' if there else ''}"
         )
-    if not kohya or picture_files(folder):
+    folders = folders_of_photos(folder)
+    require_room(folder, (file for one in folders if one.is_dir() for file in picture_files(one)), share)
+    if folders == [folder]:
         own = [_as_named(folder)] if folder.is_dir() and KOHYA_FOLDER.match(folder.name) else []
         return [*read_images(folder, reading), *own, *others(folder)]
     found: list[SourceImage] = []
@@ -33,6 +37,12 @@ def read_folder(folder: Path, reading: Callable[[str], None] | None = None) -> l
         found += [inside_of(inside.name, one) for one in [*read_images(inside, reading), *others(inside)]]
         found.append(_as_named(inside))
     return [*found, *others(folder, [inside.name for inside in kohya])]
+
+
+def folders_of_photos(folder: Path) -> list[Path]:
+    """The folders whose pictures `read_folder` reads: the folder itself, or kohya's in it."""
+    kohya = kohya_folders(folder)
+    return kohya if kohya and not picture_files(folder) else [folder]
 
 
 def kohya_folders(folder: Path) -> list[Path]:

@@ -71,7 +71,7 @@ class Subject:
     def shortened(self) -> str:
         """The report for those who asked for no subject: without the lines of photos that are kept and of files that are no photos."""
         quiet = {one.line() for one in self.verdicts if one.verdict in (KEPT, NO_PHOTO)}
-        return "\n".join(line for line in self.report.splitlines() if line not in quiet)
+        return "\n".join(line for line in self.report.split("\n") if line not in quiet)
 
 
 def prepare_subject(
