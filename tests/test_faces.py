@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from rendered import turned_faces
 from skimage import data
 
 from faceexpr_core.errors import FaceExprError
@@ -71,6 +72,67 @@ def test_every_face_is_found_largest_first(detector: FaceDetector, photo: Pictur
     assert len(found) == 2
     assert found[0].centre[0] > 300 > found[1].centre[0]
     assert found[0].size > 1.4 * found[1].size
+
+
+def couple(photo: Picture, place: int, mirrored: bool, side: int, overlap: float) -> Picture:
+    """A turned face (`place` of `turned_faces`) at `side` pixels; the photo's face stands before a part of it."""
+    other = turned_faces()[place][:, :: -1 if mirrored else 1]
+    front = np.asarray(Image.fromarray(photo[:256, 136:312]).resize((344, 500), Image.Resampling.BICUBIC))
+    scene = np.full((800, 1200, 3), (90, 50, 110), np.uint8)
+    top, left = 400 - side // 2, round(100 + side * (1 - overlap))
+    scene[top : top + side, 100 : 100 + side] = Image.fromarray(other).resize((side, side), Image.Resampling.BICUBIC)
+    scene[150:650, left : left + 344] = front
+    return scene
+
+
+@pytest.mark.parametrize(
+    ("place", "mirrored", "side", "overlap", "count"),
+    [
+        (2, True, 400, 0.25, 1),  # YuNet sees the profile, MediaPipe makes the neighbour's face of it
+        (2, True, 500, 0.25, 1),
+        (3, False, 300, 0.35, 1),
+        (3, False, 600, 0.35, 1),
+        (0, True, 300, 0.35, 2),  # MediaPipe itself finds one of them twice
+        (0, False, 400, 0.25, 2),
+        (0, True, 300, 0.25, 2),
+        (1, False, 500, 0.35, 2),
+    ],
+)
+def test_of_two_people_close_together_each_is_found_once(
+    detector: FaceDetector, photo: Picture, place: int, mirrored: bool, side: int, overlap: float, count: int
+) -> None:
+    found = detector.detect(couple(photo, place, mirrored, side, overlap), every=True)
+    assert len(found) == count
+    middle = 100 + side * (1 - overlap) + (225 - 136) * 500 / 256  # of the photo's face
+    assert sorted(abs(face.centre[0] - middle) < 20 for face in found) == [False, True][-count:]
+
+
+def test_a_face_within_a_much_larger_one_is_another(detector: FaceDetector, face: Face) -> None:
+    """On a pair of sunglasses, on a cup held before it."""
+    x, y = face.centre
+    small, half = (face.moved(share, x * (1 - 1 / share), y * (1 - 1 / share)) for share in (0.3, 0.7))
+    assert small.centre == pytest.approx(face.centre, abs=0.1)
+    assert not small.again(face) and not face.again(small) and half.again(face) and face.again(half)
+    assert not face.moved(1.0, left=0.6 * face.width).again(face)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_picture_longer_than_mediapipe_takes_is_seen_all_the_same(detector: FaceDetector, photo: Picture, upright: bool) -> None:
+    """From 32,767 pixels a side on it ended the process."""
+    short = np.asarray(Image.fromarray(photo[:256, 96:352]).resize((1400, 1400), Image.Resampling.BICUBIC))
+    long = np.full((33_500, 1400, 3) if upright else (1400, 33_500, 3), 120, np.uint8)
+    start = (32_050, 0) if upright else (0, 32_050)
+    long[start[0] : start[0] + 1400, start[1] : start[1] + 1400] = short
+    (alone,), (found,) = detector.detect(short), detector.detect(long)
+    moved = found.moved(1.0, start[1], start[0])
+    assert np.abs(moved.landmarks[:, :2] - alone.landmarks[:, :2]).mean() < 0.03 * alone.size
+    assert max(abs(found.blendshapes[name] - value) for name, value in alone.blendshapes.items()) < 0.25
+    assert region_mask(found, *long.shape[:2], "face").sum() == pytest.approx(region_mask(alone, 1400, 1400, "face").sum(), rel=0.05)
+
+
+@pytest.mark.parametrize("shape", [(1, 33_000), (33_000, 1), (40, 40_000)])
+def test_a_strip_of_any_length_holds_no_face(detector: FaceDetector, shape: tuple[int, int]) -> None:
+    assert detector.detect(np.full((*shape, 3), 100, np.uint8), every=True) == []
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from skimage import data
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.faces.detector import Face, FaceDetector
+from faceexpr_core.faces.upright import _square_upright
+from faceexpr_core.fusion.donor_faces import _aligned
 from faceexpr_core.measure.expression import (
     CLASSES,
     NO_FACE,
@@ -26,6 +30,7 @@ from faceexpr_core.measure.expression import (
 )
 from faceexpr_core.measure.identity import IdentityMeter, donor_leak, identity_drop, identity_scale, normalised
 from faceexpr_core.measure.pictures import Locality, diversity, locality
+from faceexpr_core.measure.reader import face_square
 from faceexpr_core.measure.statistics import Interval, mean_interval, spearman
 
 Picture = NDArray[np.uint8]
@@ -212,6 +217,41 @@ def test_of_few_people_too_the_interval_holds_the_mean_as_often_as_it_says(peopl
     rng = np.random.default_rng(2)
     found = [mean_interval(rng.normal(0, 1, (people, 1)).tolist(), resamples=1000) for _ in range(600)]
     assert 0.91 <= np.mean([one.low <= 0 <= one.high for one in found]) <= 0.97
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_face_is_read_where_a_picture_is_too_long_for_opencvs_warps(
+    detector: FaceDetector, people: list[dict[str, Picture]], monkeypatch: pytest.MonkeyPatch, upright: bool
+) -> None:
+    """Before version 5 they end with an error from 32,767 pixels a side on."""
+    warp = cv2.warpAffine
+
+    def as_before(picture: Picture, *given: Any, **named: Any) -> Any:
+        assert max(picture.shape) < 32_767
+        return warp(picture, *given, **named)
+
+    monkeypatch.setattr(cv2, "warpAffine", as_before)
+    happy = np.asarray(Image.fromarray(people[0]["happy"]).resize((320, 320), Image.Resampling.BICUBIC))
+    photo = np.pad(happy, ((96, 96), (96, 96), (0, 0)), constant_values=120)
+    long, start = (
+        np.full((34_000, 512, 3) if upright else (512, 34_000, 3), 120, np.uint8),
+        np.array((0, 33_400))[:: 1 if upright else -1],
+    )
+    long[start[1] : start[1] + 512, start[0] : start[0] + 512] = photo
+    face, points = detector.detect(photo)[0], detector.five_points(photo)
+    assert points is not None
+    far = face.moved(1.0, *-start)
+    with IdentityMeter(detector=detector) as meter:
+        assert meter.embed_points(long, points + start) @ meter.embed_points(photo, points) > 0.98
+    pairs = [
+        (face_square(long, far), face_square(photo, face)),
+        (_aligned(long, far, face, 512), _aligned(photo, face, face, 512)),
+        (_square_upright(long, far, 30.0, 0.75), _square_upright(photo, face, 30.0, 0.75)),
+    ]
+    for there, here in pairs:
+        size = min(len(there), len(here)) // 32 * 32  # what is turned upright stays at the size it was shrunk to
+        shown = [np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BOX), np.float64) for one in (there, here)]
+        assert np.abs(shown[0] - shown[1]).mean() < 3 < np.abs(shown[0] - shown[1][:, ::-1]).mean()
 
 
 def test_the_bootstrap_draws_subjects_not_pictures() -> None:

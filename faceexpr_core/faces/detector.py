@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import FaceExprError
 from . import models, native
+from .limits import within_limits
 
 YUNET_MIN_SIDE = 256
 """A picture whose shorter side is below this is enlarged to it for YuNet. MediaPipe enlarges by itself: on 700 renders of 128 px
@@ -74,6 +75,15 @@ class Face:
         """(x, y) of the middle of the box."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
+    def holds(self, x: float, y: float) -> bool:
+        """Whether a point of the picture lies in the box."""
+        return self.box[0] <= x <= self.box[2] and self.box[1] <= y <= self.box[3]
+
+    def again(self, other: Face) -> bool:
+        """Whether two finds are one face: the middle of the smaller lies in the larger, which is less than twice its size."""
+        small, large = sorted((self, other), key=_area)
+        return 2 * small.size > large.size and large.holds(*small.centre)
+
     def moved(self, scale: float, left: float = 0.0, top: float = 0.0) -> Face:
         """The same face in a picture cut off at (`left`, `top`) and then scaled."""
         landmarks = (self.landmarks - np.array([left, top, 0.0], np.float32)) * np.float32(scale)
@@ -119,19 +129,22 @@ class FaceDetector:
             self._landmarker = None
 
     def detect(self, rgb: NDArray[np.uint8], every: bool = False) -> list[Face]:
-        """Faces of a picture (uint8 [H, W, 3], RGB), largest first; an empty list where there is none.
+        """Faces of a picture (uint8 [H, W, 3], RGB), largest first, each once; an empty list where there is none.
 
         MediaPipe looks at the whole picture, which it shrinks, so that it misses small faces. Where it finds none, or always with
         `every`, YuNet looks for more and MediaPipe sees each of those enlarged.
         """
         _check_picture(rgb)
-        faces = self._landmarks(rgb)
+        faces: list[Face] = []
+        for face in sorted(self._landmarks(rgb), key=_area, reverse=True):
+            if not any(face.again(known) for known in faces):
+                faces.append(face)
         if every or not faces:
             for box in self._small_boxes(rgb):
                 x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
-                if not any(f.box[0] <= x <= f.box[2] and f.box[1] <= y <= f.box[3] for f in faces):
-                    faces += self._look_closer(rgb, x, y, _CROP_FACTOR * float(max(box[2], box[3])))
-        return sorted(faces, key=lambda face: face.width * face.height, reverse=True)
+                if not any(face.holds(x, y) for face in faces):
+                    faces += self._look_closer(rgb, x, y, _CROP_FACTOR * float(max(box[2], box[3])), faces)
+        return sorted(faces, key=_area, reverse=True)
 
     def five_points(self, rgb: NDArray[np.uint8], box: Sequence[float] | None = None) -> NDArray[np.float32] | None:
         """YuNet's five points [5, 2] of the largest face, in the order of `Face.five_points`; None where it finds no face. With a `box`
@@ -169,7 +182,8 @@ class FaceDetector:
 
     def _landmarks(self, rgb: NDArray[np.uint8]) -> list[Face]:
         height, width = rgb.shape[:2]
-        image = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
+        seen = np.ascontiguousarray(within_limits(rgb)[0])
+        image = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=seen)
         found = self._landmarker.detect(image)
         faces = []
         for points, shapes in zip(found.face_landmarks, found.face_blendshapes, strict=True):
@@ -193,15 +207,13 @@ class FaceDetector:
         rows, scale = self._yunet_rows(rgb)
         return [row[:4] / scale for row in rows[:MAX_FACES]]
 
-    def _look_closer(self, rgb: NDArray[np.uint8], x: float, y: float, side: float) -> list[Face]:
-        """The face nearest to (x, y) in a square of `side` pixels around it, in a list of one or none."""
+    def _look_closer(self, rgb: NDArray[np.uint8], x: float, y: float, side: float, known: Sequence[Face]) -> list[Face]:
+        """The face nearest to (x, y) in a square of `side` pixels around it that is none of the `known`, in a list of one or none."""
         left, top, size = round(x - side / 2), round(y - side / 2), max(8, round(side))
-        crop = _square(rgb, left, top, size)
-        faces = self._landmarks(crop)
-        if not faces:
-            return []
-        nearest = min(faces, key=lambda face: abs(face.centre[0] - size / 2) + abs(face.centre[1] - size / 2))
-        return [nearest.moved(1.0, -left, -top)]
+        seen = [face.moved(1.0, -left, -top) for face in self._landmarks(_square(rgb, left, top, size))]
+        # beside somebody in profile, of whom MediaPipe makes nothing, it sees the neighbour once more
+        new = [face for face in seen if not any(face.again(one) for one in known)]
+        return sorted(new, key=lambda face: abs(face.centre[0] - x) + abs(face.centre[1] - y))[:1]
 
 
 def region_mask(
@@ -242,6 +254,10 @@ def square_around(face: Face, side: float, height: int, width: int) -> tuple[int
 def face_mask(face: Face, height: int, width: int) -> NDArray[np.float32]:
     """Mask float32 [height, width] in 0..1 of the face's oval, a little enlarged and with a soft edge."""
     return region_mask(face, height, width, "face", dilate=0.06, feather=0.03)
+
+
+def _area(face: Face) -> float:
+    return face.width * face.height
 
 
 def _box(landmarks: NDArray[np.float32]) -> tuple[float, float, float, float]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from . import native
 from .detector import Face, FaceDetector
+from .limits import LONGEST, within_limits
 
 SURE_SCORE = 0.92
 """From this score of YuNet on, with eyes nearly level, a picture stands upright: it is not looked at otherwise."""
@@ -103,12 +104,13 @@ def _square_upright(rgb: NDArray[np.uint8], face: Face, angle: float, most: floa
     """The square around a face that lies inside the picture, turned so that a line falling by `angle` becomes level. Its half side is
     at least `_LEAST_HALF` of the face's size, and at most `most` of it."""
     cv2: Any = native.opencv()
+    rgb, scale = within_limits(rgb)
     height, width = rgb.shape[:2]
-    x, y = face.centre
+    (x, y), size = face.moved(scale).centre, scale * face.size
     cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     room = min(x, y, width - x, height - y) / (abs(cosine) + abs(sine))
-    half = max(_LEAST_HALF * face.size, min(room, most * face.size))
-    side = max(8, round(2 * half))
+    half = max(_LEAST_HALF * size, min(room, most * size))
+    side = min(LONGEST, max(8, round(2 * half)))
     linear = np.array([[cosine, sine], [-sine, cosine]])
     shift = side / 2 - 0.5 - linear @ np.array([x - 0.5, y - 0.5])
     matrix = np.concatenate([linear, shift[:, None]], axis=1)

@@ -19,6 +19,7 @@ from ..errors import FaceExprError
 from ..expressions import NONE, REGIONS, blend_of, parse_action_units
 from ..faces import native
 from ..faces.images import crop_resized
+from ..faces.limits import within_limits
 
 if TYPE_CHECKING:
     from ..faces.detector import Face, FaceDetector
@@ -92,6 +93,8 @@ def _largest_face(picture: Picture, detector: FaceDetector, what: str) -> Face:
 def _aligned(picture: Picture, face: Face, onto: Face, side: int) -> Picture:
     """The picture turned, scaled and shifted so that its face's steady landmarks lie on those of `onto`; the edge is repeated."""
     cv2: Any = native.opencv()
+    picture, fitted = within_limits(picture)
+    face = face.moved(fitted)
     scale, _ = _similarity(face, onto)
     if scale < 1:  # shrunk first, by area: the warp itself does not smooth
         size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import FaceExprError
 from ..faces import models, native
 from ..faces.detector import YUNET_MIN_SIDE, Face, FaceDetector
+from ..faces.limits import within_limits
 from .fitted import stored
 
 
@@ -72,9 +73,10 @@ class IdentityMeter:
 
     def embed_points(self, picture: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Unit vector [128] of the face with these five points [5, 2], in pixels and in YuNet's order."""
+        picture, scale = within_limits(picture)
         bgr = np.ascontiguousarray(picture[:, :, ::-1])
         row = np.zeros((1, 15), np.float32)  # box, five points, score; alignCrop uses the points alone
-        row[0, 4:14] = points.reshape(-1)
+        row[0, 4:14] = scale * points.reshape(-1)
         vector = np.asarray(self._sface.feature(self._sface.alignCrop(bgr, row))[0], np.float32)
         return vector / np.float32(np.linalg.norm(vector))
 

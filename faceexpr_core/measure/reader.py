@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..faces import native
 from ..faces.detector import Face
+from ..faces.limits import within_limits
 from .reader_network import probabilities
 
 READER_CLASSES = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
@@ -74,6 +75,8 @@ def face_square(picture: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
     The square is turned with the head, so that the eyes lie level.
     """
     cv2: Any = native.opencv()
+    picture, fitted = within_limits(picture)
+    face = face.moved(fitted)
     eyes = face.five_points()[:2].astype(np.float64)
     across = eyes[1] - eyes[0]
     turn = np.array([[across[0], across[1]], [-across[1], across[0]]]) / max(1e-6, float(np.hypot(*across)))
