@@ -74,6 +74,14 @@ def test_every_face_is_found_largest_first(detector: FaceDetector, photo: Pictur
     assert found[0].size > 1.4 * found[1].size
 
 
+def test_of_a_crowd_every_face_is_found(detector: FaceDetector, photo: Picture) -> None:
+    """MediaPipe looks for eight, YuNet for all."""
+    small = np.pad(shrunk(photo[:256, 96:352], 200), ((10, 10), (10, 10), (0, 0)))
+    found = detector.detect(np.tile(small, (4, 5, 1)), every=True)
+    assert len(found) == 20
+    assert len({(round(face.centre[0] // 220), round(face.centre[1] // 220)) for face in found}) == 20
+
+
 def couple(photo: Picture, place: int, mirrored: bool, side: int, overlap: float) -> Picture:
     """A turned face (`place` of `turned_faces`) at `side` pixels; the photo's face stands before a part of it."""
     other = turned_faces()[place][:, :: -1 if mirrored else 1]
@@ -144,6 +152,19 @@ def test_noise_and_flat_pictures_hold_no_face(detector: FaceDetector, seed: int)
 def test_a_picture_of_another_kind_is_refused(detector: FaceDetector) -> None:
     with pytest.raises(FaceExprError, match=r"float64 and shape \(64, 64, 3\)"):
         detector.detect(np.zeros((64, 64, 3)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("regions", ["face", "mouth"])
+def test_a_large_faces_mask_is_a_small_ones_enlarged(face: Face, regions: str) -> None:
+    """It is drawn small, on a part of the picture alone."""
+    small, side = face.moved(200 / face.width), 700
+    large, enlarged = (
+        region_mask(small.moved(6), 6 * side, 6 * side, regions, 0.15, 0.08),
+        region_mask(small, side, side, regions, 0.15, 0.08),
+    )
+    apart = np.abs(large - np.asarray(Image.fromarray(enlarged).resize((6 * side, 6 * side), Image.Resampling.BILINEAR)))
+    assert large.max() > 0.99 and apart.mean() < 0.002 and apart.max() < 0.05
+    assert not region_mask(small.moved(6, -9 * side), 6 * side, 6 * side, regions, 0.15, 0.08).any()  # outside the picture
 
 
 def test_a_missing_model_file_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +20,17 @@ YUNET_MIN_SIDE = 256
 (classes of expression right: 0.94 as they are, 0.93 enlarged to 256 or 512) and on a shrunken photograph doing so before gained nothing."""
 
 MAX_FACES = 8
+"""What MediaPipe looks for in a picture, and so many of YuNet's are looked at where it finds none; with `every` all of YuNet's are."""
 _YUNET_SIDE = 1280
 _YUNET_SCORE = 0.7
 _CROP_FACTOR = 2.0
 _CLOSER_SIDE = 320
+
+_MASK_FACE = 384
+"""Masks with a soft edge of wider faces are drawn smaller: a disc's pixels grow with the fourth power of the side, and took half a minute
+on a phone's portrait."""
+_GAUSSIAN = 4.0
+"""OpenCV's Gaussian ends after so many sigma."""
 
 REGIONS = ("brows", "eyes", "nose", "mouth", "jaw", "face")
 
@@ -140,7 +148,7 @@ class FaceDetector:
             if not any(face.again(known) for known in faces):
                 faces.append(face)
         if every or not faces:
-            for box in self._small_boxes(rgb):
+            for box in self._small_boxes(rgb)[: None if every else MAX_FACES]:
                 x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
                 if not any(face.holds(x, y) for face in faces):
                     faces += self._look_closer(rgb, x, y, _CROP_FACTOR * float(max(box[2], box[3])), faces)
@@ -205,7 +213,7 @@ class FaceDetector:
 
     def _small_boxes(self, rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         rows, scale = self._yunet_rows(rgb)
-        return [row[:4] / scale for row in rows[:MAX_FACES]]
+        return [row[:4] / scale for row in rows]
 
     def _look_closer(self, rgb: NDArray[np.uint8], x: float, y: float, side: float, known: Sequence[Face]) -> list[Face]:
         """The face nearest to (x, y) in a square of `side` pixels around it that is none of the `known`, in a list of one or none."""
@@ -227,19 +235,38 @@ def region_mask(
     names = (regions,) if isinstance(regions, str) else tuple(regions)
     if unknown := [name for name in names if name not in REGIONS]:
         raise FaceExprError(f"No region of the face is called {', '.join(map(repr, unknown))}. The regions are: {', '.join(REGIONS)}.")
+    polygons = [points for name in names for points in _POLYGONS[name]]
+    mask = np.zeros((height, width), np.float32)
+    reach = (dilate + _GAUSSIAN * feather) * face.width + 2
+    left, top = (max(0, math.floor(edge - reach)) for edge in face.box[:2])
+    right, bottom = (min(end, math.ceil(edge + reach)) for edge, end in zip(face.box[2:], (width, height), strict=True))
+    if left >= right or top >= bottom:
+        return mask
+    shrunk = max(1, math.ceil(face.width / _MASK_FACE)) if dilate or feather else 1
+    rows, columns = -(-(bottom - top) // shrunk), -(-(right - left) // shrunk)
+    soft = _drawn_mask(face.moved(1 / shrunk, left, top), rows, columns, polygons, dilate, feather)
+    if shrunk > 1:
+        cv2: Any = native.opencv()
+        soft = cv2.resize(soft, (columns * shrunk, rows * shrunk), interpolation=cv2.INTER_LINEAR)
+    mask[top:bottom, left:right] = soft[: bottom - top, : right - left]
+    return np.clip(mask, 0.0, 1.0)
+
+
+def _drawn_mask(
+    face: Face, height: int, width: int, polygons: Iterable[tuple[int, ...]], dilate: float, feather: float
+) -> NDArray[np.float32]:
     cv2: Any = native.opencv()
     mask = np.zeros((height, width), np.uint8)
-    for name in names:
-        for points in _POLYGONS[name]:
-            hull = cv2.convexHull(face.landmarks[list(points), :2])
-            # Four fractional bits; pixel centres lie at whole numbers in OpenCV, half a pixel off MediaPipe's edges.
-            cv2.fillConvexPoly(mask, np.round((hull - 0.5) * 16).astype(np.int32), 255, lineType=cv2.LINE_AA, shift=4)
+    for points in polygons:
+        hull = cv2.convexHull(face.landmarks[list(points), :2])
+        # Four fractional bits; pixel centres lie at whole numbers in OpenCV, half a pixel off MediaPipe's edges.
+        cv2.fillConvexPoly(mask, np.round((hull - 0.5) * 16).astype(np.int32), 255, lineType=cv2.LINE_AA, shift=4)
     if (radius := round(dilate * face.width)) > 0:
         mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)))
-    soft = mask.astype(np.float32) / np.float32(255)
+    soft: NDArray[np.float32] = mask.astype(np.float32) / np.float32(255)
     if feather > 0:
         soft = cv2.GaussianBlur(soft, (0, 0), max(0.3, feather * face.width), borderType=cv2.BORDER_REPLICATE)
-    return np.clip(soft, 0.0, 1.0)
+    return soft
 
 
 def square_around(face: Face, side: float, height: int, width: int) -> tuple[int, int, int]:
