@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 import folder_paths
@@ -49,6 +50,23 @@ def input_folder() -> Path:
 def features_folder() -> Path:
     """Where expression features are saved and looked for."""
     return Path(folder_paths.models_dir) / "faceexpr_features"
+
+
+def within_comfyui(text: str) -> str:
+    """The text without the folders of ComfyUI that files and folders named in it lie in: where they are on the disk is nobody else's."""
+    registered = (folder for folders, _ in folder_paths.folder_names_and_paths.values() for folder in folders)
+    home = folder_paths.base_path, folder_paths.models_dir, folder_paths.get_user_directory()
+    written = folder_paths.get_output_directory(), folder_paths.get_temp_directory(), folder_paths.get_input_directory()
+    known = {name for one in (*registered, *home, *written) for name in _names_of(str(one))}
+    for folder in sorted(known, key=len, reverse=True):
+        text = text.replace(folder, "")
+    return text
+
+
+@cache
+def _names_of(folder: str) -> tuple[str, ...]:
+    """As it is written, and as links lead to it; asked once, since a disk far away is slow to say."""
+    return tuple(f"{path}{os.sep}" for path in (os.path.abspath(folder), os.path.realpath(folder)))
 
 
 def file_in(folder: Path, name: str, suffix: str, argument: str) -> Path:

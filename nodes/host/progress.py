@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.utils
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
+
+from .folders import within_comfyui
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,6 +23,10 @@ Interrupted = comfy.model_management.InterruptProcessingException
 
 PREVIEW_SIDE = 512
 
+HARMLESS = str.maketrans("<>|", "\u2039\u203a\xa6")
+"""Angle quotes and a broken bar: ComfyUI's page takes such a text, with file names and words of the user in it, for HTML, and
+[[word|address]] for a link."""
+
 
 def stop_if_cancelled() -> None:
     """Raise `Interrupted` when the user pressed cancel."""
@@ -28,11 +34,12 @@ def stop_if_cancelled() -> None:
 
 
 def say(text: str) -> None:
-    """Show `text` on the node that runs, where there is a page."""
+    """Show `text` on the node that runs, in the page that asked for the run, if one did; of files, where they lie in ComfyUI's folders."""
     running = get_executing_context()
-    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-    if running is not None and server is not None:
-        server.send_progress_text(text, running.node_id)
+    server: Any = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    page = getattr(server, "client_id", None)  # without it every page that is open would be sent the text
+    if running is not None and page is not None:
+        server.send_progress_text(within_comfyui(text).translate(HARMLESS), running.node_id, sid=page)
 
 
 def say_or_stop(text: str) -> None:

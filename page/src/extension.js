@@ -1,4 +1,4 @@
-/** Puts the expression editor on every FaceExpr node that asks for an expression. */
+/** Puts the expression editor on every FaceExpr node that asks for an expression, and what a node reports on the node. */
 
 import { app } from '../../../scripts/app.js';
 import { chain, element } from './dom.js';
@@ -7,7 +7,8 @@ import { hideIdle } from './idle.js';
 import { LIST, makeListEditor } from './list_editor.js';
 import { loadNodeWords, translateDefinition, translateSlots } from './node_words.js';
 import { SETTING } from './presets.js';
-import { shrinkAfterRuns, watchRuns } from './previews.js';
+import { showResults, shrinkAfterRuns, watchRuns } from './previews.js';
+import { showReports, showReportsAgain } from './reports.js';
 import style from './style.css';
 import { ONE, Values } from './values.js';
 import { makeEditor } from './widget.js';
@@ -116,6 +117,7 @@ app.registerExtension({
         watchRuns((node) => isOurs(nameOf(node)));
     },
     init: loadNodeWords,
+    onNodeOutputsUpdated: (outputs) => showReportsAgain(outputs, (node) => isOurs(nameOf(node))),
     beforeRegisterNodeDef(_, definition) {
         if (isOurs(definition.name)) translateDefinition(definition);
     },
@@ -124,6 +126,8 @@ app.registerExtension({
         translateSlots(node, nameOf(node));
         hideIdle(node, nameOf(node));
         shrinkAfterRuns(node);
+        showResults(node);
+        showReports(node);
         const editor = asked(node);
         if (editor) addEditor(node, editor);
     },

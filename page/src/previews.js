@@ -31,6 +31,15 @@ export function watchRuns(isOurs) {
     }
 }
 
+/** ComfyUI's canvas goes on showing the last picture of a node's work where the node has one as its result. */
+export function showResults(node) {
+    chain(node, 'onExecuted', (output) => {
+        if (!output?.images?.length) return;
+        delete app.nodePreviewImages?.[node.graph.isRootGraph ? `${node.id}` : `${node.graph.id}:${node.id}`];
+        node.setDirtyCanvas(true, true);
+    });
+}
+
 /** ComfyUI puts the picture into the node when it is drawn, which may be after the run. */
 export function shrinkAfterRuns(node) {
     chain(node, 'onDrawBackground', () => {

@@ -1,8 +1,8 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 495cf58e6496f3b2216b8268112c6a3c521b8a60d23975d0a040cf0c31917826
+// sources: 62e6e2d31a06ec9d80c188846d6370d6873ed7ed2aaf6ae9867fa8978ba00939
 
 // src/extension.js
-import { app as app6 } from "../../../scripts/app.js";
+import { app as app7 } from "../../../scripts/app.js";
 
 // src/dom.js
 function element(tag, properties = {}, ...children) {
@@ -3018,7 +3018,8 @@ var words_ja_default = {
   None: "すべて外す",
   "earlier: {0}": "前へ：{0}",
   "later: {0}": "後ろへ：{0}",
-  "take out {0}": "{0} を外す"
+  "take out {0}": "{0} を外す",
+  report: "レポート"
 };
 
 // src/words.ko.json
@@ -3131,7 +3132,8 @@ var words_ko_default = {
   None: "모두 빼기",
   "earlier: {0}": "앞으로: {0}",
   "later: {0}": "뒤로: {0}",
-  "take out {0}": "{0} 빼기"
+  "take out {0}": "{0} 빼기",
+  report: "보고"
 };
 
 // src/words.zh.json
@@ -3244,7 +3246,8 @@ var words_zh_default = {
   None: "清空",
   "earlier: {0}": "前移：{0}",
   "later: {0}": "后移：{0}",
-  "take out {0}": "移除 {0}"
+  "take out {0}": "移除 {0}",
+  report: "报告"
 };
 
 // src/words.js
@@ -3502,18 +3505,18 @@ function withStrength(units, number, side, strength) {
 }
 function blendshapesOf(values, table) {
   const total = {};
-  const add4 = (shapes, strength) => {
+  const add5 = (shapes, strength) => {
     for (const [shape, weight] of Object.entries(shapes)) total[shape] = (total[shape] ?? 0) + strength * weight;
   };
-  add4(table.expressions[values.expression]?.blendshapes ?? {}, values.intensity);
-  add4(table.expressions[values.second_expression]?.blendshapes ?? {}, values.second_weight);
+  add5(table.expressions[values.expression]?.blendshapes ?? {}, values.intensity);
+  add5(table.expressions[values.second_expression]?.blendshapes ?? {}, values.second_weight);
   const strongest2 = {};
   for (const [code, strength] of parseUnits(values.action_units, table) ?? []) {
     for (const [shape, weight] of Object.entries(table.action_units[code].blendshapes)) {
       strongest2[shape] = Math.max(strongest2[shape] ?? 0, strength * weight);
     }
   }
-  add4(strongest2, values.intensity);
+  add5(strongest2, values.intensity);
   for (const shape of Object.keys(total)) total[shape] = Math.min(total[shape], table.max_weight);
   return total;
 }
@@ -3605,9 +3608,9 @@ function makeFaces(values, table) {
     which = name;
     grid.setAttribute("aria-label", say(name.replace("_", " ")));
     for (const button of choice.children) button.setAttribute("aria-pressed", button.dataset.which === name);
-    show2(values.read());
+    show3(values.read());
   }
-  function show2(now) {
+  function show3(now) {
     for (const { name, radio, label } of faces) {
       radio.checked = now[which] === name;
       radio.disabled = values.isLinked(which);
@@ -3618,7 +3621,7 @@ function makeFaces(values, table) {
   turn(which);
   return {
     root: element("div", {}, choice, grid),
-    show: show2,
+    show: show3,
     picture: (name, address) => faces.find((face) => face.name === name).picture.src = address
   };
 }
@@ -3776,7 +3779,7 @@ function makeUnits(values, table) {
     own.forEach((number) => seen.add(number));
     return element("fieldset", {}, element("legend", {}, say(region)), ...own.flatMap((number) => rowsOf(number)));
   });
-  const apart = element("input", { type: "checkbox", onchange: () => show2(values.read()) });
+  const apart = element("input", { type: "checkbox", onchange: () => show3(values.read()) });
   function rowsOf(number) {
     const sides = !isSided(number, table) ? [""] : hasBothSides(number) ? ["", "L", "R"] : ["L", "R"];
     return sides.map((side) => {
@@ -3793,7 +3796,7 @@ function makeUnits(values, table) {
       return made.root;
     });
   }
-  const show2 = (now) => {
+  const show3 = (now) => {
     const units = parseUnits(now.action_units, table) ?? /* @__PURE__ */ new Map();
     const disabled = values.isLinked("action_units");
     for (const row of rows) {
@@ -3804,7 +3807,7 @@ function makeUnits(values, table) {
   };
   return {
     root: element("div", { class: "fx-units" }, element("label", {}, apart, ` ${say("left and right apart (the person’s own)")}`), ...groups),
-    show: show2
+    show: show3
   };
 }
 
@@ -3940,8 +3943,8 @@ function makePresets(values, table) {
       element("button", { "aria-label": say("delete {0}", preset.name), onclick: forget }, "✕")
     );
   }
-  const show2 = () => list.replaceChildren(...stored().map(row));
-  return { root: element("div", { class: "fx-presets", [`on${CHANGED}`]: show2 }, form, told, list), show: show2, opened: show2 };
+  const show3 = () => list.replaceChildren(...stored().map(row));
+  return { root: element("div", { class: "fx-presets", [`on${CHANGED}`]: show3 }, form, told, list), show: show3, opened: show3 };
 }
 
 // src/widget.js
@@ -3969,7 +3972,7 @@ function makeEditor(values, { table, head, why }) {
     ...strengths.map((strength) => strength.root)
   );
   const root = element("div", { class: "fx-body" }, left, tabs(panels));
-  function show2(now) {
+  function show3(now) {
     for (const { name, set: set6 } of strengths) set6(now[name], values.isLinked(name));
     for (const [, panel] of panels) panel.show(now);
     undo.disabled = !values.done.length;
@@ -3979,8 +3982,8 @@ function makeEditor(values, { table, head, why }) {
     stage.redraw();
   }
   keepToItself(root, values);
-  values.onChange(show2);
-  show2(values.read());
+  values.onChange(show3);
+  show3(values.read());
   if (head) drawFaces(head, table, panels[0][1].picture);
   return { root, blendshapes: () => blendshapesOf(values.read(), table) };
 }
@@ -4069,7 +4072,7 @@ function makeListEditor(values, { table, head, why }) {
   const toggle = (entry, wanted) => write2(wanted ? [...entries(), entry] : entries().filter((one) => one !== entry));
   const oneSided = switchButton();
   const { undo, redo } = undoButtons(values);
-  const add4 = element("button", { title: say("add this face to the list"), onclick: () => toggle(look.shown.action_units, true) }, say("Add"));
+  const add5 = element("button", { title: say("add this face to the list"), onclick: () => toggle(look.shown.action_units, true) }, say("Add"));
   const stage = makeStage(look, table, head, () => oneSided.getAttribute("aria-pressed") === "true");
   const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite", ...SCROLLS });
   const list = element("ol", { class: "fx-list", "aria-label": say("what is drawn, in this order"), ...SCROLLS });
@@ -4121,7 +4124,7 @@ function makeListEditor(values, { table, head, why }) {
     );
   }
   const nameOf2 = (entry) => entry in table.expressions ? say(entry) : entry;
-  function show2() {
+  function show3() {
     const [chosen, disabled] = [entries(), values.isLinked("expressions")];
     undo.disabled = !values.done.length;
     redo.disabled = !values.undone.length;
@@ -4131,7 +4134,7 @@ function makeListEditor(values, { table, head, why }) {
   }
   function showLook() {
     const now = look.read();
-    add4.disabled = !now.action_units || values.isLinked("expressions") || entries().includes(now.action_units);
+    add5.disabled = !now.action_units || values.isLinked("expressions") || entries().includes(now.action_units);
     words.textContent = describe(now, table);
     stage.canvas.setAttribute("aria-label", say("face: {0}", words.textContent));
     units.show(now);
@@ -4141,16 +4144,16 @@ function makeListEditor(values, { table, head, why }) {
     "div",
     { class: "fx-left" },
     head ? stage.root : element("p", { class: "fx-missing", role: "alert" }, why),
-    element("div", { class: "fx-tools", role: "toolbar", "aria-label": say("expression editor") }, undo, redo, oneSided, add4),
+    element("div", { class: "fx-tools", role: "toolbar", "aria-label": say("expression editor") }, undo, redo, oneSided, add5),
     words,
     list
   );
   const root = element("div", { class: "fx-body" }, left, tabs([[say("Faces"), ticks], [say("Muscles"), units]]));
   keepToItself(root, values);
   look.listeners.push(showLook);
-  values.onChange(show2);
+  values.onChange(show3);
   look.set(lookOf(entries().find((entry) => isReadable(entry, table)) ?? "neutral", table));
-  show2();
+  show3();
   if (head) drawFaces(head, table, ticks.picture);
   return { root, blendshapes: () => blendshapesOf(look.read(), table) };
 }
@@ -4207,6 +4210,13 @@ function watchRuns(isOurs2) {
     });
   }
 }
+function showResults(node) {
+  chain(node, "onExecuted", (output) => {
+    if (!output?.images?.length) return;
+    delete app4.nodePreviewImages?.[node.graph.isRootGraph ? `${node.id}` : `${node.graph.id}:${node.id}`];
+    node.setDirtyCanvas(true, true);
+  });
+}
 function shrinkAfterRuns(node) {
   chain(node, "onDrawBackground", () => {
     if (over && heights.has(node)) queueMicrotask(() => shrink(node));
@@ -4222,11 +4232,58 @@ function shrink(node) {
   node.setDirtyCanvas(true, true);
 }
 
+// src/reports.js
+import { app as app5 } from "../../../scripts/app.js";
+var WIDGET = "faceexpr_report";
+var PROGRESS = "$$node-text-preview";
+var THEIRS = "preview_text";
+var LEAST2 = 68;
+function showReports(node) {
+  chain(node, "onExecuted", (output) => show2(node, output));
+  chain(node, "addCustomWidget", (widget) => {
+    if (widget.name === PROGRESS) widget.serialize = false;
+  });
+}
+function showReportsAgain(outputs, isOurs2) {
+  for (const [place, output] of Object.entries(outputs)) {
+    const [number, graph] = place.split(":").reverse();
+    const node = (graph ? app5.graph.subgraphs?.get(graph) : app5.graph)?.getNodeById(number);
+    if (node && isOurs2(node)) show2(node, output);
+  }
+}
+function show2(node, output) {
+  const text = [output?.text ?? []].flat().join("\n");
+  if (node.widgets?.some((widget) => widget.name === THEIRS)) return;
+  const known = node.widgets?.find((widget) => widget.name === WIDGET);
+  if (text) takeAway(node, PROGRESS);
+  if (known) known.element.value = text;
+  else if (text) add4(node, text);
+}
+function takeAway(node, name) {
+  const at = node.widgets?.findIndex((widget) => widget.name === name) ?? -1;
+  if (at >= 0) node.widgets.splice(at, 1)[0].onRemove?.();
+}
+function add4(node, text) {
+  const area = element("textarea", { class: "fx-report", readonly: true, "aria-label": say("report"), ...SCROLLS });
+  area.addEventListener("wheel", (event) => event.stopPropagation());
+  area.value = text;
+  const widget = node.addDOMWidget(WIDGET, "FACEEXPR_REPORT", area, {
+    serialize: false,
+    hideOnZoom: false,
+    margin: 6,
+    getValue: () => area.value,
+    getMinHeight: () => LEAST2
+  });
+  widget.serialize = false;
+  node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+  node.setDirtyCanvas(true, true);
+}
+
 // src/style.css
-var style_default = "/* Colours are the page's own variables, so that its light and dark themes serve. */\n.fx-editor {\n    container-type: inline-size;\n    width: 100%;\n    box-sizing: border-box;\n    color: var(--input-text);\n    font: 12px/1.35 Inter, Arial, sans-serif;\n    user-select: none;\n}\n.fx-editor [hidden] { display: none !important; }\n.fx-editor p { margin: 0; }\n.fx-editor button {\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    padding: 2px 8px;\n    font: inherit;\n    cursor: pointer;\n}\n.fx-editor button:disabled { opacity: 0.4; cursor: default; }\n.fx-editor button[aria-pressed='true'], .fx-editor [role='tab'][aria-selected='true'] { background: var(--fx-accent); color: #fff; border-color: var(--fx-accent); }\n.fx-editor { --fx-accent: #2f6fde; }\n.fx-editor :focus-visible { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-toggle { width: 100%; text-align: left; height: 24px; }\n.fx-body { display: flex; flex-direction: column; gap: 8px; padding-top: 6px; }\n.fx-left { display: flex; flex-direction: column; gap: 5px; flex: none; }\n.fx-right { display: flex; flex-direction: column; gap: 5px; flex: 1; min-width: 0; }\n.fx-stage { position: relative; height: 220px; border-radius: 8px; background: var(--comfy-input-bg); overflow: hidden; }\n.fx-head { width: 100%; height: 100%; display: block; cursor: grab; touch-action: none; }\n.fx-pulling .fx-head { cursor: ns-resize; }\n.fx-mark { position: absolute; width: 14px; height: 14px; margin: -8px; border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 3px #000; pointer-events: none; }\n.fx-missing { padding: 8px; border: 1px solid var(--border-color); border-radius: 8px; }\n.fx-tools, .fx-tabs, .fx-choice { display: flex; gap: 4px; flex-wrap: wrap; }\n.fx-words { min-height: 2.7em; max-height: 2.7em; overflow: auto; color: var(--descrip-text); }\n.fx-slider { display: grid; grid-template-columns: 1fr 1fr 2.6em; gap: 6px; align-items: center; }\n.fx-slider input { width: 100%; min-width: 0; margin: 0; accent-color: var(--fx-accent); }\n.fx-value { text-align: right; font-variant-numeric: tabular-nums; }\n.fx-panel { height: 268px; overflow: auto; }\n.fx-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(66px, 1fr)); gap: 4px; margin-top: 5px; }\n.fx-face input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }\n.fx-face:focus-within { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-face { background: var(--comfy-input-bg); border: 1px solid var(--border-color); border-radius: 6px; cursor: pointer; position: relative; display: flex; flex-direction: column; align-items: center; padding: 1px; font-size: 10px; line-height: 1.1; text-align: center; overflow-wrap: anywhere; }\n.fx-face img { width: 56px; height: 56px; }\n.fx-editor .fx-first { border-color: var(--fx-accent); box-shadow: inset 0 0 0 1px var(--fx-accent); }\n.fx-editor .fx-second { border-style: dashed; border-color: var(--fx-accent); }\n/* in a list: the place in it */\n.fx-first[data-place]::after { content: attr(data-place) / ''; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-list { list-style: none; margin: 0; padding: 0; max-height: 76px; overflow: auto; display: flex; flex-direction: column; gap: 2px; }\n.fx-list li { display: flex; gap: 2px; }\n.fx-editor .fx-list button { padding: 0 5px; }\n.fx-editor .fx-list .fx-name { flex: 1; min-width: 0; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n.fx-editor .fx-list .fx-wrong .fx-name { text-decoration: line-through; }\n.fx-second::after { content: '2'; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-pad { display: flex; flex-direction: column; gap: 4px; }\n.fx-plane { position: relative; height: 206px; border: 1px solid var(--border-color); border-radius: 8px; cursor: crosshair; touch-action: none;\n    background: linear-gradient(var(--border-color), var(--border-color)) 50% / 1px 100% no-repeat, linear-gradient(var(--border-color), var(--border-color)) 50% / 100% 1px no-repeat, var(--comfy-input-bg); }\n.fx-plane span { position: absolute; transform: translate(-50%, -50%); color: var(--descrip-text); pointer-events: none; }\n.fx-point { position: absolute; width: 14px; height: 14px; margin: -7px; border-radius: 50%; background: var(--fx-accent); border: 2px solid #fff; box-sizing: border-box; pointer-events: none; }\n.fx-units fieldset { border: 1px solid var(--border-color); border-radius: 8px; margin: 4px 0; padding: 2px 6px 6px; display: flex; flex-direction: column; gap: 3px; }\n.fx-presets form { display: flex; gap: 4px; }\n.fx-presets input { flex: 1; min-width: 0; background: var(--comfy-input-bg); color: var(--input-text); border: 1px solid var(--border-color); border-radius: 6px; padding: 2px 6px; font: inherit; }\n.fx-presets ul { list-style: none; margin: 6px 0; padding: 0; display: flex; flex-direction: column; gap: 4px; }\n.fx-presets li { display: flex; gap: 6px; align-items: center; }\n.fx-presets li span { flex: 1; color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n@container (min-width: 480px) {\n    .fx-body { flex-direction: row; }\n    .fx-left { width: 220px; }\n}\n";
+var style_default = "/* Colours are the page's own variables, so that its light and dark themes serve. */\n.fx-editor {\n    container-type: inline-size;\n    width: 100%;\n    box-sizing: border-box;\n    color: var(--input-text);\n    font: 12px/1.35 Inter, Arial, sans-serif;\n    user-select: none;\n}\n.fx-editor [hidden] { display: none !important; }\n.fx-editor p { margin: 0; }\n.fx-editor button {\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    padding: 2px 8px;\n    font: inherit;\n    cursor: pointer;\n}\n.fx-editor button:disabled { opacity: 0.4; cursor: default; }\n.fx-editor button[aria-pressed='true'], .fx-editor [role='tab'][aria-selected='true'] { background: var(--fx-accent); color: #fff; border-color: var(--fx-accent); }\n.fx-editor { --fx-accent: #2f6fde; }\n.fx-editor :focus-visible { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-toggle { width: 100%; text-align: left; height: 24px; }\n.fx-body { display: flex; flex-direction: column; gap: 8px; padding-top: 6px; }\n.fx-left { display: flex; flex-direction: column; gap: 5px; flex: none; }\n.fx-right { display: flex; flex-direction: column; gap: 5px; flex: 1; min-width: 0; }\n.fx-stage { position: relative; height: 220px; border-radius: 8px; background: var(--comfy-input-bg); overflow: hidden; }\n.fx-head { width: 100%; height: 100%; display: block; cursor: grab; touch-action: none; }\n.fx-pulling .fx-head { cursor: ns-resize; }\n.fx-mark { position: absolute; width: 14px; height: 14px; margin: -8px; border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 3px #000; pointer-events: none; }\n.fx-missing { padding: 8px; border: 1px solid var(--border-color); border-radius: 8px; }\n.fx-tools, .fx-tabs, .fx-choice { display: flex; gap: 4px; flex-wrap: wrap; }\n.fx-words { min-height: 2.7em; max-height: 2.7em; overflow: auto; color: var(--descrip-text); }\n.fx-slider { display: grid; grid-template-columns: 1fr 1fr 2.6em; gap: 6px; align-items: center; }\n.fx-slider input { width: 100%; min-width: 0; margin: 0; accent-color: var(--fx-accent); }\n.fx-value { text-align: right; font-variant-numeric: tabular-nums; }\n.fx-panel { height: 268px; overflow: auto; }\n.fx-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(66px, 1fr)); gap: 4px; margin-top: 5px; }\n.fx-face input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }\n.fx-face:focus-within { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-face { background: var(--comfy-input-bg); border: 1px solid var(--border-color); border-radius: 6px; cursor: pointer; position: relative; display: flex; flex-direction: column; align-items: center; padding: 1px; font-size: 10px; line-height: 1.1; text-align: center; overflow-wrap: anywhere; }\n.fx-face img { width: 56px; height: 56px; }\n.fx-editor .fx-first { border-color: var(--fx-accent); box-shadow: inset 0 0 0 1px var(--fx-accent); }\n.fx-editor .fx-second { border-style: dashed; border-color: var(--fx-accent); }\n/* in a list: the place in it */\n.fx-first[data-place]::after { content: attr(data-place) / ''; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-list { list-style: none; margin: 0; padding: 0; max-height: 76px; overflow: auto; display: flex; flex-direction: column; gap: 2px; }\n.fx-list li { display: flex; gap: 2px; }\n.fx-editor .fx-list button { padding: 0 5px; }\n.fx-editor .fx-list .fx-name { flex: 1; min-width: 0; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n.fx-editor .fx-list .fx-wrong .fx-name { text-decoration: line-through; }\n.fx-second::after { content: '2'; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-pad { display: flex; flex-direction: column; gap: 4px; }\n.fx-plane { position: relative; height: 206px; border: 1px solid var(--border-color); border-radius: 8px; cursor: crosshair; touch-action: none;\n    background: linear-gradient(var(--border-color), var(--border-color)) 50% / 1px 100% no-repeat, linear-gradient(var(--border-color), var(--border-color)) 50% / 100% 1px no-repeat, var(--comfy-input-bg); }\n.fx-plane span { position: absolute; transform: translate(-50%, -50%); color: var(--descrip-text); pointer-events: none; }\n.fx-point { position: absolute; width: 14px; height: 14px; margin: -7px; border-radius: 50%; background: var(--fx-accent); border: 2px solid #fff; box-sizing: border-box; pointer-events: none; }\n.fx-units fieldset { border: 1px solid var(--border-color); border-radius: 8px; margin: 4px 0; padding: 2px 6px 6px; display: flex; flex-direction: column; gap: 3px; }\n.fx-presets form { display: flex; gap: 4px; }\n.fx-presets input { flex: 1; min-width: 0; background: var(--comfy-input-bg); color: var(--input-text); border: 1px solid var(--border-color); border-radius: 6px; padding: 2px 6px; font: inherit; }\n.fx-presets ul { list-style: none; margin: 6px 0; padding: 0; display: flex; flex-direction: column; gap: 4px; }\n.fx-presets li { display: flex; gap: 6px; align-items: center; }\n.fx-presets li span { flex: 1; color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n@container (min-width: 480px) {\n    .fx-body { flex-direction: row; }\n    .fx-left { width: 220px; }\n}\n.fx-report {\n    width: 100%;\n    height: 100%;\n    min-height: 56px;\n    box-sizing: border-box;\n    resize: none;\n    padding: 4px 6px;\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    font: 11px/1.4 Inter, Arial, sans-serif;\n}\n";
 
 // src/values.js
-import { app as app5 } from "../../../scripts/app.js";
+import { app as app6 } from "../../../scripts/app.js";
 var ONE = { expression: "none", intensity: 1, second_expression: "none", second_weight: 0.5, action_units: "" };
 var STEPS_KEPT = 100;
 var Values = class {
@@ -4332,7 +4389,7 @@ var Values = class {
       for (const widget of this.widgets()) {
         if (!(widget.name in changes) || this.isLinked(widget.name) || widget.value === changes[widget.name]) continue;
         widget.value = changes[widget.name];
-        widget.callback?.(widget.value, app5.canvas, this.node);
+        widget.callback?.(widget.value, app6.canvas, this.node);
       }
     } finally {
       this.writing = false;
@@ -4342,12 +4399,12 @@ var Values = class {
   }
 };
 function recordInPage() {
-  const tracker = app5.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  const tracker = app6.extensionManager?.workflow?.activeWorkflow?.changeTracker;
   (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
 }
 
 // src/extension.js
-var WIDGET = "expression_editor";
+var WIDGET2 = "expression_editor";
 var OPEN = "faceexpr_editor";
 var CLOSED = 30;
 var ONE_OPEN = { wide: 372, narrow: 640 };
@@ -4369,7 +4426,7 @@ function addEditor(node, { defaults, make, heights: heights2, opened: startsOpen
   let editor = null;
   if (startsOpen) node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
   const height = () => node.properties[OPEN] !== true ? CLOSED : node.size[0] - 20 >= WIDE ? heights2.wide : heights2.narrow;
-  const widget = node.addDOMWidget(WIDGET, "FACEEXPR_EDITOR", root, {
+  const widget = node.addDOMWidget(WIDGET2, "FACEEXPR_EDITOR", root, {
     serialize: false,
     hideOnZoom: false,
     margin: 6,
@@ -4389,7 +4446,7 @@ function addEditor(node, { defaults, make, heights: heights2, opened: startsOpen
       body.textContent = say("The editor could not be loaded ({0}). The widgets above work without it.", error.message);
     }
   }
-  function show2() {
+  function show3() {
     const opened = node.properties[OPEN] === true;
     toggle.textContent = `${opened ? "▾" : "▸"} ${say("Set it on a face")}`;
     toggle.setAttribute("aria-expanded", opened);
@@ -4401,18 +4458,18 @@ function addEditor(node, { defaults, make, heights: heights2, opened: startsOpen
     node.properties[OPEN] = opened;
     if (opened) node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
     node.setSize([node.size[0], Math.max(node.size[1] + height() - before, node.computeSize()[1])]);
-    show2();
+    show3();
     node.setDirtyCanvas(true, true);
   }
   chain(node, "onConfigure", (file) => {
     node.properties[OPEN] = file.properties?.[OPEN] === true;
     values.loaded();
-    show2();
+    show3();
   });
   chain(node, "onConnectionsChange", () => values.changedOutside());
   node.properties[OPEN] = startsOpen;
   node.setSize([node.size[0], node.computeSize()[1]]);
-  queueMicrotask(show2);
+  queueMicrotask(show3);
   requestAnimationFrame(() => settle(node, root));
 }
 function settle(node, root, frames = 120) {
@@ -4421,9 +4478,9 @@ function settle(node, root, frames = 120) {
   requestAnimationFrame(() => settle(node, root, frames - 1));
 }
 function isShown(node) {
-  return app6.canvas.graph?.getNodeById(node.id) === node;
+  return app7.canvas.graph?.getNodeById(node.id) === node;
 }
-app6.registerExtension({
+app7.registerExtension({
   name: "FaceExpr.ExpressionEditor",
   settings: [{ id: SETTING, name: "FaceExpr: expressions of your own", type: "hidden", defaultValue: [] }],
   setup() {
@@ -4431,6 +4488,7 @@ app6.registerExtension({
     watchRuns((node) => isOurs(nameOf(node)));
   },
   init: loadNodeWords,
+  onNodeOutputsUpdated: (outputs) => showReportsAgain(outputs, (node) => isOurs(nameOf(node))),
   beforeRegisterNodeDef(_, definition) {
     if (isOurs(definition.name)) translateDefinition(definition);
   },
@@ -4439,6 +4497,8 @@ app6.registerExtension({
     translateSlots(node, nameOf(node));
     hideIdle(node, nameOf(node));
     shrinkAfterRuns(node);
+    showResults(node);
+    showReports(node);
     const editor = asked(node);
     if (editor) addEditor(node, editor);
   }
