@@ -166,6 +166,6 @@ class ChangeExpression(io.ComfyNode):
             shown=shown,
             face=face,
         )
-        how = partial(redrawing, cfg=cfg, steps=steps, scheduler=scheduler, denoise=denoise)
+        how = partial(redrawing, cfg=cfg, steps=steps, scheduler=scheduler, denoise=denoise, node=NODE)
         made = change_faces(image, mask, model, person_model, clip, vae, wish, how)
         return io.NodeOutput(made.image, made.mask, made.report, ui=ui.PreviewText(made.report))

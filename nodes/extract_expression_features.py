@@ -27,6 +27,7 @@ from . import extraction
 from .fusion_inputs import FEATURES, window_inputs
 from .host.folders import missing_models
 from .host.models import require_sdxl
+from .host.predictions import require_added_noise
 from .host.widgets import advanced, require_choices, tell_unused
 
 NODE = "Extract Expression Features"
@@ -171,6 +172,8 @@ class ExtractExpressionFeatures(io.ComfyNode):
         settings = replace(site_settings(default_site(of_photo) if site == DEFAULT else site), window=(window_low, window_high))
         if layers != DEFAULT:
             settings = replace(settings, layers=layers)
+        if of_photo or settings.site != CONTEXT_SITE:
+            require_added_noise(model, NODE)
         if not of_photo or neutral_photo is not None:
             tell_unused(cls, "it is for a photo without a neutral_photo", photo_neutral=photo_neutral)
         if settings.site == CONTEXT_SITE:

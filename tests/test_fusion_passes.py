@@ -144,7 +144,7 @@ def test_a_change_of_a_picture_is_no_part_of_a_schedule(mini) -> None:
     """It makes its noise itself: its one step, which lies outside the window, is fused as in any other whole schedule."""
     redraw, settings = mini.redraw, mini.settings
     bank = replace(mini.bank, mask=None)
-    how = redraw.redrawing(mini.model, mini.negative, 1.0, 1, "normal", 1.0)
+    how = redraw.redrawing(mini.model, mini.negative, 1.0, 1, "normal", 1.0, "Change")
     low = replace(settings.site_settings(settings.default_site(False)), window=(0.0, 0.2))
     given = torch.randn(mini.start["samples"].shape, generator=torch.Generator().manual_seed(3))
     everywhere = torch.ones(8 * given.shape[-2], 8 * given.shape[-1])

@@ -1,16 +1,19 @@
-"""What a MODEL predicts, read from the sampling that is patched onto it, as a node may have done."""
+"""What a MODEL predicts and how its noise comes in, read from the sampling that is patched onto it, as a node may have done."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import comfy.model_sampling
+import torch
 
 from ...faceexpr_core.errors import FaceExprError
 from .models import require_sdxl
 
 STEPS = 1000
 """Timesteps of SDXL's noise schedule; distilled ones have fewer."""
+LEAST_PICTURE = 1e-3
+"""What counts as left of the picture where a flow begins, which is noise alone."""
 
 
 def prediction_of(model: Any, node: str) -> dict[str, Any]:
@@ -30,12 +33,35 @@ def prediction_of(model: Any, node: str) -> dict[str, Any]:
         return {"prediction": "v_prediction", "zero_snr": zero}
     if plain and noise and not velocity and not zero:
         return {"prediction": "epsilon", "zero_snr": False}
-    name = ", ".join(one.__name__ for one in type(sampling).__mro__ if one.__module__ != "builtins" and "Module" not in one.__name__)
+    name = _name(sampling)
     raise FaceExprError(
         f"{node} got a MODEL that is sampled as {name}{' with zero SNR' if zero else ''}; it learns on models that predict noise (eps) "
         "or velocity (v_prediction), the latter with zero SNR too. Take ModelSamplingDiscrete or the like off the MODEL's way, "
         "or set it to what the checkpoint was made for."
     )
+
+
+def _name(sampling: Any) -> str:
+    return ", ".join(one.__name__ for one in type(sampling).__mro__ if one.__module__ != "builtins" and "Module" not in one.__name__)
+
+
+def noise_level(sampling: Any, sigma: float) -> float:
+    """The noise in a latent at a sampling's `sigma` beside the picture in it: sigma itself where noise is added to the picture, as in
+    SDXL's sampling; in a flow, where the picture fades as noise comes in, the sigma at which SDXL's latent is as noisy."""
+    at, all_of_it, nothing = torch.tensor(sigma), torch.ones(1), torch.zeros(1)
+    noise, picture = (float(sampling.noise_scaling(at, *parts)) for parts in ((all_of_it, nothing), (nothing, all_of_it)))
+    return noise / max(picture, LEAST_PICTURE)
+
+
+def require_added_noise(model: Any, node: str) -> None:
+    """Raise FaceExprError unless the MODEL's latents are x = z + sigma eps, as `node` makes and reads them."""
+    sampling = model.get_model_object("model_sampling")
+    if noise_level(sampling, 0.5) != 0.5:
+        raise FaceExprError(
+            f"{node} got a MODEL that is sampled as a flow ({_name(sampling)}), in which the picture fades while noise comes in; it needs "
+            "one in which noise is added to the picture, as in SDXL's own sampling. Take ModelSamplingSD3 or the like off the MODEL's way; "
+            "if the checkpoint was made for a flow, use another SDXL checkpoint here."
+        )
 
 
 def told_prediction(model: Any, says: str) -> Any:

@@ -15,6 +15,7 @@ from ...faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings
 from .conditioning import Conditioning
 from .donors import DonorHost, TwinGuider, run_session, schedule_of
 from .fusion import attach_fusion
+from .predictions import require_added_noise
 from .texts import TAG
 
 
@@ -44,8 +45,9 @@ class Change(NamedTuple):
     weight: float = 1.0
 
 
-def redrawing(model: Any, negative: Conditioning, cfg: float, steps: int, scheduler: str, denoise: float) -> Redrawing:
-    """Raises FaceExprError where denoise leaves no step."""
+def redrawing(model: Any, negative: Conditioning, cfg: float, steps: int, scheduler: str, denoise: float, node: str) -> Redrawing:
+    """Raises FaceExprError, which names the `node`, for a MODEL that is sampled as a flow, and where denoise leaves no step."""
+    require_added_noise(model, node)
     sigmas = schedule_of(model, steps, "euler", scheduler, denoise)
     if len(sigmas) < 2:
         raise FaceExprError(f"denoise {denoise:g} with {steps} steps draws no step; raise denoise.")

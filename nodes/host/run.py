@@ -19,6 +19,7 @@ from torch import Tensor
 from ...faceexpr_core.fusion.donor_faces import Picture
 from ...faceexpr_core.fusion.injection import Area, Call
 from .encoding import decode_latents
+from .predictions import noise_level
 from .progress import show
 from .spots import SPOT, Spot
 from .texts import TAG
@@ -106,7 +107,7 @@ def note_sampler(
     for entry in _conditional_entries(guider):
         entry["uuid"] = uuid.uuid4()
     start = latent if latent is not None and bool(latent.count_nonzero()) else None
-    schedule = tuple(sigmas.tolist())
+    schedule = tuple(_level(guider, sigma) for sigma in sigmas.tolist())
     left_over = start is not None and not bool(noise.count_nonzero()) and schedule[0] > CLEAN
     continued = left_over and not getattr(executor.class_obj, "makes_its_noise", False)
     session = Session(guider, schedule, start, mask, continued)
@@ -134,9 +135,10 @@ def note_run(
     if session is None:
         return executor(x, timestep, options, seed, **kwargs)
     cfg = float(getattr(guider, "cfg1", getattr(guider, "cfg", 1.0)))  # DualCFGGuider's own, of the conditional prediction
+    sigma = float(timestep.flatten()[0])
     run = Run(
-        Call(float(timestep.flatten()[0]), cfg, session.schedule, session.kept, session.continued),
-        positive=_rows(_conditional_entries(guider), x, float(timestep.flatten()[0])),
+        Call(_level(guider, sigma), cfg, session.schedule, session.kept, session.continued),
+        positive=_rows(_conditional_entries(guider), x, sigma),
         seed=seed,
         size=(8 * x.shape[-1], 8 * x.shape[-2]),
         session=session,
@@ -150,6 +152,12 @@ def note_run(
         fusion.look(run)
     session.clean = executor(x, timestep, {**options, "transformer_options": {**transformer, RUN: run}}, seed, **kwargs)
     return session.clean
+
+
+def _level(guider: Any, sigma: float) -> float:
+    """A noise level as windows, features and the looks for the face count it (`noise_level`)."""
+    sampling = getattr(getattr(guider, "inner_model", None), "model_sampling", None)
+    return sigma if sampling is None else noise_level(sampling, sigma)
 
 
 def note_unet(executor: Any, *arguments: Any, **named: Any) -> Tensor:
