@@ -8,6 +8,7 @@ on renders.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ LEAD = 0.015
 
 _CONTENDER = 0.06
 _LEVEL = 20.0
+_STEEPEST = 60.0
 _ROUNDS = 2
 _LEAST_HALF = 0.75
 
@@ -50,7 +52,7 @@ def turned_upright(rgb: NDArray[np.uint8], detector: FaceDetector) -> Upright:
     scores = [score, *(_best(detector, _quarters(rgb, turns))[0] for turns in (1, 2, 3))]
     if max(scores) == 0:
         return Upright(rgb)
-    found = [(turns, _levelled(_quarters(rgb, turns), detector)) for turns in range(4) if scores[turns] >= max(scores) - _CONTENDER]
+    found = [(turns, _largest_levelled(_quarters(rgb, turns), detector)) for turns in range(4) if scores[turns] >= max(scores) - _CONTENDER]
     ways = [(turns, *one) for turns, one in found if one is not None]
     if not ways:
         return Upright(rgb)
@@ -60,25 +62,50 @@ def turned_upright(rgb: NDArray[np.uint8], detector: FaceDetector) -> Upright:
     return Upright(_square_upright(_quarters(rgb, turns), face, angle), round(90 * turns - angle) % 360)
 
 
+def whole_upright(rgb: NDArray[np.uint8], turned: int) -> Upright:
+    """All of the picture, turned by the quarters that are nearest to `turned` degrees clockwise."""
+    turns = round(turned / 90) % 4
+    return Upright(_quarters(rgb, turns), 90 * turns)
+
+
+def levelled(picture: Upright, face: Face, detector: FaceDetector) -> Upright:
+    """The square around one face of the picture, turned so that it is level; the picture where the face is tilted by TILT or less."""
+    angle, _ = _level(picture.rgb, face, detector)
+    if abs(angle) <= TILT:
+        return picture
+    return Upright(_square_upright(picture.rgb, face, angle), round(picture.turned - angle) % 360)
+
+
 def roll_of(face: Face) -> float:
     """Degrees by which the line of the eyes falls to the right of the picture, -180..180: the head's tilt in the picture."""
     return _fall(face.five_points())
 
 
-def _levelled(rgb: NDArray[np.uint8], detector: FaceDetector) -> tuple[float, float, Face] | None:
+def _largest_levelled(rgb: NDArray[np.uint8], detector: FaceDetector) -> tuple[float, float, Face] | None:
     """The largest face's roll in degrees, YuNet's score once it is level, and the face; None where MediaPipe sees none to level."""
     faces = detector.detect(rgb)
-    if not faces or abs(roll_of(faces[0])) > 60:
+    if not faces or abs(roll_of(faces[0])) > _STEEPEST:
         return None
-    angle, square = 0.0, rgb
-    seen = faces
+    angle, square = _level(rgb, faces[0], detector)
+    return angle, _best(detector, square)[0], faces[0]
+
+
+def _level(rgb: NDArray[np.uint8], face: Face, detector: FaceDetector) -> tuple[float, NDArray[np.uint8]]:
+    """A face's roll in degrees, and the square closely around it turned by that."""
+    angle, square, seen = 0.0, rgb, [face]
     for _ in range(_ROUNDS):  # of a face far from level MediaPipe measures too little
         if not seen:
             break
         angle += roll_of(seen[0])
-        square = _square_upright(rgb, faces[0], angle, 1.2)
-        seen = detector.detect(square)
-    return angle, _best(detector, square)[0], faces[0]
+        square = _square_upright(rgb, face, angle, 1.2)
+        seen = [middle_face(faces, square)] if (faces := detector.detect(square)) else []
+    return angle, square
+
+
+def middle_face(faces: Sequence[Face], rgb: NDArray[np.uint8]) -> Face:
+    """The one that is nearest to the picture's middle."""
+    height, width = rgb.shape[:2]
+    return min(faces, key=lambda face: float(np.hypot(face.centre[0] - width / 2, face.centre[1] - height / 2)))
 
 
 def _best(detector: FaceDetector, rgb: NDArray[np.uint8]) -> tuple[float, float]:

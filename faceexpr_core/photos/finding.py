@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..faces.detector import Face, FaceDetector, square_around
 from ..faces.images import SourceImage, crop_resized
-from ..faces.upright import Upright, turned_upright
+from ..faces.upright import Upright, levelled, middle_face, roll_of, turned_upright, whole_upright
 from ..measure.identity import IdentityMeter
 from .conditions import conditions
 from .people import People, Sighting, who_is_who
@@ -21,22 +21,28 @@ _FACE_MARGIN = 1.3
 _DOUBTFUL = 0.8
 """Share of the bar down to which a face that is hard to see is kept, with a word, since SFace is weak on it."""
 
+_YUNET_TILT = 20.0
+"""Degrees. Of 16 faces of four people SFace's likeness to themselves upright was 0.97 by YuNet's points and 0.96 by MediaPipe's; tilted by
+30 degrees 0.86 and 0.96, by 40 degrees 0.68 and 0.96."""
+
 _NAMED_PEOPLE = 6
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A picture as it should stand, its faces, largest first, and YuNet's row of each where it has one."""
+    """A picture as it should stand, its faces, largest first, and YuNet's row of each where it has one. `aslant`: it holds several people
+    and is left so until one of them is chosen, around whom it is cut and turned."""
 
     source: SourceImage
     upright: Upright
     faces: tuple[Face, ...]
     rows: tuple[NDArray[np.float32] | None, ...]
+    aslant: bool = False
 
     def points(self, number: int) -> NDArray[np.float32]:
-        """Five points [5, 2] of a face."""
-        row = self.rows[number]
-        return self.faces[number].five_points() if row is None else row[4:14].reshape(5, 2)
+        """Five points [5, 2] of a face: YuNet's, but of a tilted one MediaPipe's."""
+        row, face = self.rows[number], self.faces[number]
+        return face.five_points() if row is None or abs(roll_of(face)) > _YUNET_TILT else row[4:14].reshape(5, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +72,25 @@ def see(source: SourceImage, detector: FaceDetector) -> Seen | Verdict:
         words = "; ".join((source.problem, *source.notes))
         return Verdict(source.name, SKIPPED if source.photo else NO_PHOTO, words)
     upright = turned_upright(source.rgb, detector)
-    faces = tuple(detector.detect(upright.rgb, every=True))
-    if not faces:
+    one = _seen(source, upright, detector)
+    if upright.turned % 90:  # a square around the largest face, which may be a neighbour's
+        whole = _seen(source, whole_upright(source.rgb, upright.turned), detector, aslant=True)
+        if len(whole.faces) > len(one.faces):
+            one = whole
+    if not one.faces:
         rows = detector.rows(upright.rgb)
         why = "no face found" if not len(rows) else "no face found clearly; what may be one is turned too far away, covered or blurred"
         return Verdict(source.name, SKIPPED, why, thumbnail(upright.rgb))
-    return Seen(source, upright, faces, tuple(detector.closer_row(upright.rgb, face) for face in faces))
+    return one
+
+
+def _seen(source: SourceImage, upright: Upright, detector: FaceDetector, aslant: bool = False) -> Seen:
+    faces = tuple(detector.detect(upright.rgb, every=True))
+    return Seen(source, upright, faces, tuple(detector.closer_row(upright.rgb, face) for face in faces), aslant)
 
 
 def choose(
-    seen: Mapping[int, Seen], settings: SubjectSettings, meter: IdentityMeter | None
+    seen: Mapping[int, Seen], settings: SubjectSettings, detector: FaceDetector, meter: IdentityMeter | None
 ) -> tuple[dict[int, Found], dict[int, Verdict], list[str]]:
     """Of each picture the face to be learned, or a verdict; and lines about the people. Without a `meter` faces are not compared."""
     found: dict[int, Found] = {}
@@ -86,7 +101,7 @@ def choose(
         if isinstance(choice, str):
             verdicts[number] = Verdict(one.source.name, DROPPED, choice, thumbnail(one.upright.rgb))
             continue
-        usable = _usable(one, choice, settings)
+        usable = _usable(*_levelled(one, choice, detector), settings)
         if isinstance(usable, Found):
             found[number] = usable
         else:
@@ -160,6 +175,16 @@ def _people_lines(people: People, seen: Mapping[int, Seen], taken: int | None) -
     if len(people.persons) > _NAMED_PEOPLE:
         lines.append(f"and {len(people.persons) - _NAMED_PEOPLE} more, in fewer photos or smaller")
     return lines
+
+
+def _levelled(one: Seen, choice: _Choice, detector: FaceDetector) -> tuple[Seen, _Choice]:
+    """Of a picture that lies aslant the square around the chosen face, turned upright; others as they are, and where that shows no face."""
+    if not one.aslant:
+        return one, choice
+    square = _seen(one.source, levelled(one.upright, one.faces[choice.face], detector), detector)
+    if square.upright is one.upright or not square.faces:
+        return one, choice
+    return square, replace(choice, face=square.faces.index(middle_face(square.faces, square.upright.rgb)))
 
 
 def _usable(one: Seen, choice: _Choice, settings: SubjectSettings) -> Found | Verdict:

@@ -103,7 +103,7 @@ def prepare_subject(
             looked[number] = see(source, detector)
         seen = {number: one for number, one in looked.items() if isinstance(one, Seen)}
         meter, unable = _meter(seen, settings, folders, detector, meter)
-        found, others, lines = choose(seen, settings, meter)
+        found, others, lines = choose(seen, settings, detector, meter)
     finally:
         if own:
             detector.close()
