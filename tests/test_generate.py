@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from faceexpr_core import mini
 from faceexpr_core.commands.generate import METADATA_KEY, add_generate_command, save_picture
-from faceexpr_core.commands.loras import load_loras
+from faceexpr_core.commands.loras import _low_rank, load_loras
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.errors import FaceExprError
 
@@ -168,7 +168,7 @@ def test_impossible_wishes_are_refused_before_anything_is_written(tmp_path: Path
     assert not folder.exists()
 
 
-def test_a_lora_whose_alphas_differ_from_layer_to_layer_is_applied_as_the_file_says(
+def test_a_lora_whose_alphas_and_ranks_differ_from_layer_to_layer_is_applied_as_the_file_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from faceexpr_core.lora.formats import load
@@ -176,9 +176,15 @@ def test_a_lora_whose_alphas_differ_from_layer_to_layer_is_applied_as_the_file_s
     file = write_lora(tmp_path / "resized.safetensors", layers=every_projection(), spread=0.1)
     state, scales = load_file(file), (0.5, 0.25, 1.0)
     for number, key in enumerate(sorted(key for key in state if key.endswith(".alpha"))):
-        state[key] = torch.tensor(scales[number % 3] * len(state[key.replace(".alpha", ".lora_down.weight")]))
+        down, up = (key.replace(".alpha", f".lora_{side}.weight") for side in ("down", "up"))
+        if number % 2:
+            state[down], state[up] = state[down][:1].clone(), state[up][:, :1].clone()
+        state[key] = torch.tensor(scales[number % 3] * len(state[down]))
     state["bundle_emb.anna.clip_l"] = torch.zeros(2, 8)
     save_file(state, file)
+    given = _low_rank(file)
+    assert len({len(layer.down) for layer in load(file).layers.values()}) == 2
+    assert len({len(value) for key, value in given.items() if ".lora_A." in key}) == 1  # older diffusers take the first one's for all
     pipe = pipeline.load_pipeline("mini")
     before = {name: module.weight.clone() for name, module in pipe.unet.named_modules() if name.endswith(("to_q", "to_out.0"))}
     load_loras(pipe, [file], 1.0)

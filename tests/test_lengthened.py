@@ -56,6 +56,24 @@ def test_a_finished_run_with_a_constant_rate_is_lengthened_to_what_it_would_have
     )
 
 
+def test_a_polynomial_rate_has_a_step_after_its_warm_up() -> None:
+    with pytest.raises(FaceExprError, match="warmup is 3, all of the run, after which a polynomial schedule has no step; give fewer"):
+        replace(PLAIN, schedule="polynomial", warmup=3)
+    _, rates = train(replace(PLAIN, schedule="polynomial", warmup=2))
+    assert len(rates) == 3 and min(rates) >= 0
+
+
+def test_where_crafting_rose_over_the_first_plan_a_lengthened_run_does_not_claim_to_be_that_of_a_run_planned_so(tmp_path: Path) -> None:
+    states, crafted = StateFolder(tmp_path / "run", every=2, lengthened_later=True), replace(PLAIN, crafting_weight=1.0, crafting_every=1)
+    train(replace(crafted, steps=10), states)
+    states.finish()
+    longer, _ = train(replace(crafted, steps=20), states)
+    planned = train(replace(crafted, steps=20))[0]
+    assert max(abs(one - other) for one, other in zip(longer.losses, planned.losses, strict=True)) > 1e-4
+    (told,) = longer.notes
+    assert "the learning rate is constant; the weight of crafting rose over 2 steps, and would have over 4 in a run planned so" in told
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_a_lengthened_schedule_is_that_of_the_new_length_from_there_on_and_is_said(tmp_path: Path, schedule: str) -> None:
     states, settings = StateFolder(tmp_path / "run"), replace(PLAIN, schedule=schedule, warmup=1)

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from faceexpr_core.diffusers_host import encoding, placement, sampling
+from faceexpr_core.diffusers_host.donors import Run, own_donors
 from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.diffusers_host.placement import bring_vae, device_of, fitting, manage
+from faceexpr_core.fusion.settings import default_site, site_settings
 from faceexpr_core.text import ExpressionPrompt
 from lab.pretended.card import PretendedCard
 
@@ -60,6 +62,22 @@ def test_what_is_not_in_use_leaves_a_card_that_is_too_small_and_the_picture_stay
         assert device_of(plain).type == "cuda" and all("unet" in parts and "vae" not in parts for parts in seen)
         assert on_card(plain) == {"vae"}
         assert card.ledger.peak < sum(placement._size(getattr(plain, name)) for name in placement.PARTS)
+        plain.to("cpu")
+    assert (drawn.int() - expected.int()).abs().max() <= 1
+
+
+def test_a_look_for_the_face_lets_the_u_net_leave_a_small_card_between_its_calls(plain: Any) -> None:
+    """Within its call the U-Net would be torn from under it."""
+    run = Run(DRAWN["seed"], DRAWN["steps"], 5.0, DRAWN["width"], DRAWN["height"])
+
+    def draw() -> torch.Tensor:
+        fusions, _ = own_donors(plain, WORDS, site_settings(default_site(False)), run, 1, moved=("mouth",))
+        return sampling.generate(plain, WORDS.at_rest(), fusion=fusions, **DRAWN)
+
+    expected = draw()
+    with PretendedCard("values", total=90 * MIB):
+        manage(plain, torch.device("cuda"))
+        drawn = draw()
         plain.to("cpu")
     assert (drawn.int() - expected.int()).abs().max() <= 1
 

@@ -163,6 +163,23 @@ def test_other_settings_are_reckoned_from_the_table() -> None:
     assert plain.steps * 2 == preset_settings("default", steps=1600).steps
 
 
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("low-vram", {"prior": "off"}),
+        ("default", {"prior": "off", "text_encoder": False}),
+        ("paper", {}),
+        ("default", {"prior": "distill"}),
+    ],
+)
+def test_the_work_of_crafting_is_counted_whatever_else_differs_from_the_table(preset: str, changes: dict[str, Any]) -> None:
+    without, every, second = (
+        need_of(preset_settings(preset, **changes, **crafting), 1024).tflop
+        for crafting in ({"crafting_weight": 0.0}, {"crafting_weight": 0.05, "crafting_every": 1}, {"crafting_weight": 0.05})
+    )
+    assert every > 1.2 * without and second - without == pytest.approx((every - without) / 2, rel=0.01)
+
+
 def test_the_command_says_what_fits_a_card_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert faceexpr(["plan", "--card", "12"]) == 0
     told = capsys.readouterr().out

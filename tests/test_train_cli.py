@@ -187,6 +187,7 @@ def test_flags_without_effect_are_said(photos: Path, name: str, capsys: pytest.C
         (["--image_column=words"], "The image column 'words' was given, but"),
         (["--revision=main"], "--revision belongs to a name in the Hub's cache"),
         (["--lr_scheduler=cosine", "--lr_warmup_steps=500"], "--lr_warmup_steps is 500, but the run has 2 steps"),
+        (["--lr_scheduler=polynomial", "--lr_warmup_steps=2"], "--lr_warmup_steps is 2, but the run has 2 steps"),
         (["--resume_from_checkpoint=nowhere"], "holds no state of a run"),
         (["--checkpointing_steps=0"], "--checkpointing_steps is 0"),
         (["--checkpoints_total_limit=0"], "--checkpoints_total_limit is 0"),

@@ -148,7 +148,12 @@ def build_parser() -> argparse.ArgumentParser:
     run("--scale_lr", action="store_true", help="multiply the learning rate by batch size, accumulation and processes")
     run("--lr_scheduler", default="constant", choices=LR_SCHEDULERS, help="learning rate over the run; constant has no warm-up")
     run("--lr_warmup_steps", type=int, default=500, help="steps over which it rises")
-    run("--snr_gamma", type=float, help="hold back timesteps with little noise (min-SNR); 5 is usual, off when left out")
+    run(
+        "--snr_gamma",
+        type=float,
+        help="hold back timesteps with little noise (min-SNR) in the photos' loss and the prior's: min(SNR, gamma) / SNR for epsilon, "
+        "min(SNR, gamma) / (SNR + 1) for v-prediction; 5 is usual, off when left out",
+    )
     run("--use_8bit_adam", action="store_true", help="8-bit AdamW, on a GPU with bitsandbytes")
     run("--adam_weight_decay", type=float, default=1e-4, help="weight decay")
     run("--adam_weight_decay_text_encoder", type=float, default=TEXT_ENCODER_DECAY, help="weight decay of the text encoders")
@@ -289,7 +294,7 @@ def _settings(arguments: argparse.Namespace, epoch: int) -> TrainSettings:
     if arguments.scale_lr:
         rate *= arguments.train_batch_size * arguments.gradient_accumulation_steps * world_size()
     warms_up = arguments.lr_scheduler != "constant"
-    if warms_up and arguments.lr_warmup_steps > steps:
+    if warms_up and arguments.lr_warmup_steps > steps - (arguments.lr_scheduler == "polynomial"):
         raise FaceExprError(f"--lr_warmup_steps is {arguments.lr_warmup_steps}, but the run has {steps} steps; give {steps // 10} or so.")
     precision = arguments.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
     if precision not in PRECISIONS:

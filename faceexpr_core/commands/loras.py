@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -45,7 +46,8 @@ def load_loras(pipe: StableDiffusionXLPipeline, files: list[Path], strength: flo
 
 
 def _low_rank(file: Path) -> dict[str, Tensor]:
-    """The file's low-rank pairs by diffusers' names, scaled: diffusers itself mixes up alphas that differ from layer to layer."""
+    """The file's low-rank pairs by diffusers' names, scaled, and of one rank in each part: diffusers itself mixes up alphas and, in older
+    versions, ranks that differ from layer to layer."""
     from ..lora.formats import encode, load
 
     lora = load(file)
@@ -58,7 +60,31 @@ def _low_rank(file: Path) -> dict[str, Tensor]:
     for what in encoded.lost:
         _tell_once(f"{file.name}: left out: {what}")
     scaled = {f"{name}.lora_B.weight": layer.up.float() * (layer.alpha / layer.rank) for name, layer in lora.layers.items()}
-    return {key: scaled.get(key, value) for key, value in encoded.state.items()}
+    state = {key: scaled.get(key, value) for key, value in encoded.state.items()}
+    ranks: dict[str, int] = defaultdict(int)
+    for key, value in state.items():
+        part = key.partition(".")[0]
+        ranks[part] = max(ranks[part], value.shape[_RANK_OF[_side(key)]] if _side(key) in _RANK_OF else 0)
+    return {key: _of_rank(key, value, ranks[key.partition(".")[0]]) for key, value in state.items()}
+
+
+_RANK_OF = {"lora_A": 0, "lora_B": 1}
+"""Which dimension of a pair's side is its rank."""
+
+
+def _side(key: str) -> str:
+    return key.removesuffix(".weight").rpartition(".")[2]
+
+
+def _of_rank(key: str, value: Tensor, rank: int) -> Tensor:
+    """A side of a pair with zeros up to the rank, which change nothing."""
+    import torch
+
+    dimension = _RANK_OF.get(_side(key))
+    if dimension is None or value.shape[dimension] == rank:
+        return value
+    missing = [*value.shape[:dimension], rank - value.shape[dimension], *value.shape[dimension + 1 :]]
+    return torch.cat([value, value.new_zeros(missing)], dimension)
 
 
 @cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ Add = Callable[[str, Tensor, Grid], None]
 
 @dataclass
 class Rows:
-    """What a sampler says of its calls of the U-Net, `sigma` anew before each.
+    """What a sampler says of its calls of the U-Net, the noise level anew before each (`at`).
 
     `conditional`: rows of the batch that may be changed; `pictures`: which picture each of them draws, empty for one picture in all.
     `schedule`: the sigmas that will be visited, falling, by which a window between two steps still finds one.
@@ -40,6 +40,14 @@ class Rows:
     cfg: float = 1.0
     schedule: tuple[float, ...] = ()
     sigma: float = 0.0
+    looks: list[Callable[[], None]] = field(default_factory=list)
+
+    def at(self, sigma: float) -> None:
+        """Say the noise level of the next call, and look for faces where fusions want to know: not within the call, since a look decodes a
+        picture, for which the U-Net has to leave a card that is too small for both."""
+        self.sigma = sigma
+        for look in self.looks:
+            look()
 
     def of(self, picture: int | None) -> list[int]:
         """The conditional rows of one picture, or all."""
@@ -199,7 +207,8 @@ def contexts(unet: UNet2DConditionModel, places: Iterable[str], hidden: Tensor) 
 
 @contextmanager
 def apply_fusion(unet: UNet2DConditionModel, fusion: Fusion, rows: Rows, look: Look | None = None) -> Iterator[set[str]]:
-    """Fuse features into the conditional rows of every call of the U-Net. `look` says where the faces are, when it has seen them.
+    """Fuse features into the conditional rows of every call of the U-Net. `look` says where the faces are, when it has seen them, which it
+    does in `rows.at`.
 
     Yields what there is to tell the user, which fills while the U-Net runs. Several may be applied at once. At strength 0 nothing is
     hooked. Raises FaceExprError where bank, settings and U-Net do not belong together.
@@ -218,11 +227,17 @@ def apply_fusion(unet: UNet2DConditionModel, fusion: Fusion, rows: Rows, look: L
         acts = injection.weight(place, now) > 0
         return now, [Part(alike, where(alike)) for alike in _slices(rows.of(fusion.picture))] if acts else []
 
+    def see(look: Look) -> None:
+        now = Call(rows.sigma, rows.cfg, rows.schedule, kept)
+        if any(injection.weight(place, now) > 0 for place in places):
+            for picture in sorted({rows.picture_of(row) for row in rows.of(fusion.picture)}):
+                look.look(picture, rows.sigma)
+
     def where(alike: slice) -> tuple[Where, ...]:
         if look is None and not fusion.places:
             return (fusion.place(0),)
         drawn = [rows.picture_of(row) for row in range(alike.start, alike.stop)]
-        found = [EVERYWHERE if look is None else look.where(number, rows.sigma) for number in drawn]
+        found = [EVERYWHERE if look is None else look.known(number, rows.sigma) for number in drawn]
         return tuple(fusion.place(number) if one is EVERYWHERE else one for number, one in zip(drawn, found, strict=True))
 
     def fuse(place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
@@ -241,6 +256,9 @@ def apply_fusion(unet: UNet2DConditionModel, fusion: Fusion, rows: Rows, look: L
 
     with _hooks(unet, bank.site, places, add_context if bank.site == CONTEXT_SITE else fuse), ExitStack() as stack:
         queries: dict[str, Tensor] = {}
+        if look is not None:
+            rows.looks.append(due := partial(see, look))
+            stack.callback(rows.looks.remove, due)
         if bank.site == CONTEXT_SITE:  # the attention has asked already
             for place in places:
                 handle = blocks[place].attn2.to_q.register_forward_hook(partial(_keep, queries, place))

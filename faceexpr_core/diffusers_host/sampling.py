@@ -142,7 +142,7 @@ def _denoised(
             looks += [] if look is None else [look]
             told.append(stack.enter_context(apply_fusion(pipe.unet, one, call, look)))
         for done, (sigma, following) in enumerate(zip(schedule.tolist(), schedule[1:].tolist(), strict=False), start=1):
-            call.sigma = sigma
+            call.at(sigma)
             predictions = predict_epsilon(pipe, x.repeat(rows, 1, 1, 1), sigma, stacked, pooled).chunk(rows)
             noise = _guide(predictions, cfg, expression_scale)
             for look in looks:

@@ -54,8 +54,8 @@ class Look:
 
     `decode` makes a picture of a latent [1, 4, h, w]. `moved`: the regions of the face that the expression moves, () for all of it.
     `free` [B or 1, 1, h, w]: where the pictures are drawn at all (inpainting); a face elsewhere is not meant.
-    `seen` is called after each evaluation. `look` decodes a picture if that is due, `known` says what was found, `where` does both: a host
-    that may decode while the network runs needs no more than that.
+    `seen` is called after each evaluation. `look`, before the next, decodes a picture if that is due; `known` says what was found, `where`
+    does both.
     """
 
     def __init__(

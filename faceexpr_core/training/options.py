@@ -188,7 +188,13 @@ OPTIONS: tuple[Option, ...] = (
         "batches whose gradients are averaged into one step: a larger batch without more memory",
         Widget(unset=0),
     ),
-    Option("schedule", "choice", "course of the learning rate after the warm-up", Widget(PRESET), choices=SCHEDULES),
+    Option(
+        "schedule",
+        "choice",
+        "course of the learning rate after the warm-up; cosine_with_restarts is one cosine here, polynomial a straight line",
+        Widget(PRESET),
+        choices=SCHEDULES,
+    ),
     _setting("warmup", "int", "steps over which the learning rate rises from 0", Widget(unset=-1, high=100_000)),
     _setting(
         "min_snr_gamma",
@@ -207,7 +213,8 @@ OPTIONS: tuple[Option, ...] = (
     _setting(
         "ema",
         "float",
-        "save a moving average of the weights (its decay), which is steadier than the last step; 0 turns it off",
+        "save a moving average of the weights, which is steadier than the last step: its decay, after n steps at most (n + 1) / (n + 10); "
+        "0 turns it off",
         Widget(unset=-1, step=0.001, round=1e-5),
     ),
     Option(

@@ -247,8 +247,8 @@ def _nearest(settings: TrainSettings, side: int) -> dict[str, Any]:
         kind = (
             8 * (made.text_encoder != settings.text_encoder)
             + 4 * (made.convolutions != settings.convolutions)
-            + 2 * (made.prior != settings.prior)
-            + ((made.crafting_weight > 0) != (settings.crafting_weight > 0))
+            + 2 * ((made.crafting_weight > 0) != (settings.crafting_weight > 0))
+            + (made.prior != settings.prior)  # PASSES reckons it
         )
         others = 2 * (row["base"] != settings.base) + (row["ema"] != bool(settings.ema)) + (row["optimizer"] != settings.optimizer)
         return (row["checkpointing"] != on, kind, abs(row["side"] - side), others, abs(made.rank - settings.rank))

@@ -121,9 +121,16 @@ def _put_length(trainer: Trainer, state: RunState) -> None:
     course = f"the learning rate, {before:.3g} there, follows {schedule} over {steps} steps from here: {now:.3g} now"
     same = "the learning rate is constant, so that the LoRA is that of a run planned so"
     settings = trainer.settings
-    ramp = bool(settings.crafting_weight) and state.step <= settings.crafting_ramp * max(steps, planned or 0)
-    told = same if schedule == "constant" and not ramp else course
-    more = f"; the weight of crafting rises over {settings.crafting_ramp:.0%} of {steps} steps" if ramp else ""
+    rises = bool(settings.crafting_weight) and settings.crafting_ramp > 0
+    told = course if schedule != "constant" else "the learning rate is constant" if rises else same
+    more = ""
+    if rises and state.step <= settings.crafting_ramp * max(steps, planned or 0):
+        more = f"; the weight of crafting rises over {settings.crafting_ramp:.0%} of {steps} steps"
+    elif rises and planned:
+        more = (
+            f"; the weight of crafting rose over {settings.crafting_ramp * planned:.0f} steps, and would have over "
+            f"{settings.crafting_ramp * steps:.0f} in a run planned so"
+        )
     trainer.notes += (f"The run was planned with {planned} steps and goes on from {state.step} to {steps}: {told}{more}.",)
 
 

@@ -134,6 +134,8 @@ class TrainSettings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadSetting(name, f"is {value}; give a value from {low} to {high}.")
+        if self.schedule == "polynomial" and self.warmup == self.steps:
+            raise BadSetting("warmup", f"is {self.warmup}, all of the run, after which a polynomial schedule has no step; give fewer.")
         choices = {
             "schedule": SCHEDULES,
             "optimizer": OPTIMIZERS,

@@ -59,7 +59,7 @@ def draw(
                     looks[picture] = Look(lambda latent: encoding.decode_latents(pipe, latent)[0].numpy(), one.moved)
                 stack.enter_context(apply_fusion(pipe.unet, replace(one, picture=picture), rows, looks.get(picture)))
         for sigma, following in pairwise(sigmas):
-            rows.sigma = sigma
+            rows.at(sigma)
             predicted = sampling.predict_epsilon(pipe, x.repeat(len(kinds), 1, 1, 1), sigma, stacked, pooled_rows).chunk(len(kinds))
             if scale is None:
                 noise = predicted[0] + how.cfg * (predicted[1] - predicted[0])
