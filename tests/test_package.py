@@ -102,6 +102,68 @@ def test_the_registrys_own_client_and_its_security_check_have_nothing_to_say() -
     assert all("S310" in line for line in said)  # the explicit download of a model file, from a fixed address, checked by sha256
 
 
+DOWNLOADERS = {"from_pretrained", "from_single_file", "snapshot_download", "hf_hub_download"}
+NETWORK = {"urllib.request", "http", "requests", "httpx", "aiohttp", "socket", "ftplib", "huggingface_hub"}
+MAY_CONNECT = {"faceexpr_core/faces/models.py": {"urllib.request"}, "faceexpr_core/commands/dreambooth_flags.py": {"huggingface_hub"}}
+MAY_CONNECT["nodes/host/missing.py"] = {"aiohttp.web", "aiohttp"}
+"""The explicit download of a model file, from a fixed address and checked by sha256; what finds folders that were downloaded before; and an
+answer of ComfyUI's own server."""
+
+
+def within(name: str, modules: set[str]) -> bool:
+    return any(name == one or name.startswith(f"{one}.") for one in modules)
+
+
+def may_reach_out(path: Path) -> Iterator[str]:
+    """What in a file could use the network, install packages or unpickle: the line with what stands there."""
+    known = MAY_CONNECT.get(path.relative_to(REPOSITORY).as_posix(), set())
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            yield from (f"{node.lineno}: import {name}" for name in names if within(name, NETWORK) and not within(name, known))
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            said = {one.arg: getattr(one.value, "value", None) for one in node.keywords}
+            if called in DOWNLOADERS and said.get("local_files_only") is not True:
+                yield f"{node.lineno}: {called} without local_files_only=True"
+            if said.get("allow_pickle") or said.get("weights_only") is False or said.get("trust_remote_code"):
+                yield f"{node.lineno}: {called} of what may run code"
+            if ast.unparse(node.func).startswith("subprocess.") and any(
+                isinstance(one, ast.Constant) and one.value in ("pip", "uv", "conda") for one in ast.walk(node)
+            ):
+                yield f"{node.lineno}: {called} of an installer"
+
+
+def test_nothing_is_downloaded_installed_or_unpickled() -> None:
+    assert not {path.relative_to(REPOSITORY).as_posix(): found for path in SHIPPED if (found := [*may_reach_out(path)])}
+
+
+def test_what_would_be_downloaded_installed_or_unpickled_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "REPOSITORY", tmp_path)
+    lines = [
+        "import http.client",
+        "from urllib import request, parse",
+        "from urllib.request import urlopen",
+        "subprocess.run([sys.executable, '-m', 'pip', 'install', name])",
+        "np.load(file, allow_pickle=True)",
+        "torch.load(file, weights_only=False)",
+        "CLIPTokenizer.from_pretrained(name)",
+        "snapshot_download(name, local_files_only=offline)",
+    ]
+    for line in lines:
+        (tmp_path / "one.py").write_text(line)
+        assert [*may_reach_out(tmp_path / "one.py")], line
+    (tmp_path / "one.py").write_text("import http_status\nfrom .http import x\nnp.load(file, allow_pickle=False)\nsubprocess.run(['pip2'])")
+    assert not [*may_reach_out(tmp_path / "one.py")]
+
+
+def test_in_ci_no_test_of_the_page_is_skipped() -> None:
+    """Without Chromium `browser.require_chromium` skips them, but where CI is set."""
+    assert "export CI=true" in (REPOSITORY / ".ci" / "run").read_text().splitlines()
+
+
 def test_a_change_of_version_has_its_lines_in_the_changelog() -> None:
     changelog = (REPOSITORY / "CHANGELOG.md").read_text()
     versions = re.findall(r"^## (\d+\.\d+\.\d+)", changelog, re.M)
