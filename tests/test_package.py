@@ -104,8 +104,11 @@ def test_the_registrys_own_client_and_its_security_check_have_nothing_to_say() -
 
 DOWNLOADERS = {"from_pretrained", "from_single_file", "snapshot_download", "hf_hub_download"}
 NETWORK = {"urllib.request", "http", "requests", "httpx", "aiohttp", "socket", "ftplib", "huggingface_hub"}
-MAY_CONNECT = {"faceexpr_core/faces/models.py": {"urllib.request"}, "faceexpr_core/commands/dreambooth_flags.py": {"huggingface_hub"}}
-MAY_CONNECT["nodes/host/missing.py"] = {"aiohttp.web", "aiohttp"}
+MAY_CONNECT = {
+    "faceexpr_core/faces/models.py": {"urllib.request"},
+    "faceexpr_core/commands/dreambooth_flags.py": {"huggingface_hub"},
+    "nodes/host/missing.py": {"aiohttp"},
+}
 """The explicit download of a model file, from a fixed address and checked by sha256; what finds folders that were downloaded before; and an
 answer of ComfyUI's own server."""
 
