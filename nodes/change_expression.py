@@ -17,7 +17,7 @@ from ..faceexpr_core.fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOW
 from .fusion_inputs import strength_input
 from .host.models import require_sdxl, require_sdxl_clip
 from .host.redraw import redrawing
-from .host.widgets import action_units_or_reason, advanced, require_choices
+from .host.widgets import action_units_or_reason, advanced, require_choices, require_pictures
 from .redraw_faces import Wish, change_faces
 
 NODE = "Change Expression"
@@ -153,6 +153,7 @@ class ChangeExpression(io.ComfyNode):
         denoise: float = DENOISE,
     ) -> io.NodeOutput:
         require_choices(cls, expression=expression, second_expression=second_expression, shown=shown, scheduler=scheduler)
+        require_pictures("image", [image])
         require_sdxl_clip(clip, NODE)
         for one in (model, *(() if person_model is None else (person_model,))):
             require_sdxl(one, NODE)

@@ -28,7 +28,7 @@ from .fusion_inputs import FEATURES, window_inputs
 from .host.folders import missing_models
 from .host.models import require_sdxl
 from .host.predictions import require_added_noise
-from .host.widgets import advanced, require_choices, tell_unused
+from .host.widgets import advanced, require_choices, require_pictures, tell_unused
 
 NODE = "Extract Expression Features"
 DEFAULT = "default"
@@ -165,6 +165,8 @@ class ExtractExpressionFeatures(io.ComfyNode):
             layers=layers,
             tokens=tokens,
         )
+        for name, given in (("photo", photo), ("neutral_photo", neutral_photo)):
+            require_pictures(name, None if given is None else [given])
         require_sdxl(model, NODE)
         of_photo = photo is not None
         if neutral_photo is not None and not of_photo:

@@ -14,7 +14,7 @@ from ..faceexpr_core import mini
 from ..faceexpr_core.errors import FaceExprError
 from .host.folders import input_folder, missing_models, model_folders
 from .host.progress import Progress, say_or_stop
-from .host.widgets import one_value, require_choices
+from .host.widgets import one_value, require_choices, require_pictures
 
 NO_FOLDER = "none"
 EXAMPLES = {"example: a rendered person": mini.subject_path, "example: another person": mini.donor_path}
@@ -146,8 +146,11 @@ class LoadSubjectImages(io.ComfyNode):
         given = {"person": 0, **{name: _one(name, values) for name, values in lists.items()}}
         require_choices(cls, framing=given["framing"])
         directory = _resolve(given["folder"])
+        batches = [one for one in images or () if one is not None]
+        if directory is None and images is not None and len(batches) == len(images):
+            require_pictures("images", batches)
         sources = [] if directory is None else read_dataset(directory, reading=lambda name: say_or_stop(f"reading {name}"))
-        sources += images_from_batches(one for one in images or () if one is not None)
+        sources += images_from_batches(batches)
         progress = Progress(len(sources))
 
         def looking(number: int, count: int) -> None:

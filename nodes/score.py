@@ -15,7 +15,7 @@ from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.text import MAX_WEIGHT
 from .host.folders import model_folders
 from .host.progress import Progress, say_or_stop
-from .host.widgets import action_units_or_reason, one_value, require_choices
+from .host.widgets import action_units_or_reason, one_value, require_choices, require_pictures
 
 
 class Score(io.ComfyNode):
@@ -95,6 +95,8 @@ class Score(io.ComfyNode):
 
         for name in expression:
             require_choices(cls, expression=name)
+        require_pictures("images", images)
+        require_pictures("neutral", neutral)
         pictures = [picture for batch in images for picture in batch]
         given: dict[str, list[Any]] = {"expression": expression, "intensity": intensity, "action_units": action_units or [""]}
         each = (_each(name, values, images) for name, values in given.items())
@@ -104,7 +106,8 @@ class Score(io.ComfyNode):
             raise FaceExprError(f"{len(resting)} neutral pictures came with {len(pictures)}; connect one for all, or one for each.")
         progress, scores = Progress(len(pictures)), []
         with Judges(model_folders()) as judges:
-            person = judges.looks(photo.image for photo in _one("subject", subject).photos)
+            photos = _one("subject", subject).photos
+            person = judges.looks([photo.image for photo in photos], [photo.face for photo in photos])
             calm = [judges.see(_bytes(picture)) for picture in resting]
             for number, picture in enumerate(pictures):
                 say_or_stop(f"measuring picture {number + 1} of {len(pictures)}")

@@ -226,8 +226,9 @@ def test_a_photo_lying_aslant_is_turned_upright(meter: IdentityMeter, photo: Pic
 
 
 def tilted(picture: Picture, degrees: float, side: int) -> Picture:
-    grey = {"resample": Image.Resampling.BICUBIC, "expand": side == 0, "fillcolor": (120, 120, 120)}
-    return np.asarray(Image.fromarray(larger(picture, side / len(picture)) if side else picture).rotate(degrees, **grey))
+    """Turned counter-clockwise on grey at `side` pixels, or in its own size with all of it kept for 0."""
+    shown = Image.fromarray(larger(picture, side / len(picture)) if side else picture)
+    return np.asarray(shown.rotate(degrees, Image.Resampling.BICUBIC, expand=not side, fillcolor=(120, 120, 120)))
 
 
 def couple(own: Picture, other: Picture, tilts: tuple[int, ...]) -> Picture:

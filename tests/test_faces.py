@@ -88,7 +88,7 @@ def couple(photo: Picture, place: int, mirrored: bool, side: int, overlap: float
     front = np.asarray(Image.fromarray(photo[:256, 136:312]).resize((344, 500), Image.Resampling.BICUBIC))
     scene = np.full((800, 1200, 3), (90, 50, 110), np.uint8)
     top, left = 400 - side // 2, round(100 + side * (1 - overlap))
-    scene[top : top + side, 100 : 100 + side] = Image.fromarray(other).resize((side, side), Image.Resampling.BICUBIC)
+    scene[top : top + side, 100 : 100 + side] = np.asarray(Image.fromarray(other).resize((side, side), Image.Resampling.BICUBIC))
     scene[150:650, left : left + 344] = front
     return scene
 

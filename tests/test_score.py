@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,12 +22,16 @@ from skimage import data
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.faces.images import read_rgb
+from faceexpr_core.evaluation.people import Person
+from faceexpr_core.evaluation.run import keep_person, kept_person
+from faceexpr_core.faces.images import SourceImage, read_rgb
 from faceexpr_core.measure.expression import prototype_change, prototypes
 from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.measure.judges import Judges, Looks, Seen
 from faceexpr_core.measure.picture_score import Asked, PictureScore, best_first, score_picture
 from faceexpr_core.measure.scores import harmonic_score
+from faceexpr_core.photos.settings import Framing, SubjectSettings
+from faceexpr_core.photos.subject import Subject, prepare_subject
 
 HAPPY, NEUTRAL = (mini.donor_path() / f"another_person_{name}.jpg" for name in ("happy", "neutral"))
 
@@ -83,6 +88,61 @@ def test_expression_and_likeness_are_those_of_one_face(judges: Judges, person: L
     seen = judges.see(both)
     assert seen.face is not None and seen.vector is not None
     assert seen.vector @ (mine if seen.face.centre[0] < photo.shape[1] else donors) > 0.85
+
+
+OWN = [mini.subject_path() / f"photo_{number}.png" for number in (1, 2, 3, 4)]
+
+
+def sized(picture: np.ndarray, side: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def with_a_larger_one(own: np.ndarray) -> np.ndarray:
+    """Another one close beside the person, whose face is larger."""
+    scene = np.full((540, 440, 3), 120, np.uint8)
+    scene[100:280, :180], scene[70:430, 150:] = sized(own, 180), sized(data.astronaut()[:256, 96:352], 360)[:, 70:]
+    return scene
+
+
+@pytest.fixture(scope="module", params=["face crop", "whole picture"])
+def among_others(judges: Judges, request: pytest.FixtureRequest) -> Subject:
+    """A person of whom two of three prepared photos show another one too, whose face is larger."""
+    pictures = [with_a_larger_one(read_rgb(OWN[0])), with_a_larger_one(read_rgb(OWN[1])), sized(read_rgb(OWN[2]), 384)]
+    sources = [SourceImage(f"{number}", one) for number, one in enumerate(pictures)]
+    settings = SubjectSettings(resolution=384, framing=request.param, drop_small=False, drop_duplicates=False)
+    return prepare_subject(sources, settings, detector=judges.detector)
+
+
+def test_a_person_is_compared_with_their_own_face_of_a_photo_of_two(judges: Judges, among_others: Subject, tmp_path: Path) -> None:
+    photos = among_others.photos
+    largest = [judges.see(photo.image).face for photo in photos]
+    assert [face is not None and face.again(photo.face) for face, photo in zip(largest, photos, strict=True)] == [False, False, True]
+    alone = judges.looks([read_rgb(path) for path in OWN[:3]])
+    found = judges.looks([photo.image for photo in photos], [photo.face for photo in photos])
+    assert found.reference @ alone.reference > 0.97
+    assert max(abs(found.resting[name] - value) for name, value in alone.resting.items()) < 0.15
+    assert judges.looks([photo.image for photo in photos]).reference @ alone.reference < 0.7
+    keep_person(tmp_path, Person("anna", tmp_path, "ohwx", "woman"), among_others, judges)
+    kept = kept_person(tmp_path, "anna")
+    assert kept is not None and np.allclose(kept.reference, found.reference) and kept.resting == found.resting
+
+
+@pytest.mark.parametrize("side", [64, 128, 512])
+@pytest.mark.parametrize("framing", ["face crop", "whole picture"])
+def test_a_photo_of_one_person_is_measured_as_before(judges: Judges, side: int, framing: Framing) -> None:
+    """To the bit: the blendshapes of the photo before it was cut and resized differ by up to 0.3."""
+    sources = [SourceImage(f"{number}", picture) for number, picture in enumerate([read_rgb(NEUTRAL), data.astronaut()])]
+    settings = SubjectSettings(resolution=side, framing=framing, drop_small=False, person=-1)
+    photos = prepare_subject(sources, settings, detector=judges.detector).photos
+    pictures = [photo.image for photo in photos]
+    told, found = judges.looks(pictures), judges.looks(pictures, [photo.face for photo in photos])
+    assert len(photos) == 2 and np.array_equal(told.reference, found.reference) and told.resting == found.resting
+
+
+def test_a_face_that_is_not_seen_again_is_taken_as_it_was(judges: Judges, happy: Seen) -> None:
+    assert happy.face is not None
+    grey = np.full_like(happy.picture, 127)
+    assert judges.see(grey, happy.face).face is happy.face
 
 
 def test_the_score_falls_where_it_is_stronger_or_weaker_than_asked(happy: Seen, neutral: Seen, person: Looks) -> None:
@@ -251,15 +311,70 @@ def test_the_node_refuses_neutral_pictures_that_belong_to_none(comfy: ComfyProce
     assert "3 neutral pictures came with 2; connect one for all, or one for each" in failed.value.exception_message
 
 
-def test_pictures_of_different_size_come_out_as_a_list(comfy_modules: SimpleNamespace) -> None:
+def test_pictures_of_different_size_come_out_as_a_list(comfy_modules: SimpleNamespace, neutral: Seen, happy: Seen) -> None:
     from faceexpr_pack.nodes.score import Score  # type: ignore[import-not-found]
 
     pictures = [torch.from_numpy(read_rgb(path)).float() / 255 for path in (NEUTRAL, HAPPY)]
-    subject = SimpleNamespace(photos=[SimpleNamespace(image=read_rgb(path)) for path in (NEUTRAL, HAPPY)])
+    subject = SimpleNamespace(photos=[SimpleNamespace(image=one.picture, face=one.face) for one in (neutral, happy)])
     images = [pictures[0][None, :-8], pictures[1][None]]
     best, every, _, _, score = Score.execute(images, [subject], ["happy"], [1.0], [2]).args
     assert [tuple(one.shape) for one in best] == [tuple(one.shape) for one in every] == [(1, 256, 256, 3), (1, 248, 256, 3)]
     assert 0 < score <= 1
+
+
+ONE = torch.zeros(1, 64, 64, 3)
+LOADED = {
+    "folder": ["none"], "trigger_word": ["ohwx"], "class_word": ["person"], "resolution": [64], "framing": ["face crop"], "padding": [0.75],
+    "face": [0], "drop_small_faces": [True], "drop_duplicates": [True], "person": [0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [[], [ONE[:0]], [ONE[:0], ONE[:0]]], ids=["list", "batch", "batches"])
+def test_nodes_say_that_no_picture_came(comfy_modules: SimpleNamespace, given: list[torch.Tensor]) -> None:
+    """Before they open a model; a batch of none comes from a filter that let nothing pass."""
+    from faceexpr_pack.nodes.change_expression import ChangeExpression  # type: ignore[import-not-found]
+    from faceexpr_pack.nodes.extract_expression_features import ExtractExpressionFeatures  # type: ignore[import-not-found]
+    from faceexpr_pack.nodes.load_subject_images import LoadSubjectImages  # type: ignore[import-not-found]
+    from faceexpr_pack.nodes.score import Score  # type: ignore[import-not-found]
+
+    asked: tuple[Any, ...] = (["happy"], [1.0], [1])
+    change = partial(ChangeExpression.execute, model=None, clip=None, vae=None, prompt="", expression="happy", intensity=1.0)
+    change = partial(change, second_expression="none", second_weight=0.5, strength=1.0, face=-1)
+    extract = partial(ExtractExpressionFeatures.execute, None, None, None, None, {}, 0, 1, 1.0, "euler", "normal", 1.0)
+    runs: dict[str, Any] = {
+        "images": [lambda: Score.execute(given, [None], *asked), lambda: LoadSubjectImages.execute(images=given, **LOADED)],
+        "neutral": [lambda: Score.execute([ONE], [None], *asked, given)],
+        "image": [partial(change, one) for one in given],
+        "photo": [partial(extract, photo=one) for one in given],
+        "neutral_photo": [partial(extract, photo=ONE, neutral_photo=one) for one in given],
+        "subject": [lambda: Score.execute([ONE], [], *asked)],
+    }
+    for name, every in runs.items():
+        for run in every:
+            with pytest.raises(comfy_modules.core.errors.FaceExprError, match=f"No (pictures|value) came in '{name}': .* is empty"):
+                run()
+    with pytest.raises(comfy_modules.core.errors.FaceExprError, match="Choose a folder with photos of one person, or connect an IMAGE"):
+        LoadSubjectImages.execute(images=[None], **LOADED)
+
+
+def test_the_node_compares_with_the_persons_own_face_too(comfy_modules: SimpleNamespace, among_others: Subject) -> None:
+    from faceexpr_pack.nodes.score import Score  # type: ignore[import-not-found]
+
+    pictures = [torch.from_numpy(one).float() / 255 for one in (read_rgb(OWN[3]), data.astronaut())]
+    own, other = json.loads(Score.execute([one[None] for one in pictures], [among_others], ["happy"], [1.0], [1]).args[3])
+    assert own["likeness"] > 0.85 and other["likeness"] < 0.3
+
+
+def test_the_command_compares_with_the_persons_own_face_too(tmp_path: Path) -> None:
+    given = {"own": read_rgb(OWN[3]), "other": data.astronaut()}
+    shown = {"1": with_a_larger_one(read_rgb(OWN[0])), "2": with_a_larger_one(read_rgb(OWN[1])), "3": sized(read_rgb(OWN[2]), 384)}
+    (tmp_path / "photos").mkdir()
+    for name, picture in {**given, **{f"photos/{name}": one for name, one in shown.items()}}.items():
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    words = ["--photos", str(tmp_path / "photos"), "--expression", "happy", "--json", str(tmp_path / "scores")]
+    assert faceexpr(["score", *(str(tmp_path / f"{name}.png") for name in given), *words]) == 0
+    own, other = json.loads((tmp_path / "scores").read_text())
+    assert own["likeness"] > 0.85 and other["likeness"] < 0.3
 
 
 def test_the_face_at_rest_is_that_of_the_photo_that_is_said_to_show_it(judges: Judges) -> None:

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     with Judges() as judges:
         subject = prepare_subject(photos, SubjectSettings(resolution=SIDE, drop_small=False), detector=judges.detector)
         say(f"the person: {subject.shortened()}")
-        person = judges.looks(photo.image for photo in subject.photos)
+        person = judges.looks([photo.image for photo in subject.photos], [photo.face for photo in subject.photos])
         neutral = None if arguments.neutral is None else judges.see(read_given(arguments.neutral, read_rgb))
         scores = [score_picture(judges.see(read_given(path, read_rgb)), asked, person, neutral) for path in arguments.pictures]
     if arguments.json is not None:

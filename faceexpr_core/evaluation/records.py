@@ -26,7 +26,7 @@ class Lines:
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:
             replace_file(path, whole)
-        self.values: list[dict[str, Any]] = [json.loads(line) for line in whole.decode().splitlines()]
+        self.values: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
 
     def add(self, value: Record) -> None:
         """Append one value, on the disk before this returns."""
@@ -41,7 +41,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The values of a file of JSON lines, none where there is no file; an unfinished last line, which another process may be writing, is
     left out and left there."""
     content = path.read_bytes() if path.exists() else b""
-    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].decode().splitlines()]
+    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
 
 
 def read_all(folder: Path) -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@ def keep_person(output: Path, person: Person, subject: Subject, judges: Judges, 
     pictures = [photo.image for photo in subject.photos]
     for number, picture in enumerate(pictures):
         write_picture(folder / f"photo_{number}.png", picture)
-    looks = judges.looks(pictures, at_rest)
+    looks = judges.looks(pictures, [photo.face for photo in subject.photos], at_rest)
     about = {"reference": looks.reference.tolist(), "resting": dict(looks.resting), "photos": len(pictures), "report": subject.report}
     replace_file(folder / "person.json", (json.dumps(about) + "\n").encode())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,8 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A picture uint8 [H, W, 3] as the judges see it: its largest face, the classifier's word on it, SFace's unit vector [128]."""
+    """A picture uint8 [H, W, 3] as the judges see it: its largest face or the one that was meant, the classifier's word on it, SFace's unit
+    vector [128]."""
 
     picture: Picture
     face: Face | None
@@ -55,17 +56,20 @@ class Judges:
     def close(self) -> None:
         self._expression.close()
 
-    def see(self, picture: Picture) -> Seen:
-        face = self._expression.face(picture)
+    def see(self, picture: Picture, meant: Face | None = None) -> Seen:
+        """A picture's largest face; with `meant`, in the picture's pixels, the one that was found there before."""
+        face = self._expression.face(picture) if meant is None else self._found_again(picture, meant)
         if face is None:
             return Seen(picture, None, None, self._identity.embed(picture))
         (judgement,) = judge_faces([picture], [face])
         return Seen(picture, face, judgement, self._identity.embed(picture, face))
 
-    def looks(self, photos: Iterable[Picture], at_rest: Picture | None = None) -> Looks:
-        """A person by photos. `at_rest` is one that is known to show the person at rest; without it the resting face is guessed.
+    def looks(self, photos: Sequence[Picture], meant: Sequence[Face] | None = None, at_rest: Picture | None = None) -> Looks:
+        """A person by photos. `meant` are the person's faces in them, one each; without them each photo's largest is taken, which may be
+        another's. `at_rest` is a picture that is known to show the person at rest; without it the resting face is guessed.
         Raises FaceExprError where none shows a face, or `at_rest` shows none."""
-        seen = [self.see(photo) for photo in photos]
+        given: Sequence[Face | None] = [None] * len(photos) if meant is None else meant
+        seen = [self.see(*one) for one in zip(photos, given, strict=True)]
         faces = [(one.face, one.judgement) for one in seen if one.face is not None and one.judgement is not None]
         vectors = [one.vector for one in seen if one.vector is not None]
         if not faces or not vectors:
@@ -79,3 +83,11 @@ class Judges:
             return Looks(reference, rest.blendshapes)
         resting = resting_face([face.blendshapes for face, _ in faces], [judgement for _, judgement in faces])
         return Looks(reference, unscaled(resting))
+
+    def _found_again(self, picture: Picture, meant: Face) -> Face:
+        """The face as the picture shows it, measured as any other picture's: before it was cut and resized it had other blendshapes. The
+        one given where it is not seen again."""
+        for every in (False, True):
+            if again := [face for face in self.detector.detect(picture, every) if face.again(meant)]:
+                return min(again, key=lambda face: float(np.hypot(*np.subtract(face.centre, meant.centre))))
+        return meant

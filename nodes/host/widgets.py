@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import folder_paths
@@ -26,13 +27,24 @@ def action_units_or_reason(given: str | None) -> bool | str:
 def one_value(name: str, values: Any, why: str) -> Any:
     """The value of an input that ComfyUI hands over as a list; None where it comes by a link and is not known yet.
 
-    Raises FaceExprError for several that differ, `why` saying what one is needed for.
+    Raises FaceExprError for none, and for several that differ, `why` saying what one is needed for.
     """
     if not isinstance(values, (list, tuple)):
         return values
+    if not values:
+        raise FaceExprError(f"No value came in '{name}': the list that is connected there is empty. Look at the node that it comes from.")
     if any(value is not values[0] and value != values[0] for value in values[1:]):
         raise FaceExprError(f"{len(values)} different values of '{name}' were given; {why}")
     return values[0]
+
+
+def require_pictures(name: str, batches: Iterable[Any] | None) -> None:
+    """Raise FaceExprError where an input that is connected brings no picture: an empty list, or batches of none."""
+    if batches is not None and not any(len(batch) for batch in batches):
+        raise FaceExprError(
+            f"No pictures came in '{name}': the batch or list that is connected there is empty. Look at the node that it comes from, and "
+            "give one picture or more."
+        )
 
 
 def advanced(*widgets: Any) -> tuple[Any, ...]:
