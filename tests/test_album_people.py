@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from rendered import rendered_people, turned_faces
 from skimage import data
 
@@ -24,6 +27,7 @@ from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.faces.images import SourceImage
 from faceexpr_core.faces.upright import roll_of, turned_upright
 from faceexpr_core.measure.identity import IdentityMeter
+from faceexpr_core.photos import letters
 from faceexpr_core.photos.people import HIGHEST_BAR, SAME_PERSON, Sighting, who_is_who
 from faceexpr_core.photos.settings import SubjectSettings
 from faceexpr_core.photos.sheet import CELL, COLUMNS, contact_sheet
@@ -337,3 +341,90 @@ def test_the_contact_sheet_shows_crop_mask_and_verdict(meter: IdentityMeter, mix
     assert np.abs(second[110:150, 110:150].mean() - own.image[28:38, 28:38].mean()) < 6  # the face as it is
     assert second[6:30, 6:30].mean() < 0.75 * own.image[1:8, 1:8].mean()  # outside of the mask it is dimmed
     assert ((second == (110, 205, 120)).all(axis=2)).sum() > 4 * CELL + 300  # its edge
+
+
+def font_file(folder: Path, letters: str) -> Path:
+    """A font of those letters alone, each a block of its own height."""
+    names = [f"letter{number}" for number in range(len(letters))]
+    shapes = {}
+    for number, name in enumerate([".notdef", *names]):
+        pen = TTGlyphPen(None)
+        pen.moveTo((100, 0))
+        pen.lineTo((100, 300 + 30 * number))
+        pen.lineTo((900, 300 + 30 * number))
+        pen.closePath()
+        shapes[name] = pen.glyph()
+    font = FontBuilder(1000)
+    font.setupGlyphOrder([".notdef", *names])
+    font.setupCharacterMap({ord(letter): name for letter, name in zip(letters, names, strict=True)})
+    font.setupGlyf(shapes)
+    font.setupHorizontalMetrics(dict.fromkeys(shapes, (1000, 100)))
+    font.setupHorizontalHeader(ascent=900, descent=-100)
+    font.setupOS2()
+    font.setupPost()
+    font.save(folder / "east.ttf")
+    return folder / "east.ttf"
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, float]]:
+    """What is written on pictures: the words, their font's file, and where they start from the left."""
+    found: list[tuple[str, str, float]] = []
+    write = ImageDraw.ImageDraw.text
+
+    def writing(draw: ImageDraw.ImageDraw, place: Any, text: str, **how: Any) -> None:
+        found.append((text, Path(str(how["font"].path)).name, place[0]))
+        write(draw, place, text, **how)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", writing)
+    return found
+
+
+@pytest.fixture(scope="module")
+def eastern(meter: IdentityMeter, people: list[list[Picture]]) -> Subject:
+    pictures = album({"\u5f20\u4f1f 1.jpg": people[0][0], "\uae40.png": people[0][1], "plain.png": people[0][2], "2.png": people[1][3]})
+    sources = [*pictures[:3], replace(pictures[3], caption="\u5f20"), SourceImage("\u8bf4.txt", None, problem="no picture", photo=False)]
+    sources[0] = replace(sources[0], caption="ohwx \u5973\u4eba, smiling")
+    return prepare_subject(sources, detector=meter.detector, meter=meter, resolution=64)
+
+
+def test_letters_that_no_font_has_are_told_by_the_reports_line(
+    eastern: Subject, written: list[tuple[str, str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letters, "FONTS", ("a font that nobody has",))
+    contact_sheet(eastern)
+    texts = [text for text, _, _ in written]
+    assert all(text.isascii() for text in texts)
+    lines = eastern.report.split("\n")
+    for words, number in (("kept: line 2", 2), ("kept: line 3", 3), ("no photo line 6: no picture", 6)):
+        assert words in texts and not lines[number - 1].isascii()
+    assert '"ohwx ..., smiling"' in texts and "kept: plain.png" in texts
+    assert "person 0 (taken: is in most photos): line 2, line 3, plain.png" in texts
+    assert texts[-1].startswith("... stands for letters that no font of this computer has")
+
+
+def test_letters_are_written_in_the_first_font_that_has_them(
+    eastern: Subject, written: list[tuple[str, str, float]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    east = font_file(tmp_path, "\u5f20\u4f1f\u5973\u4eba\u8bf4")
+    monkeypatch.setattr(letters, "FONTS", ("a font that nobody has", str(east)))
+    contact_sheet(eastern)
+    assert {text for text, font, _ in written if font == east.name} == {"\u5f20\u4f1f", "\u5973\u4eba", "\u8bf4"}
+    assert all(text.isascii() for text, font, _ in written if font != east.name)
+    place = next(number for number, (text, _, _) in enumerate(written) if text == "\u5f20\u4f1f")
+    (first, _, start), (_, _, middle), (last, _, end) = written[place - 1 : place + 2]
+    assert (first, last) == ("kept: ", " 1.jpg")
+    assert middle == pytest.approx(start + 40, abs=4) and end == middle + 28  # two letters of a whole square each
+    assert "kept: line 3" in [text for text, _, _ in written]  # Korean
+
+
+@pytest.mark.parametrize(
+    "text", ["kept: IMG_0001.jpg", "\u00e9\u0142a \u043f\u0440\u0438\u0432\u0435\u0442, \u03b1\u03b2\u03b3", "a\u0301 x\u200dy\u00a0z"]
+)
+def test_letters_of_dejavu_are_written_as_pillow_writes_them(text: str) -> None:
+    pen, pages = letters.Pen(14), [Image.new("RGB", (240, 24)) for _ in range(2)]
+    pen.write(ImageDraw.Draw(pages[0]), (3, 2), text, (255, 255, 255))
+    font = letters._own_font(14)
+    ImageDraw.Draw(pages[1]).text((3, 2), text, fill=(255, 255, 255), font=font)
+    assert pen.readable(text) == text and pen.length(text) == font.getlength(text)
+    assert np.array_equal(np.asarray(pages[0]), np.asarray(pages[1])) and np.asarray(pages[0]).max() == 255
