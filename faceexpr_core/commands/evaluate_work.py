@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 RESERVED = ("model", "photos", "output", "trigger", "class_word", "device", "prediction_type")
 """Flags of `faceexpr train` that an evaluation gives itself."""
 RUN = "run.json"
-OWN = (RUN, "arms.json", "loras.json", "people.json", "records", "people", "pictures", "loras", PAGE, *TABLES)
-"""What an evaluation writes into its folder."""
+OWN = (RUN, "arms.json", "loras.json", "people.json", "records", "people", "pictures", PAGE, *TABLES)
+"""What an evaluation writes into its folder, but for LoRAs, which never take the place of others."""
 _OWN_DEFAULTS = ("--preview_every", "0")
 
 
@@ -96,7 +96,8 @@ class Worker:
         from ..photos.subject import prepare_subject
 
         first = next((training for name, training in self.loras if name == one.name), ())
-        subject = prepare_subject(read_dataset(one.folder), self._job(one, first).subject, detector=judges.detector)
+        settings = self._job(one, first).subject  # before the photos are read: the job holds them too
+        subject = prepare_subject(read_dataset(one.folder), settings, detector=judges.detector)
         say(f"{one.name}: {subject.shortened()}")
         keep_person(self.evaluation.output, one, subject, judges)
 

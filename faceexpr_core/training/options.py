@@ -188,13 +188,7 @@ OPTIONS: tuple[Option, ...] = (
         "batches whose gradients are averaged into one step: a larger batch without more memory",
         Widget(unset=0),
     ),
-    Option(
-        "schedule",
-        "choice",
-        "course of the learning rate after the warm-up; cosine_with_restarts is one cosine here, polynomial a straight line",
-        Widget(PRESET),
-        choices=SCHEDULES,
-    ),
+    Option("schedule", "choice", "course of the learning rate after the warm-up", Widget(PRESET), choices=SCHEDULES),
     _setting("warmup", "int", "steps over which the learning rate rises from 0", Widget(unset=-1, high=100_000)),
     _setting(
         "min_snr_gamma",
