@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.faces.change import FaceCut, FloatPicture, chosen_faces, cut_face, paste_change
 from ..faceexpr_core.fusion.donor_faces import location_of
 from ..faceexpr_core.fusion.grids import grid_mask
-from ..faceexpr_core.fusion.redraw import acting_regions, redraw_words, strengths
+from ..faceexpr_core.fusion.redraw import Words, acting_regions, redraw_words, stays, strengths, told_of_face
 from ..faceexpr_core.fusion.redraw_settings import READ
 from ..faceexpr_core.fusion.settings import default_site, site_settings
 from . import extraction
@@ -48,19 +48,23 @@ class Changed(NamedTuple):
 
 
 class _Job(NamedTuple):
+    """A face that is drawn over; `words` of what is asked of it and what it has `shown` until now."""
+
     picture: int
     cut: FaceCut
     shown: str
+    words: Words
 
 
 def change_faces(
     image: Tensor, mask: Tensor | None, model: Any, person_model: Any, clip: Any, vae: Any, wish: Wish, how: Callable[..., Redrawing]
 ) -> Changed:
     """`model` says what the expression is, `person_model` (else `model`) draws. Raises FaceExprError where no picture shows a face that is
-    meant; a picture of a batch without one stays as it is, and the report says so."""
+    meant; a picture of a batch without one stays as it is, as does a face that shows what is asked, and the report says so."""
     drawing = model if person_model is None else person_model
-    jobs, lines = _jobs(image, mask, wish, drawn_side(model))
-    if not jobs:
+    words = cache(partial(redraw_words, wish.prompt, wish.terms, count=partial(count_tokens, clip)))
+    jobs, lines, found = _jobs(image, mask, wish, drawn_side(model), words)
+    if not found:
         where = " inside the mask" if mask is not None else ""
         raise FaceExprError(
             f"no face to change was found{where} in {len(image)} picture{'s' if len(image) > 1 else ''}: {'; '.join(lines)}. Give one that "
@@ -68,19 +72,19 @@ def change_faces(
         )
     pictures = [one[..., :3].float().cpu().numpy() for one in image]
     changed = torch.zeros(image.shape[:3])
-    if wish.strength > 0:
-        for job, before, after in _drawn(jobs, model, drawing, clip, vae, wish, how):
-            pictures[job.picture] = paste_change(pictures[job.picture], job.cut, before, after)
-            changed[job.picture] = torch.maximum(changed[job.picture], torch.from_numpy(job.cut.mask))
-            show((pictures[job.picture].clip(0, 1) * 255).round().astype("uint8"))
+    for job, before, after in _drawn(jobs, model, drawing, clip, vae, wish, how) if jobs else ():
+        pictures[job.picture] = paste_change(pictures[job.picture], job.cut, before, after)
+        changed[job.picture] = torch.maximum(changed[job.picture], torch.from_numpy(job.cut.mask))
+        show((pictures[job.picture].clip(0, 1) * 255).round().astype("uint8"))
     return Changed(_put(image, pictures, changed), changed, "\n".join(lines))
 
 
-def _jobs(image: Tensor, mask: Tensor | None, wish: Wish, side: int) -> tuple[list[_Job], list[str]]:
+def _jobs(image: Tensor, mask: Tensor | None, wish: Wish, side: int, words: Callable[[str], Words]) -> tuple[list[_Job], list[str], int]:
+    """The faces that are drawn over, what is told of each picture, and how many faces are meant."""
     from ..faceexpr_core.faces.detector import FaceDetector
     from ..faceexpr_core.measure.shown import shown_expression
 
-    jobs, lines = [], []
+    jobs, lines, found = [], [], 0
     height, width = int(image.shape[1]), int(image.shape[2])
     masks = None if mask is None else grid_mask(mask.reshape(-1, *mask.shape[-2:]), (height, width)).cpu().numpy()
     with FaceDetector(model_folders()) as detector:
@@ -93,28 +97,30 @@ def _jobs(image: Tensor, mask: Tensor | None, wish: Wish, side: int) -> tuple[li
             meant = chosen_faces(faces, wish.face, free)
             if not meant:
                 lines.append(f"picture {number + 1}: {len(faces)} faces found, none that is meant; left as it is")
+            found += len(meant)
             for face in meant:
                 shown = shown_expression(seen, face) if wish.shown == READ else wish.shown
-                jobs.append(_Job(number, cut_face(picture, face, side, free), shown))
-                lines.append(f"picture {number + 1}: a face of {face.size:.0f} pixels, {shown} until now")
-    return jobs, lines
+                told = told_of_face(face.size, shown, words(shown), wish.strength, wish.shown == READ)
+                lines.append(f"picture {number + 1}: {told}")
+                if not stays(words(shown), wish.strength):
+                    jobs.append(_Job(number, cut_face(picture, face, side, free), shown, words(shown)))
+    return jobs, lines, found
 
 
 def _drawn(
     jobs: list[_Job], model: Any, drawing: Any, clip: Any, vae: Any, wish: Wish, how: Callable[..., Redrawing]
 ) -> Iterator[tuple[_Job, FloatPicture, FloatPicture]]:
     """Each face as the VAE has it, and drawn over. One model after the other, which a small card likes."""
-    spoken = {shown: _speak(shown, model, clip, wish) for shown in dict.fromkeys(job.shown for job in jobs)}
     plan = how(drawing, encode_conditioning(clip, ""))
+    spoken = {job.shown: _speak(job.words, model, clip, wish) for job in {job.shown: job for job in jobs}.values()}
     latents = [vae.encode(torch.from_numpy(job.cut.crop)[None]) for job in jobs]
     drawn = []
     for number, (job, latent) in enumerate(zip(jobs, latents, strict=True)):
         say_or_stop(f"drawing face {number + 1} of {len(jobs)}, {job.shown} until now")
-        words = spoken[job.shown]
         height, width = job.cut.crop.shape[:2]
         acts = location_of(job.cut.placed, height, width, acting_regions(job.shown, wish.moved)).mask
         assert acts is not None
-        drawn.append(redraw_latent(plan, Change(latent, acts, *words), number, len(jobs)))
+        drawn.append(redraw_latent(plan, Change(latent, acts, *spoken[job.shown]), number, len(jobs)))
     for job, *both in zip(jobs, latents, drawn, strict=True):
         before, after = (vae.decode(one)[0, ..., :3].float().clamp(0, 1).cpu().numpy() for one in both)
         yield job, before, after
@@ -129,8 +135,7 @@ class _Spoken(NamedTuple):
     weight: float
 
 
-def _speak(shown: str, model: Any, clip: Any, wish: Wish) -> _Spoken:
-    words = redraw_words(wish.prompt, wish.terms, shown, partial(count_tokens, clip))
+def _speak(words: Words, model: Any, clip: Any, wish: Wish) -> _Spoken:
     neutral = encode_conditioning(clip, words.asked.neutral)
 
     def fused(said: text.ExpressionPrompt, strength: float) -> Fused | None:

@@ -91,3 +91,16 @@ def test_without_a_face_or_a_picture_it_says_so(picture: Path, tmp_path: Path, c
     assert main(command(tmp_path / "nobody.png", tmp_path)) == 2
     assert "there is no picture" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_face_that_shows_what_is_asked_is_left_as_it_is(picture: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("faceexpr_core.diffusers_host.redraw.change_face", None)  # not called
+    for more, told in (
+        (("--expression", "happy"), "shows happy already, as the judges read it, and is left as it is"),
+        (("--expression", "neutral", "--shown", "neutral"), "shows neutral already, as 'shown' says, and is left as it is"),
+        (("--expression", "sad", "--strength", "0"), "happy until now, is left as it is: the strength is 0"),
+    ):
+        assert main(command(picture, tmp_path, *more)) == 0
+        written = capsys.readouterr()
+        assert told in written.err
+        assert np.array_equal(read_rgb(Path(written.out.strip())), read_rgb(picture))

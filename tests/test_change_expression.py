@@ -107,6 +107,31 @@ def test_a_smile_is_taken_away(node, smiling, model_folder) -> None:
     assert after < 0.7 * before
 
 
+def test_faces_that_show_what_is_asked_are_left_alone_and_the_others_drawn(node, neutral, smiling, monkeypatch) -> None:
+    drawn: list[int] = []
+    faces = pack.node("redraw_faces")
+    redraw = faces.redraw_latent
+
+    def watch(*given: Any) -> torch.Tensor:
+        drawn.append(given[-1])
+        return redraw(*given)
+
+    monkeypatch.setattr(faces, "redraw_latent", watch)
+    for image, asked in ((neutral, "neutral"), (smiling, "happy")):
+        made, mask, report = node.change(image, asked)
+        assert torch.equal(made, image) and not mask.any()
+        assert report.endswith(
+            f"shows {asked} already, as the judges read it, and is left as it is; say in shown what it shows, to change it"
+        )
+    assert drawn == []
+    made, mask, report = node.change(torch.cat([neutral, smiling]), "neutral", steps=2)
+    assert drawn == [1]
+    assert torch.equal(made[0], neutral[0]) and not mask[0].any()
+    assert differs(made[1:], smiling).any() and mask[1].any()
+    assert "shows neutral already" in report and "picture 2: a face of" in report and "happy until now" in report
+    assert node.change(neutral, "neutral", shown="sad", steps=1)[1].any()  # the user knows better
+
+
 def test_strength_0_gives_the_picture_back_to_the_bit(node, neutral) -> None:
     made, mask, _ = node.change(neutral, "happy", strength=0.0)
     assert torch.equal(made, neutral)

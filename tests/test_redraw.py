@@ -14,7 +14,7 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.change import KEPT_BELOW, chosen_faces, cut_face, paste_change
 from faceexpr_core.faces.detector import Face, FaceDetector
 from faceexpr_core.faces.images import read_rgb
-from faceexpr_core.fusion.redraw import SHOWN_ALONE, redraw, redraw_evaluations, redraw_words, strengths
+from faceexpr_core.fusion.redraw import SHOWN_ALONE, redraw, redraw_evaluations, redraw_words, stays, strengths, told_of_face
 from faceexpr_core.text import expression_terms
 
 SIGMAS = (3.0, 1.5, 0.7, 0.2, 0.0)
@@ -93,6 +93,33 @@ def test_a_neutral_face_is_asked_by_the_neutral_text_itself(expression: str, int
 def test_nothing_asked_is_refused() -> None:
     with pytest.raises(FaceExprError, match="no expression is asked"):
         redraw_words("a man", expression_terms("none"), "neutral", count)
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown", "told"),
+    [
+        (expression_terms("neutral"), "neutral", "shows neutral already, as the judges read it, and is left as it is; say in shown what"),
+        (expression_terms("happy", 0.0), "neutral", "shows neutral already"),
+        (expression_terms("happy"), "happy", "shows happy already"),
+        (expression_terms("happy", 1.2), "happy", ""),
+        (expression_terms("happy", 1.0, "sad", 0.5), "happy", ""),
+        (expression_terms("happy", 1.0, "none", 0.5, "AU1"), "happy", ""),
+        (expression_terms("neutral"), "happy", ""),
+        (expression_terms("happy"), "neutral", ""),
+        (expression_terms("happy"), "none", ""),
+    ],
+)
+def test_a_face_that_shows_what_is_asked_is_left_alone_and_that_is_told(asked: tuple, shown: str, told: str) -> None:
+    words = redraw_words("a man", asked, shown, count)
+    assert stays(words, 1.5) == bool(told)
+    line = told_of_face(91.6, shown, words, 1.5, read=True)
+    assert line.startswith("a face of 92 pixels")
+    assert (told or f"{shown} until now") in line
+    assert ("as 'shown' says" in told_of_face(91.6, shown, words, 1.5, read=False)) == bool(told)
+    assert stays(words, 0.0)
+    assert (
+        told_of_face(91.6, shown, words, 0.0, read=True) == f"a face of 92 pixels, {shown} until now, is left as it is: the strength is 0"
+    )
 
 
 @pytest.fixture(scope="module")

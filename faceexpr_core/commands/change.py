@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..diffusers_host.redraw import Redrawing, change_face
     from ..faces.change import cut_face
     from ..faces.images import read_rgb_and_alpha
-    from ..fusion.redraw import redraw_evaluations, redraw_words
+    from ..fusion.redraw import redraw_evaluations, redraw_words, stays, told_of_face
 
     check_loras(arguments)
     refuse_idle_negative(arguments)
@@ -89,12 +89,15 @@ def run(arguments: argparse.Namespace) -> None:
     pipe = open_pipeline(arguments)
     load_loras(pipe, arguments.lora, arguments.lora_strength)
     picture = np.asarray(given / 255, np.float32)
-    on_call = partial(_show, iter(range(1, 10**9)), len(found) * redraw_evaluations(arguments.steps))
+    words = {shown: redraw_words(arguments.prompt, terms, shown, partial(encoding.count_tokens, pipe)) for _, shown in found}
+    drawn = sum(not stays(words[shown], how.strength) for _, shown in found)
+    on_call = partial(_show, iter(range(1, 10**9)), drawn * redraw_evaluations(arguments.steps))
     for face, shown in found:
-        cut = cut_face(picture, face, 8 * pipe.unet.config.sample_size)
-        words = redraw_words(arguments.prompt, terms, shown, partial(encoding.count_tokens, pipe))
-        picture = change_face(pipe, picture, cut, words, shown, moved, how, on_call)
-        print(f"faceexpr: a face of {face.size:.0f} pixels, {shown} until now", file=sys.stderr)
+        if not stays(words[shown], how.strength):
+            cut = cut_face(picture, face, 8 * pipe.unet.config.sample_size)
+            picture = change_face(pipe, picture, cut, words[shown], shown, moved, how, on_call)
+        done = told_of_face(face.size, shown, words[shown], how.strength, arguments.shown == READ)
+        print(f"faceexpr: {done}", file=sys.stderr)
     saved = {key: value for key, value in vars(arguments).items() if key not in ("func", "verb", "output_dir", "no_metadata")}
     saved |= {"picture": arguments.picture.name, "lora": [path.name for path in arguments.lora], "model": Path(arguments.model).name}
     made = Image.fromarray(np.round(picture * 255).astype(np.uint8))
