@@ -30,11 +30,12 @@ def require_refining(vae: Any) -> None:
         models.find(name, model_folders())
 
 
-def refine_faces(vae: Any, latent: dict[str, Any], below: float, side: int, draw: Draw) -> dict[str, Any]:
+def refine_faces(vae: Any, latent: dict[str, Any], below: float, side: int, draw: Draw, tell: Callable[[str], None]) -> dict[str, Any]:
     """The latents with each face whose longer side is under `below` of the picture's shorter one drawn again.
 
     `draw` makes of the latent of an enlarged face another one, at `side` pixels or the picture's shorter side where that is less. What is
-    not part of such a face, and what the latent's `noise_mask` leaves alone, keeps its latent to the bit.
+    not part of such a face, and what the latent's `noise_mask` leaves alone, keeps its latent to the bit. A face that would be made
+    smaller for that is left as it is, and `tell` is called with a word on it.
     """
     from ..faceexpr_core.faces.detector import FaceDetector
 
@@ -47,10 +48,19 @@ def refine_faces(vae: Any, latent: dict[str, Any], below: float, side: int, draw
     masks = _free(latent, height, width)
     found = [[face for face in faces if _touched(face, mask)] for faces, mask in zip(found, masks, strict=True)]
     side = min(side, 8 * min(samples.shape[-2:]))
+
+    def shrinks(face: Any) -> bool:
+        return small_faces.cut_around(face, height, width).side > side
+
+    large = [face for faces in found for face in faces if shrinks(face)]
+    found = [[face for face in faces if not shrinks(face)] for faces in found]
     refined = [
         sample if not faces else _refine(vae, sample, picture, faces, mask, side, partial(_spot, number, sample), draw)
         for number, (sample, picture, faces, mask) in enumerate(zip(samples, pictures, found, masks, strict=True))
     ]
+    if large:
+        sizes = ", ".join(f"{face.size:.0f} pixels" for face in large)
+        tell(f"faces that would be made smaller to be drawn again, at {side} pixels with what is around them, stay as they are: {sizes}")
     return {**latent, "samples": torch.stack(refined)} if any(found) else latent
 
 

@@ -20,7 +20,7 @@ from .host.models import drawn_side, require_sdxl
 from .host.sampling import ExpressionGuider, Span, sample
 from .host.spots import Spot, at_spot, texts_at
 from .host.texts import at_rest, own_texts, pair_texts, tagged
-from .host.widgets import advanced, require_choices, tell_unused
+from .host.widgets import advanced, require_choices, tell, tell_unused
 from .refine import refine_faces, require_refining
 
 NODE = "FaceExpr Sampler"
@@ -223,4 +223,4 @@ class Sampler(io.ComfyNode):
             return draw(at_spot(model, spot), latent, texts_at(positive, negative, neutral, spot), (seed + 1) % 2**64, refine_denoise)
 
         drawn = draw(model, latent_image, (positive, negative, neutral), seed, denoise)
-        return refine_faces(vae, drawn, refine_below, drawn_side(model), again) if refines else drawn
+        return refine_faces(vae, drawn, refine_below, drawn_side(model), again, partial(tell, cls)) if refines else drawn

@@ -281,20 +281,48 @@ def test_small_faces_outside_a_noise_mask_are_left_alone(mini) -> None:
 
 
 def test_a_small_face_is_drawn_at_the_size_that_the_model_was_made_for(mini, monkeypatch) -> None:
-    start, sizes = small_face(mini), []
-    large = {"samples": torch.nn.functional.interpolate(start["samples"], scale_factor=2.0, mode="nearest")}
-    refine = mini.refine.refine_faces
+    sizes = drawn_sizes(mini, monkeypatch)
+    start = beside_each_other(mini, 110)
+    drawn(mini, start=start, denoise=0.0, vae=mini.vae, refine_below=1.0)
+    assert sizes == [PORTRAIT[2:]]
 
-    def watch(vae, given, below, side, draw):
+
+def test_a_face_that_is_larger_than_it_would_be_drawn_stays_as_it_is_and_that_is_told(mini, monkeypatch, caplog) -> None:
+    """Before, it was made smaller, drawn, and made larger again, blurred."""
+    sizes = drawn_sizes(mini, monkeypatch)
+    start = beside_each_other(mini, 110, 300)
+    given = drawn(mini, start=start, denoise=0.0, vae=mini.vae, refine_below=1.0)
+    assert sizes == [PORTRAIT[2:]]
+    moved = (given - start["samples"]).abs().amax((0, 1))
+    assert moved[:, :40].max() > 0
+    assert moved[:, 56:].max() == 0
+    (told,) = (line for line in caplog.messages if "made smaller" in line)
+    assert f"at {RESOLUTION} pixels" in told and told.count("pixels") == 2
+
+
+def drawn_sizes(mini, monkeypatch) -> list[tuple[int, ...]]:
+    """The sizes at which faces are drawn again, filled as that happens."""
+    refine, sizes = mini.refine.refine_faces, []
+
+    def watch(vae, given, below, side, draw, *rest):
         def drawing(face: dict, spot: Any) -> dict:
             sizes.append(tuple(face["samples"].shape[2:]))
             return draw(face, spot)
 
-        return refine(vae, given, below, side, drawing)
+        return refine(vae, given, below, side, drawing, *rest)
 
     monkeypatch.setattr(pack.node("sampler"), "refine_faces", watch)
-    drawn(mini, start=large, denoise=0.0, vae=mini.vae, refine_below=1.0)
-    assert sizes and set(sizes) == {PORTRAIT[2:]}
+    return sizes
+
+
+def beside_each_other(mini, *sides: int) -> dict:
+    """A picture of twice Mini's height, with a portrait of each side on grey."""
+    portrait = mini.vae.decode(drawn(mini, start=latent(PORTRAIT), steps=6)).movedim(-1, 1)
+    page = torch.full((1, 3, 2 * RESOLUTION, 4 * RESOLUTION), 0.5)
+    for number, side in enumerate(sides):
+        left = 40 + number * 2 * RESOLUTION
+        page[:, :, 40 : 40 + side, left : left + side] = torch.nn.functional.interpolate(portrait, (side, side), mode="bilinear")
+    return {"samples": mini.vae.encode(page.movedim(1, -1))}
 
 
 # What it costs

@@ -85,6 +85,11 @@ HELD: dict[str, tuple[str, ...]] = {
         "test_fusion_rearranged.py::test_in_tiles_nothing_is_changed_where_rows_or_mask_are_not_known_and_that_is_told",
     ),
     "a compiled model (TorchCompileModel)": ("test_fusion_rearranged.py::test_a_compiled_network_is_fused_as_the_plain_one",),
+    "a MODEL that is sampled as a flow (ModelSamplingSD3)": (
+        "test_flows.py::test_the_window_of_a_fusion_lies_where_a_flow_has_as_much_noise",
+        "test_flows.py::test_a_face_is_not_drawn_over_by_a_flow",
+        "test_flows.py::test_features_of_noise_levels_are_not_taken_of_a_flow",
+    ),
     "two fusions": (
         "two fusions",
         "test_fusion_comfy.py::test_two_fusions_add_up_and_their_order_of_clones_does_not_matter",

@@ -75,12 +75,13 @@ class _Kept:
     level: int | None = None
     maps: dict[Hashable, tuple[Tensor, Tensor]] = field(default_factory=dict)
     amounts: dict[Hashable, tuple[tuple[Where, ...], Amount]] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
 
 
 class Injection:
     """A bank with settings, at the places of a model. Methods return the very tensor that they were given where nothing changes.
 
-    `tell` is called with what there is to tell the user.
+    `tell` is called with what there is to tell the user, with each once a run.
     """
 
     def __init__(self, bank: FeatureBank, settings: FusionSettings, places: Sequence[str], tell: Callable[[str], None]) -> None:
@@ -130,6 +131,12 @@ class Injection:
         found: _Kept = call.kept.setdefault(self, _Kept())
         return found
 
+    def _say(self, what: str, call: Call) -> None:
+        told = self._kept(call).told
+        if what not in told:
+            told.add(what)
+            self._tell(what)
+
     def weight(self, place: str, call: Call) -> float:
         """lambda_eff w(sigma); 0 at places that are not changed. The window is asked once for each sigma and not at every place."""
         if place not in self.places:
@@ -138,7 +145,7 @@ class Injection:
         if kept.weight is None or kept.weight[0] != call.sigma:
             weight, told = step_weight(call.sigma, call.schedule, *self._range, call.continued)
             if told:
-                self._tell(told)
+                self._say(told, call)
             kept.weight = call.sigma, weight
         return guidance_weight(self._strengths[place], call.cfg) * kept.weight[1]
 
@@ -155,7 +162,7 @@ class Injection:
         """The features of the sampler's noise level, or None where they change nothing."""
         level, kept = self.bank.level(call.sigma), self._kept(call)
         if level is None:
-            self._tell(f"the features have nothing for sigma {call.sigma:.3g}; nothing is changed there")
+            self._say(f"the features have nothing for sigma {call.sigma:.3g}; nothing is changed there", call)
             return None
         if level != kept.level and self.bank.nbytes > RESIDENT:
             kept.donors.clear()
@@ -177,7 +184,7 @@ class Injection:
         found = known.get(key)
         if found is not None and len(found[0]) == len(part.where) and all(map(_same, found[0], part.where)):
             return found[1]
-        maps = [self._held(where, part.area, grid) for where in part.where]
+        maps = [self._held(where, part.area, grid, call) for where in part.where]
         amount, ones = Amount(), torch.ones(grid)
         if any(one is not None for one in maps):
             shares = torch.stack([ones if one is None else one for one in maps]).flatten(1)
@@ -189,12 +196,12 @@ class Injection:
         known[key] = part.where, amount
         return amount
 
-    def _held(self, where: Where, area: Area | None, grid: Grid) -> Tensor | None:
+    def _held(self, where: Where, area: Area | None, grid: Grid, call: Call) -> Tensor | None:
         mask = None if where.mask is None else grid_mask(cut_area(where.mask, area), grid)
         if not self.settings.regions:
             return mask
         if where.regions is None:
-            self._tell("the parts of the face are not known there, so that the change is not held to those that were chosen")
+            self._say("the parts of the face are not known there, so that the change is not held to those that were chosen", call)
             return mask
         inside = held_to(grid_regions(cut_area(where.regions, area), grid), self.settings).unflatten(0, grid)
         return inside if mask is None else mask * inside

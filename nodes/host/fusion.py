@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -49,9 +50,9 @@ class Fusion:
         pictures: Sequence[int] | None = None,
     ) -> None:
         self._bank, self._skips, self._seen, self._tag, self._pictures = bank, skips, seen, tag, pictures
+        self._own = EVERYWHERE if bank.mask is None and bank.regions is None else Where(bank.mask, bank.regions)
         self._masks = None if masks is None else list(masks.float().cpu())  # where the regions of faces that are seen lie too
-        self._injection = Injection(bank, settings, places, self._tell)
-        self._told: set[str] = set()
+        self._injection = Injection(bank, settings, places, _warn)
         self._known: list[Tensor] = []
         self._query = f"faceexpr_query_{id(self)}"
 
@@ -75,7 +76,9 @@ class Fusion:
     def skip(self, h: Tensor, hsp: Tensor | None, to: dict[str, Any], **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """`output_block_patch`: output block i consumes the skip of input block last - i."""
         if hsp is None:  # as SUPIR leaves it
-            self._tell("another patch of the MODEL uses the skip connections up; nothing is changed there. Apply the fusion before it")
+            if RUN in to:
+                told = "another patch of the MODEL uses the skip connections up; nothing is changed there. Apply the fusion before it"
+                self._tell(told, to[RUN])
             return h, hsp
         place = f"input.{self._skips - 1 - to['block'][1]}"
         return h, self._fuse(hsp, place, (int(hsp.shape[2]), int(hsp.shape[3])), to)
@@ -120,7 +123,8 @@ class Fusion:
         if len(x) != count * len(rows):
             self._tell(
                 f"another pack gives the model {len(x)} rows where the sampler has {count * len(rows)}, as in tiles; nothing is changed, "
-                "since the negative prompt's cannot be told from the others. Have it draw one tile at a time, or without tiles"
+                "since the negative prompt's cannot be told from the others. Have it draw one tile at a time, or without tiles",
+                run,
             )
             return []
         for number, row in enumerate(rows):
@@ -131,7 +135,8 @@ class Fusion:
             if not all(one is EVERYWHERE for one in where) and not is_whole(to, row.area):
                 self._tell(
                     "another pack draws the picture in tiles, on which a mask of the whole does not fit; nothing is changed. Draw without "
-                    "tiles, or without mask and VAE, so that the expression acts everywhere"
+                    "tiles, or without mask and VAE, so that the expression acts everywhere",
+                    run,
                 )
                 continue
             if self._pictures is not None:
@@ -148,8 +153,15 @@ class Fusion:
     def _where(self, run: Run, picture: int, area: Area | None) -> Where:
         """Where the expression acts: by the mask connected, else where the face is seen, else where the bank has it."""
         seen = self._look(run).known(picture, run.call.sigma, area) if self._seen is not None else EVERYWHERE
-        if seen is EVERYWHERE and self._is_banks_own(run, picture):
-            seen = self._own
+        if seen is EVERYWHERE and self._own is not EVERYWHERE:
+            if self._is_banks_own(run, picture):
+                seen = self._own
+            elif self._masks is None and self._seen is None:
+                self._tell(
+                    "the features know where the face is in the picture of their own seed and size alone, and not in another one that is "
+                    "drawn: there the expression acts everywhere. Connect a VAE, or a mask, and nothing but the face is changed",
+                    run,
+                )
         return seen if self._masks is None else Where(self._mask(self._masks, run, picture), seen.regions)
 
     def _mask(self, masks: Sequence[Tensor], run: Run, picture: int) -> Tensor:
@@ -168,21 +180,14 @@ class Fusion:
         vae, session = self._seen.vae, run.session
         key = Look, id(vae), self._seen.moved
         if key not in session.kept:
-            session.kept[key] = Look(
-                lambda latent: session.decode(vae, latent), self._seen.moved, model_folders(), self._tell, session.free
-            )
+            tell = partial(self._tell, run=run)
+            session.kept[key] = Look(lambda latent: session.decode(vae, latent), self._seen.moved, model_folders(), tell, session.free)
         look: Look = session.kept[key]
         return look
-
-    @property
-    def _own(self) -> Where:
-        return Where(self._bank.mask, self._bank.regions)
 
     def _is_banks_own(self, run: Run, picture: int) -> bool:
         """Whether the bank's mask holds: for the picture of its own noise and size, and for a later pass over that picture at any size,
         which is known again by its latents."""
-        if self._bank.mask is None and self._bank.regions is None:
-            return False
         session, key = run.session, (self, picture)
         if key not in session.kept:
             if session.start is None:
@@ -190,10 +195,6 @@ class Fusion:
             else:
                 thumb = _thumb(session.start, picture)
                 same = any(float(F.cosine_similarity(thumb, known, dim=0)) > SAME_PICTURE for known in self._known)
-                if not same:
-                    self._tell(
-                        "the features' mask is that of another picture; connect a VAE, or a mask, and nothing but the face is changed"
-                    )
             session.kept[key] = same
             if same:
                 session.at_end[key] = lambda drawn: self._remember(drawn, picture)
@@ -202,10 +203,16 @@ class Fusion:
     def _remember(self, drawn: Tensor, picture: int) -> None:
         self._known = [*self._known, _thumb(drawn, picture)][-4:]
 
-    def _tell(self, what: str) -> None:
-        if what not in self._told:
-            logging.warning("Attention-Focused Fusion: %s", what)
-        self._told.add(what)
+    def _tell(self, what: str, run: Run) -> None:
+        """Once a run: ComfyUI keeps a fusion for the next one."""
+        told = run.session.kept.setdefault(("told", self), set())
+        if what not in told:
+            told.add(what)
+            _warn(what)
+
+
+def _warn(what: str) -> None:
+    logging.warning("Attention-Focused Fusion: %s", what)
 
 
 def _thumb(latents: Tensor, picture: int) -> Tensor:
