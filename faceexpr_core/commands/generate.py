@@ -226,6 +226,7 @@ def run(arguments: argparse.Namespace) -> None:
         fusions: list[Fusion] = []
         if bank is not None:
             fusions = sampling.fusions_of(bank, settings, arguments.seed, arguments.count, width, height)
+            notes += sampling.notes_of(bank, arguments.seed, arguments.count, width, height)
         elif arguments.fusion_strength and (moved := moved_by(arguments, expression)):
             donor = text.build_prompts(arguments.donor_prompt or arguments.prompt, parts, partial(encoding.count_tokens, pipe))
             run_of = Run(arguments.seed, arguments.steps, arguments.cfg, width, height, arguments.negative)

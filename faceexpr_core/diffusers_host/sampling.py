@@ -101,10 +101,11 @@ def generate(
     texts = stack_texts(hidden), torch.cat(pooled)
     schedule = normal_schedule(pipe, steps) if sigmas is None else sigmas
     start = first_latents(seed, count, width, height, float(schedule[0]))
+    many, total, notes = fitting(pipe, count, len(hidden), height, width), len(schedule) - 1, set[str]()
     if isinstance(fusion, tuple):
         bank, settings = fusion
         fusion = fusions_of(bank, settings, seed, count, width, height)
-    many, total, notes = fitting(pipe, count, len(hidden), height, width), len(schedule) - 1, set[str]()
+        notes |= set(notes_of(bank, seed, count, width, height))
     drawn = []
     for first in range(0, count, many):
         latents = start[first : first + many]
@@ -183,6 +184,13 @@ def fusions_of(bank: FeatureBank, settings: FusionSettings, seed: int, count: in
     if not same_place(bank, seed, width, height):
         return [Fusion(bank, settings)]
     return [Fusion(bank, settings, places=(Where(bank.mask, bank.regions), *[EVERYWHERE] * (count - 1)))]
+
+
+def notes_of(bank: FeatureBank, seed: int, count: int, width: int, height: int) -> list[str]:
+    """What there is to tell of `fusions_of`."""
+    if (bank.mask is None and bank.regions is None) or (count == 1 and same_place(bank, seed, width, height)):
+        return []
+    return ["the features know where the face is in the first picture of their own seed and size alone; in others they act everywhere"]
 
 
 def check_size(width: int, height: int) -> None:
