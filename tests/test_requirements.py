@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import pack
 import pytest
+from aiohttp import web
 from comfy_process import ComfyProcess
 
 from faceexpr_core.requirements import NEEDED, lacking
@@ -63,3 +68,20 @@ def test_looking_loads_none_of_them() -> None:
 def test_the_page_can_ask_and_the_log_is_silent_where_nothing_is_missing(comfy: ComfyProcess) -> None:
     assert json.loads(comfy.get("/faceexpr/missing")) == []
     assert "FaceExpr: " not in comfy.log()
+
+
+@pytest.mark.parametrize("sentences", [("diffusers is missing (drawing). Type: pip install diffusers",), ()])
+def test_what_is_missing_is_in_the_log_and_in_what_the_page_is_told(
+    comfy_modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sentences: tuple[str, ...]
+) -> None:
+    routes = web.RouteTableDef()
+    server = SimpleNamespace(PromptServer=SimpleNamespace(instance=SimpleNamespace(routes=routes)))
+    monkeypatch.setitem(sys.modules, "server", server)  # type: ignore[arg-type]
+    monkeypatch.setattr("faceexpr_pack.faceexpr_core.requirements.lacking", lambda: sentences)
+    with caplog.at_level(logging.WARNING):
+        pack.node("host.missing").announce()
+    assert caplog.messages == [f"FaceExpr: {sentence}" for sentence in sentences]
+    (route,) = routes
+    assert isinstance(route, web.RouteDef) and (route.method, route.path) == ("GET", "/faceexpr/missing")
+    answer: web.Response = asyncio.run(route.handler(None))  # type: ignore[arg-type]
+    assert json.loads(answer.text or "") == [*sentences]
