@@ -5,10 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pack
 import pytest
 import torch
 
+from faceexpr_core.faces.detector import Face
+from faceexpr_core.faces.small_faces import small_faces
 from faceexpr_core.mini import RESOLUTION
 
 SIDE = RESOLUTION // 8
@@ -100,6 +103,25 @@ def test_each_small_face_is_drawn_again_with_the_text_of_its_half(mini, monkeypa
     assert [len(texts) for texts in given[1:]] == [1, 1]
     for text in (mini.positive, mini.other):
         assert sum(torch.equal(texts[0], text[0][0]) for texts in given[1:]) == 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 300), (300, 100)])
+def test_a_face_is_small_by_the_shorter_side_of_the_picture(height: int, width: int) -> None:
+    face = Face((30.0, 20.0, 60.0, 60.0), np.zeros((478, 3), np.float32), {})  # 30 x 40 pixels
+    assert small_faces([face], height, width, 0.5) == [face]
+    assert small_faces([face], height, width, 0.3) == [] == small_faces([face], height, width, 0.35)
+
+
+def test_a_small_face_is_moved_by_as_much_as_the_sampler_is_told(mini) -> None:
+    one = {"samples": mini.two["samples"][..., :SIDE]}
+
+    def moved(denoise: float) -> float:
+        arguments = (SEED, 1, CFG, "euler", "normal", mini.positive, mini.negative, one, 0.0)
+        given = mini.draw(mini.model, *arguments, vae=mini.vae, refine_below=1.0, refine_denoise=denoise).args[0]["samples"]
+        return float((given - one["samples"]).norm())
+
+    none, little, much = map(moved, (0.0, 0.1, 0.8))
+    assert none == 0 < little < 0.7 * much
 
 
 def test_of_a_mask_of_the_whole_picture_an_enlarged_face_has_what_lies_there(mini) -> None:
