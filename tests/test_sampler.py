@@ -222,6 +222,15 @@ def test_progress_stops_when_the_user_cancels(mini) -> None:
     bar.update(3)
 
 
+def test_work_that_says_what_it_is_at_stops_when_the_user_cancels(mini) -> None:
+    management = importlib.import_module("comfy.model_management")
+    mini.host.say_or_stop("at the first")
+    management.interrupt_current_processing(True)
+    with pytest.raises(mini.host.Interrupted):
+        mini.host.say_or_stop("at the second")
+    mini.host.say_or_stop("at the second again")
+
+
 def test_over_http_the_sampler_saves_what_ksampler_saves(comfy) -> None:
     common = {"model": ["1", 0], "seed": 3, "steps": 2, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal"}
     inputs = {**common, "positive": ["2", 0], "negative": ["2", 1], "latent_image": ["3", 0], "denoise": 1.0}

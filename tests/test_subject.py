@@ -5,6 +5,7 @@ The photograph is skimage's astronaut (512 x 512, one smiling face of about 105 
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pack
 import pytest
+import torch
 from comfy_process import ComfyError, ComfyProcess
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
@@ -302,6 +305,44 @@ def test_settings_out_of_range_say_what_is_allowed(photo: Picture, fields: dict[
 def test_no_pictures_at_all_is_an_error() -> None:
     with pytest.raises(FaceExprError, match="No pictures were given"):
         prepare_subject([])
+
+
+# The node
+
+
+def loaded(**inputs: Any) -> tuple[Any, ...]:
+    """What the node gives, in this process, for inputs as ComfyUI hands them over."""
+    chosen = {"folder": "none", "trigger_word": "ohwx", "class_word": "woman", "resolution": 128, "framing": "face crop", "padding": 0.75}
+    chosen |= {"face": 0, "drop_small_faces": False, "drop_duplicates": True, **inputs}
+    images = chosen.pop("images", None)
+    given = {name: [value] for name, value in chosen.items()}
+    return pack.node("load_subject_images").LoadSubjectImages.execute(images=images, **given).args
+
+
+def test_the_nodes_trigger_word_is_in_the_captions_and_its_padding_in_the_pictures(comfy_modules: Any, photo: Picture) -> None:
+    image, shares = torch.from_numpy(photo).float()[None] / 255, {}
+    for padding in (0.2, 0.75, 1.5):
+        subject, pictures, masks, *_ = loaded(images=[image], trigger_word="sks", padding=padding)
+        (one,) = subject.photos
+        assert one.caption == "a photo of sks woman, happy expression" and pictures.shape == (1, 128, 128, 3)
+        assert one.face.size == pytest.approx(128 / (1 + 2 * padding), rel=0.03)
+        shares[padding] = float(masks.mean())
+    assert shares[0.2] > 2 * shares[0.75] > 4 * shares[1.5]
+
+
+def test_the_node_stops_at_the_photo_that_it_reads_when_the_user_cancels(comfy_modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, management = pack.node("load_subject_images"), importlib.import_module("comfy.model_management")
+    say, told = node.say_or_stop, []
+
+    def watch(text: str) -> None:
+        told.append(text)
+        say(text)
+
+    monkeypatch.setattr(node, "say_or_stop", watch)
+    management.interrupt_current_processing(True)
+    with pytest.raises(pack.host().Interrupted):
+        loaded(folder="example: a rendered person")
+    assert told == ["reading photo_1.png"]
 
 
 # In a running ComfyUI
