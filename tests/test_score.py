@@ -148,8 +148,10 @@ def test_a_face_that_is_not_seen_again_is_taken_as_it_was(judges: Judges, happy:
 def test_the_score_falls_where_it_is_stronger_or_weaker_than_asked(happy: Seen, neutral: Seen, person: Looks) -> None:
     strength = score_picture(happy, Asked("happy"), person, neutral).strength
     assert strength is not None
-    scores = [score_picture(happy, Asked("happy", share * strength), person, neutral).expression_score for share in (0.4, 0.7, 1.0)]
-    assert scores == sorted(scores) and scores[0] < scores[-1]
+    # asked for less than is shown, for that, and for more
+    scores = [score_picture(happy, Asked("happy", share * strength), person, neutral).expression_score for share in (0.5, 0.7, 1, 1.4, 2)]
+    assert scores[0] < scores[1] < scores[2] > scores[3] > scores[4]
+    assert max(scores[0], scores[4]) < 0.85 * scores[2]
 
 
 def test_neutral_and_intensity_0_ask_for_the_resting_face(happy: Seen, neutral: Seen, person: Looks) -> None:
@@ -355,6 +357,28 @@ def test_nodes_say_that_no_picture_came(comfy_modules: SimpleNamespace, given: l
                 run()
     with pytest.raises(comfy_modules.core.errors.FaceExprError, match="Choose a folder with photos of one person, or connect an IMAGE"):
         LoadSubjectImages.execute(images=[None], **LOADED)
+
+
+def test_each_picture_of_a_list_has_its_own_expression_intensity_units_and_neutral_picture(
+    comfy_modules: SimpleNamespace, neutral: Seen, happy: Seen, person: Looks
+) -> None:
+    from faceexpr_pack.nodes.score import Score  # type: ignore[import-not-found]
+
+    rest, smile = (torch.from_numpy(read_rgb(path)).float()[None] / 255 for path in (NEUTRAL, HAPPY))
+    subject = SimpleNamespace(photos=[SimpleNamespace(image=one.picture, face=one.face) for one in (happy, neutral)])
+
+    def scored(images: list[torch.Tensor], expressions: list[str], intensities: list[float], **more: Any) -> list[dict[str, Any]]:
+        return json.loads(Score.execute(images, [subject], expressions, intensities, [1], **more).args[3])
+
+    def right(expressions: list[str]) -> list[bool]:
+        return [row["right"] for row in scored([smile, rest], expressions, [1.0])]
+
+    assert right(["happy", "neutral"]) == [True, True] and right(["neutral", "happy"]) == [False, False]
+    rows = scored([smile, smile], ["happy"], [1.0], neutral=[torch.cat([rest, smile])])
+    assert [row["right"] for row in rows] == [True, False] and rows[1]["strength"] == pytest.approx(0, abs=1e-6)
+    rows = scored([smile, smile], ["none", "happy"], [0.9, 0.4], action_units=["AU12", ""])
+    asked = [Asked("none", 0.9, "AU12"), Asked("happy", 0.4)]
+    assert [row["expression_score"] for row in rows] == [score_picture(happy, one, person).expression_score for one in asked]
 
 
 def test_the_node_compares_with_the_persons_own_face_too(comfy_modules: SimpleNamespace, among_others: Subject) -> None:
