@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,14 @@ import pytest
 from PIL import Image
 
 from faceexpr_core import mini
+from faceexpr_core.commands import extract as extract_command
+from faceexpr_core.commands import generate as generate_command
 from faceexpr_core.commands.cli import main
-from faceexpr_core.commands.generate import METADATA_KEY
+from faceexpr_core.commands.generate import METADATA_KEY, PROMPT
+from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.fusion.recorder import load_bank
+from faceexpr_core.fusion.settings import paper_settings
+from faceexpr_core.text import build_prompts, expression_terms
 
 QUICK = ("--steps", "4", "--device", "cpu")
 SMALL = ("--width", "64", "--height", "64", *QUICK)
@@ -172,14 +178,21 @@ def test_features_decide_the_expression_unless_the_text_says_it(tmp_path: Path, 
     assert files(tmp_path / "out") == ["happy_0_00001.png", "happy_0_00002.png", "happy_0_00003.png", "surprised_0_00001.png"]
 
 
-def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path) -> None:
+def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = pipeline.load_pipeline("mini")
+    for command in (generate_command, extract_command):
+        monkeypatch.setattr(command, "open_pipeline", lambda _: pipe)
     assert extract(tmp_path / "f", *SMALL, "--mode", "paper", "--tokens", "all") == 0
     features = tmp_path / "f" / "surprised_0_00001.safetensors"
     bank = load_bank(features)
     assert bank.site == "skip"
     assert set(bank.places()) == {"input.4", "input.5", "input.7", "input.8"}
-    fused = generate(tmp_path / "fused", "--features", str(features), "--fusion_mode", "paper", "--fusion_text", "expression")
-    assert np.abs(fused - generate(tmp_path / "plain")).mean() > 0
+    spoken = ("--features", str(features), "--fusion_text", "expression", "--fusion_mode")
+    fused, twin = (generate(tmp_path / mode, *spoken, mode) for mode in ("paper", "twin"))
+    assert np.abs(fused - twin).mean() > 0.05
+    prompt = build_prompts(PROMPT, expression_terms("surprised"), partial(encoding.count_tokens, pipe))
+    expected = sampling.generate(pipe, prompt, steps=4, width=64, height=64, fusion=(bank, paper_settings()))
+    assert np.array_equal(fused, expected[0].numpy())
 
 
 @pytest.mark.parametrize(

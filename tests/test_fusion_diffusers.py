@@ -24,6 +24,8 @@ from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.fusion import donors
 from faceexpr_core.fusion.bank import FeatureBank
 from faceexpr_core.fusion.donor_faces import crop_photos, locate
+from faceexpr_core.fusion.formulas import adain
+from faceexpr_core.fusion.grids import resize
 from faceexpr_core.fusion.recorder import Recorder, load_bank, save_bank
 from faceexpr_core.fusion.settings import SITES, FusionSettings, default_site, paper_settings, site_settings, window_range
 from faceexpr_core.text import ExpressionPrompt, build_prompts, expression_terms
@@ -115,16 +117,17 @@ def outputs_of(pipe, x: torch.Tensor, sigma: float = INSIDE) -> dict[str, torch.
     return seen
 
 
-def features_of(pipe, site: str, x: torch.Tensor, *fusions, sigma: float = INSIDE, cfg: float = 5.0) -> dict[str, torch.Tensor]:
-    """Features at each place in one call with fusions (bank, settings, more)."""
+def features_of(pipe, sites: str, x: torch.Tensor, *fusions, sigma: float = INSIDE, cfg: float = 5.0) -> dict[str, torch.Tensor]:
+    """Features at each place of a site, or of several ("skip+cross_attention"), in one call with fusions (bank, settings, more)."""
     seen: dict[str, torch.Tensor] = {}
     with ExitStack() as stack:
         for bank, settings, *more in fusions:
             fusion = Fusion(bank, settings, **(more[0] if more else {}))
             stack.enter_context(apply_fusion(pipe.unet, fusion, rows_at(sigma, len(x) - 1, cfg)))
-        stack.enter_context(
-            record(pipe.unet, site, places_of(pipe.unet, site), lambda place, tensor, grid: seen.update({place: tensor.clone()}))
-        )
+        for site in sites.split("+"):
+            stack.enter_context(
+                record(pipe.unet, site, places_of(pipe.unet, site), lambda place, tensor, grid: seen.update({place: tensor.clone()}))
+            )
         evaluate(pipe, x, sigma)
     return seen
 
@@ -270,10 +273,16 @@ def test_a_mask_holds_the_change_to_its_tokens(pipe, site: str) -> None:
 
 
 def test_two_fusions_act_together(pipe) -> None:
-    one = Fusion(_bank(pipe, "cross_attention"), settings_of("cross_attention"))
-    other = Fusion(_bank(pipe, "skip"), settings_of("skip", strength=2.0))
-    both, first, second = draw(pipe, one, other), draw(pipe, one), draw(pipe, other)
-    assert min(moved(both, first), moved(both, second), moved(both, _plain(pipe))) > 0
+    """At the first attention, before any skip is taken, as that of the attention alone; at the deepest skip nearly as both, added."""
+    one, other = (_bank(pipe, "cross_attention"), settings_of("cross_attention")), (_bank(pipe, "skip"), settings_of("skip", strength=2.0))
+    ways = {"plain": (), "first": (one,), "second": (other,), "both": (one, other), "turned": (other, one)}
+    found = {name: features_of(pipe, "skip+cross_attention", latents(), *fusions) for name, fusions in ways.items()}
+    attended, skips = ({name: places[place][1] for name, places in found.items()} for place in ("input.4.0", "input.8"))
+    assert torch.equal(attended["both"], attended["first"]) and torch.equal(attended["second"], attended["plain"])
+    by_first, by_second, by_both = (skips[name] - skips["plain"] for name in ("first", "second", "both"))
+    assert min(by_first.norm(), by_second.norm()) > 0.1 * by_both.norm()
+    assert (by_both - by_first - by_second).norm() < 0.05 * by_both.norm()
+    assert torch.equal(skips["turned"], skips["both"])
 
 
 def test_two_faces_with_a_mask_each_get_their_own_expression(pipe) -> None:
@@ -296,10 +305,24 @@ def test_two_faces_with_a_mask_each_get_their_own_expression(pipe) -> None:
     ("site", "width", "height"), [(site, 64 + 32 * (number % 2), 96 - 8 * number) for number, site in enumerate(SITES)]
 )
 def test_a_donor_of_another_size_serves(pipe, site: str, width: int, height: int) -> None:
-    plain = _plain(pipe, width, height)
-    given = draw(pipe, Fusion(_bank(pipe, site), settings_of(site)), width=width, height=height)
+    """It changes the picture about as much as one of its own size, and position by position it carries the donor's map, resized."""
+    bank = _bank(pipe, site)
+    given, own = (draw(pipe, Fusion(bank, settings_of(site)), width=wide, height=high) for wide, high in ((width, height), (SIDE, SIDE)))
     assert given.shape == (1, height, width, 3)
-    assert moved(given, plain) > 0
+    assert 1 / 3 < moved(given, _plain(pipe, width, height)) / moved(own, _plain(pipe)) < 3
+    if site == "cross_attention_difference":  # words have no positions
+        return
+    place = "input.4.0" if site == "cross_attention" else "input.8"  # before which nothing is changed
+    x = latents(2, height // 8, width // 8)
+    settings = settings_of(site, matching=False, cap=100.0)
+    change = features_of(pipe, site, x, (bank, settings))[place][1] - features_of(pipe, site, x)[place][1]
+    donor = bank.donor(place, INSIDE)
+    assert donor is not None and donor.neutral is not None
+    rows, columns = (-(-height // 16), -(-width // 16)) if site == "cross_attention" else change.shape[-2:]
+    assert donor.grid != (rows, columns)
+    expected = resize((donor.expression - donor.neutral).float().mT.unflatten(2, donor.grid), (rows, columns))[0]
+    tokens = change.mT if site == "cross_attention" else change
+    assert torch.cosine_similarity(tokens.flatten(), expected.flatten(), dim=0) > 0.999
 
 
 def test_donors_are_drawn_at_sizes_that_are_not_square(pipe) -> None:
@@ -346,11 +369,21 @@ def test_the_published_recipe_runs_and_refuses_a_donor_of_another_size(pipe) -> 
         draw(pipe, Fusion(bank, settings), width=96)
 
 
-def test_without_a_neutral_twin_the_style_is_carried(pipe) -> None:
-    bank = _bank(pipe, "cross_attention")
+def test_without_a_neutral_twin_the_expressions_own_features_are_carried_in_the_targets_style(pipe) -> None:
+    bank, place = _bank(pipe, "cross_attention"), "input.4.0"  # before which nothing is changed
     tokens = {key: value for key, value in bank.tokens.items() if not key.endswith(":n")}
     single = dataclasses.replace(bank, mode="single", tokens=tokens)
-    assert moved(draw(pipe, Fusion(single, settings_of("cross_attention"))), _plain(pipe)) > 0
+    settings = settings_of("cross_attention", matching=False, cap=100.0)
+    plain, given, twin, told = (
+        features_of(pipe, "cross_attention", latents(), *fusions)[place][1:]
+        for fusions in ((), ((single, settings),), ((bank, settings),), ((bank, dataclasses.replace(settings, mode="adain")),))
+    )
+    change, donor = given - plain, bank.donor(place, INSIDE)
+    assert donor is not None
+    expected = adain(donor.expression, plain, torch.ones(plain.shape[1])) - plain
+    assert torch.cosine_similarity(change.flatten(), expected.flatten(), dim=0) > 0.9999
+    assert torch.equal(told, given)
+    assert torch.cosine_similarity(change.flatten(), (twin - plain).flatten(), dim=0) < 0.9
 
 
 # Against what it means
