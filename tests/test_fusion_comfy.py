@@ -7,6 +7,7 @@ import gc
 import importlib
 import weakref
 from dataclasses import replace
+from itertools import combinations
 from types import SimpleNamespace
 from typing import Any
 
@@ -163,6 +164,32 @@ def test_outside_the_window_the_very_object_is_returned(mini, banks) -> None:
             given = act(x, x, to)[1] if site == "skip" else act(x, extra)
             assert (given is x) == (not changed)
             assert torch.equal(given[:1], x[:1])
+
+
+def test_what_apply_is_told_reaches_the_fusion_and_the_picture(mini, banks, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, bank = pack.node("apply_attention_focused_fusion"), banks["cross_attention"]
+    settings: list[Any] = []
+    attach = module.attach_fusion
+
+    def watch(model: Any, bank: Any, given: Any, *rest: Any) -> Any:
+        settings.append(given)
+        return attach(model, bank, given, *rest)
+
+    monkeypatch.setattr(module, "attach_fusion", watch)
+    told = {"mode": "adain", "regions": "lower face", "window_low": 0.1, "window_high": 0.6}
+    told |= {"temperature": 0.5, "region_penalty": 7.0, "cap": 0.3, "matching": False}
+    mini.apply(mini.model, bank, 1.3, **told)
+    (given,) = settings
+    assert (given.site, given.strength, given.mode, given.window, given.layers) == (bank.site, 1.3, "adain", (0.1, 0.6), "all")
+    assert (given.temperature, given.region_penalty, given.cap, given.matching) == (0.5, 7.0, 0.3, False)
+    assert given.regions == ("nose", "mouth", "jaw")
+    mini.apply(mini.model, banks["skip"], 1.0)
+    assert settings[-1].cap == 1.0  # the site's own
+    sigma = middle(bank.sigmas)
+    drawn = {"": predictions(mini, mini.apply(mini.model, bank, 1.0).args[0], sigma)[0]}
+    for name in ("mode", "temperature", "cap", "matching"):
+        drawn[name] = predictions(mini, mini.apply(mini.model, bank, 1.0, **{name: told[name]}).args[0], sigma)[0]
+    assert [pair for pair in combinations(drawn, 2) if change(drawn[pair[0]], drawn[pair[1]]) < 1e-5] == []
 
 
 def test_two_fusions_add_up_and_their_order_of_clones_does_not_matter(mini, banks, plain) -> None:
