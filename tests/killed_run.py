@@ -9,8 +9,8 @@ import json
 import os
 import random
 import signal
-import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,8 +53,8 @@ def forked(work: Callable[[], None]) -> int:
     try:
         work()
         os._exit(0)
-    except BaseException as reason:
-        print(repr(reason), file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
         os._exit(1)
 
 
@@ -68,11 +68,19 @@ def check_whole(folder: Path) -> None:
         read_state(file)
 
 
+def seconds_a_step(folder: Path) -> float:
+    """Of the run that is not stopped, as its states came."""
+    child, came = forked(lambda: train(folder, "whole")), dict[int, float]()
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        came.setdefault(newest_step(folder / "whole_states"), time.monotonic())
+        time.sleep(0.002)
+    assert ended[1] == 0, "the run that nobody stopped did not end well"
+    first, *_, last = (step for step in came if step)
+    return (came[last] - came[first]) / (last - first)
+
+
 def main(folder: Path) -> None:
-    started = time.monotonic()
-    _, status = os.waitpid(forked(lambda: train(folder, "whole")), 0)
-    assert status == 0
-    a_step = (time.monotonic() - started) / SETTINGS.steps
+    a_step = seconds_a_step(folder)
     chance, killed = random.Random(7), folder / "killed_states"
     resumed_at = 0
     for _ in range(KILLS):
@@ -81,6 +89,7 @@ def main(folder: Path) -> None:
         goal = before + chance.randint(0, 1)
         child = forked(lambda: train(folder, "killed"))
         while newest_step(killed) < goal:
+            assert os.waitpid(child, os.WNOHANG) == (0, 0), "the run ended before it was killed"
             time.sleep(a_step / 10)
         time.sleep(chance.uniform(0, 1.5 * a_step))
         os.kill(child, signal.SIGKILL)

@@ -435,34 +435,29 @@ def lora_in(file: Path, metadata: dict[str, str] | None = None, size: int = 1) -
         ({"faceexpr.trigger": "sks", "faceexpr.class_word": "woman"}, ("--trigger", "ohwx"), "ohwx woman"),
         ({"x": "y"}, ("--trigger", "sks"), "sks person"),
         ({"x": "y"}, ("--trigger", "sks", "--class_word", "man"), "sks man"),
-        ({"x": "y"}, (), "does not say which words it learned; give them: --trigger WORD --class_word WORD"),
     ],
 )
 def test_a_lora_that_is_given_is_drawn_with_the_words_that_it_learned(
     metadata: dict[str, str], more: tuple[str, ...], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "anna").mkdir()
-    person_in(tmp_path / "anna")
-    lora = lora_in(tmp_path / "lora.safetensors", metadata)
-    arguments = [
-        "evaluate",
-        "--model",
-        "mini",
-        "--photos",
-        str(tmp_path / "anna"),
-        "--output_dir",
-        str(tmp_path / "out"),
-        "--lora",
-        str(lora),
-    ]
-    try:
-        (one,) = evaluation_of(_parser().parse_args([*arguments, *more])).people
-    except FaceExprError as error:
-        assert words in str(error)
-        return
+    (one,) = with_lora(tmp_path, metadata, *more).people
     told = capsys.readouterr().err
     assert one.words == words
     assert ("as given; lora.safetensors says it learned 'sks woman'" in told) is ("x" not in metadata and bool(more))
+
+
+def test_a_lora_that_does_not_say_its_words_is_refused_unless_they_are_given(tmp_path: Path) -> None:
+    with pytest.raises(FaceExprError, match="does not say which words it learned; give them: --trigger WORD --class_word WORD"):
+        with_lora(tmp_path, {"x": "y"})
+
+
+def with_lora(folder: Path, metadata: dict[str, str], *more: str) -> Evaluation:
+    """Of one person, whose LoRA is given."""
+    (folder / "anna").mkdir()
+    person_in(folder / "anna")
+    lora = lora_in(folder / "lora.safetensors", metadata)
+    words = ["evaluate", "--model", "mini", "--photos", str(folder / "anna"), "--output_dir", str(folder / "out"), "--lora", str(lora)]
+    return evaluation_of(_parser().parse_args([*words, *more]))
 
 
 def test_a_lora_that_is_given_belongs_to_its_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

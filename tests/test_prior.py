@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -89,12 +90,18 @@ def test_a_process_killed_while_drawing_leaves_whole_pictures_and_the_next_draws
         time.sleep(0.05)
         return Painter()(prompt, seed)
 
+    told = tmp_path / "told.txt"
+    told.touch()
     child = os.fork()
     if not child:
-        prior_images(tmp_path, ["a"] * 1000, slowly, SETTINGS)
-        os._exit(0)
+        try:
+            prior_images(tmp_path, ["a"] * 1000, slowly, SETTINGS)
+        except BaseException:
+            told.write_text(traceback.format_exc())
+        os._exit(1)
     home = prior_folder(tmp_path, SETTINGS)
     while not (home / "00002.png").exists():
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), f"it ended before it was killed:\n{told.read_text()}"
         time.sleep(0.005)
     os.kill(child, signal.SIGKILL)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
