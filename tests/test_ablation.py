@@ -101,9 +101,9 @@ def test_the_table_says_which_part_has_an_effect_and_which_harms() -> None:
     line = {row.split(" | ")[0].strip("| "): row for row in told.splitlines() if "` / `" in row}
     assert list(line) == ["captions", "expression text embeddings"]
     assert line["captions"].endswith("| right, on the person, order | none |")
-    assert "+1.00 [+1.00, +1.00]" in line["captions"]
+    assert "+1.00" in line["captions"]
     assert line["expression text embeddings"].endswith("| none | identity at 0.5 |")
-    assert "| `captions` | 35 | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |" in told
+    assert "| `captions` | 35 | 1.00 | 1.00 |" in told
     four = [one for one in known if one["person"] != "e"]
     assert "| too few people | too few people |" in ablation_table.table(four, ["prior", "captions"], "")
 
@@ -198,7 +198,7 @@ def test_the_table_says_what_became_of_the_class() -> None:
     of_class[0]["likeness"] = None  # no face: no drift can be said
     told = with_class(known, of_class, {BASE: BASE, "network": "network", "prior": "prior"})
     line = next(row for row in ablation_table.table(told, ["network", "prior"], "").splitlines() if row.startswith("| prior pres"))
-    assert "| +1.00 [+1.00, +1.00] | -0.300 [-0.300, -0.300] | -0.300 [-0.300, -0.300] |" in line
+    assert "| +1.00 | -0.300 | -0.300 |" in line
     assert line.endswith("| class, moved | none |")
     alone = with_class(known, [one for one in of_class if one["arm"] != BASE], {"network": "network", "prior": "prior", BASE: BASE})
     assert all(one["drift"] is None for one in alone)

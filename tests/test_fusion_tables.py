@@ -26,8 +26,8 @@ def test_a_leak_is_told_over_that_of_words_which_have_no_donor(tmp_path: Path) -
     _lines(summary.over_words(tmp_path) / "1.jsonl", [{**where, "arm": FUSED, "over_words": 0.005}])
     told = summary.table(tmp_path, ["text", FUSED], "the command")
     first, second = (line for line in told.splitlines() if line.startswith(f"| `{FUSED}`"))
-    assert "| 0.040 [0.040, 0.040] |" in first
-    assert second.endswith("| +0.005 [+0.005, +0.005] |")
+    assert "| 0.040 |" in first
+    assert second.endswith("| +0.005 |")
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -178,7 +178,7 @@ def cell(interval: Interval | None, name: str, signed: bool = False) -> str:
     if name in MEANS_ONLY:
         return f"{interval.mean:{sign}.2f}"
     places = 3 if name in FINE else 2
-    if interval.low == interval.high:  # too few people
+    if interval.low == interval.high:  # too few people, or all alike
         return f"{interval.mean:{sign}.{places}f}"
     return f"{interval.mean:{sign}.{places}f} [{interval.low:{sign}.{places}f}, {interval.high:{sign}.{places}f}]"
 
