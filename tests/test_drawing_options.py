@@ -19,6 +19,7 @@ from faceexpr_core.commands.cli import main
 from faceexpr_core.diffusers_host import pipeline
 from faceexpr_core.faces import change as faces
 from faceexpr_core.faces.images import read_rgb
+from faceexpr_core.fusion.recorder import load_bank
 from faceexpr_core.provenance import XMP_KEY
 
 SIDE = 64
@@ -116,6 +117,32 @@ def test_each_option_of_a_fusion_draws_another_picture(tmp_path: Path) -> None:
     assert apart(found["mode"], found["site"]) > 1 < apart(found["donor's prompt"], found["plain"])
     two = each(tmp_path / "two", "generate", (*common, "--steps", "2"), {"whole": (), "none of it": ("--fusion_window", "0.97", "0.98")})
     assert same(two) == []
+
+
+@pytest.mark.long
+def test_each_option_of_extract_keeps_other_features(tmp_path: Path) -> None:
+    sad = ("--second_expression", "sad")
+    cases: dict[str, Words] = {
+        "plain": (),
+        "prompt": ("--prompt", OTHER),
+        "negative": ("--negative", OTHER),
+        "intensity": ("--intensity", "0.3"),
+        "second expression": sad,
+        "its weight": (*sad, "--second_weight", "1.2"),
+        "action units": ("--action_units", "AU4"),
+        "guidance": ("--cfg", "3"),
+        "seed": ("--seed", "1"),
+        "layers": ("--layers", "encoder"),
+        "window": ("--window", "0.5", "0.8"),
+        "levels": ("--levels", "1"),
+    }
+    size = ("--width", str(SIDE), "--height", str(SIDE), "--sigmas", "4", "1")
+    found = {}
+    for number, (name, more) in enumerate(cases.items()):
+        (picture,) = drawn(tmp_path / str(number), "extract", *size, "--expression", "happy", "--site", "cross_attention", *more)
+        bank = load_bank(picture.with_suffix(".safetensors"))
+        found[name] = {key: value.numpy().tobytes() for key, value in bank.tokens.items()}
+    assert [pair for pair in combinations(found, 2) if found[pair[0]] == found[pair[1]]] == []
 
 
 @pytest.fixture(scope="module")
