@@ -34,7 +34,7 @@ def refine_faces(vae: Any, latent: dict[str, Any], below: float, side: int, draw
     """The latents with each face whose longer side is under `below` of the picture's shorter one drawn again.
 
     `draw` makes of the latent of an enlarged face another one, at `side` pixels or the picture's shorter side where that is less. What is
-    not part of such a face, and what the latent's `noise_mask` leaves alone, keeps its latent to the bit. A face that would be made
+    not part of such a face, and what the latent's `noise_mask` leaves alone, keeps its latent to the bit. A face that would be made much
     smaller for that is left as it is, and `tell` is called with a word on it.
     """
     from ..faceexpr_core.faces.detector import FaceDetector
@@ -50,7 +50,7 @@ def refine_faces(vae: Any, latent: dict[str, Any], below: float, side: int, draw
     side = min(side, 8 * min(samples.shape[-2:]))
 
     def shrinks(face: Any) -> bool:
-        return small_faces.cut_around(face, height, width).side > side
+        return small_faces.cut_around(face, height, width).side > small_faces.SHRUNK * side
 
     large = [face for faces in found for face in faces if shrinks(face)]
     found = [[face for face in faces if not shrinks(face)] for faces in found]

@@ -289,6 +289,7 @@ def test_a_small_face_is_drawn_at_the_size_that_the_model_was_made_for(mini, mon
 
 def test_a_face_that_is_larger_than_it_would_be_drawn_stays_as_it_is_and_that_is_told(mini, monkeypatch, caplog) -> None:
     """Before, it was made smaller, drawn, and made larger again, blurred."""
+    monkeypatch.setattr(pack.node("refine").small_faces, "SHRUNK", 1.0)
     sizes = drawn_sizes(mini, monkeypatch)
     start = beside_each_other(mini, 110, 300)
     given = drawn(mini, start=start, denoise=0.0, vae=mini.vae, refine_below=1.0)
