@@ -13,7 +13,7 @@ from PIL import Image
 from faceexpr_core import mini
 from faceexpr_core.faces import models
 from faceexpr_core.faces.images import read_rgb
-from faceexpr_core.fusion.look import EVERYWHERE, Look
+from faceexpr_core.fusion.look import EVERYWHERE, Area, Look, Where
 
 SIGMAS = (4.9, 3.9, 3.1, 2.6, 2.1, 1.8, 0.9, 0.5, 0.1)
 
@@ -39,6 +39,11 @@ def watching(pictures: list[np.ndarray], folder: Path, seen: list[int], moved: t
     return Look(decode, moved, [folder], tell, free)
 
 
+def where(look: Look, picture: int, sigma: float, area: Area | None = None) -> Where:
+    look.look(picture, sigma)
+    return look.known(picture, sigma, area)
+
+
 def numbered(pictures: list[np.ndarray]) -> torch.Tensor:
     height, width = (side // 8 for side in pictures[0].shape[:2])
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -52,9 +57,9 @@ def test_each_picture_is_decoded_at_the_first_change_and_a_large_or_given_one_on
     seen: list[int] = []
     large = np.array(Image.fromarray(photo).resize((side, side), Image.Resampling.BICUBIC))
     look = watching(pictures := [large, large], model_folder, seen)
-    assert look.where(0, 5.1) is EVERYWHERE  # nothing is known yet
+    assert where(look, 0, 5.1) is EVERYWHERE  # nothing is known yet
     look.seen(numbered(pictures), given)
-    places = [[look.where(picture, sigma) for _ in range(3) for picture in (0, 1)] for sigma in SIGMAS]
+    places = [[where(look, picture, sigma) for _ in range(3) for picture in (0, 1)] for sigma in SIGMAS]
     assert seen == [0, 1] * looks
     assert all(where.mask is not None and where.regions is not None for step in places for where in step)
     first, again = (places[index][0].mask for index in (0, -1))
@@ -70,29 +75,29 @@ def test_a_face_that_is_not_found_is_looked_for_again_and_one_that_was_is_kept(p
     pictures = [np.full_like(photo, 128)]
     look = watching(pictures, model_folder, seen, tell=told.add)
     look.seen(numbered(pictures))
-    assert all(look.where(0, sigma).mask is None for sigma in SIGMAS[:3])
+    assert all(where(look, 0, sigma).mask is None for sigma in SIGMAS[:3])
     pictures[0] = photo
-    found = [look.where(0, sigma) for sigma in SIGMAS[3:4]]
+    found = [where(look, 0, sigma) for sigma in SIGMAS[3:4]]
     assert (len(seen), found[0].mask is None) == (2, True)  # 4.9 and 3.1; the next at 2.1
-    assert look.where(0, 2.1).mask is not None
+    assert where(look, 0, 2.1).mask is not None
     assert any("no face found" in what for what in told)
     lost = [photo]
     again = watching(lost, model_folder, seen)
     again.seen(numbered(lost))
-    before = again.where(0, 4.9)
+    before = where(again, 0, 4.9)
     lost[0] = np.full_like(photo, 128)
-    assert again.where(0, 2.0).mask is before.mask is not None
+    assert where(again, 0, 2.0).mask is before.mask is not None
 
 
 def test_the_face_of_an_area_is_the_one_that_lies_in_it(photo, model_folder: Path) -> None:
     wide = np.concatenate([photo, photo[:, 16:112]], 1)
     look = watching([wide], model_folder, [], ("mouth",))
     look.seen(numbered([wide]))
-    left, right = (look.where(0, 3.0, area).mask for area in ((0.0, 1.0, 0.0, 0.57), (0.0, 1.0, 0.57, 1.0)))
+    left, right = (where(look, 0, 3.0, area).mask for area in ((0.0, 1.0, 0.0, 0.57), (0.0, 1.0, 0.57, 1.0)))
     assert left is not None and right is not None
     assert left[:, 128:].max() < 0.01 < left[:, :128].max()
     assert right[:, :128].max() < 0.01 < right[:, 128:].max()
-    assert look.where(0, 3.0, (0.0, 0.1, 0.0, 1.0)) is EVERYWHERE
+    assert where(look, 0, 3.0, (0.0, 0.1, 0.0, 1.0)) is EVERYWHERE
 
 
 def test_of_several_faces_the_one_that_is_drawn_is_meant(photo, model_folder: Path) -> None:
@@ -103,7 +108,7 @@ def test_of_several_faces_the_one_that_is_drawn_is_meant(photo, model_folder: Pa
         free[..., 18:] = most
         look = watching([wide], model_folder, [], ("mouth",), free=free)
         look.seen(numbered([wide]))
-        mask = look.where(0, 3.0).mask
+        mask = where(look, 0, 3.0).mask
         assert mask is not None
         assert mask[:, :128].max() < 0.01 < mask[:, 128:].max()
 
@@ -114,7 +119,7 @@ def test_where_no_face_is_drawn_that_is_told(photo, model_folder: Path) -> None:
     free[..., :1, :] = 1
     look = watching([photo], model_folder, [], tell=told.append, free=free)
     look.seen(numbered([photo]))
-    assert look.where(0, 3.0) is EVERYWHERE
+    assert where(look, 0, 3.0) is EVERYWHERE
     assert len(told) == 1 and "where the noise mask lets it be drawn" in told[0]
 
 
@@ -125,5 +130,5 @@ def test_missing_model_files_are_told_and_the_expression_acts_everywhere(photo, 
     told: list[str] = []
     look = watching([photo], tmp_path, [], tell=told.append)
     look.seen(numbered([photo]))
-    assert look.where(0, 3.0) is EVERYWHERE
+    assert where(look, 0, 3.0) is EVERYWHERE
     assert any("no mask of the face" in what for what in told)

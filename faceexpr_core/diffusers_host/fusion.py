@@ -32,7 +32,8 @@ class Rows:
     """What a sampler says of its calls of the U-Net, the noise level anew before each (`at`).
 
     `conditional`: rows of the batch that may be changed; `pictures`: which picture each of them draws, empty for one picture in all.
-    `schedule`: the sigmas that will be visited, falling, by which a window between two steps still finds one.
+    `schedule`: the sigmas that will be visited, falling, by which a window between two steps still finds one. `looks` for faces are the
+    fusions' own, called by `at`.
     """
 
     conditional: tuple[int, ...]

@@ -121,7 +121,7 @@ def find(name: str, folders: Iterable[str | os.PathLike[str]] = ()) -> Path:
     state = f"is not whole in {', '.join(damaged)}" if damaged else f"is not in {', '.join(map(str, searched))}"
     raise MissingModelFile(
         f"The model file {row.file_name} ({row.purpose}) {state}. Fetch it ({row.size / 1e6:.1f} MB, {row.licence}) with: "
-        f"{_fetching(row, searched[0])} or put it there by hand from {row.url}"
+        f"{_fetching(row, searched[0])} (or put it there by hand from {row.url})"
     )
 
 

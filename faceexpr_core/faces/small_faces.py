@@ -14,8 +14,8 @@ FACE_SHARE = 2.0
 """Side of the square that is cut out, as a multiple of the face's longer side."""
 
 SHRUNK = 1.5
-"""A face in a square larger than what is drawn by more than this is not drawn again. Up to there the model's own size gains more than the
-lost pixels cost (Mini's template of small faces: 1.37). Ours, not measured otherwise."""
+"""A face in a square larger than what is drawn by more than this is not drawn again. Ours, a guess: Mini's template of small faces has 1.37
+and is to be drawn; what the lost pixels cost beside what the model's own size gains was not measured."""
 _DILATE = 0.15
 _FEATHER = 0.08
 _TAIL = 0.02

@@ -54,8 +54,7 @@ class Look:
 
     `decode` makes a picture of a latent [1, 4, h, w]. `moved`: the regions of the face that the expression moves, () for all of it.
     `free` [B or 1, 1, h, w]: where the pictures are drawn at all (inpainting); a face elsewhere is not meant.
-    `seen` is called after each evaluation. `look`, before the next, decodes a picture if that is due; `known` says what was found, `where`
-    does both.
+    `seen` is called after each evaluation. `look`, before the next, decodes a picture if that is due; `known` says what was found.
     """
 
     def __init__(
@@ -79,11 +78,6 @@ class Look:
     def seen(self, clean: Tensor, given: bool = False) -> None:
         """The latest estimate of the clean latents [B, 4, h, w], or, before there is one, those `given` to start from."""
         self._clean, self._is_given = clean, given
-
-    def where(self, picture: int, sigma: float, area: Area | None = None) -> Where:
-        """`look`, then `known`."""
-        self.look(picture, sigma)
-        return self.known(picture, sigma, area)
 
     def look(self, picture: int, sigma: float) -> None:
         """Look for the faces of a picture, if that is due at this noise level."""
