@@ -115,8 +115,8 @@ def test_a_window_that_lies_in_the_other_part_changes_nothing_and_that_is_told(m
     assert change(last_steps(mini, low, left), last_steps(mini, mini.model, left)) > 1e-4
 
 
-def test_in_refiner_steps_the_face_is_seen_before_the_first_change(mini, monkeypatch) -> None:
-    """Before, it was looked for in what the base steps left, which is mostly noise, and the first steps were changed everywhere."""
+def parts_given(mini: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a context fusion is given at its places from now on: which rows, and where in their pictures."""
     parts: list[Any] = []
     add = mini.injection.Injection.add_context
 
@@ -125,6 +125,12 @@ def test_in_refiner_steps_the_face_is_seen_before_the_first_change(mini, monkeyp
         return add(self, place, x, grid, call, given, *rest)
 
     monkeypatch.setattr(mini.injection.Injection, "add_context", watch)
+    return parts
+
+
+def test_in_refiner_steps_the_face_is_seen_before_the_first_change(mini, monkeypatch) -> None:
+    """Before, it was looked for in what the base steps left, which is mostly noise, and the first steps were changed everywhere."""
+    parts = parts_given(mini, monkeypatch)
     left = first_steps(mini, mini.model)
     model, calls = counted(fused(mini, vae=mini.vae))
     drawn = last_steps(mini, model, left)
@@ -169,26 +175,18 @@ def test_the_face_is_seen_where_comfyui_has_no_room_but_for_tiles(mini, monkeypa
             raise memory.OOM_EXCEPTION("the pretended card is full")
         return whole(latent, *rest, **more)
 
-    seen: list[torch.Tensor] = []
-    amount = mini.injection.Injection._held
-
-    def watch(self, where, area, grid):
-        if where.mask is not None:
-            seen.append(where.mask)
-        return amount(self, where, area, grid)
-
+    parts = parts_given(mini, monkeypatch)
     sample = mini.nodes.KSampler().sample
     arguments = (SEED, STEPS, CFG, "euler", "normal", mini.neutral, mini.negative, mini.start, 1.0)
-    monkeypatch.setattr(mini.injection.Injection, "_held", watch)
     plain = sample(mini.model, *arguments)[0]["samples"]
     in_one = sample(fused(mini, vae=mini.vae), *arguments)[0]["samples"]
-    expected = seen[-1] >= 0.5
-    seen.clear()
+    expected = parts[-1].where[0].mask >= 0.5
+    parts.clear()
     monkeypatch.setattr(mini.vae.first_stage_model, "decode", decode)
     monkeypatch.setattr(mini.vae, "decode_tiled_", partial(mini.vae.decode_tiled_, tile_x=half, tile_y=half, overlap=half // 4))
     in_tiles = sample(fused(mini, vae=mini.vae), *arguments)[0]["samples"]
     assert "retrying with tiled VAE decoding" in caplog.text
-    given = seen[-1] >= 0.5
+    given = parts[-1].where[0].mask >= 0.5
     assert float((given & expected).sum() / (given | expected).sum()) > 0.7
     assert change(in_tiles, in_one) < 0.5 * change(in_one, plain)
 
