@@ -86,7 +86,7 @@ def records(likeness: Mapping[str, float], right: Mapping[str, bool]) -> list[di
     for person in "abcde":
         for arm in likeness:
             where = {"person": person, "arm": arm, "scene": "a photo of {person}", "seed": 0, "likeness": likeness[arm], "leak": None}
-            where |= {"face": True, "unseen": likeness[arm]}
+            where |= {"face": True, "unseen": likeness[arm], "background": 0.02, "pose": 3.0}
             rest = {"expression": "neutral", "intensity": 1.0, "right": True, "right_on_person": True, "strength": None}
             found.append({**where, **rest, "likeness": 0.8, "unseen": 0.8})
             for name in ("happy", "sad"):
@@ -111,14 +111,17 @@ def test_the_table_says_which_part_has_an_effect_and_which_harms() -> None:
 def test_arms_are_compared_at_one_strength_of_the_expression() -> None:
     """One arm shows half as much as another and so keeps more of the person, on the same line."""
 
+    def moved(read: float) -> dict[str, float]:
+        return {"background": 0.04 * read, "pose": 5 * read}
+
     def of(reached: float) -> list[dict[str, Any]]:
         where = {"scene": "", "seed": 0}
         rest = {**where, "expression": "neutral", "intensity": 1.0, "strength": None, "likeness": 0.8, "unseen": 0.8}
         shown = [(asked, reached * asked) for asked in (0.4, 0.7, 1.0)]
         return [
-            rest,
+            {**rest, "background": None, "pose": None},
             *(
-                {**where, "expression": "happy", "intensity": asked, "strength": read, "likeness": 0.8, "unseen": 0.8 - 0.3 * read}
+                {**rest, "expression": "happy", "intensity": asked, "strength": read, "unseen": 0.8 - 0.3 * read, **moved(read)}
                 for asked, read in shown
             ),
         ]
@@ -130,6 +133,9 @@ def test_arms_are_compared_at_one_strength_of_the_expression() -> None:
     assert alike[0] == pytest.approx(normalised(0.65)) == pytest.approx(alike[1]) and alike[2] is None
     kept = [measured["kept alike"].of(one) for one in (strong, weak, never)]
     assert kept[0] == pytest.approx(normalised(0.65) - normalised(0.8)) == pytest.approx(kept[1]) and kept[2] is None
+    for name, expected in (("background", 0.02), ("pose", 2.5)):
+        found = [measured[name].of(one) for one in (strong, weak, never)]
+        assert found[:2] == [pytest.approx(expected)] * 2 and found[2] is None
     assert measured["alike"].of([{key: value for key, value in one.items() if key != "unseen"} for one in strong]) is None
 
 

@@ -47,27 +47,38 @@ def _mean(of: Callable[[Any], float | None], neutral: bool = False) -> Callable[
     return measured
 
 
-def _identity_at_strength(records: Records) -> float | None:
-    """Scaled identity to unseen photos where the expression read is COMMON_STRENGTH, on the line through neutral and the intensities
-    asked, each the mean over its pictures; None where it is never so strong, or where pictures were not compared."""
-    if any(UNSEEN not in one for one in records):
-        return None
+def _at_strength(records: Records, of: Callable[[Any], float | None]) -> float | None:
+    """`of` where the expression read is COMMON_STRENGTH, on the line through neutral and the intensities asked, each the mean over its
+    pictures; None where it is never so strong."""
     steps = grouped([{**one, "asked": 0.0 if one["expression"] == NEUTRAL else one["intensity"]} for one in records], "asked")
     points = []
     for asked, own in steps.items():
         read = [one["strength"] for one in own if one["strength"] is not None]
-        if read or not asked:
-            points.append((float(np.mean(read)) if asked else 0.0, float(np.mean([normalised(one[UNSEEN]) for one in own]))))
+        values = [value for one in own if (value := of(one)) is not None]
+        if values and (read or not asked):
+            points.append((float(np.mean(read)) if asked else 0.0, float(np.mean(values))))
     if len(points) < 2 or max(points)[0] < COMMON_STRENGTH:
         return None
-    strengths, alike = zip(*sorted(points), strict=True)
-    return float(np.interp(COMMON_STRENGTH, strengths, alike))
+    strengths, found = zip(*sorted(points), strict=True)
+    return float(np.interp(COMMON_STRENGTH, strengths, found))
+
+
+def _identity_at_strength(records: Records) -> float | None:
+    """Scaled identity to unseen photos; None where pictures were not compared with them."""
+    if any(UNSEEN not in one for one in records):
+        return None
+    return _at_strength(records, lambda one: normalised(one[UNSEEN]))
 
 
 def _kept_at_strength(records: Records) -> float | None:
     alike = _identity_at_strength(records)
     resting = [normalised(one[UNSEEN]) for one in records if one["expression"] == NEUTRAL and UNSEEN in one]
     return None if alike is None or not resting else alike - float(np.mean(resting))
+
+
+def _changed(what: str) -> Callable[[Any], float | None]:
+    """What is compared with the neutral picture of the same noise, which is that itself."""
+    return lambda one: 0.0 if one["expression"] == NEUTRAL else one[what]
 
 
 def _kept(records: Records) -> float | None:
@@ -106,6 +117,10 @@ MEASURES = (
             "at one strength"),
     Measure("kept alike", f"kept at {COMMON_STRENGTH:g}", _kept_at_strength, 0, 2,
             "that less the neutral pictures' to the same photos"),
+    Measure("background", f"background at {COMMON_STRENGTH:g}", lambda records: _at_strength(records, _changed("background")), -1, 4,
+            "change of the pixels outside the face against the arm's neutral picture of the same noise, 0..1, at that strength"),
+    Measure("pose", f"pose at {COMMON_STRENGTH:g}", lambda records: _at_strength(records, _changed("pose")), 0, 1,
+            "degrees by which the head turns against that picture, at that strength"),
     Measure("order", "order", intensity_order, 1, 2,
             "Spearman's rank correlation of the intensities asked and read, of each expression and noise"),
     Measure("leak", "leak", _mean(lambda one: one.get("leak")), 0, 3,

@@ -25,7 +25,7 @@ Value = Callable[[Record], float | None]
 LABEL = 18
 INK, PAPER = "#1d2530", "#fbfaf8"
 MEANS_ONLY = ("face", "varies", "class varies", "s")
-FINE = ("leak", "leak over words", "SFace", "SFace of neutral", "SFace drop", "drift", "moved")
+FINE = ("leak", "leak over words", "SFace", "SFace of neutral", "SFace drop", "drift", "moved", "background at 0.5")
 """Columns shown without intervals, and those with three places."""
 
 
