@@ -76,6 +76,9 @@ def test_each_part_is_the_only_difference_of_its_arms() -> None:
 def test_fewer_loras_than_arms_are_learned() -> None:
     steps = chosen_steps(ARMS, COMMON)
     assert len({json.dumps(step.training.meaning()) for step in steps}) == 7
+    (own,) = chosen_steps(["fusion:strength=0.8,prior=off"], COMMON)
+    assert own.name == "fusion:strength=0.8,prior=off" and own.arm.fusion is not None and own.arm.fusion.strength == 0.8
+    assert not own.training.settings.draws_class
     with pytest.raises(FaceExprError, match="'half' is no arm of the ablation"):
         chosen_steps(["half"], "")
 

@@ -468,7 +468,7 @@ def test_each_site_starts_from_its_own_settings() -> None:
     strengths = [SKIP.strength_at(f"input.{number}") for number in range(9)]
     assert strengths == [0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.8, 0.8]
     assert replace(TWIN, strength=0.5).strength_at("output.3.0") == 1.5
-    assert FusionSettings(strength=0.5).strength_at("output.3.0") == 0.5
+    assert FusionSettings(strength=0.5).strength_at("output.3.0") == 0.625
 
 
 def test_places_are_chosen_by_layers() -> None:

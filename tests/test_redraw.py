@@ -15,6 +15,7 @@ from faceexpr_core.faces.change import KEPT_BELOW, chosen_faces, cut_face, paste
 from faceexpr_core.faces.detector import Face, FaceDetector
 from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.fusion.redraw import SHOWN_ALONE, redraw, redraw_evaluations, redraw_words, stays, strengths, told_of_face
+from faceexpr_core.fusion.settings import WORDS_STRENGTH
 from faceexpr_core.text import expression_terms
 
 SIGMAS = (3.0, 1.5, 0.7, 0.2, 0.0)
@@ -79,7 +80,7 @@ def test_what_is_asked_and_what_is_shown_are_said_beside_one_neutral_text() -> N
     assert words.asked.weights == (0.8,)
     assert words.shown.expressions == ("a man, happy expression",)
     assert words.asked.neutral == words.shown.neutral == "a man, neutral expression"
-    assert strengths(3.0, words) == pytest.approx((3.0, 2.0, 1.0))
+    assert strengths(3.0, words) == pytest.approx((3.0 / WORDS_STRENGTH, 2.0 / WORDS_STRENGTH, 1.0))
 
 
 @pytest.mark.parametrize(("expression", "intensity"), [("neutral", 1.0), ("happy", 0.0)])
@@ -87,7 +88,7 @@ def test_a_neutral_face_is_asked_by_the_neutral_text_itself(expression: str, int
     words = redraw_words("a man", expression_terms(expression, intensity), "happy", count)
     assert words.asked.expressions == (words.asked.neutral,)
     assert words.shown.expressions == ("a man, happy expression",)
-    assert strengths(3.0, words) == (0.0, SHOWN_ALONE, 4.0)
+    assert strengths(3.0, words) == (0.0, SHOWN_ALONE / WORDS_STRENGTH, 4.0)
 
 
 def test_nothing_asked_is_refused() -> None:

@@ -28,6 +28,7 @@ from ..text import ExpressionPrompt, Term, TokenCount, build_prompts, expression
 from .donor_faces import moved_regions
 from .donors import Which
 from .grids import grid_mask
+from .settings import WORDS_STRENGTH
 
 SHOWN_SHARE, SHOWN_ALONE, AWAY = 2 / 3, 2.0, 4 / 3
 """See `strengths`; chosen on tuning people (seeds 100,000 and up)."""
@@ -66,7 +67,7 @@ def acting_regions(shown: str, moved: Sequence[str]) -> tuple[str, ...]:
 
 
 class Strengths(NamedTuple):
-    """How strongly the `asked` and the `shown` expression are fused into their runs, and the `weight` of the two runs' difference."""
+    """Strengths of the fusion of the `asked` and the `shown` expression into their runs, and the `weight` of the two runs' difference."""
 
     asked: float
     shown: float
@@ -74,12 +75,12 @@ class Strengths(NamedTuple):
 
 
 def strengths(strength: float, words: Words) -> Strengths:
-    """What the strength asked for means. An expression that is asked is fused so strongly, the shown one with a SHOWN_SHARE of it. Where
-    none is asked, no strength of the shown one's fusion takes more of it away than SHOWN_ALONE: there AWAY times the strength is the
-    difference's weight."""
+    """What the strength asked for means, in multiples of what the texts differ by. An expression that is asked is fused so strongly, the
+    shown one with a SHOWN_SHARE of it. Where none is asked, no strength of the shown one's fusion takes more of it away than SHOWN_ALONE:
+    there AWAY times the strength is the difference's weight."""
     if words.asked.expressions == (words.asked.neutral,):
-        return Strengths(0.0, SHOWN_ALONE, AWAY * strength)
-    return Strengths(strength, SHOWN_SHARE * strength, 1.0)
+        return Strengths(0.0, SHOWN_ALONE / WORDS_STRENGTH, AWAY * strength)
+    return Strengths(strength / WORDS_STRENGTH, SHOWN_SHARE * strength / WORDS_STRENGTH, 1.0)
 
 
 def stays(words: Words, strength: float) -> bool:

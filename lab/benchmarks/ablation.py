@@ -287,7 +287,7 @@ def write_summary(run: Ablation, command: str) -> str:
     told = f"{table(records, names, command)}\n{len(whole)} of {len(asked)} people are whole.\n"
     write_whole(output / "table.md", told.encode())
     write_picture(output / "sheet.png", np.asarray(sheet(output, records, names)))
-    write_report(run.evaluation, {"Command": command, **{f"Arm {step.name}": ARMS[step.name] for step in run.steps}})
+    write_report(run.evaluation, {"Command": command, **{f"Arm {step.name}": ARMS.get(step.name, step.name) for step in run.steps}})
     return told
 
 
@@ -295,7 +295,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, train=False)
     parser.add_argument("--output_dir", type=Path, required=True, help="records, pictures, tables, sheet and page")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="of the ablation (default: all)")
+    told = f"of the ablation ({', '.join(ARMS)}), or one as fusion:strength=0.8 (default: all of the ablation)"
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), help=told)
     parser.add_argument("--common", default="", help="settings of all trainings, as learning_rate=6e-4,batch_size=3")
     parser.add_argument("--album", choices=ALBUMS, default="smiling", help="which photos of the people, see benchmarks.albums (smiling)")
     parser.add_argument("--seeds", nargs="+", default=["0-1"], help="of the noise, the same for every person and arm")

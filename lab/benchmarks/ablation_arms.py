@@ -73,12 +73,13 @@ class Step:
 
 
 def chosen_steps(names: Iterable[str], common: str) -> list[Step]:
-    """The arms of these names with the settings of `common` (of a training) where they say nothing else. Raises FaceExprError."""
+    """The arms of these names, or written as those of ARMS are (`fusion:strength=0.8`), with the settings of `common` (of a training)
+    where they say nothing else. Raises FaceExprError."""
     steps = []
     for name in dict.fromkeys(names):
-        if name not in ARMS:
-            raise FaceExprError(f"'{name}' is no arm of the ablation; give some of: {', '.join(ARMS)}.")
-        (arm,) = parse_arms([ARMS[name]])
+        if name not in ARMS and ":" not in name:
+            raise FaceExprError(f"'{name}' is no arm of the ablation; give some of: {', '.join(ARMS)}; or one as fusion:strength=0.8.")
+        (arm,) = parse_arms([ARMS.get(name, name)])
         given = dict(arm.training or ())
         (training,) = parse_preset_arms([_word(given.pop("preset", "default"), given)], common)
         steps.append(Step(name, arm, training))
