@@ -27,7 +27,15 @@ from faceexpr_core.fusion.donor_faces import crop_photos, locate
 from faceexpr_core.fusion.formulas import adain
 from faceexpr_core.fusion.grids import resize
 from faceexpr_core.fusion.recorder import Recorder, load_bank, save_bank
-from faceexpr_core.fusion.settings import SITES, FusionSettings, default_site, paper_settings, site_settings, window_range
+from faceexpr_core.fusion.settings import (
+    SITES,
+    WORDS_STRENGTH,
+    FusionSettings,
+    default_site,
+    paper_settings,
+    site_settings,
+    window_range,
+)
 from faceexpr_core.text import ExpressionPrompt, build_prompts, expression_terms
 
 PERSON = "a photo of a young man, black hair, blue background"
@@ -395,7 +403,8 @@ def test_the_difference_of_contexts_is_what_the_other_words_would_attend_to(pipe
     hidden = torch.cat([encoding.encode_prompts(pipe, [text])[0] for text in (words.neutral, words.neutral, words.expressions[0])])
     pooled = encoding.encode_prompts(pipe, [words.neutral])[1].repeat(3, 1)
     seen: list[torch.Tensor] = []
-    with apply_fusion(pipe.unet, Fusion(bank, settings_of("cross_attention_difference", cap=100.0)), Rows((1,), sigma=INSIDE)):
+    whole = settings_of("cross_attention_difference", cap=100.0, strength=1 / WORDS_STRENGTH)
+    with apply_fusion(pipe.unet, Fusion(bank, whole), Rows((1,), sigma=INSIDE)):
         attention = transformer_blocks(pipe.unet)["input.4.0"].attn2
         handle = attention.register_forward_hook(lambda _module, _inputs, output: seen.append(output.clone()))
         sampling.predict_epsilon(pipe, latents(3), INSIDE, hidden, pooled)

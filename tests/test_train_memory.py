@@ -23,7 +23,7 @@ from faceexpr_core.faces.images import SourceImage, read_images
 from faceexpr_core.photos import subject_process
 from faceexpr_core.photos.subject import Subject, SubjectSettings, prepare_subject
 from faceexpr_core.photos.subject_files import read_sources, write_sources
-from faceexpr_core.photos.subject_process import prepare_apart, prepare_centred
+from faceexpr_core.photos.subject_process import main, prepare_apart, prepare_centred
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = SubjectSettings(resolution=64, class_word="woman", drop_duplicates=False)
@@ -158,6 +158,11 @@ def test_an_error_of_the_other_process_is_the_users(tmp_path: Path, monkeypatch:
         prepare_apart(grey, SETTINGS)
     assert "grey.png: no face found" in str(apart.value) and str(apart.value) == str(here.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_process_whose_folder_is_gone_ends_without_a_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C while it was being made: the one that made it could not end it, and took the folder away."""
+    assert main(tmp_path / "gone") == 2 and capfd.readouterr() == ("", "")
 
 
 def test_a_process_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

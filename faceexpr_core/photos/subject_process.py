@@ -82,6 +82,8 @@ def main(folder: Path) -> int:
     from .subject import SubjectSettings, prepare_subject
     from .subject_files import read_sources, write_subject
 
+    if not (folder / _SETTINGS).is_file():
+        return _REFUSED  # stopped while this process was being made, so that nobody could end it
     asked = json.loads((folder / _SETTINGS).read_text())
     prepare = prepare_centred if asked["centre_crop"] else prepare_subject
     try:
