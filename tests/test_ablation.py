@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from faceexpr_core.evaluation.draw import Drawer
 from faceexpr_core.evaluation.people import Person
 from faceexpr_core.evaluation.plan import Drawing, Place, Plan
 from faceexpr_core.evaluation.run import Evaluation
-from faceexpr_core.evaluation.summary import summarise
+from faceexpr_core.evaluation.summary import Row, summarise
 from faceexpr_core.measure.identity import IdentityMeter, normalised
 from faceexpr_core.training.prior import CLASS_CFG
 from lab.benchmarks import ablation_table
 from lab.benchmarks.ablation import MergedDrawer
 from lab.benchmarks.ablation_arms import ARMS, BASE, PARTS, RECIPE, WHOLE, chosen_steps
 from lab.benchmarks.ablation_class import class_arms, class_evaluation, with_class
+from lab.benchmarks.ablation_figures import read_figures, with_figures, write_figures
 from lab.benchmarks.ablation_unseen import compare_unseen, with_unseen
 from lab.benchmarks.preset_arms import parse_preset_arms
 from lab.benchmarks.store import read_picture, write_picture
@@ -98,9 +99,13 @@ def records(likeness: Mapping[str, float], right: Mapping[str, bool]) -> list[di
     return found
 
 
+def table(known: Sequence[Mapping[str, Any]], names: Sequence[str], command: str = "") -> str:
+    return ablation_table.table(summarise(known, names, ablation_table.MEASURES), command)
+
+
 def test_the_table_says_which_part_has_an_effect_and_which_harms() -> None:
     known = records({"prior": 0.75, "captions": 0.75, "embeddings": 0.6}, {"prior": False, "captions": True, "embeddings": True})
-    told = ablation_table.table(known, ["prior", "captions", "embeddings"], "the command")
+    told = table(known, ["prior", "captions", "embeddings"], "the command")
     line = {row.split(" | ")[0].strip("| "): row for row in told.splitlines() if "` / `" in row}
     assert list(line) == ["captions", "expression text embeddings"]
     assert line["captions"].endswith("| right, on the person, order | none |")
@@ -108,7 +113,7 @@ def test_the_table_says_which_part_has_an_effect_and_which_harms() -> None:
     assert line["expression text embeddings"].endswith("| none | identity at 0.5 |")
     assert "| `captions` | 35 | 1.00 | 1.00 |" in told
     four = [one for one in known if one["person"] != "e"]
-    assert "| too few people | too few people |" in ablation_table.table(four, ["prior", "captions"], "")
+    assert "| too few people | too few people |" in table(four, ["prior", "captions"])
 
 
 def test_arms_are_compared_at_one_strength_of_the_expression() -> None:
@@ -164,7 +169,7 @@ def test_a_harm_that_may_be_none_is_marked() -> None:
     known = records({"prior": 0.75, "captions": 0.75}, {"prior": True, "captions": True})
     for one in known:
         one["right"] &= (one["person"], one["arm"]) != ("a", "captions")
-    told = ablation_table.table(known, ["prior", "captions"], "")
+    told = table(known, ["prior", "captions"])
     assert next(row for row in told.splitlines() if row.startswith("| captions |")).endswith("| none | right (?) |")
 
 
@@ -206,7 +211,7 @@ def test_the_table_says_what_became_of_the_class() -> None:
     ]
     of_class[0]["likeness"] = None  # no face: no drift can be said
     told = with_class(known, of_class, {BASE: BASE, "network": "network", "prior": "prior"})
-    line = next(row for row in ablation_table.table(told, ["network", "prior"], "").splitlines() if row.startswith("| prior pres"))
+    line = next(row for row in table(told, ["network", "prior"]).splitlines() if row.startswith("| prior pres"))
     assert "| +1.00 | -0.300 | -0.300 |" in line
     assert line.endswith("| class, moved | none |")
     alone = with_class(known, [one for one in of_class if one["arm"] != BASE], {"network": "network", "prior": "prior", BASE: BASE})
@@ -226,6 +231,49 @@ def test_what_belongs_to_the_pictures_of_a_training_makes_another_lora(tmp_path:
         parse_preset_arms(["default:class_cfg=1.5.2"])
     with pytest.raises(FaceExprError, match="class_captions is maybe; give on or off"):
         parse_preset_arms(["default:class_captions=maybe"])
+
+
+def measured(people: str, better: float = 0.0) -> list[Row]:
+    known = records({"prior": 0.75, "captions": 0.75 + better}, {"prior": False, "captions": True})
+    return summarise([one for one in known if one["person"] in people], ["prior", "captions"], ablation_table.MEASURES)
+
+
+def test_people_measured_on_another_machine_count_in_the_table(tmp_path: Path) -> None:
+    names, folder = ["prior", "captions"], tmp_path / "figures"
+    meaning = {"run": {"base": "1"}, **{name: {"text": "neutral"} for name in names}}
+    assert read_figures(folder, meaning, names) == {}
+    for people in ("ab", "c"):
+        write_figures(folder, meaning, measured(people), people)
+    kept = read_figures(folder, meaning, names)
+    assert [*kept] == ["a", "b", "c"]
+    whole = ablation_table.table(measured("abcde"), "")
+    assert ablation_table.table(with_figures(measured("de"), kept, names, ablation_table.MEASURES), "") == whole
+    assert ablation_table.table(with_figures([], kept, names, ablation_table.MEASURES), "") == ablation_table.table(measured("abc"), "")
+
+
+def test_who_was_measured_anew_counts_as_measured_anew(tmp_path: Path) -> None:
+    names, new = ["prior", "captions"], measured("ab", 0.1)
+    write_figures(tmp_path, {"run": {}}, measured("abc"), "abc")
+    joined = with_figures(new, read_figures(tmp_path, {"run": {}}, names), names, ablation_table.MEASURES)
+    values = {name: own["SFace"] for name, own in joined[1].people.items()}
+    assert values == {"a": pytest.approx(0.85), "b": pytest.approx(0.85), "c": pytest.approx(0.75)}
+
+
+def test_figures_that_mean_something_else_or_lack_an_arm_are_not_mixed_in(tmp_path: Path) -> None:
+    write_figures(tmp_path, {"run": {"base": "1"}}, measured("a"), "a")
+    assert read_figures(tmp_path, {"run": {"base": "1"}}, ["prior", "captions", "whole"]) == {}
+    with pytest.raises(FaceExprError, match=r"holds figures for which 'run' was .*give another --figures_dir"):
+        read_figures(tmp_path, {"run": {"base": "2"}}, ["prior"])
+    with pytest.raises(FaceExprError, match="give another --figures_dir"):
+        write_figures(tmp_path, {"run": {"base": "2"}}, measured("b"), "b")
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_an_arm_added_later_stands_beside_those_known(tmp_path: Path) -> None:
+    prior, captions = measured("a")
+    for row in (prior, captions):
+        write_figures(tmp_path, {"run": {}}, [row], "a")
+    assert {*read_figures(tmp_path, {"run": {}}, ["prior", "captions"])["a"]} == {"prior", "captions"}
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from faceexpr_core.dataset.traits import CELLS, describe_person
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.arms import parse_arms
 from faceexpr_core.evaluation.plan import Place, Plan
+from faceexpr_core.fusion import settings
 from faceexpr_core.measure.judges import Judges
 from faceexpr_core.measure.picture_score import Asked
 
@@ -224,6 +226,14 @@ def test_made_up_people_may_be_added_and_learned_ones_may_not(tmp_path: Path) ->
     assert few == more != meaning_of(plan_of(1, (anna,), (1.0, 0.0, 0.0)))
     told = next(action for action in _parser()._actions if action.dest == "verb").choices["dataset"].description  # type: ignore[index,union-attr]
     assert "made-up people, expressions, intensities and scenes may be added" in told
+
+
+def test_a_data_set_drawn_by_fusion_knows_what_strength_1_stood_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = plan_of(10)
+    words = replace(fused, grid=replace(fused.grid, arms=tuple(parse_arms(["lora"]))))
+    before = [meaning_of(one) for one in (words, fused)]
+    monkeypatch.setitem(settings._UNITS, settings.CONTEXT_SITE, (1.0, 1.0))
+    assert meaning_of(words) == before[0] and meaning_of(fused) != before[1]
 
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ from faceexpr_core.evaluation.records import Lines, keep_meaning, short_name
 from faceexpr_core.evaluation.report import write_report
 from faceexpr_core.evaluation.run import Evaluation, write_picture
 from faceexpr_core.evaluation.summary import differences, measures, summarise
+from faceexpr_core.fusion import settings
 from faceexpr_core.measure.identity import normalised
 from faceexpr_core.measure.picture_score import PictureScore
 
@@ -390,6 +391,25 @@ def test_what_others_wrote_is_not_written_over(name: str, tmp_path: Path) -> Non
         if other.name != "run.json":
             other.unlink()
     worker.keep_meaning()
+
+
+def test_a_folder_begun_when_a_strength_stood_for_less_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "anna").mkdir()
+    person_in(tmp_path / "anna")
+    output = tmp_path / "out"
+    words = ["evaluate", "--model", "mini", "--photos", str(tmp_path / "anna"), "--output_dir", str(output), "--arms"]
+
+    def keep(*arms: str) -> None:
+        arguments = _parser().parse_args([*words, *arms])
+        Worker(arguments, evaluation_of(arguments), Share()).keep_meaning()
+
+    with monkeypatch.context() as before:
+        before.setitem(settings._UNITS, settings.CONTEXT_SITE, (1.0, 1.0))
+        keep("lora", "fusion", "fusion:site=skip")
+        begin(output)
+    keep("lora", "fusion:site=skip")
+    with pytest.raises(FaceExprError, match=r"'fusion' was .*'strength 1': \[1\.0, 1\.0\].*now it is .*'strength 1': \[1\.25, 1\.25\]"):
+        keep("lora", "fusion")
 
 
 def begin(output: Path) -> None:

@@ -138,8 +138,9 @@ def limits_of(arguments: argparse.Namespace) -> tuple[float, float]:
 
 def meaning_of(plan: DatasetPlan) -> dict[str, object]:
     """What must stay as it is where a folder is gone on with; made-up people, expressions, intensities, scenes and seeds may be added."""
+    (arm,) = plan.grid.arms
     return {
-        "arm": asdict(plan.grid.arms[0]),
+        "arm": {**asdict(arm), **arm.meaning()},
         "first scene": plan.grid.scenes[0],
         "first seed": plan.grid.seeds[0],
         "seed": plan.seed,

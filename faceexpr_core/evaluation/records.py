@@ -49,15 +49,16 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
     return [value for path in sorted(folder.glob("*.jsonl")) for value in read_lines(path)]
 
 
-def keep_meaning(path: Path, given: Mapping[str, Any], begun: bool = True) -> None:
+def keep_meaning(
+    path: Path, given: Mapping[str, Any], begun: bool = True, holds: str = "pictures", instead: str = "give another --output_dir"
+) -> None:
     """Keep in a JSON file what each name of `given` stands for. Raises FaceExprError where one stood for something else before; unless
-    nothing was `begun` with that yet, which is forgotten then."""
+    nothing was `begun` with that yet, which is forgotten then. `holds`, `instead`: what lies beside the file, and what to do."""
     known = json.loads(path.read_text(encoding="utf-8")) if begun and path.exists() else {}
     plain = json.loads(json.dumps(dict(given)))
     if changed := [name for name in plain if known.get(name, plain[name]) != plain[name]]:
         raise FaceExprError(
-            f"{path.parent} holds pictures for which '{changed[0]}' was {known[changed[0]]}, now it is {plain[changed[0]]}; "
-            "give another --output_dir."
+            f"{path.parent} holds {holds} for which '{changed[0]}' was {known[changed[0]]}, now it is {plain[changed[0]]}; {instead}."
         )
     if not begun or known != known | plain:
         replace_file(path, (json.dumps(known | plain, indent=1) + "\n").encode())

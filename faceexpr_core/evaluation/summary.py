@@ -106,9 +106,13 @@ def summarise(records: Records, arms: Sequence[str], chosen: Sequence[Measure]) 
     by_arm, rows = grouped(records, "arm"), []
     for arm in (one for one in arms if one in by_arm):
         people = {name: {one.name: one.of(own) for one in chosen} for name, own in grouped(by_arm[arm], "person").items()}
-        values = {one.name: _interval([value[one.name] for value in people.values()]) for one in chosen}
-        rows.append(Row(arm, len(by_arm[arm]), values, people))
+        rows.append(row_of(arm, len(by_arm[arm]), people, chosen))
     return rows
+
+
+def row_of(arm: str, pictures: int, people: Mapping[str, Mapping[str, float | None]], chosen: Sequence[Measure]) -> Row:
+    """The row of an arm, from what each of the `people` has in the `chosen` measures."""
+    return Row(arm, pictures, {one.name: _interval([value[one.name] for value in people.values()]) for one in chosen}, people)
 
 
 def differences(rows: Sequence[Row]) -> list[Difference]:

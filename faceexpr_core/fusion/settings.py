@@ -43,8 +43,7 @@ and 0.90 at a scaled identity of 0.86, 0.81 and 0.76; words alone 0.99 at 0.79. 
 do, and was so for six people with the first Mini.
 """
 
-_DEFAULT_STRENGTH = {CONTEXT_SITE: WORDS_STRENGTH, "cross_attention": 3.0}
-_SKIP_STRENGTH, _DEEP_SKIP_STRENGTH = 0.4, 0.8
+_UNITS = {CONTEXT_SITE: (WORDS_STRENGTH, WORDS_STRENGTH), "cross_attention": (3.0, 3.0), "skip": (0.8, 0.4)}
 _PAPER_STRENGTH = 0.5
 
 
@@ -85,17 +84,21 @@ class FusionSettings:
         if self.mode != "twin" and self.site not in ("skip", "cross_attention"):
             raise FaceExprError(f"the mode {self.mode} works at the sites skip and cross_attention, not at {self.site}; choose twin there.")
 
-    def strength_at(self, place: str) -> float:
-        """lambda at a place: the strength times the site's default.
+    @property
+    def units(self) -> tuple[float, float]:
+        """lambda at strength 1: at the deepest level of skips, and at every other place.
 
         Ours: the difference of texts WORDS_STRENGTH, attention outputs 3, skips 0.8 at the deepest level and 0.4 elsewhere, the mode
         `paper` 0.5 (its l).
         """
         if self.mode == "paper":
-            return self.strength * _PAPER_STRENGTH
-        if self.site == "skip":
-            return self.strength * (_DEEP_SKIP_STRENGTH if _skip_level(place) == "3" else _SKIP_STRENGTH)
-        return self.strength * _DEFAULT_STRENGTH[self.site]
+            return _PAPER_STRENGTH, _PAPER_STRENGTH
+        return _UNITS[self.site]
+
+    def strength_at(self, place: str) -> float:
+        """lambda at a place: the strength times the place's unit."""
+        deepest, other = self.units
+        return self.strength * (deepest if self.site == "skip" and _skip_level(place) == "3" else other)
 
     def shared_strength(self, place: str, places: Iterable[str]) -> float:
         """lambda at one of the places where features are fused (ours): at `cross_attention`, less where K blocks follow each other in one

@@ -12,6 +12,9 @@ Pictures are compared with the photos that were learned, and with others of the 
 
 `the person` are renders of the same (`benchmarks.ablation_truth`).
 
+With `--figures_dir` what was measured of whole people is kept there too, and whoever is there already is not measured again
+(`benchmarks.ablation_figures`).
+
 The class is drawn too, without the trigger word, once with each LoRA: what a person's LoRA makes of anybody else.
 
 Plain words (`embeddings=off`) say strength as the captions of Mini's world do: slightly, nothing, very.
@@ -41,6 +44,7 @@ from faceexpr_core.evaluation.people import Person as Subject
 from faceexpr_core.evaluation.plan import Drawing, Place, Plan
 from faceexpr_core.evaluation.report import write_report
 from faceexpr_core.evaluation.run import Evaluation, draw_place, keep_person, kept_person
+from faceexpr_core.evaluation.summary import summarise
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import IdentityMeter, donor_leak
 from faceexpr_core.measure.judges import Judges, Looks
@@ -48,7 +52,8 @@ from faceexpr_core.measure.picture_score import NEUTRAL
 
 from .ablation_arms import ARMS, BASE, Step, chosen_steps
 from .ablation_class import class_arms, class_evaluation, with_class
-from .ablation_table import sheet, table
+from .ablation_figures import Figures, read_figures, with_figures, write_figures
+from .ablation_table import MEASURES, sheet, table
 from .ablation_truth import TRUTH, in_folder, rendered, truth_evaluation
 from .ablation_unseen import compare_unseen, unseen_album, with_unseen
 from .albums import ALBUMS
@@ -76,6 +81,8 @@ class Ablation:
     how: Drawing
     steps: tuple[Step, ...]
     evaluation: Evaluation
+    kept: Figures
+    """People who were measured before."""
 
     def __call__(self, seed: int) -> str:
         for training in self.trainings():
@@ -105,6 +112,15 @@ class Ablation:
         """Those of whom every picture is there."""
         lacking = {place.person for one in (self.evaluation, self.of_class, self.of_person) for place in one.places() if one.missing(place)}
         return tuple(one for one in self.evaluation.people if one.name not in lacking)
+
+    def meaning(self) -> dict[str, Any]:
+        """What decides every picture beside the arms."""
+        drawing = {**vars(self.how), "class": "from noise of each person's own", "at rest": "the first photo"}
+        return {"base": self.base, "album": self.album, "drawing": drawing}
+
+    def arms(self) -> dict[str, Any]:
+        """What each arm's name stands for."""
+        return {step.name: {**step.arm.meaning(), "training": step.training.meaning()} for step in self.steps}
 
     def trainings(self) -> list[PresetArm]:
         """Those of all arms, of one LoRA each."""
@@ -255,16 +271,24 @@ def ablation_of(arguments: argparse.Namespace, processes: int) -> Ablation:
     how = Drawing(arguments.steps, arguments.cfg, mini.RESOLUTION, mini.RESOLUTION)
     base = base_hash(pipeline(arguments.model))
     evaluation = Evaluation(arguments.output_dir, plan, people)
-    return Ablation(arguments.work_dir, arguments.model, base, arguments.album, how, steps, evaluation)
+    run = Ablation(arguments.work_dir, arguments.model, base, arguments.album, how, steps, evaluation, {})
+    if arguments.figures_dir is None:
+        return run
+    return replace(run, kept=read_figures(arguments.figures_dir, figures_meaning(run), [TRUTH, *(step.name for step in steps)]))
+
+
+def figures_meaning(run: Ablation) -> dict[str, Any]:
+    """What decides a person's figures."""
+    plan = run.evaluation.plan
+    asked = {"expressions": plan.expressions, "intensities": plan.intensities, "seeds": plan.seeds}
+    return {"run": {**run.meaning(), **asked}, **run.arms()}
 
 
 def measure(run: Ablation, processes: int) -> None:
     """Learn, draw and measure what is missing."""
-    output, people = run.evaluation.output, run.evaluation.people
-    drawing = {**vars(run.how), "class": "from noise of each person's own", "at rest": "the first photo"}
-    keep_meaning(output / "run.json", {"base": run.base, "album": run.album, "drawing": drawing})
-    meaning = {step.name: {**step.arm.meaning(), "training": step.training.meaning()} for step in run.steps}
-    keep_meaning(output / "arms.json", meaning)
+    output, people = run.evaluation.output, [one for one in run.evaluation.people if one.name not in run.kept]
+    keep_meaning(output / "run.json", run.meaning())
+    keep_meaning(output / "arms.json", run.arms())
     if any(one.settings.draws_class for one in run.trainings()):
         for line in each(partial(draw_class, run.work, run.model), sorted({one.class_word for one in people}), processes):
             _say(line)
@@ -276,18 +300,25 @@ def _say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
-def write_summary(run: Ablation, command: str) -> str:
-    """table.md, sheet.png and the page of the whole people (where there are none, of all that is there); the table."""
-    output, names = run.evaluation.output, [step.name for step in run.steps]
+def write_summary(run: Ablation, command: str, figures: Path | None = None) -> str:
+    """table.md of the whole people, with those kept (where there are none, of all that is there); sheet.png and the page of those whose
+    pictures are there. What was measured of whole people goes to the folder `figures`. The table."""
+    output, names, kept = run.evaluation.output, [TRUTH, *(step.name for step in run.steps)], run.kept
     asked, whole = run.evaluation.people, run.whole_people()
-    run = replace(run, evaluation=replace(run.evaluation, people=whole or asked))
-    records = with_class(with_unseen(output, with_leaks(run.evaluation)), run.of_class.records(), class_arms(run.steps))
-    truth = truth_evaluation(run.evaluation)
-    records, names = [*in_folder(with_unseen(truth.output, with_leaks(truth)), truth), *records], [TRUTH, *names]
-    told = f"{table(records, names, command)}\n{len(whole)} of {len(asked)} people are whole.\n"
+    here = replace(run, evaluation=replace(run.evaluation, people=whole or (() if kept else asked)))
+    records = with_class(with_unseen(output, with_leaks(here.evaluation)), here.of_class.records(), class_arms(run.steps))
+    truth = truth_evaluation(here.evaluation)
+    records = [*in_folder(with_unseen(truth.output, with_leaks(truth)), truth), *records]
+    measured = summarise(records, names, MEASURES)
+    if figures is not None and whole:
+        write_figures(figures, figures_meaning(run), measured, [one.name for one in whole])
+    chosen = {one.name: kept[one.name] for one in asked if one.name in kept}
+    told = table(with_figures(measured, chosen, names, MEASURES), command)
+    told += f"\n{len({*chosen, *(one.name for one in whole)})} of {len(asked)} people are whole.\n"
     write_whole(output / "table.md", told.encode())
-    write_picture(output / "sheet.png", np.asarray(sheet(output, records, names)))
-    write_report(run.evaluation, {"Command": command, **{f"Arm {step.name}": ARMS.get(step.name, step.name) for step in run.steps}})
+    if records:
+        write_picture(output / "sheet.png", np.asarray(sheet(output, records, names)))
+        write_report(here.evaluation, {"Command": command, **{f"Arm {step.name}": ARMS.get(step.name, step.name) for step in run.steps}})
     return told
 
 
@@ -296,6 +327,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_arguments(parser, train=False)
     parser.add_argument("--output_dir", type=Path, required=True, help="records, pictures, tables, sheet and page")
     told = f"of the ablation ({', '.join(ARMS)}), or one as fusion:strength=0.8 (default: all of the ablation)"
+    parser.add_argument("--figures_dir", type=Path, help="what was measured of whole people, kept; people in it are not measured again")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), help=told)
     parser.add_argument("--common", default="", help="settings of all trainings, as learning_rate=6e-4,batch_size=3")
     parser.add_argument("--album", choices=ALBUMS, default="smiling", help="which photos of the people, see benchmarks.albums (smiling)")
@@ -311,7 +343,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not arguments.summary_only:
             measure(run, arguments.processes)
         words = sys.argv[1:] if argv is None else argv
-        print(write_summary(run, f"python -m lab.benchmarks.ablation {shlex.join(words)}"))
+        print(write_summary(run, f"python -m lab.benchmarks.ablation {shlex.join(words)}", arguments.figures_dir))
     except FaceExprError as reason:
         sys.exit(f"ablation: {reason}")
 

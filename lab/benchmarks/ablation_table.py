@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from faceexpr_core.evaluation.plan import Place
-from faceexpr_core.evaluation.summary import Difference, Measure, Records, Row, differences, grouped, intensity_order, strongest, summarise
+from faceexpr_core.evaluation.summary import Difference, Measure, Records, Row, differences, grouped, intensity_order, strongest
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import normalised
 from faceexpr_core.measure.picture_score import NEUTRAL
@@ -138,9 +138,8 @@ MEASURES = (
 )  # fmt: skip
 
 
-def table(records: Records, names: Sequence[str], command: str) -> str:
-    """Markdown of the arms of these names that there are records of."""
-    rows = summarise(records, names, MEASURES)
+def table(rows: Sequence[Row], command: str) -> str:
+    """Markdown of the arms of these rows, which have MEASURES."""
     row_of = {row.arm: row for row in rows}
     titles = [one.title for one in MEASURES]
     says = " ".join(f"{one.title}: {one.says}." for one in MEASURES)
@@ -155,7 +154,7 @@ def table(records: Records, names: Sequence[str], command: str) -> str:
                 people = len({*row_of[have].people} & {*row_of[lack].people})
                 said = [_told(effects(found)), _told(harms(found))] if people >= LEAST_PEOPLE else ["too few people"] * 2
                 lines.append(table_line([part.name, kind, f"`{have}` / `{lack}`", *cells, *said]))
-    lines += ["", *(f"- `{name}`: `{ARMS[name]}`" for name in names if name in ARMS)]
+    lines += ["", *(f"- `{name}`: `{ARMS[name]}`" for name in row_of if name in ARMS)]
     return "\n".join(lines) + "\n"
 
 

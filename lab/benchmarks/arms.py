@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from faceexpr_core.errors import FaceExprError
@@ -49,6 +49,10 @@ class Arm:
     @property
     def from_photo(self) -> bool:
         return self.fusion is not None and self.donor != "text"
+
+    def meaning(self) -> dict[str, Any]:
+        """All fields, and of fusion what strength 1 stands for, which may change with the code."""
+        return asdict(self) if self.fusion is None else {**asdict(self), "strength 1": self.fusion.units}
 
 
 BASELINE = Arm("text", None)

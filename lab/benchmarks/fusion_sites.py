@@ -242,7 +242,7 @@ def _same_run(path: Path, about: Mapping[str, Any]) -> None:
 def _same_arms(path: Path, arms: Sequence[Arm]) -> None:
     """Keep what each arm's name means, since a site's defaults may change. Raises FaceExprError where one means something else now."""
     known = json.loads(path.read_text()) if path.exists() else {}
-    given = {arm.name: json.loads(json.dumps(asdict(arm))) for arm in arms}
+    given = {arm.name: json.loads(json.dumps(arm.meaning())) for arm in arms}
     if changed := [name for name in given if known.get(name, given[name]) != given[name]]:
         raise FaceExprError(f"in {path.parent} the arm '{changed[0]}' has other settings than it has now; give another --output_dir.")
     write_json(path, known | given)
