@@ -55,13 +55,14 @@ def predict_epsilon(pipe: StableDiffusionXLPipeline, x: Tensor, sigma: float, hi
     """
     bring(pipe, ("unet",), sampling_room(len(x), 8 * x.shape[2], 8 * x.shape[3]))
     unet = pipe.unet
+    device, dtype = unet.device, unet.dtype  # asked once: diffusers looks through every module for each
     step = (model_sigmas(pipe).log() - math.log(sigma)).abs().argmin()
     height, width = 8 * x.shape[2], 8 * x.shape[3]
     sizes = torch.tensor([[height, width, 0, 0, height, width]]).repeat(len(x), 1)
-    added = {"text_embeds": pooled.to(unet.device, unet.dtype), "time_ids": sizes.to(unet.device, unet.dtype)}
+    added = {"text_embeds": pooled.to(device, dtype), "time_ids": sizes.to(device, dtype)}
     scale = math.sqrt(sigma**2 + 1)
-    scaled = (x / scale).to(unet.device, unet.dtype)
-    predicted = unet(scaled, step.to(unet.device), hidden.to(unet.device, unet.dtype), added_cond_kwargs=added).sample.float()
+    scaled = (x / scale).to(device, dtype)
+    predicted = unet(scaled, step.to(device), hidden.to(device, dtype), added_cond_kwargs=added).sample.float()
     if prediction_of(pipe)["prediction"] == "v_prediction":
         return predicted / scale + x.to(predicted.device) * (sigma / scale**2)
     return predicted
