@@ -20,16 +20,17 @@ from faceexpr_core.evaluation.people import Person
 from faceexpr_core.evaluation.plan import Drawing, Place, Plan
 from faceexpr_core.evaluation.run import Evaluation
 from faceexpr_core.evaluation.summary import Row, summarise
+from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import IdentityMeter, normalised
 from faceexpr_core.training.prior import CLASS_CFG
-from lab.benchmarks import ablation_table
+from lab.benchmarks import ablation_picture, ablation_table
 from lab.benchmarks.ablation import MergedDrawer
 from lab.benchmarks.ablation_arms import ARMS, BASE, PARTS, RECIPE, WHOLE, chosen_steps
 from lab.benchmarks.ablation_class import class_arms, class_evaluation, with_class
 from lab.benchmarks.ablation_figures import read_figures, with_figures, write_figures
 from lab.benchmarks.ablation_unseen import compare_unseen, with_unseen
 from lab.benchmarks.preset_arms import parse_preset_arms
-from lab.benchmarks.store import read_picture, write_picture
+from lab.benchmarks.store import Lines, read_picture, write_picture
 from lab.benchmarks.subjects import class_noise, lora_file
 
 COMMON = "steps=400,learning_rate=6e-4"
@@ -274,6 +275,29 @@ def test_an_arm_added_later_stands_beside_those_known(tmp_path: Path) -> None:
     for row in (prior, captions):
         write_figures(tmp_path, {"run": {}}, [row], "a")
     assert {*read_figures(tmp_path, {"run": {}}, ["prior", "captions"])["a"]} == {"prior", "captions"}
+
+
+def test_a_picture_for_the_documents_has_the_rows_that_are_asked_for(tmp_path: Path) -> None:
+    """Of the first noise, in the order asked, the renders among them."""
+    colours = {"the person": 10, "recipe": 60, "whole": 110}
+    for arm, colour in colours.items():
+        folder = tmp_path / "truth" if arm == "the person" else tmp_path
+        for seed in (1, 0):
+            place = Place("7", "a photo of {person}", seed)
+            lines = Lines(place.records(folder))
+            for name in ("neutral", *CLASSES):
+                path = place.picture(arm, name, 1.0)
+                write_picture(folder / path, np.full((16, 16, 3), colour + 30 * seed, np.uint8))
+                lines.add({"person": "7", "scene": place.scene, "seed": seed, "arm": arm, "expression": name, "intensity": 1.0,
+                           "picture": path.as_posix()})  # fmt: skip
+    words = ["--output_dir", f"{tmp_path}", "--people", "7", "--save", f"{tmp_path / 'rows.png'}", "--arms"]
+    ablation_picture.main([*words, "whole", "the person"])
+    page = read_picture(tmp_path / "rows.png")
+    height = page.shape[0] // 2
+    assert page.shape[1] == 8 * 16
+    assert [int(page[row * height + height - 8, 100, 0]) for row in range(2)] == [colours["whole"], colours["the person"]]
+    with pytest.raises(SystemExit, match=r"no pictures of person 7 by the arm 'base'; its arms are: the person, recipe, whole\."):
+        ablation_picture.main([*words, "base"])
 
 
 @pytest.mark.long

@@ -308,7 +308,7 @@ def write_summary(run: Ablation, command: str, figures: Path | None = None) -> s
     here = replace(run, evaluation=replace(run.evaluation, people=whole or (() if kept else asked)))
     records = with_class(with_unseen(output, with_leaks(here.evaluation)), here.of_class.records(), class_arms(run.steps))
     truth = truth_evaluation(here.evaluation)
-    records = [*in_folder(with_unseen(truth.output, with_leaks(truth)), truth), *records]
+    records = [*in_folder(with_unseen(truth.output, with_leaks(truth))), *records]
     measured = summarise(records, names, MEASURES)
     if figures is not None and whole:
         write_figures(figures, figures_meaning(run), measured, [one.name for one in whole])

@@ -184,7 +184,7 @@ def _told(titles: Sequence[str]) -> str:
 
 
 def _cell(value: Any, measure: Measure, signed: bool = False) -> str:
-    return summary.cell(value, measure.title, signed)
+    return summary.cell(value, measure.title, signed, measure.digits)
 
 
 def sheet(output: Path, records: Records, names: Sequence[str], people: int = 2) -> Image.Image:

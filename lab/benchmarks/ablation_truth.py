@@ -21,14 +21,14 @@ from faceexpr_core.measure.picture_score import NEUTRAL
 
 from .store import Picture
 
-TRUTH = "the person"
+TRUTH, TRUTH_FOLDER = "the person", "truth"
 FIRST_NUMBER = 44_000
 """The world draws other pictures of a person under other numbers; a noise of the arms stands for clothes, light and pose here."""
 
 
 def truth_evaluation(evaluation: Evaluation) -> Evaluation:
     """The same pictures by the renderer, in a folder of their own."""
-    return Evaluation(evaluation.output / "truth", replace(evaluation.plan, arms=(Arm(TRUTH, None),)), evaluation.people)
+    return Evaluation(evaluation.output / TRUTH_FOLDER, replace(evaluation.plan, arms=(Arm(TRUTH, None),)), evaluation.people)
 
 
 def rendered(arm: Arm, lora: Path | None, person: Person, place: Place, expression: str, intensity: float) -> Picture:
@@ -41,6 +41,6 @@ def rendered(arm: Arm, lora: Path | None, person: Person, place: Place, expressi
     return image
 
 
-def in_folder(records: Records, truth: Evaluation) -> list[dict[str, Any]]:
+def in_folder(records: Records) -> list[dict[str, Any]]:
     """Records of `truth_evaluation` with their pictures' paths from the ablation's own folder."""
-    return [{**one, "picture": f"{truth.output.name}/{one['picture']}"} for one in records]
+    return [{**one, "picture": f"{TRUTH_FOLDER}/{one['picture']}"} for one in records]

@@ -25,7 +25,7 @@ Value = Callable[[Record], float | None]
 LABEL = 18
 INK, PAPER = "#1d2530", "#fbfaf8"
 MEANS_ONLY = ("face", "varies", "class varies", "s")
-FINE = ("leak", "leak over words", "SFace", "SFace of neutral", "SFace drop", "drift", "moved", "background at 0.5")
+FINE = ("leak", "leak over words", "SFace", "SFace of neutral", "SFace drop", "drift")
 """Columns shown without intervals, and those with three places."""
 
 
@@ -170,14 +170,15 @@ def table_line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def cell(interval: Interval | None, name: str, signed: bool = False) -> str:
-    """An interval as the column `name` shows it."""
+def cell(interval: Interval | None, name: str, signed: bool = False, places: int | None = None) -> str:
+    """An interval as the column `name` shows it, with `places` if they are given."""
     if interval is None:
         return "-"
     sign = "+" if signed else ""
     if name in MEANS_ONLY:
         return f"{interval.mean:{sign}.2f}"
-    places = 3 if name in FINE else 2
+    if places is None:
+        places = 3 if name in FINE else 2
     if interval.low == interval.high:  # too few people, or all alike
         return f"{interval.mean:{sign}.{places}f}"
     return f"{interval.mean:{sign}.{places}f} [{interval.low:{sign}.{places}f}, {interval.high:{sign}.{places}f}]"
