@@ -15,6 +15,7 @@ from PIL import Image
 from workflow_api import NOTES, WORKFLOWS, input_specs, to_api, with_sources
 
 from faceexpr_core.mini import RESOLUTION
+from lab.benchmarks import frowns
 
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.json"))
 FUSIONS = ("text", "photo")
@@ -349,6 +350,6 @@ def test_a_frowning_lora_is_drawn_twice_that_differ_by_fusion_alone(model: str, 
     (words, always), (checkpoint,) = ids(graph, "FaceExprExpressionTextEncode"), ids(graph, loader)
     differing = {key: fused[key] for key in fused if fused[key] != without.get(key)}
     wired = {"neutral": [always, 0], "base_model": [checkpoint, 0], "vae": [checkpoint, 2]}
-    assert differing == {**wired, "fusion_text": "positive"}
+    assert differing == {**wired, "fusion_text": "positive", "fusion_strength": frowns.SETTINGS.strength}  # as it was measured
     assert graph[always]["inputs"]["expression"] == "sad" != graph[words]["inputs"]["expression"]
     assert graph[always]["inputs"]["prompt"] == graph[words]["inputs"]["prompt"]  # one text for both

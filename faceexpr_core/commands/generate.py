@@ -252,7 +252,7 @@ def run(arguments: argparse.Namespace) -> None:
                 **{key: value for key, value in vars(arguments).items() if key not in UNSAVED},
                 "lora": [path.name for path in arguments.lora],
                 "features": None if bank is None else arguments.features.name,
-                "fusion": asdict(settings) if fusions else None,
+                "fusion": {**asdict(settings), "strength 1": settings.units} if fusions else None,
                 "model": Path(arguments.model).name,
                 "expression": expression,
                 "second_expression": spelled(arguments.second_expression),

@@ -102,7 +102,7 @@ def told(progress: Progress) -> Table:
         table.add_column(heading)
     for piece in PIECES:
         known = progress.known.get(piece.name, {})
-        state = f"done {known['done']}" if progress.done(piece) else "begun" if known else "to do"
+        state = f"done {known['done']}, {known['commit']}" if progress.done(piece) else "begun" if known else "to do"
         table.add_row(piece.name, state, f"{progress.hours(piece):.1f}", f"{piece.hours:g}", piece.about)
     table.add_row("in all", "", f"{sum(map(progress.hours, PIECES)):.1f}", f"{sum(piece.hours for piece in PIECES):g}", "")
     return table

@@ -5,10 +5,10 @@
 Arms, all with the same LoRA and the same noise:
 
     words       the expression asked in the text
-    fused       a neutral text, the expression by fusion from the model without the LoRA, as the template "my LoRA always frowns" has it;
-                a neutral face cannot be asked for in this way
+    fused       a neutral text, the expression by fusion from the model without the LoRA, as the template
+                "my LoRA always frowns" had it first; a neutral face cannot be asked for in this way
     from sad    the expression asked in the text, and fused from the model without the LoRA: what it changes of a *sad* text. In ComfyUI:
-                FaceExpr Sampler with `sad` at its input *neutral* and fusion_text *positive*
+                FaceExpr Sampler with `sad` at its input *neutral* and fusion_text *positive*, which is the template now
 
 right: the change from the person's resting face (a render at rest) is read as the expression asked, of eight. sad: how far the face still
 goes along the prototype of sad, 1 a usual full expression. identity: normalised SFace to photos that do not all frown. A run that was
@@ -21,7 +21,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ SHOWN, ASKED = "sad", ("neutral", "happy")
 WORDS, FUSED, FROM_SAD = "words", "fused", "from sad"
 DRAWN = ((WORDS, "neutral"), (WORDS, "happy"), (FUSED, "happy"), (FROM_SAD, "neutral"), (FROM_SAD, "happy"))
 """Arm and expression asked of each picture."""
+SETTINGS = replace(site_settings(default_site(False)), strength=0.8)
+"""As in the template. Words speak too there, so that the default would be more than was measured."""
 MEASURES: dict[str, summary.Value] = {
     "right": lambda record: float(record["right"]),
     "sad": lambda record: record["sad"],
@@ -102,7 +104,7 @@ class Frowns:
         change = text.ExpressionPrompt(before, (after,), (1.0,))
         run = Run(steps=self.how.steps, cfg=self.how.cfg, width=self.how.side, height=self.how.side)
         regions = tuple(dict.fromkeys(moved))
-        (fusion,), _ = own_donors(tools.pipeline(self.model), change, site_settings(default_site(False)), run, moved=regions)
+        (fusion,), _ = own_donors(tools.pipeline(self.model), change, SETTINGS, run, moved=regions)
         return fusion
 
 
@@ -168,7 +170,8 @@ def main() -> None:
         (training,) = parse_preset_arms([arguments.training], arguments.common)
         how = Schedule(arguments.steps, arguments.cfg, mini.RESOLUTION)
         base = base_hash(tools.pipeline(arguments.model))
-        keep_meaning(output / "run.json", {"base": base, "schedule": asdict(how), "training": training.meaning()})
+        fusion = {**asdict(SETTINGS), "strength 1": SETTINGS.units}
+        keep_meaning(output / "run.json", {"base": base, "schedule": asdict(how), "training": training.meaning(), "fusion": fusion})
         run = Frowns(output, arguments.work_dir, arguments.model, training, how, tuple(seeds(arguments.seeds)))
         for line in each(run, seeds(arguments.subjects), arguments.processes):
             print(line, file=sys.stderr, flush=True)
