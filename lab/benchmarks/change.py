@@ -8,9 +8,9 @@ photos, as a share of the untouched picture's. `same`: SFace cosine to the untou
 is 0 (must be 0 but in `render`). A sheet of each arm's pictures lies beside the records.
 
 Arms: `redraw` as the node does it; `gentle`, `strong` and `strength_3` the same at strengths 1, 2 and 3; `whole` with all of a neutral face
-open, whatever the expression moves; `image_to_image` from fresh noise (cfg 5, fusion at the texts' own difference); `lora` as `redraw`, drawn with the person's LoRA
-(trained if it is not there); `render` the world's own render of the person with what is asked: what the expression itself costs. What is
-measured already is kept.
+open, whatever the expression moves; `image_to_image` from fresh noise (cfg 5, fusion of the texts' own difference); `lora` as `redraw`,
+drawn with the person's LoRA (trained if it is not there); `render` the world's own render of the person with what is asked: what the
+expression itself costs. What is measured already is kept.
 """
 
 from __future__ import annotations
