@@ -108,6 +108,41 @@ def test_people_are_one_folder_of_photos_or_its_folders(tmp_path: Path) -> None:
         find_people(tmp_path, "ohwx", "person", {"dan": "man"})
 
 
+def test_a_link_is_called_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all that the links lead to is called alike, nobody takes another's place."""
+    (tmp_path / "people").mkdir()
+    for name in ("anna", "ben"):
+        chosen = tmp_path / "albums" / name / "selected"
+        chosen.mkdir(parents=True)
+        shutil.copy(mini.subject_path() / "photo_1.png", chosen)
+        linked(tmp_path / "people" / name, chosen)
+    people = find_people(tmp_path / "people", "ohwx", "person", {"ben": "man"})
+    assert [(one.name, one.class_word) for one in people] == [("anna", "person"), ("ben", "man")]
+    assert [one.name for one in find_people(tmp_path / "people" / "anna", "ohwx", "person")] == ["anna"]
+    monkeypatch.chdir(tmp_path / "albums" / "anna" / "selected")
+    assert [one.name for one in find_people(Path(), "ohwx", "person")] == ["selected"]
+    (tmp_path / "albums" / "anna" / "selected" / "inner").mkdir()
+    assert [one.name for one in find_people(Path("inner/.."), "ohwx", "person")] == ["selected"]
+
+
+def linked(link: Path, folder: Path) -> None:
+    try:
+        link.symlink_to(folder, target_is_directory=True)
+    except OSError:
+        pytest.skip("needs symbolic links")
+
+
+@pytest.mark.parametrize("other", ["ANNÄ", "Anna\N{COMBINING DIAERESIS}"], ids=["capitals", "another spelling of a letter"])
+def test_two_people_of_one_name_are_refused(other: str, tmp_path: Path) -> None:
+    for name in ("Annä", other):
+        (tmp_path / name).mkdir(exist_ok=True)
+        shutil.copy(mini.subject_path() / "photo_1.png", tmp_path / name)
+    if len([*tmp_path.iterdir()]) < 2:
+        pytest.skip("this disk holds them as one")
+    with pytest.raises(FaceExprError, match=r"Two people in .* have one name, .* Rename one of the two folders"):
+        find_people(tmp_path, "ohwx", "person")
+
+
 def test_pictures_beside_peoples_folders_are_no_person(tmp_path: Path) -> None:
     for name in ("anna", "ben"):
         (tmp_path / name).mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def find_people(folder: Path, trigger: str, class_word: str, class_words: Mappin
     """The person whose photos lie in `folder`, or else one for each folder in it that holds photos, by name.
 
     `class_words` says for some names another class word than `class_word`. Raises FaceExprError where there are no photos, where pictures
-    lie beside several folders of pictures, and for a name that nobody has.
+    lie beside several folders of pictures, for two people of one name, and for a class word of a name that nobody has.
     """
     if not folder.is_dir():
         raise FaceExprError(f"There is no folder {folder}. Give a folder of one person's photos, or of people's folders.")
@@ -60,7 +61,8 @@ def find_people(folder: Path, trigger: str, class_word: str, class_words: Mappin
             "one person or several? Move the pictures or the folders elsewhere."
         )
     given = dict(class_words or {})
-    names = [one.resolve().name for one in folders]
+    names = [_name_of(one) for one in folders]
+    _require_distinct(folder, names)
     if unknown := [name for name in given if name not in names]:
         raise FaceExprError(f"A class word is given for '{unknown[0]}', but the people are: {', '.join(names)}.")
     return [Person(name, one, trigger, given.get(name, class_word)) for name, one in zip(names, folders, strict=True)]
@@ -83,6 +85,24 @@ def parse_class_words(words: Sequence[str]) -> dict[str, str]:
             raise FaceExprError(f"--class_words {word}: write NAME=WORD, such as anna=woman, NAME being the person's folder.")
         found[name] = value.strip()
     return found
+
+
+def _name_of(folder: Path) -> str:
+    """A link's own name: those that it leads to may all be called `selected`. Only `.` and `..` have to be asked where they are."""
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
+
+
+def _require_distinct(folder: Path, names: Sequence[str]) -> None:
+    """Raise FaceExprError for names that a page shows alike, or that a disk without capitals takes for one: files are named after them."""
+    known: dict[str, str] = {}
+    for name in names:
+        plain = unicodedata.normalize("NFC", name).casefold()
+        if plain in known:
+            raise FaceExprError(
+                f"Two people in {folder} have one name, capitals aside: '{known[plain]}' and '{name}'. Rename one of the two folders, or, "
+                "if they are one person, put the photos into one."
+            )
+        known[plain] = name
 
 
 def _not_read(folder: Path) -> list[Path]:
