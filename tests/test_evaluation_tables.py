@@ -334,6 +334,18 @@ def test_without_pyarrow_the_tables_are_csv_alone_and_it_is_said(tmp_path: Path,
     assert (tmp_path / "pictures.csv").read_text().count("\n") == 29 and not [*tmp_path.glob("*.parquet")]
 
 
+def test_tables_of_an_earlier_run_with_pyarrow_do_not_lie_beside_newer_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    run = evaluation(tmp_path)
+    recorded(run)
+    write_report(run, {})
+    (tmp_path / "mine.parquet").touch()
+    assert len([*tmp_path.glob("*.parquet")]) == 5
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    write_report(run, {})
+    assert [*tmp_path.glob("*.parquet")] == [tmp_path / "mine.parquet"] and len([*tmp_path.glob("*.csv")]) == 4
+
+
 def test_the_command_explains_its_arms() -> None:
     told = next(action for action in _parser()._actions if action.dest == "verb").choices["evaluate"].format_help()  # type: ignore[index,union-attr]
     assert "fusion:strength=1.5,text=expression" in told and "accelerate launch" in told

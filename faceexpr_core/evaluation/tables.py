@@ -46,13 +46,16 @@ def people_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Write each table as <name>.csv and, where pyarrow is installed, <name>.parquet. Returns what to tell the user, "" for nothing."""
+    """Write each table as <name>.csv and, where pyarrow is installed, <name>.parquet; without it a <name>.parquet of an earlier run, whose
+    numbers are no longer those of the CSV, is deleted. Returns what to tell the user, "" for nothing. Raises OSError."""
     for name, rows in tables.items():
         replace_file(folder / f"{name}.csv", _csv(rows).encode())
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
+        for name in tables:
+            (folder / f"{name}.parquet").unlink(missing_ok=True)
         return f"the tables were written as CSV alone. For Parquet too, type: {installing('pyarrow')}"
     for name, rows in tables.items():
         stream = io.BytesIO()
