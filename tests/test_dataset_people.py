@@ -19,6 +19,7 @@ from skimage import data
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.dataset import meaning_of
+from faceexpr_core.dataset import traits
 from faceexpr_core.dataset.cast import check_splits, choose, closest_pair, portrait_file
 from faceexpr_core.dataset.layout import _where
 from faceexpr_core.dataset.people import Candidate, described, learned, parse_words
@@ -45,7 +46,7 @@ def vector(angle: float) -> list[float]:
 def see(folder: Path, one: Candidate, looks: list[float] | None, *reasons: str) -> None:
     file = portrait_file(folder, one).with_suffix(".json")
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**dict.fromkeys(SHOWN), "vector": looks, "reasons": reasons}))
+    file.write_text(json.dumps({**dict.fromkeys(SHOWN), "vector": looks, "reasons": reasons, "who": one.meaning}))
 
 
 def lora(path: Path, metadata: Mapping[str, str] | None = None) -> Path:
@@ -226,6 +227,19 @@ def test_made_up_people_may_be_added_and_learned_ones_may_not(tmp_path: Path) ->
     assert few == more != meaning_of(plan_of(1, (anna,), (1.0, 0.0, 0.0)))
     told = next(action for action in _parser()._actions if action.dest == "verb").choices["dataset"].description  # type: ignore[index,union-attr]
     assert "made-up people, expressions, intensities and scenes may be added" in told
+
+
+def test_a_described_person_whose_words_became_others_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old pictures would stand beside the new words, and new ones show somebody else."""
+    plan = plan_of(1, shares=(1.0, 0.0, 0.0))
+    see(tmp_path, plan.described(0), vector(0.0))
+    assert [one.name for one in choose(tmp_path, plan).people] == ["described_00000"]
+    monkeypatch.setattr(traits, "SKINS", ("green",))
+    monkeypatch.setattr(traits, "CELLS", [("woman", "young", "green")])
+    monkeypatch.setitem(traits.HAIR, "green", ("blue",))
+    monkeypatch.setitem(traits.EYES, "green", ("red",))
+    with pytest.raises(FaceExprError, match=r"another described_00000: there it is .*words.*here .*green skin.*give another --output_dir"):
+        choose(tmp_path, plan)
 
 
 def test_a_data_set_drawn_by_fusion_knows_what_strength_1_stood_for(monkeypatch: pytest.MonkeyPatch) -> None:

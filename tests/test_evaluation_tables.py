@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,8 +33,11 @@ from faceexpr_core.evaluation.report import write_report
 from faceexpr_core.evaluation.run import Evaluation, write_picture
 from faceexpr_core.evaluation.summary import differences, measures, summarise
 from faceexpr_core.fusion import settings
+from faceexpr_core.measure import judges
 from faceexpr_core.measure.identity import normalised
 from faceexpr_core.measure.picture_score import PictureScore
+from faceexpr_core.training import settings as training_settings
+from faceexpr_core.training.settings import PRESETS
 
 
 def test_arms_are_read_from_words() -> None:
@@ -621,6 +626,85 @@ def test_people_who_were_learned_in_different_ways_are_told(tmp_path: Path) -> N
         "Learned with rank=8": "anna, ben: preset default, 768x768, 400 steps; cara: preset low-vram, base nf4, 768x768, 400 steps"
     }
     assert "the people were not learned alike" in warning and "--preset default" in warning
+
+
+def test_people_learned_by_one_preset_whose_values_changed_are_told(tmp_path: Path) -> None:
+    files = {
+        (name, ""): lora_in(tmp_path / f"{name}.safetensors", {"faceexpr.preset": "default", "faceexpr.settings": f'{{"rank": {rank}}}'})
+        for name, rank in (("anna", 32), ("ben", 32), ("cara", 16))
+    }
+    lines, warnings = tell_learned(files)
+    assert lines["Learned"] == "anna, ben: preset default, ? steps, rank 32; cara: preset default, ? steps, rank 16"
+    assert len(warnings) == 1
+
+
+def test_a_lora_is_another_and_its_pictures_too_once_a_preset_has_other_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same words, in another version."""
+    (tmp_path / "anna").mkdir()
+    person_in(tmp_path / "anna")
+    output = tmp_path / "out"
+    words = ["evaluate", "--model", "mini", "--photos", str(tmp_path / "anna"), "--output_dir", str(output), "--train=--preset default"]
+
+    def worker(*arms: str) -> Worker:
+        arguments = _parser().parse_args([*words, "--arms", *arms])
+        return Worker(arguments, evaluation_of(arguments), Share())
+
+    before = worker("base", "lora", "lora:preset=paper")
+    before.keep_meaning()
+    begin(output)
+    default = PRESETS["default"]
+    changed = MappingProxyType({**PRESETS, "default": replace(default, settings={**default.settings, "crafting_weight": 0.1})})
+    monkeypatch.setattr(training_settings, "PRESETS", changed)
+    after = worker("base", "lora", "lora:preset=paper")
+    assert after.loras[("anna", ())] != before.loras[("anna", ())]
+    paper = ("anna", (("preset", "paper"),))
+    assert after.loras[paper] == before.loras[paper]
+    worker("base", "lora:preset=paper").keep_meaning()
+    with pytest.raises(FaceExprError, match=r"'lora' was .*'crafting_weight': 0\.05.*now it is .*'crafting_weight': 0\.1"):
+        after.keep_meaning()
+
+
+def test_a_lora_is_another_once_the_one_that_it_starts_from_is(tmp_path: Path) -> None:
+    start = lora_in(tmp_path / "start.safetensors")
+    words = ["evaluate", "--model", "mini", "--photos", str(mini.subject_path()), f"--train=--start_from {start}"]
+
+    def files() -> list[Path]:
+        arguments = _parser().parse_args(words)
+        return [*Worker(arguments, evaluation_of(arguments), Share()).loras.values()]
+
+    before = files()
+    assert files() == before
+    lora_in(start, size=2)
+    assert files() != before
+    start.unlink()
+    with pytest.raises(FaceExprError, match=r"there is no .*start\.safetensors"):
+        files()
+
+
+def test_what_was_measured_in_another_way_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["evaluate", "--model", "mini", "--photos", str(mini.subject_path()), "--output_dir", str(tmp_path / "out"), "--arms", "base"]
+    arguments = _parser().parse_args(words)
+    Worker(arguments, evaluation_of(arguments), Share()).keep_meaning()
+    begin(tmp_path / "out")
+    Worker(arguments, evaluation_of(arguments), Share()).keep_meaning()
+    monkeypatch.setattr(judges, "MEASURES", judges.MEASURES + 1)
+    with pytest.raises(FaceExprError, match="'measured by' was"):
+        Worker(arguments, evaluation_of(arguments), Share()).keep_meaning()
+
+
+def test_a_name_that_nobody_said_before_is_a_difference_where_all_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    keep_meaning(file, {"model": "a"}, whole=True)
+    keep_meaning(file, {"model": "a"}, whole=True)
+    for given, told in (
+        ({"model": "a", "strength 1": 1.25}, "'strength 1' was not said, now it is 1.25"),
+        ({}, "'model' was a, now it is not said"),
+    ):
+        with pytest.raises(FaceExprError, match=told):
+            keep_meaning(file, given, whole=True)
+    assert json.loads(file.read_text()) == {"model": "a"}
+    keep_meaning(file, {"arm": "b"})
+    assert json.loads(file.read_text()) == {"model": "a", "arm": "b"}
 
 
 def test_on_windows_a_backslash_in_a_training_is_a_letter() -> None:

@@ -37,7 +37,7 @@ class Worker:
         drawn = drawn_by(self.arguments, drawing_of(self.arguments, 0))
         meaning = output / MAKING / "run.json"
         begun = meaning.parent.is_dir() and any(path != meaning for path in meaning.parent.iterdir())
-        records.keep_meaning(meaning, {**drawn, **meaning_of(self.run.plan)}, begun)
+        records.keep_meaning(meaning, {**drawn, **meaning_of(self.run.plan)}, begun, whole=True)
 
     def find_people(self) -> Cast:
         """Who comes in; this process draws its share of the portraits, and waits for the others'. Tells who was refused. Raises

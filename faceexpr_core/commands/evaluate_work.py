@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from ..evaluation.plan import Drawing
 from ..evaluation.report import PAGE, TABLES
 from ..evaluation.run import Evaluation, draw_place, keep_person, kept_person
 from .evaluate import drawing_of, draws_given, given_lora, meaning_of
-from .learned import tell_learned
+from .learned import digest_of_file, tell_learned, training_meaning
 from .sharing import Progress, Share, drawn_by, model_digest, open_judges, say, wait_for
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Worker:
         self.device = share.device(arguments.device)
         self.model = model_digest(arguments.model)
         self.meanings = {one.name: {**one.meaning(), **self._reading()} for one in evaluation.people}
+        self.trainings = {
+            arm.training: self._training(arm.training)
+            for arm in evaluation.plan.arms
+            if arm.training is not None and not draws_given(arguments, arm)
+        }
         self.loras = {
             (one.name, arm.training): self._file(one, arm.training)
             for one in evaluation.people
@@ -58,10 +64,16 @@ class Worker:
         meaning = drawn_by(self.arguments, drawing_of(self.arguments, 0))
         records.refuse_others(output, OWN, ("model", "drawing"))
         drawn, prepared = (any((output / name).glob(files)) for name, files in (("records", "*.jsonl"), ("people", "*/person.json")))
-        records.keep_meaning(output / RUN, meaning, drawn)
-        records.keep_meaning(output / "arms.json", meaning_of(self.arguments, self.evaluation.plan), drawn)
+        records.keep_meaning(output / RUN, meaning, drawn, whole=True)
+        records.keep_meaning(output / "arms.json", self._arms(), drawn)
         records.keep_meaning(output / "loras.json", self.given, drawn)
         records.keep_meaning(output / "people.json", self.meanings, drawn or prepared)
+
+    def _arms(self) -> dict[str, object]:
+        """What each arm's name stands for, and what its LoRA learned with: a preset may become another."""
+        plan = self.evaluation.plan
+        learned = {arm.name: {"learned": self.trainings[arm.training]} for arm in plan.arms if arm.training in self.trainings}
+        return {name: {**told, **learned.get(name, {})} for name, told in meaning_of(self.arguments, plan).items()}  # type: ignore[dict-item]
 
     def learned(self) -> tuple[dict[str, str], list[str]]:
         """How the people's LoRAs were learned, as `tell_learned` says it; nothing where none was."""
@@ -111,21 +123,23 @@ class Worker:
                 run_job(self._job(people[name], training), alone=True)
 
     def _file(self, one: Person, training: tuple[tuple[str, str], ...]) -> Path:
-        """Where a person's LoRA lies: a file for each model, photos and training. Raises FaceExprError for flags that cannot be read."""
-        from .train import settings_of
+        """Where a person's LoRA lies: a file for each model, photos and training."""
+        words = [*split_flags(self.arguments.train), *training_flags(training)]
+        words += [self.arguments.prediction_type] if self.arguments.prediction_type else []
+        made = "\0".join([self.model, *words, json.dumps(self.trainings[training], sort_keys=True), str(self.meanings[one.name])])
+        key = hashlib.sha256(made.encode()).hexdigest()[:10]
+        return self.evaluation.output / "loras" / f"{records.short_name(one.name)}-{key}.safetensors"
 
+    def _training(self, training: tuple[tuple[str, str], ...]) -> dict[str, object]:
+        """What a LoRA learns with. Raises FaceExprError for flags that cannot be read."""
         words = [*split_flags(self.arguments.train), *training_flags(training)]
         parsed = train_parser().parse_args([*words, "--model", "", "--photos", "", "--output", ""])
-        settings_of(parsed)
         if self.share.processes > 1 and parsed.report_to != "none":
             raise FaceExprError(
                 f"--report_to {parsed.report_to} in --train: several processes learn a person each, which its trackers cannot tell apart. "
                 "Leave it out, or start one process alone."
             )
-        words += [self.arguments.prediction_type] if self.arguments.prediction_type else []
-        made = "\0".join([self.model, *words, str(self.meanings[one.name])])
-        key = hashlib.sha256(made.encode()).hexdigest()[:10]
-        return self.evaluation.output / "loras" / f"{records.short_name(one.name)}-{key}.safetensors"
+        return training_meaning(parsed)
 
     def _reading(self) -> dict[str, object]:
         """How photos are read, where `--train` says it: likenesses are to those that are kept."""
@@ -178,12 +192,6 @@ def split_flags(train: str, windows: bool = os.name == "nt") -> list[str]:
         own = "--photos and --output_dir" if taken[0] in ("photos", "output") else f"--{taken[0]}"
         raise FaceExprError(f"--train '{train}': --{taken[0]} is not the training's to say here; give faceexpr evaluate's own {own}.")
     return words
-
-
-def digest_of_file(path: Path) -> str:
-    """Sixteen digits for what a file holds."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def training_flags(training: Sequence[tuple[str, str]]) -> list[str]:

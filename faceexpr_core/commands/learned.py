@@ -1,18 +1,56 @@
-"""How the LoRAs of an evaluation were learned, as their files say: with the preset `auto` each may have been learned in another way."""
+"""How the LoRAs of an evaluation are learned: what the flags of their training stand for, and what their files say.
+
+With the preset `auto` each may have been learned in another way.
+"""
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from ..errors import FaceExprError
+from ..training.settings import preset
+
+FILES = ("start_from", "vae")
+"""Flags of `faceexpr train` that name files which are learned from. Of a folder of class pictures, into which a run may draw, the
+training itself knows what it holds."""
+
+
+def training_meaning(arguments: argparse.Namespace) -> dict[str, object]:
+    """What flags of `faceexpr train` stand for, beside the photos and how they are read: the preset's own values too, which another
+    version may change, and what the files hold. Raises FaceExprError for values that cannot be."""
+    from .train import settings_of
+
+    settings = settings_of(arguments).used()  # of `auto` what it is without a card: the files say what became of it
+    weight = preset(arguments.preset).background_weight if arguments.background_weight is None else arguments.background_weight
+    told: dict[str, object] = {"preset": arguments.preset, **settings, "background_weight": weight}
+    if settings["prior"] == "images":
+        told["prior_images"] = arguments.prior_images
+    return told | {name: digest_of_file(Path(given)) for name in FILES if (given := getattr(arguments, name))}
+
+
+def digest_of_file(path: Path) -> str:
+    """Sixteen digits for what a file holds, or the files of a folder and their names. Raises FaceExprError where there is none."""
+    if not path.exists():
+        raise FaceExprError(f"there is no {path}; give a file or folder that is there, or leave it out.")
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    held = [f"{one.relative_to(path).as_posix()} {digest_of_file(one)}" for one in sorted(path.rglob("*")) if one.is_file()]
+    return hashlib.sha256("\n".join(held).encode()).hexdigest()[:16]
 
 
 def tell_learned(files: Mapping[tuple[str, str], Path]) -> tuple[dict[str, str], list[str]]:
     """Lines for the page by their heading, and warnings where people's LoRAs are not alike. `files` by person and training, in words."""
     told: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for (name, training), file in files.items():
-        told[training][_how(file)].append(name)
+    said = {key: _said(file) for key, file in files.items()}
+    for (name, training), own in said.items():
+        alike = [other for (_, of), other in said.items() if of == training and _how(other) == _how(own)]
+        told[training][", ".join([_how(own), *_differing(own, alike)])].append(name)
     lines, warnings = {}, []
     for training, ways in told.items():
         heading = f"Learned with {training}" if training else "Learned"
@@ -24,12 +62,22 @@ def tell_learned(files: Mapping[tuple[str, str], Path]) -> tuple[dict[str, str],
     return lines, warnings
 
 
-def _how(file: Path) -> str:
-    """`preset low-vram, base nf4, 768x768, 1000 steps`."""
+def _said(file: Path) -> dict[str, str]:
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as opened:
-        said = opened.metadata() or {}
+        return opened.metadata() or {}
+
+
+def _differing(said: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> list[str]:
+    """A run's settings that others have otherwise."""
+    own, *rest = (json.loads(one.get("faceexpr.settings", "{}")) for one in (said, *others))
+    names = sorted({*own}.union(*rest))
+    return [f"{name} {own.get(name, 'not said')}" for name in names if any(own.get(name) != one.get(name) for one in rest)]
+
+
+def _how(said: Mapping[str, str]) -> str:
+    """`preset low-vram, base nf4, 768x768, 1000 steps`."""
     base = json.loads(said.get("faceexpr.settings", "{}")).get("base", "full")
     preset = f"preset {said['faceexpr.preset']}" if said.get("faceexpr.preset") else "settings of its own"
     parts = [

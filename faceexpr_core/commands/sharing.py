@@ -96,12 +96,15 @@ def model_digest(model: str) -> str:
 
 
 def drawn_by(arguments: argparse.Namespace, drawing: Mapping[str, object]) -> dict[str, object]:
-    """What decides a folder's pictures beside their prompts, for `records.keep_meaning`."""
+    """What decides a folder's pictures beside their prompts, and what is measured in them, for `records.keep_meaning`."""
+    from ..measure.judges import measured_by
+
     return {
         "model": model_digest(arguments.model),
         "prediction": arguments.prediction_type,
         "drawing": dict(drawing),
         "dtype": arguments.dtype,
+        "measured by": measured_by(),
     }
 
 

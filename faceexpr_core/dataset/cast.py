@@ -19,6 +19,9 @@ from .people import SPARE, TRIES, Candidate
 from .plan import MAKING, SPLITS, DatasetPlan, split_of
 from .reading import TWIN, look, measure
 
+WHO = "who"
+"""Under which a portrait's file says whom it shows."""
+
 
 @dataclass(frozen=True)
 class Cast:
@@ -41,14 +44,23 @@ def keep_portrait(output: Path, plan: DatasetPlan, one: Candidate, draw: Callabl
     write_drawn(portrait_file(output, one), picture)
     seen, faces = look(judges, picture)
     found = measure(seen, faces, Asked(NEUTRAL), plan.judge, plan.same_person, None, None)
-    kept = {**found, "vector": None if seen.vector is None else seen.vector.tolist()}
+    kept = {**found, "vector": None if seen.vector is None else seen.vector.tolist(), WHO: one.meaning}
     replace_file(portrait_file(output, one).with_suffix(".json"), (json.dumps(kept) + "\n").encode())
 
 
 def kept_portrait(output: Path, one: Candidate) -> dict[str, Any] | None:
-    """What was measured in a portrait, with `vector`, SFace's unit vector [128]; None where it was not drawn yet."""
+    """What was measured in a portrait, with `vector`, SFace's unit vector [128]; None where it was not drawn yet. Raises FaceExprError
+    for a portrait of somebody else by the same name."""
     file = portrait_file(output, one).with_suffix(".json")
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    if not file.exists():
+        return None
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if (was := kept.pop(WHO, None)) != one.meaning:
+        raise FaceExprError(
+            f"{output} holds pictures of another {one.name}: there it is {was or 'not said who'}, here {one.meaning}; give another "
+            "--output_dir."
+        )
+    return kept
 
 
 def reference_of(output: Path, one: Candidate) -> np.ndarray:

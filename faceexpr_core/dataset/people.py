@@ -35,6 +35,11 @@ class Candidate:
         return DESCRIBED if self.lora is None else LEARNED
 
     @property
+    def meaning(self) -> dict[str, object]:
+        """What the name stands for: of a described person words and noise, which another version may draw otherwise."""
+        return {"words": self.words, "lora": self.digest} if self.traits is None else {"words": self.words, "seeds": list(self.seeds)}
+
+    @property
     def words(self) -> str:
         """What stands in a prompt for the person."""
         return self.person.anybody if self.lora is None else self.person.words

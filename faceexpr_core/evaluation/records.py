@@ -14,6 +14,7 @@ from ..errors import FaceExprError
 from ..files import replace_file
 
 Record = Mapping[str, Any]
+_UNSAID = "not said"
 
 
 class Lines:
@@ -50,16 +51,25 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
 
 
 def keep_meaning(
-    path: Path, given: Mapping[str, Any], begun: bool = True, holds: str = "pictures", instead: str = "give another --output_dir"
+    path: Path,
+    given: Mapping[str, Any],
+    begun: bool = True,
+    whole: bool = False,
+    holds: str = "pictures",
+    instead: str = "give another --output_dir",
 ) -> None:
     """Keep in a JSON file what each name of `given` stands for. Raises FaceExprError where one stood for something else before; unless
-    nothing was `begun` with that yet, which is forgotten then. `holds`, `instead`: what lies beside the file, and what to do."""
+    nothing was `begun` with that yet, which is forgotten then.
+
+    `whole`: `given` is all that decides what lies there, so that a name which is new, or gone, is a difference too; else names are added.
+    `holds`, `instead`: what lies beside the file, and what to do.
+    """
     known = json.loads(path.read_text(encoding="utf-8")) if begun and path.exists() else {}
     plain = json.loads(json.dumps(dict(given)))
-    if changed := [name for name in plain if known.get(name, plain[name]) != plain[name]]:
-        raise FaceExprError(
-            f"{path.parent} holds {holds} for which '{changed[0]}' was {known[changed[0]]}, now it is {plain[changed[0]]}; {instead}."
-        )
+    same = {*plain, *known} if whole and known else {*plain} & {*known}
+    if changed := [name for name in (*plain, *known) if name in same and known.get(name, _UNSAID) != plain.get(name, _UNSAID)]:
+        was, now = (told.get(changed[0], _UNSAID) for told in (known, plain))
+        raise FaceExprError(f"{path.parent} holds {holds} for which '{changed[0]}' was {was}, now it is {now}; {instead}.")
     if not begun or known != known | plain:
         replace_file(path, (json.dumps(known | plain, indent=1) + "\n").encode())
 

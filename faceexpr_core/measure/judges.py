@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,17 @@ from numpy.typing import NDArray
 from ..errors import FaceExprError
 from ..faces.detector import Face
 from .expression import ExpressionMeter
+from .fitted import PROTOTYPES_FILE
 from .identity import IdentityMeter
 from .reader import Judgement, judge_faces
+from .reader_network import READER_FILE
 from .reading import resting_face, unscaled
 
 Picture = NDArray[np.uint8]
+
+_FITTED = {"prototypes": PROTOTYPES_FILE, "reader": READER_FILE}
+MEASURES = 1
+"""To be raised when the same picture is measured otherwise than before: what was measured by then is not mixed with what comes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +35,12 @@ class Seen:
     face: Face | None
     judgement: Judgement | None
     vector: NDArray[np.float32] | None
+
+
+def measured_by() -> dict[str, str | int]:
+    """What decides what is measured in a picture, but for the files that find faces, which never change."""
+    fitted = {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in _FITTED.items()}
+    return {"measures": MEASURES, **fitted}
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ Array = NDArray[np.float32]
 
 BLOCKS = 4
 _MEAN_RGB = np.array((122.782, 117.001, 104.298), np.float32)
-_WEIGHTS = Path(__file__).parent / "reader.safetensors"
+READER_FILE = Path(__file__).parent / "reader.safetensors"
 
 
 @cache
@@ -26,7 +26,7 @@ def weights() -> Mapping[str, Array]:
     """Those that ship with the package, by layer, read once: a convolution's [out, in, 3, 3], or [in, 1, 3, 3] on each channel alone."""
     from safetensors.numpy import load_file
 
-    stored = load_file(_WEIGHTS)
+    stored = load_file(READER_FILE)
     found = {}
     for name, values in stored.items():
         if not name.endswith(".scale"):
