@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,15 @@ from faceexpr_core.evaluation.summary import Row, summarise
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import IdentityMeter, normalised
 from faceexpr_core.training.prior import CLASS_CFG
-from lab.benchmarks import ablation_picture, ablation_table
+from faceexpr_core.training.settings import TrainSettings
+from lab.benchmarks import ablation, ablation_picture, ablation_table, subjects
 from lab.benchmarks.ablation import MergedDrawer
 from lab.benchmarks.ablation_arms import ARMS, BASE, PARTS, RECIPE, WHOLE, chosen_steps
 from lab.benchmarks.ablation_class import class_arms, class_evaluation, with_class
 from lab.benchmarks.ablation_figures import read_figures, with_figures, write_figures
 from lab.benchmarks.ablation_unseen import compare_unseen, with_unseen
 from lab.benchmarks.preset_arms import parse_preset_arms
-from lab.benchmarks.store import Lines, read_picture, write_picture
+from lab.benchmarks.store import Lines, read_picture, write_json, write_picture
 from lab.benchmarks.subjects import class_noise, lora_file
 
 COMMON = "steps=400,learning_rate=6e-4"
@@ -268,6 +270,31 @@ def test_figures_that_mean_something_else_or_lack_an_arm_are_not_mixed_in(tmp_pa
     with pytest.raises(FaceExprError, match="give another --figures_dir"):
         write_figures(tmp_path, {"run": {"base": "2"}}, measured("b"), "b")
     assert not (tmp_path / "b.json").exists()
+
+
+def test_figures_of_a_folder_drawn_in_another_way_are_not_kept(tmp_path: Path) -> None:
+    """Nor by a command that draws nothing."""
+    write_json(tmp_path / "work" / "people_smiling" / "7" / "person.json", {"gender": "woman", "reference": [1.0]})
+    words = ["--work_dir", f"{tmp_path / 'work'}", "--output_dir", f"{tmp_path / 'out'}", "--figures_dir", f"{tmp_path / 'figures'}"]
+    words += ["--subjects", "7", "--arms", "base", "whole", "--summary_only"]
+    ablation.main(words)
+    known = json.loads((tmp_path / "out" / "arms.json").read_text())
+    known["whole"]["strength 1"] = [1.0, 1.0]
+    write_json(tmp_path / "out" / "arms.json", known)
+    with pytest.raises(SystemExit, match=r"ablation: .*'whole' was .*give another --output_dir"):
+        ablation.main(words)
+    write_json(tmp_path / "out" / "run.json", {"album": "smiling"})
+    with pytest.raises(SystemExit, match=r"ablation: .*'base' was not said"):
+        ablation.main(words)
+
+
+def test_a_lora_is_kept_under_all_that_it_learned_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A default of the trainer may become another."""
+    assert subjects.chosen_settings(TrainSettings()).keys() == asdict(TrainSettings()).keys()
+    file = lora_file(tmp_path, 1, TrainSettings(), "base")
+    monkeypatch.setattr(subjects, "ADDED_LATER", {"ema": 0.99})
+    assert "ema" not in subjects.chosen_settings(TrainSettings()) and "ema" in subjects.chosen_settings(TrainSettings(ema=0.0))
+    assert lora_file(tmp_path, 1, TrainSettings(), "base") != file
 
 
 def test_an_arm_added_later_stands_beside_those_known(tmp_path: Path) -> None:

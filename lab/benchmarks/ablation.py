@@ -47,7 +47,7 @@ from faceexpr_core.evaluation.run import Evaluation, draw_place, keep_person, ke
 from faceexpr_core.evaluation.summary import summarise
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import IdentityMeter, donor_leak
-from faceexpr_core.measure.judges import Judges, Looks
+from faceexpr_core.measure.judges import Judges, Looks, measured_by
 from faceexpr_core.measure.picture_score import NEUTRAL
 
 from .ablation_arms import ARMS, BASE, Step, chosen_steps
@@ -116,7 +116,7 @@ class Ablation:
     def meaning(self) -> dict[str, Any]:
         """What decides every picture beside the arms."""
         drawing = {**vars(self.how), "class": "from noise of each person's own", "at rest": "the first photo"}
-        return {"base": self.base, "album": self.album, "drawing": drawing}
+        return {"base": self.base, "album": self.album, "drawing": drawing, "measured by": measured_by()}
 
     def arms(self) -> dict[str, Any]:
         """What each arm's name stands for."""
@@ -286,9 +286,7 @@ def figures_meaning(run: Ablation) -> dict[str, Any]:
 
 def measure(run: Ablation, processes: int) -> None:
     """Learn, draw and measure what is missing."""
-    output, people = run.evaluation.output, [one for one in run.evaluation.people if one.name not in run.kept]
-    keep_meaning(output / "run.json", run.meaning())
-    keep_meaning(output / "arms.json", run.arms())
+    people = [one for one in run.evaluation.people if one.name not in run.kept]
     if any(one.settings.draws_class for one in run.trainings()):
         for line in each(partial(draw_class, run.work, run.model), sorted({one.class_word for one in people}), processes):
             _say(line)
@@ -340,6 +338,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     try:
         run = ablation_of(arguments, arguments.processes)
+        keep_meaning(run.evaluation.output / "run.json", run.meaning(), whole=True)
+        keep_meaning(run.evaluation.output / "arms.json", run.arms())
         if not arguments.summary_only:
             measure(run, arguments.processes)
         words = sys.argv[1:] if argv is None else argv

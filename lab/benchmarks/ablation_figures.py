@@ -19,7 +19,7 @@ from .store import write_json
 
 MEANING = "meaning.json"
 PICTURES = "pictures"
-COMMIT = "commit"
+ARMS, COMMITS = "arms", "commits"
 
 Values = Mapping[str, float | None]
 Figures = Mapping[str, Mapping[str, Values]]
@@ -32,22 +32,20 @@ def read_figures(folder: Path, meaning: Mapping[str, Any], arms: Collection[str]
     if not folder.is_dir():
         return {}
     _keep(folder, meaning)
-    kept = {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))["arms"] for path in sorted(folder.glob("*.json")) if path.name != MEANING
-    }
+    kept = {path.stem: json.loads(path.read_text(encoding="utf-8"))[ARMS] for path in sorted(folder.glob("*.json")) if path.name != MEANING}
     return {name: own for name, own in kept.items() if own.keys() >= {*arms}}
 
 
 def write_figures(folder: Path, meaning: Mapping[str, Any], rows: Sequence[Row], people: Collection[str]) -> None:
-    """Keep what the rows say of these people, a file a person, with the commit of the code; what it says of other arms stays."""
+    """Keep what the rows say of these people, a file a person, with the commit of the code by arm; what it says of other arms stays."""
     folder.mkdir(parents=True, exist_ok=True)
     _keep(folder, meaning)
     for name in people:
         path = folder / f"{name}.json"
-        before = json.loads(path.read_text(encoding="utf-8"))["arms"] if path.exists() else {}
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {ARMS: {}, COMMITS: {}}
         # every person of a row has as many pictures as any other
         own = {row.arm: {PICTURES: row.pictures // len(row.people), **row.people[name]} for row in rows if name in row.people}
-        write_json(path, {COMMIT: _commit(), "arms": {**before, **own}})
+        write_json(path, {COMMITS: {**before[COMMITS], **dict.fromkeys(own, _commit())}, ARMS: {**before[ARMS], **own}})
 
 
 def with_figures(rows: Sequence[Row], kept: Figures, arms: Sequence[str], chosen: Sequence[Measure]) -> list[Row]:

@@ -27,7 +27,7 @@ from faceexpr_core.measure.expression import blendshape_vector, measured_as, pro
 from faceexpr_core.measure.reader import Judgement, judge_faces
 from faceexpr_core.measure.reading import READ_CLASSES, read_album
 
-from .store import Picture, write_json
+from .store import Picture, measures_name, write_json
 from .subjects import seeds
 from .summary import table_head, table_line
 from .workers import each
@@ -74,7 +74,7 @@ class World:
 
     def __call__(self, seed: int) -> list[dict[str, Any]]:
         """A record a photo: what it shows, and what both judges make of it. Photos without a face have none."""
-        kept = self.work / "captions" / f"{seed}.json"
+        kept = self.work / "captions" / measures_name() / f"{seed}.json"
         if not kept.exists():
             write_json(kept, self._read(seed))
         records: list[dict[str, Any]] = json.loads(kept.read_text())

@@ -19,7 +19,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -37,9 +37,10 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.change import FaceCut, cut_face
 from faceexpr_core.fusion.donor_faces import moved_regions
 from faceexpr_core.fusion.grids import grid_mask
-from faceexpr_core.fusion.redraw import redraw, redraw_words
+from faceexpr_core.fusion.redraw import AWAY, SHOWN_ALONE, SHOWN_SHARE, redraw, redraw_words
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import normalised
+from faceexpr_core.measure.judges import measured_by
 from faceexpr_core.measure.picture_score import NEUTRAL
 from faceexpr_core.measure.shown import shown_expression
 from faceexpr_core.text import expression_terms
@@ -182,9 +183,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Redrawing().steps)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    settings = {"steps": arguments.steps, "model": arguments.model, "base": base_hash(tools.pipeline(arguments.model))}
+    base = base_hash(tools.pipeline(arguments.model))
+    learned = asdict(train_settings("{}"))
+    settings = {"steps": arguments.steps, "model": arguments.model, "base": base, "learned": learned, "measured by": measured_by()}
+    constants = {"shown": SHOWN_SHARE, "shown alone": SHOWN_ALONE, "away": AWAY}
+    arms = {arm: {**asdict(ARMS[arm]), **constants} for arm in arguments.arms}
     try:
-        keep_meaning(arguments.output_dir / "settings.json", settings)
+        keep_meaning(arguments.output_dir / "settings.json", settings, whole=True)
+        keep_meaning(arguments.output_dir / "arms.json", arms)
     except FaceExprError as reason:
         sys.exit(f"change: {reason}")
     make: Any = Measured(arguments.work_dir, arguments.output_dir, arguments.model, tuple(arguments.arms), arguments.steps)

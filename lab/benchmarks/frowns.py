@@ -37,6 +37,7 @@ from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.fusion.donor_faces import moved_regions
 from faceexpr_core.fusion.settings import default_site, site_settings
 from faceexpr_core.measure.expression import intensity_of
+from faceexpr_core.measure.judges import measured_by
 
 from . import summary, tools
 from .albums import FROWNING
@@ -171,7 +172,11 @@ def main() -> None:
         how = Schedule(arguments.steps, arguments.cfg, mini.RESOLUTION)
         base = base_hash(tools.pipeline(arguments.model))
         fusion = {**asdict(SETTINGS), "strength 1": SETTINGS.units}
-        keep_meaning(output / "run.json", {"base": base, "schedule": asdict(how), "training": training.meaning(), "fusion": fusion})
+        keep_meaning(
+            output / "run.json",
+            {"base": base, "measured by": measured_by(), "schedule": asdict(how), "training": training.meaning(), "fusion": fusion},
+            whole=True,
+        )
         run = Frowns(output, arguments.work_dir, arguments.model, training, how, tuple(seeds(arguments.seeds)))
         for line in each(run, seeds(arguments.subjects), arguments.processes):
             print(line, file=sys.stderr, flush=True)

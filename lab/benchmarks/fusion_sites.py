@@ -31,6 +31,7 @@ from faceexpr_core.faces.detector import Face
 from faceexpr_core.fusion.donor_faces import location_of, moved_regions
 from faceexpr_core.measure.expression import CLASSES, intensity_of
 from faceexpr_core.measure.identity import donor_leak
+from faceexpr_core.measure.judges import measured_by
 from faceexpr_core.measure.pictures import locality
 from faceexpr_core.training.settings import TrainSettings
 
@@ -203,6 +204,7 @@ def compare(arguments: argparse.Namespace) -> None:
         "prompt": arguments.prompt,
         "donor_prompt": arguments.donor_prompt,
         "training": chosen_settings(settings),
+        "measured by": measured_by(),
     }
     _same_run(arguments.output_dir / "run.json", about)
     _same_arms(arguments.output_dir / "arms.json", chosen)

@@ -28,7 +28,7 @@ from faceexpr_core.measure.reader import judge_faces
 from faceexpr_core.measure.scores import BASIC_SIX, TWELVE, accuracy, blendshape_distance, control_linearity, structural_confusion
 
 from .albums import PHOTO_SIDE
-from .store import Picture, write_json
+from .store import Picture, measures_name, write_json
 from .subjects import seeds
 from .summary import table_head, table_line
 from .workers import each
@@ -40,7 +40,7 @@ NUMBER = 42_000
 
 def read_person(work: Path, seed: int) -> list[dict[str, Any]]:
     """A record a picture: what it shows and what was read, against the person's own neutral picture."""
-    kept = work / "judges" / f"{seed}.json"
+    kept = work / "judges" / measures_name() / f"{seed}.json"
     if not kept.exists():
         write_json(kept, _draw_and_read(seed))
     records: list[dict[str, Any]] = json.loads(kept.read_text())

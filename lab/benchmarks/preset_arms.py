@@ -46,7 +46,7 @@ class PresetArm:
     class_cfg: float = CLASS_CFG
 
     def meaning(self) -> dict[str, Any]:
-        """What differs from the trainer's defaults, and the background weight."""
+        """All that it learns with."""
         beside: dict[str, Any] = {} if self.class_captions else {"class_captions": False}
         if self.settings.draws_class:
             beside["prior"] = f"{self.settings.prior}, cfg {self.class_cfg:g}"

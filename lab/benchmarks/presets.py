@@ -26,6 +26,7 @@ from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.detector import Face
 from faceexpr_core.measure.expression import CLASSES, intensity_of
+from faceexpr_core.measure.judges import measured_by
 
 from . import preset_arms, preset_summary
 from .albums import ALBUMS, MIXED
@@ -137,8 +138,9 @@ def measure(arguments: argparse.Namespace, arms: Sequence[PresetArm]) -> None:
         "prompt": arguments.prompt,
         "class_prompt": arguments.class_prompt,
         "album": arguments.album,
+        "measured by": measured_by(),
     }
-    keep_meaning(output / "run.json", drawn)
+    keep_meaning(output / "run.json", drawn, whole=True)
     keep_meaning(output / "arms.json", {arm.name: arm.meaning() for arm in arms})
     expressions = tuple(name for name in CLASSES if name in arguments.expressions)
     noises = tuple(seeds(arguments.seeds))

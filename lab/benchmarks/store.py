@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -13,8 +14,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from faceexpr_core.evaluation.records import Lines, keep_meaning, read_all
+from faceexpr_core.measure.judges import measured_by
 
-__all__ = ["Lines", "Picture", "file_name", "keep_meaning", "read_all", "read_picture", "write_json", "write_picture", "write_whole"]
+__all__ = [
+    "Lines",
+    "Picture",
+    "file_name",
+    "keep_meaning",
+    "measures_name",
+    "read_all",
+    "read_picture",
+    "write_json",
+    "write_picture",
+    "write_whole",
+]
 
 Picture = NDArray[np.uint8]
 
@@ -25,6 +38,11 @@ def write_whole(path: Path, content: bytes) -> None:
     unfinished = path.with_name(f".{os.getpid()}.{path.name}")
     unfinished.write_bytes(content)
     os.replace(unfinished, path)
+
+
+def measures_name() -> str:
+    """A folder's name for what is measured as it is today."""
+    return hashlib.sha256(json.dumps(measured_by()).encode()).hexdigest()[:8]
 
 
 def write_json(path: Path, value: Any) -> None:

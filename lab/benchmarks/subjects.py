@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -123,10 +123,13 @@ def lora_file(
     return work / "loras" / f"{seed}-{digest_of(json.dumps(made).encode(), base.encode())}.safetensors"
 
 
+ADDED_LATER: Mapping[str, Any] = {}
+"""Settings that came when LoRAs were kept already, by name, with what those had: left out where it is that, so that they are found."""
+
+
 def chosen_settings(settings: TrainSettings) -> dict[str, Any]:
-    """What differs from the trainer's defaults: a setting that is added later and left alone makes no other LoRA."""
-    default = asdict(TrainSettings())
-    return {name: value for name, value in asdict(settings).items() if value != default[name]}
+    """All that a LoRA learned with; the trainer's own defaults too, which may become others."""
+    return {name: value for name, value in asdict(settings).items() if name not in ADDED_LATER or ADDED_LATER[name] != value}
 
 
 def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str, cfg: float = CLASS_CFG) -> list[ClassImage]:

@@ -28,7 +28,7 @@ from faceexpr_core.training.update import Diverged
 
 from .albums import ALBUMS
 from .preset_arms import PresetArm, parse_preset_arms
-from .store import file_name, write_json, write_whole
+from .store import file_name, keep_meaning, write_json, write_whole
 from .subjects import Person, add_arguments, base_hash, draw_class, person, seeds
 from .tools import pipeline
 from .workers import each
@@ -133,6 +133,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         arms, numbers = parse_preset_arms(arguments.arms, arguments.common), seeds(arguments.subjects)
         if silent := next((arm.name for arm in arms if not arm.settings.text_encoder), None):
             raise FaceExprError(f"{silent}: its text encoders do not learn; give text_encoder=on.")
+        about = {"album": arguments.album, "base": base_hash(pipeline(arguments.model))}
+        keep_meaning(arguments.output_dir / "arms.json", {arm.name: {**arm.meaning(), **about} for arm in arms})
         run = Drift(arguments.output_dir, arguments.work_dir, arguments.model, arguments.album)
         ready = list(each(partial(person, arguments.work_dir, album=arguments.album), numbers, arguments.processes))
         list(each(partial(draw_class, arguments.work_dir, arguments.model), sorted({one.gender for one in ready}), arguments.processes))
