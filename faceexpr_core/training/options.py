@@ -128,11 +128,11 @@ OPTIONS: tuple[Option, ...] = (
         default=AUTO,
         choices=PRESET_NAMES,
     ),
-    _setting("steps", "int", "optimiser steps; 800 for SDXL, 400 for FaceExpr Mini", Widget(unset=0, advanced=False)),
+    _setting("steps", "int", "optimiser steps; for FaceExpr Mini give 400", Widget(unset=0, advanced=False)),
     _setting(
         "learning_rate",
         "float",
-        "how far each step goes; 0.0001 for SDXL, 0.0006 for Mini; too high burns the picture",
+        "how far each step goes; for Mini give 0.0006; too high burns the picture",
         Widget(unset=0, low=0, step=1e-6, round=1e-8, advanced=False),
     ),
     _setting("rank", "int", "size of the LoRA; more holds more detail, and the file grows with it", Widget(unset=0, advanced=False)),

@@ -188,7 +188,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             MappingProxyType({"convolutions": True, "prior": "images", "crafting_weight": 0.05, "text_encoder": True}),
             1024,
             BACKGROUND_WEIGHT,
-            "the whole method, for cards with 12 GB and more",
+            "the whole method, for cards with 12 GB and more, or 8 GB with base nf4",
         ),
         "paper": Preset(
             MappingProxyType({"rank": 4, "steps": 400, "precision": "fp16", "ema": 0.0, "captions": False}),
