@@ -157,6 +157,55 @@ def test_a_broken_newest_state_is_passed_over(tmp_path: Path, never_stopped: Tra
     assert_same(train(states), never_stopped)
 
 
+def gone(states: StateFolder) -> Callable[[], object]:
+    """The states were put on another disk, which is not there now; what is returned brings it back."""
+    disk, away, names = states.path.with_name("disk"), states.path.with_name("away"), [file.name for file in states.files()]
+    disk.mkdir()
+    for name in names:
+        (states.path / name).rename(disk / name)
+        (states.path / name).symlink_to(disk / name)
+    disk.rename(away)
+    return lambda: away.rename(disk)
+
+
+def refused(states: StateFolder) -> Callable[[], object]:
+    """Another user's files."""
+    for file in states.files():
+        file.chmod(0)
+    return lambda: [file.chmod(0o600) for file in states.files()]
+
+
+def closed(states: StateFolder) -> Callable[[], object]:
+    """Another user's folder: its files may be written, but it does not say which there are."""
+    states.path.chmod(0o300)
+    return lambda: states.path.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (gone, r"step00000005\.safetensors may hold .*No such file.* See that its disk is there"),
+        (refused, r"step00000005\.safetensors may hold .*Permission denied"),
+        (closed, r"run may hold .*Permission denied"),
+    ],
+)
+@pytest.mark.parametrize("resume", ["strict", "auto"])
+def test_a_run_whose_state_cannot_be_read_just_now_is_not_begun_anew(
+    tmp_path: Path, never_stopped: TrainResult, spoil: Callable[[StateFolder], Callable[[], object]], told: str, resume: str
+) -> None:
+    if os.name == "nt" or (spoil is not gone and os.geteuid() == 0):
+        pytest.skip("needs a system, and a user, that links and permissions count for")
+    states = StateFolder(tmp_path / "run", every=2, resume=resume)
+    train(states, stop_at=5)
+    before, mend = states.files(), spoil(states)
+    for look in (states.stopped_run, lambda: train(states)):
+        with pytest.raises(FaceExprError, match=told):
+            look()
+    mend()
+    assert states.files() == before
+    assert_same(train(states), never_stopped)
+
+
 @pytest.mark.parametrize(
     ("rest", "told"),
     [

@@ -14,6 +14,7 @@ from .crafting import CraftingSet
 from .data import TrainingSet
 from .memory import enough_memory, is_out_of_memory
 from .precision import name_of
+from .processes import together
 from .progress import memory_in_use, reset_peak
 from .result import Step, TrainResult
 from .resume import go_on_from, state_of, state_size
@@ -66,7 +67,7 @@ def train_lora(
     Whatever stops the run after the first step, an exception of `on_step` included, is handed back in `TrainResult.stopped_by`
     beside the LoRA learned so far; before that it is raised. `on_start` is told before the first step what will be done otherwise than
     asked, in words (`TrainResult.notes`). Raises FaceExprError when `data` does not fit `unet` or lacks what the settings need, when an
-    earlier run's settings differ, when memory is short, and when the disk has no room for the states.
+    earlier run's settings differ or its state cannot be read, when memory is short, and when the disk has no room for the states.
     """
     with torch.inference_mode(False), torch.enable_grad():
         target = torch.device(device) if device is not None else unet.device
@@ -121,7 +122,8 @@ def _begun(trainer: Trainer, states: StateFolder | None) -> StateFolder | None:
     """Go on with an earlier run, or make room for this one. Returns the folder where this process writes, None where it does not."""
     if states is None:
         return None
-    earlier = states.to_resume(trainer.run)
+    with together("reading the run's state"):  # all have read before the first clears the folder
+        earlier = states.to_resume(trainer.run)
     if earlier is not None:
         go_on_from(trainer, earlier)
     if trainer.rank != 0:
