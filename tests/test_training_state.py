@@ -12,6 +12,7 @@ import shutil
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_a_broken_newest_state_is_passed_over(tmp_path: Path, never_stopped: Tra
     assert_same(train(states), never_stopped)
 
 
-def gone(states: StateFolder) -> Callable[[], object]:
+def gone(states: StateFolder) -> Callable[[], None]:
     """The states were put on another disk, which is not there now; what is returned brings it back."""
     disk, away, names = states.path.with_name("disk"), states.path.with_name("away"), [file.name for file in states.files()]
     disk.mkdir()
@@ -165,20 +166,28 @@ def gone(states: StateFolder) -> Callable[[], object]:
         (states.path / name).rename(disk / name)
         (states.path / name).symlink_to(disk / name)
     disk.rename(away)
-    return lambda: away.rename(disk)
+
+    def back() -> None:
+        away.rename(disk)
+
+    return back
 
 
-def refused(states: StateFolder) -> Callable[[], object]:
+def refused(states: StateFolder) -> Callable[[], None]:
     """Another user's files."""
-    for file in states.files():
-        file.chmod(0)
-    return lambda: [file.chmod(0o600) for file in states.files()]
+
+    def permit(mode: int) -> None:
+        for file in states.files():
+            file.chmod(mode)
+
+    permit(0)
+    return partial(permit, 0o600)
 
 
-def closed(states: StateFolder) -> Callable[[], object]:
+def closed(states: StateFolder) -> Callable[[], None]:
     """Another user's folder: its files may be written, but it does not say which there are."""
     states.path.chmod(0o300)
-    return lambda: states.path.chmod(0o700)
+    return partial(states.path.chmod, 0o700)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +200,7 @@ def closed(states: StateFolder) -> Callable[[], object]:
 )
 @pytest.mark.parametrize("resume", ["strict", "auto"])
 def test_a_run_whose_state_cannot_be_read_just_now_is_not_begun_anew(
-    tmp_path: Path, never_stopped: TrainResult, spoil: Callable[[StateFolder], Callable[[], object]], told: str, resume: str
+    tmp_path: Path, never_stopped: TrainResult, spoil: Callable[[StateFolder], Callable[[], None]], told: str, resume: str
 ) -> None:
     if os.name == "nt" or (spoil is not gone and os.geteuid() == 0):
         pytest.skip("needs a system, and a user, that links and permissions count for")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -55,6 +56,10 @@ Read = TypeVar("Read")
 log = logging.getLogger(__name__)
 
 
+class NotWholeError(FaceExprError):
+    """A file that was read and is not the whole state of a run."""
+
+
 @dataclass(frozen=True)
 class RunState:
     """`run` says what the run is made of, `values` and `tensors` how far it is; both mappings hold what JSON can."""
@@ -95,7 +100,7 @@ def _pieces(state: RunState) -> Iterator[bytes | memoryview]:
 
 
 def read_state(path: Path) -> RunState:
-    """Raises FaceExprError when there is none at `path` or it is not whole."""
+    """Raises FaceExprError for a file that cannot be read, NotWholeError for one that is not whole."""
     with _opened(path, "pt") as (file, header):
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
         return RunState(header["step"], header["run"], header["values"], tensors)
@@ -113,10 +118,20 @@ def _opened(path: Path, framework: str) -> Iterator[tuple[Any, Mapping[str, Any]
     from safetensors import SafetensorError, safe_open
 
     try:
+        path.open("rb").close()  # safetensors says of every file that it may not open that it is not there
         with safe_open(path, framework=framework) as file:
             yield file, json.loads((file.metadata() or {})[FORMAT])
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as reason:
-        raise FaceExprError(f"{path} cannot be read as the state of a training run ({reason}); delete it, or train anew.") from reason
+    except OSError as reason:
+        raise _unread(path, reason) from reason
+    except (SafetensorError, KeyError, json.JSONDecodeError) as reason:
+        raise NotWholeError(f"{path} cannot be read as the state of a training run ({reason}); delete it, or train anew.") from reason
+
+
+def _unread(path: Path, reason: OSError) -> FaceExprError:
+    return FaceExprError(
+        f"{path} may hold how far a training has come, but cannot be read ({reason.strerror or reason}). See that its disk is there and "
+        "that you may read it, then start this again; or choose another name, or to start anew, which gives it up."
+    )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -159,25 +174,33 @@ class StateFolder:
         return max((int(file.stem[4:]) for file in self.files()), default=0)
 
     def latest(self) -> RunState | None:
-        """The newest state that is whole."""
+        """The newest state that is whole. Raises FaceExprError for a newer one, or a folder, that cannot be read: it may be whole."""
         return self._newest_whole(read_state)
 
     def stopped_run(self) -> Mapping[str, Any] | None:
-        """What the run of the newest state is made of, which may be gone on with; None where there is none, or `resume` is off."""
+        """What the run of the newest state is made of, which may be gone on with; None where there is none, or `resume` is off. Raises as
+        `latest`."""
         return None if self.resume == "off" else self._newest_whole(read_run)
 
     def _newest_whole(self, read: Callable[[Path], Read]) -> Read | None:
+        try:
+            os.listdir(self.path)  # glob finds nothing in a folder that may not be read
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as reason:
+            raise _unread(self.path, reason) from reason
         for file in self.files():
             try:
                 return read(file)
-            except FaceExprError as reason:
+            except NotWholeError as reason:
                 log.warning("%s", reason)
         return None
 
     def to_resume(self, run: Mapping[str, Any]) -> RunState | None:
         """The state that a run made of `run` goes on from, None to start anew. The number of steps alone may be another.
 
-        Raises FaceExprError, with `resume` strict, when the newest state is that of another run, or of a later step than is asked for.
+        Raises as `latest`, and with `resume` strict FaceExprError when the newest state is that of another run, or of a later step than is
+        asked for.
         """
         state = None if self.resume == "off" else self.latest()
         if state is None:

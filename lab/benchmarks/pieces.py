@@ -97,7 +97,7 @@ PIECES = (
     Piece(
         "ablation", "what each part does", "lab.benchmarks.ablation",
         _kept("--output_dir", "{work}/ablation", "--album", "smiling", "--subjects", REPORTING, "--seeds", "0-1",
-              "--steps", "12", "--common", f"steps=400,{LEARNED_ON_MINI}"), 3.0, "ablation/table.md",
+              "--steps", "12", "--common", f"steps=400,{LEARNED_ON_MINI}"), 7.5, "ablation/table.md",
     ),
     Piece(
         "frowns", "a LoRA that always frowns", "lab.benchmarks.frowns",
