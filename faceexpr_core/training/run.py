@@ -6,6 +6,7 @@ What both doors, ComfyUI's node and the command line, do stands here; a host len
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from .resume import state_size
 from .settings import PRIOR_IMAGES, TrainSettings
 from .start import Start
 from .state import StateFolder
+from .state_lock import alone_in
 from .text_encoders import TextEncoders, text_lora_parameters
 
 if TYPE_CHECKING:
@@ -101,8 +103,18 @@ def run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
     """Learn `job.subject` and save the LoRA; a run that was stopped is saved too, its state stays, and the next one goes on from there.
 
     Previews that fail, for memory or anything else, are left out. Of several processes (see `processes`) the first watches and saves.
-    Raises FaceExprError for what cannot be done, memory that is short included; what a host raises before the first step ends the run.
+    Raises FaceExprError for what cannot be done, memory that is short and another run in the folder of the states included; what a host
+    raises before the first step ends the run.
     """
+    with ExitStack() as held:
+        if job.states is not None:
+            with together("taking the folder of the run's states"):
+                if rank()[0] == 0:
+                    held.enter_context(alone_in(job.states.path))
+        return _run(host, watcher, job, reserve)
+
+
+def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
     job = replace(job, settings=replace(job.settings, **host.prediction()))
     settings, first = job.settings, rank()[0] == 0
     with together("preparing the training"), enough_memory("preparing the training"):
