@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import numpy as np
 import pack
 import pytest
 import torch
@@ -42,3 +44,36 @@ def test_none_of_comfyuis_models_is_loaded_when_the_training_is_planned(
         with pytest.raises(PlannedError):
             pack.node("train_lora").TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=person, **wishes)
     assert loaded == [0]
+
+
+def test_pictures_of_the_class_are_drawn_by_the_weights_that_they_are_known_by(comfy_modules: SimpleNamespace) -> None:
+    """What other nodes put onto the MODEL does not show in them; a LoRA on it does, and so does what it predicts."""
+    freeu = importlib.import_module("comfy_extras.nodes_freelunch").FreeU_V2()
+    extension = importlib.import_module("comfy.patcher_extension")
+    training, sampling, prompt = pack.node("host.training"), pack.node("host.sampling"), "a photo of a woman"
+    with torch.inference_mode():
+        model, clip, vae = pack.host().load_mini()
+        (patched,) = freeu.patch(model, 1.3, 1.4, 0.9, 0.2)
+        patched.set_model_attn2_output_patch(lambda out, _: out + 1.0)  # as IPAdapter does
+        patched.set_model_sampler_post_cfg_function(lambda args: args["denoised"] * 0.5)
+        times = model.model.diffusion_model.time_embed.forward
+        patched.add_object_patch("diffusion_model.time_embed.forward", lambda given: -times(given))
+        patched.add_wrapper(extension.WrappersMP.PREDICT_NOISE, lambda executor, *given: executor(*given) * 0.5)
+        text = [pack.host().encode_conditioning(clip, words) for words in (prompt, "")]
+        empty = {"samples": torch.zeros(1, 4, 8, 8)}
+        both = [sampling.sample(one, *text, empty, seed=0, denoise=1.0, **training.CLASS_PICTURES)["samples"] for one in (model, patched)]
+        assert (both[0] - both[1]).abs().mean() > 0.1
+
+        def drawn(one: Any) -> np.ndarray:
+            return np.asarray(training.TrainingHost(one, clip, vae, "node").draw(prompt, 0, 64)).astype(int)
+
+        plain = drawn(model)
+        assert np.array_equal(drawn(patched), plain)
+        (weight,) = (name for name in model.model.state_dict() if name.endswith("middle_block.1.transformer_blocks.0.attn2.to_v.weight"))
+        changed = patched.clone()
+        changed.add_patches({weight: ("diff", (torch.ones(model.model.state_dict()[weight].shape),))}, 1.0)
+        assert abs(drawn(changed) - plain).mean() > 0.2
+        assert abs(drawn(pack.node("host.predictions").told_prediction(patched, "v_prediction")) - plain).mean() > 1
+        assert np.array_equal(drawn(patched), plain)
+        left = sampling.sample(patched, *text, empty, seed=0, denoise=1.0, **training.CLASS_PICTURES)["samples"]
+        assert torch.equal(left, both[1])  # on the MODEL itself all of it stays

@@ -23,7 +23,7 @@ from .predictions import prediction_of
 from .progress import Interrupted, Progress, say, show
 from .sampling import sample
 from .text_encoders import SDXL_LAYER, export_text_encoders, tokenize
-from .weights import empty_unet, export_unet, load_to_read, read_weight
+from .weights import empty_unet, export_unet, load_to_read, read_weight, weights_alone
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FULL_WIDTH = 320
 """Channels of SDXL's first blocks."""
 CLASS_PICTURES: dict[str, Any] = {"steps": CLASS_STEPS, "cfg": CLASS_CFG, "sampler": "euler", "scheduler": "normal"}
-"""How the MODEL draws the pictures of the class."""
+"""How the MODEL draws the pictures of the class, by its weights alone: these are what it learns on, and what the pictures are known by."""
 
 
 class TrainingHost:
@@ -50,6 +50,7 @@ class TrainingHost:
         self._prediction = prediction_of(model, node)
         require_sdxl_clip(clip, node)
         empty_unet(model, node)  # here already: before the photos are encoded
+        self._base = weights_alone(model)
         self.device: torch.device = comfy.model_management.get_torch_device()
         self.full_size = model.model.model_config.unet_config["model_channels"] == FULL_WIDTH
 
@@ -88,7 +89,7 @@ class TrainingHost:
     def draw(self, prompt: str, seed: int, side: int) -> Picture:
         empty = {"samples": torch.zeros(1, 4, side // 8, side // 8)}
         positive, negative = encode_conditioning(self.clip, prompt), encode_conditioning(self.clip, "")
-        drawn = sample(self.model, positive, negative, empty, seed=seed, denoise=1.0, **CLASS_PICTURES)
+        drawn = sample(self._base, positive, negative, empty, seed=seed, denoise=1.0, **CLASS_PICTURES)
         picture = _picture(self.vae.decode(drawn["samples"]))
         show(picture)
         return picture

@@ -59,6 +59,20 @@ def empty_unet(model: Any, node: str) -> UNet2DConditionModel:
     return unet
 
 
+def weights_alone(model: Any) -> Any:
+    """The MODEL as its weights make it, LoRAs and other patches of them included, sampled as it is; whatever else nodes put onto it
+    (FreeU, IPAdapter, guidance ...) is left out. The MODEL is not changed."""
+    alone = model.clone()
+    alone.model_options = {"transformer_options": {}}
+    alone.object_patches = {name: part for name, part in model.object_patches.items() if name == "model_sampling"}
+    for others in (alone.weight_wrapper_patches, alone.attachments, alone.additional_models, alone.injections):
+        others.clear()
+    for kinds in (alone.callbacks, alone.wrappers):
+        for others in kinds.values():
+            others.clear()
+    return alone
+
+
 def load_to_read(patcher: Any) -> None:
     """Have ComfyUI load a patcher's module, so that `read_weight` can follow."""
     # where ComfyUI may have dynamic VRAM, it refuses to patch ahead
