@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion.recorder import load_bank
 from .fusion_inputs import FEATURES
-from .host.folders import features_folder, file_in
+from .host.folders import features_folder, file_in, stamp_of
 
 SUFFIX = ".safetensors"
 NO_FILE = "none"
@@ -41,9 +41,7 @@ class LoadFeatures(io.ComfyNode):
     def fingerprint_inputs(cls, file: str | None) -> tuple[str, int, int]:
         if file is None:  # it comes by a link, whose node tells when it changes
             return "", 0, 0
-        path = _path(file)
-        found = path.stat() if path.is_file() else None
-        return file, 0 if found is None else found.st_mtime_ns, 0 if found is None else found.st_size
+        return file, *stamp_of(_path(file))
 
     @classmethod
     def validate_inputs(cls, file: str | None) -> bool | str:

@@ -11,7 +11,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
-from .host.folders import embeddings_folder
+from .host.folders import embeddings_folder, stamp_of_lora
 from .host.lora_patches import changed_modules, patches_of
 from .host.models import require_sdxl
 from .host.widgets import advanced, require_choices
@@ -74,6 +74,10 @@ class LoadLoRA(io.ComfyNode):
                 io.String.Output(display_name="report", tooltip="What the file is, what was applied, and what could not be used."),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name: str | None, **_: Any) -> tuple[int, ...]:
+        return stamp_of_lora(lora_name)
 
     @classmethod
     def execute(

@@ -12,8 +12,8 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from ..faceexpr_core.training.options import OPTIONS
-from .host.folders import file_in, loras_folder
+from ..faceexpr_core.training.options import NO_FILE, OPTIONS
+from .host.folders import file_in, loras_folder, stamp_of_lora
 from .host.widgets import require_choices, tell_unused, widget_of
 
 NODE = "Train FaceExpr LoRA"
@@ -54,6 +54,10 @@ class TrainLoRA(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, start_from: str | None = NO_FILE, **_: Any) -> tuple[int, ...]:
+        return () if start_from == NO_FILE else stamp_of_lora(start_from)
 
     @classmethod
     def execute(cls, model: Any, clip: Any, vae: Any, subject: Any, lora_name: str, **values: Any) -> io.NodeOutput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pack
 import pytest
 import torch
 from comfy_process import ComfyError, ComfyProcess, Graph
+from numpy.typing import NDArray
 from PIL import Image
 
 from faceexpr_core.commands.lora import save_adapter
@@ -179,3 +181,32 @@ def test_in_a_graph_a_diffusers_file_draws_what_the_kohya_file_draws(comfy: Comf
     assert np.abs(drawn("LoraLoader", diffusers) - expected).mean() > 0.2  # ComfyUI's own loader drops it
     with pytest.raises(ComfyError, match=r"was made for SD 1\.x and does not fit this MODEL"):
         comfy.run(graph("FaceExprLoadLoRA", other))
+
+
+def test_a_file_that_was_replaced_under_its_name_is_read_again(comfy: ComfyProcess) -> None:
+    def shown() -> NDArray[np.int16]:
+        picture = comfy.run(graph("FaceExprLoadLoRA", name))["save"]["images"][0]
+        return np.asarray(Image.open(BytesIO(comfy.view(picture))), np.int16)
+
+    name = written(MINI, "kohya", comfy.lora_dir, "replaced")
+    before = shown()
+    louder = {module: replace(layer, up=layer.up * 4) for module, layer in MINI.layers.items()}
+    made = written(replace(MINI, layers=louder), "kohya", comfy.lora_dir, "replacement")
+    (comfy.lora_dir / made).replace(comfy.lora_dir / name)
+    after = shown()
+    assert np.abs(after - before).mean() > 1 and np.array_equal(shown(), after)
+
+
+def test_only_the_file_that_a_node_reads_makes_it_run_again(comfyui, comfy_modules: SimpleNamespace) -> None:
+    stamps = [pack.node("load_lora").LoadLoRA.fingerprint_inputs, pack.node("train_lora").TrainLoRA.fingerprint_inputs]
+    adapter, other = (written(MINI, spelling, comfyui.folder, f"stamped_{spelling}") for spelling in ("peft", "kohya"))
+
+    def told(name: str) -> list[tuple[int, ...]]:
+        return [stamps[0](lora_name=name, strength_model=1.0), stamps[1](start_from=name, steps=3)]
+
+    before = told(adapter), told(other)
+    with (comfyui.folder / adapter).with_name("adapter_config.json").open("a") as config:
+        config.write("\n")
+    assert all(one != earlier for one, earlier in zip(told(adapter), before[0], strict=True)) and told(other) == before[1]
+    assert told("not there.safetensors") == [(0, 0, 0, 0)] * 2
+    assert stamps[1]() == stamps[1](start_from="none") == ()

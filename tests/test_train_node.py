@@ -16,6 +16,7 @@ import torch
 from comfy_process import ComfyError, ComfyInterrupted, ComfyProcess, Graph, Progress, copy_subject
 from forks import fork
 from PIL import Image
+from safetensors.torch import save_file
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as faceexpr
@@ -110,6 +111,20 @@ def test_a_second_run_is_cached_and_another_seed_trains_anew(comfy: ComfyProcess
     for seed in (2, 2, 3):
         comfy.run(graph(folder, lora_name="cached", seed=seed, steps=1))
     assert sorted(file.name for file in comfy.lora_dir.glob("cached*")) == ["cached.safetensors", "cached_00001_.safetensors"]
+
+
+def test_a_lora_to_start_from_that_was_replaced_under_its_name_is_started_from_anew(comfy: ComfyProcess, folder: str) -> None:
+    comfy.run(graph(folder, lora_name="first", steps=1))
+    first, start = comfy.lora_dir / "first.safetensors", comfy.lora_dir / "start.safetensors"
+    shutil.copy(first, start)
+    for written in (False, True, False):
+        if written:
+            weights, told = read_lora(first)
+            save_file({key: value * 3 if key.endswith("up.weight") else value for key, value in weights.items()}, start, told)
+        comfy.run(graph(folder, lora_name="from_it", steps=1, start_from=start.name))
+    assert sorted(file.name for file in comfy.lora_dir.glob("from_it*")) == ["from_it.safetensors", "from_it_00001_.safetensors"]
+    louder, plain = (read_lora(comfy.lora_dir / f"from_it{number}.safetensors")[0] for number in ("_00001_", ""))
+    assert any((louder[key] - plain[key]).abs().max() > 1e-4 for key in plain)
 
 
 def test_settings_of_pictures_and_states_that_are_not_made_are_told(comfy: ComfyProcess, folder: str) -> None:

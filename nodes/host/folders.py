@@ -38,6 +38,25 @@ def loras_folder() -> Path:
     return Path(folder_paths.get_folder_paths("loras")[0])
 
 
+def stamp_of(path: Path) -> tuple[int, int]:
+    """When a file was written (in ns) and its bytes, (0, 0) without one, for the fingerprint of a node that reads it: replaced under its
+    name, the node runs again."""
+    found = path.stat() if path.is_file() else None
+    return (0, 0) if found is None else (found.st_mtime_ns, found.st_size)
+
+
+def stamp_of_lora(name: str | None) -> tuple[int, int, int, int]:
+    """The same of a file of the loras folders and, where it is PEFT's, of the settings beside it; None comes by a link, whose node tells
+    when it changes."""
+    from ...faceexpr_core.lora.formats import PEFT_CONFIG, PEFT_WEIGHTS
+
+    found = None if name is None else folder_paths.get_full_path("loras", name)
+    if found is None:
+        return 0, 0, 0, 0
+    path = Path(found)
+    return *stamp_of(path), *(stamp_of(path.with_name(PEFT_CONFIG)) if path.name == PEFT_WEIGHTS else (0, 0))
+
+
 def embeddings_folder() -> Path:
     """The first of ComfyUI's embeddings folders."""
     return Path(folder_paths.get_folder_paths("embeddings")[0])
