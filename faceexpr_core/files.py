@@ -6,14 +6,31 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
 
 
 def write_new(path: Path, content: bytes) -> Path:
     """Write a file at `path`, or beside it as `name_00001_.ext` when the name is taken; return where it lies. Raises OSError."""
-    with _written(path, [content]) as temporary:
-        return _publish(temporary, path)
+    return write_first_free(_names(path), content)
+
+
+def write_first_free(names: Iterable[Path], content: bytes) -> Path:
+    """Write a file under the first of `names`, all of one folder, that is not taken; return where it lies. Raises OSError."""
+    rest = iter(names)
+    first = next(rest)
+    with _written(first, [content]) as temporary:
+        return _publish(temporary, chain([first], rest))
+
+
+def try_name(path: Path) -> None:
+    """Make sure that a file can have the name `path`, with `write_new`'s number too. Nothing is left there. Raises OSError."""
+    numbered = next(islice(_names(path), 1, None))
+    try:
+        numbered.open("xb").close()
+    except FileExistsError:
+        return
+    numbered.unlink()
 
 
 def write_once(path: Path, content: bytes) -> Path:
@@ -38,7 +55,7 @@ def replace_streamed(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
 def _written(path: Path, pieces: Iterable[bytes | memoryview]) -> Iterator[Path]:
     """The content on the disk under a name of its own beside `path`, which is gone at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}.part")
+    temporary = part_beside(path)
     try:
         with temporary.open("xb") as file:
             for piece in pieces:
@@ -50,8 +67,18 @@ def _written(path: Path, pieces: Iterable[bytes | memoryview]) -> Iterator[Path]
         temporary.unlink(missing_ok=True)
 
 
-def _publish(temporary: Path, path: Path) -> Path:
-    for candidate in _names(path):
+def part_beside(path: Path) -> Path:
+    """A name of its own for what becomes `path`, never too long where that is not."""
+    return path.with_name(f".{beginning(path.stem, 100)}-{secrets.token_hex(8)}.part")
+
+
+def beginning(name: str, size: int) -> str:
+    """The letters at the beginning of `name` that take at most `size` bytes on the disk."""
+    return name.encode("utf-8", "ignore")[:size].decode("utf-8", "ignore")
+
+
+def _publish(temporary: Path, names: Iterable[Path]) -> Path:
+    for candidate in names:
         try:
             os.link(temporary, candidate)  # fails when the name exists, unlike os.replace
         except FileExistsError:

@@ -10,6 +10,8 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pack
 import pytest
@@ -21,9 +23,11 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.files import read_lora, require_space, save_lora
 from faceexpr_core.lora.formats import decode
 from faceexpr_core.lora.kohya import base_model_hash, save_result, to_kohya, training_metadata
+from faceexpr_core.lora.reserve import reserve
 from faceexpr_core.photos.subject import Subject
 from faceexpr_core.training.adapter import add_lora, lora_parameters
 from faceexpr_core.training.result import TrainResult
+from faceexpr_core.training.run import Job, Save
 from faceexpr_core.training.settings import TrainSettings
 
 RANK, ALPHA = 4, 2.0
@@ -186,6 +190,24 @@ def test_an_interrupted_run_says_so_in_name_and_file(adapted: tuple, tmp_path: P
     assert {value.dtype for value in state.values()} == {torch.float16}
 
 
+def test_a_name_that_is_too_long_for_a_stopped_run_is_refused_before_the_training(adapted: tuple, tmp_path: Path) -> None:
+    unet, state = adapted
+    settings, stopped = TrainSettings(rank=RANK, steps=2), result(state, KeyboardInterrupt())
+
+    def reserved(letters: int) -> Save:
+        job = cast(Job, SimpleNamespace(settings=settings, subject=SUBJECT, background_weight=0.3, preset="", start=None))
+        paths = [tmp_path / "loras" / f"{'a' * letters}.safetensors"]
+        return reserve(unet, 1000, job, paths=paths, precision="fp16", fallbacks=())
+
+    longest = 255 - len("_interrupted_step2_00001_.safetensors")
+    save = reserved(longest)
+    for number in ("", "_00001_"):
+        assert [path.name for path in save(stopped)] == [f"{'a' * longest}_interrupted_step2{number}.safetensors"]
+    with pytest.raises(FaceExprError, match=r"may have to be called a+_interrupted_step2\.safetensors.*Choose a shorter name"):
+        reserved(longest + 1)
+    assert len(list((tmp_path / "loras").iterdir())) == 2
+
+
 def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "anna.safetensors"
     saved = [save_lora(path, {"a": torch.full((1,), float(number))}, {}, torch.float32) for number in range(3)]
@@ -210,6 +232,11 @@ def test_a_full_disk_leaves_no_half_file_and_says_what_to_do(tmp_path: Path, sma
     with pytest.raises(FaceExprError, match=r"could not be saved in .*Free some space"):
         save_lora(tmp_path / "anna.safetensors", BIG, {}, torch.float32)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_too_long_is_told_as_that(tmp_path: Path) -> None:
+    with pytest.raises(FaceExprError, match=r"File name too long\. Choose a shorter name"):
+        save_lora(tmp_path / f"{'a' * 244}.safetensors", BIG, {}, torch.float32)
 
 
 def test_what_its_own_folder_cannot_take_is_saved_elsewhere(tmp_path: Path) -> None:

@@ -86,6 +86,10 @@ def test_an_adapter_needs_a_name_of_its_own(tmp_path: Path) -> None:
             save_adapter(Path(name), encode(table(torch.float32), "peft"))
 
 
+def test_an_adapter_may_have_the_longest_name_that_the_disk_takes(tmp_path: Path) -> None:
+    assert save_adapter(tmp_path / ("a" * 255), encode(table(torch.float32), "peft")).is_dir()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("second", FORMATS)
 @pytest.mark.parametrize("first", FORMATS)

@@ -6,13 +6,13 @@ import argparse
 import itertools
 import json
 import os
-import secrets
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
+from ..files import part_beside
 
 if TYPE_CHECKING:
     from ..lora.formats import Encoded
@@ -107,7 +107,7 @@ def save_adapter(folder: Path, encoded: Encoded) -> Path:
         raise FaceExprError(
             f"PEFT keeps an adapter in a folder, {PEFT_WEIGHTS} with {PEFT_CONFIG}; give --output {folder.with_suffix('')}."
         )
-    temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}.part")
+    temporary = part_beside(folder)
     try:
         for part, (state, config) in adapter_files(encoded).items():
             home = temporary / part

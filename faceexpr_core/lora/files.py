@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
-from ..files import write_new
+from ..files import try_name, write_new
 
 SAVE_DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
@@ -31,6 +31,17 @@ def require_space(folder: Path, size: int) -> None:
             f"The LoRA needs {size / 2**20:.0f} MB, but the disk of {folder} has {free / 2**20:.0f} MB free. "
             "Free some space, or lower the rank."
         )
+
+
+def require_name(path: Path) -> None:
+    """Make sure, before the training, that `path`'s folder takes the name, with a number too. Raises FaceExprError."""
+    try:
+        try_name(path)
+    except OSError as reason:
+        raise FaceExprError(
+            f"The LoRA's file may have to be called {path.name}, with a number, which {path.parent} does not take "
+            f"({reason.strerror}). Choose a shorter name."
+        ) from reason
 
 
 def save_lora(
@@ -57,7 +68,8 @@ def save_lora(
             except OSError:
                 continue
             raise FaceExprError(f"{problem} It was saved as {rescued} instead; move it to your loras folder.") from reason
-        raise FaceExprError(f"{problem} Free some space or choose another folder, then the same again.") from reason
+        needed = "Choose a shorter name" if reason.errno == errno.ENAMETOOLONG else "Free some space or choose another folder"
+        raise FaceExprError(f"{problem} {needed}, then the same again.") from reason
 
 
 def read_lora(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -135,6 +135,11 @@ def _writable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def interrupted(path: Path, steps: int) -> Path:
+    """The file of a run for `path` that was stopped after so many steps."""
+    return path.with_name(f"{path.stem}_interrupted_step{steps}{path.suffix}")
+
+
 def save_result(
     path: Path,
     result: TrainResult,
@@ -153,7 +158,7 @@ def save_result(
     float16 (`precision` fp16) is what LoRAs are passed around in: half the size, and its rounding moves epsilon by less than a thousandth.
     """
     if result.interrupted:
-        path = path.with_name(f"{path.stem}_interrupted_step{result.steps}{path.suffix}")
+        path = interrupted(path, result.steps)
     try:
         told = {"preset": preset, "base_hash": base_hash, "started_from": started_from}
         metadata = training_metadata(path.stem, result, settings, subject, background_weight, **told)

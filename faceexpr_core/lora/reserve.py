@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import SAVE_DTYPES, require_space
-from .kohya import base_model_hash, save_result
+from .files import SAVE_DTYPES, require_name, require_space
+from .kohya import base_model_hash, interrupted, save_result
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -28,10 +28,11 @@ def reserve(
 ) -> Save:
     """`training.run.Reserve` once all but the first three is given: what saves the LoRA at each of `paths` and tells `on_saved`.
 
-    `unet` is as it was loaded, for the base model's hash. Raises FaceExprError where a folder cannot take a LoRA of `numbers`.
+    `unet` is as it was loaded, for the base model's hash. Raises FaceExprError where a folder cannot take a LoRA of `numbers`, or its name.
     """
     for path in paths:
         require_space(path.parent, numbers * SAVE_DTYPES[precision].itemsize)
+        require_name(interrupted(path, job.settings.steps))
     base_hash = base_model_hash(unet)
 
     def save(result: TrainResult) -> Sequence[Path]:
