@@ -51,7 +51,8 @@ def test_no_more_are_read_than_are_asked_for_and_one_at_a_time(tmp_path: Path) -
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 4 * 1500 * 1000 * 3 and told == []
+    assert peak < 4 * 1500 * 1000 * 3
+    assert told == ["of the 9 pictures of the class 8 are used, evenly from all; ask for more to use more"]
 
 
 def test_those_that_cannot_be_read_are_named(tmp_path: Path) -> None:
@@ -66,6 +67,18 @@ def test_those_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         FaceExprError, match=r"holds 3 readable pictures, 4 are asked for\. Ask for 3, .* Not readable: 00 broken 0\.png is"
     ):
         read(tmp_path, 4)
+
+
+def test_of_more_than_are_asked_for_every_folder_has_its_share(tmp_path: Path) -> None:
+    for name, words in (("1_man", "a man"), ("1_woman", "a woman")):
+        draw(tmp_path / name, 4)
+        for number in range(4):
+            (tmp_path / name / f"{number:02}.txt").write_text(f"{words}, {number}")
+    told: list[str] = []
+    assert [one.prompt for one in read(tmp_path, 4, told)] == ["a man, 0", "a man, 2", "a woman, 0", "a woman, 2"]
+    assert told[0] == "of the 8 pictures of the class 4 are used, evenly from all; ask for more to use more"
+    (tmp_path / "1_woman" / "00.png").write_bytes(b"broken")
+    assert [one.prompt for one in read(tmp_path, 4)] == ["a man, 0", "a man, 1", "a man, 2", "a woman, 2"]
 
 
 def test_kohyas_folders_are_read_as_they_are_of_photos(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 from forks import fork, free_port
 from PIL import Image
+from safetensors import safe_open
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as faceexpr
@@ -47,6 +49,19 @@ def raising(reason: BaseException) -> Callable[..., Any]:
         raise reason
 
     return fail
+
+
+@pytest.mark.parametrize("captions", [True, False])
+def test_captions_that_are_not_learned_are_told_and_not_said_to_be_learned(
+    captions: bool, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "photo_1.txt").write_text("a photo of ohwx woman, in a red hat")
+    assert faceexpr(words(photos, "--steps=1", "--captions" if captions else "--no-captions")) == 0
+    told = "captions are off: every photo is learned as 'a photo of ohwx woman', whatever its own caption says"
+    assert (told in capsys.readouterr().err) != captions
+    with safe_open(photos.parent / "anna.safetensors", framework="pt") as saved:
+        learned = json.loads(saved.metadata()["faceexpr.captions"])
+    assert learned == ["a photo of ohwx woman, in a red hat" if captions else "a photo of ohwx woman"]
 
 
 @pytest.mark.parametrize(

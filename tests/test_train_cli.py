@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +30,7 @@ from faceexpr_core.diffusers_host.training import load_vae, open_host
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.lora.formats import load
-from faceexpr_core.photos.dataset import photo_files, read_dataset
+from faceexpr_core.photos.dataset import leaves, photo_files, read_dataset
 from faceexpr_core.training.settings import TrainSettings, preset_settings
 from faceexpr_core.training.state import RunState, StateFolder, write_state
 
@@ -261,6 +261,30 @@ def test_metadata_jsonl_gives_captions_and_chooses_photos(photos: Path) -> None:
     home.mkdir()
     shutil.move(photos, home / "train")
     assert [source.name for source in read_dataset(home) if source.rgb is not None] == ["train/photo_2.png", "train/more/photo_1.png"]
+
+
+def test_each_line_of_metadata_may_name_its_caption_otherwise(photos: Path) -> None:
+    """The column's name is each line's own, an empty one is none; of a .txt that does not count the report says so."""
+    rows = [
+        {"file_name": "photo_1.png", "text": "first"},
+        {"file_name": "photo_2.png", "caption": "second"},
+        {"file_name": "photo_3.png", "text": "", "prompt": "third"},
+        {"file_name": "photo_4.png", "text": None},
+    ]
+    (photos / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    shutil.copy(photos / "photo_1.png", photos / "photo_4.png")
+    for number in (2, 4):
+        (photos / f"photo_{number}.txt").write_text("beside it")
+    read = read_dataset(photos)
+    assert [one.caption for one in read if one.rgb is not None] == ["first", "second", "third", "beside it"]
+    told = {one.name: one.problem for one in read if one.rgb is None}
+    assert told["photo_2.txt"] == "not used: metadata.jsonl has a caption for the photo of its name"
+    assert told["photo_4.txt"] == "the caption of the photo of its name"
+
+
+@pytest.mark.parametrize("name", ["\\x.png", "/x.png", "C:x.png", "C:\\x.png", "..\\x.png", "a/../../x.png"])
+def test_no_path_leads_out_of_the_photos_on_windows(name: str) -> None:
+    assert leaves(PureWindowsPath(name)) and not leaves(PureWindowsPath(r"a\x.png"))
 
 
 @pytest.mark.parametrize("column", ["picture", "image"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,8 @@ def class_files(folder: Path) -> list[Path]:
 
 
 def own_pictures(wanted: ClassPictures, side: int, prompt: str, say: Callable[[str], None]) -> tuple[ClassImage, ...]:
-    """The first `wanted.count` of the user's pictures that can be read, cut to squares of `side` pixels; () where there are none.
+    """`wanted.count` of the user's pictures that can be read, evenly from all that there are, cut to squares of `side` pixels; () where
+    there are none.
 
     `prompt` is what those without a caption show. `say` is told what was not used. One file is read at a time.
     Raises FaceExprError for fewer than asked, and where only folders of other names in it hold some.
@@ -35,12 +36,12 @@ def own_pictures(wanted: ClassPictures, side: int, prompt: str, say: Callable[[s
     from ..faces.images import centre_square, crop_resized, read_source
     from ..training.prior import ClassImage
 
-    pictures: list[ClassImage] = []
+    pictures: dict[Path, ClassImage] = {}
     unread: list[str] = []
     files = class_files(wanted.folder)
     if not files:
         _refuse_others(wanted.folder)
-    for path in files:
+    for path in _spread(files, wanted.count):
         if len(pictures) == wanted.count:
             break
         source = read_source(path)
@@ -49,7 +50,7 @@ def own_pictures(wanted: ClassPictures, side: int, prompt: str, say: Callable[[s
             continue
         square = centre_square(source.rgb)
         image = crop_resized(square, 0, 0, len(square), side)
-        pictures.append(ClassImage(image, source.caption or prompt, (len(square), len(square))))
+        pictures[path] = ClassImage(image, source.caption or prompt, (len(square), len(square)))
     left_out = "; ".join([*unread[:NAMED], *([f"and {len(unread) - NAMED} more"] if len(unread) > NAMED else [])])
     if files and len(pictures) < wanted.count:
         raise FaceExprError(
@@ -57,11 +58,19 @@ def own_pictures(wanted: ClassPictures, side: int, prompt: str, say: Callable[[s
             f"{len(pictures)}, add pictures, or give an empty folder, into which the base model draws them."
             + (f" Not readable: {left_out}." if unread else "")
         )
+    if len(files) - len(unread) > len(pictures):
+        say(f"of the {len(files)} pictures of the class {len(pictures)} are used, evenly from all; ask for more to use more")
     if unread:
         say(f"of the pictures of the class were left out: {left_out}")
     if files and files[0].parent != wanted.folder:
         say(f"pictures of the class are those of kohya's folders in {wanted.folder}; the numbers and words of their names are not used")
-    return tuple(pictures)
+    return tuple(pictures[path] for path in files if path in pictures)
+
+
+def _spread(files: Sequence[Path], count: int) -> list[Path]:
+    """All of the files, first `count` of them evenly from the first to the last."""
+    chosen = [files[number * len(files) // count] for number in range(count)] if count < len(files) else []
+    return [*chosen, *(path for path in files if path not in chosen)]
 
 
 def _refuse_others(folder: Path) -> None:

@@ -79,7 +79,7 @@ def training_metadata(
     family = TEXT_WIDTHS.get(_table(result.layers, result.alpha).text_width() or 0, "")
     version, architecture = BASE_MODELS.get(family, ("", ""))
     instance = f"{subject.trigger} {subject.class_word}".strip()
-    captions = [photo.caption for photo in subject.photos]
+    captions = subject.learned_captions(settings.captions)
     side = subject.resolution
     used = {**settings.used(), "alpha": settings.effective_alpha, "background_weight": background_weight, "resolution": side}
     told = {

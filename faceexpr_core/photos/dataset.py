@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import FaceExprError
@@ -28,10 +28,10 @@ def read_dataset(
     """The photos of a folder, those that metadata.jsonl names if there is one (also in `train/`), with their captions; after them a
     source with a word, and no picture, for every other file.
 
-    `image_column`, `caption_column`: columns of metadata.jsonl; `image` means `file_name`, as Hugging Face calls it. A caption of
-    metadata.jsonl goes before a .txt. `reading` is told each picture's name before it is read, and may raise to stop. Raises FaceExprError
-    for a missing folder, column or file, for a line that cannot be read, and for more pictures than a `share` (0..1) of the free memory
-    holds.
+    `image_column`, `caption_column`: columns of metadata.jsonl; `image` means `file_name`, as Hugging Face calls it. With no
+    `caption_column` each line's caption is the first that it has of CAPTION_COLUMNS. A caption of metadata.jsonl goes before a .txt.
+    `reading` is told each picture's name before it is read, and may raise to stop. Raises FaceExprError for a missing folder, column or
+    file, for a line that cannot be read, and for more pictures than a `share` (0..1) of the free memory holds.
     """
     if not folder.is_dir():
         raise FaceExprError(
@@ -54,13 +54,15 @@ def read_dataset(
     require_room(folder, photo_files(folder, image_column), share)
     parents = {name.parent for name in names}
     pictures = {path: source for parent in parents for path, source in _read_folder(folder, parent, reading).items()}
-    column = caption_column or next((name for name in CAPTION_COLUMNS if any(name in row for _, row in rows)), None)
     found = []
     for name, (number, row) in zip(names, rows, strict=True):
         if name not in pictures:
             raise FaceExprError(f"{table}, line {number}, names {name}, which is no picture in {folder}. Add it, or take the line out.")
-        found.append(_with_caption(pictures[name], row, column, caption_column is not None, table, number))
-    return [*found, *_not_named(folder, names)]
+        found.append(_with_caption(pictures[name], row, caption_column, table, number))
+    unused = {
+        str(name.parent / file) for name, one in zip(names, found, strict=True) for file in _unused(folder, name, pictures[name], one)
+    }
+    return [*found, *(_said(one, unused) for one in _not_named(folder, names))]
 
 
 def photo_files(folder: Path, image_column: str = "image") -> list[Path]:
@@ -133,9 +135,14 @@ def _file_name(row: dict[str, Any], column: str, table: Path, number: int) -> Pa
     if not isinstance(name, str):
         raise FaceExprError(f"{table}, line {number}, has no {keys[0]!r}; each line must be like {_EXAMPLE}.")
     path = Path(name)
-    if path.is_absolute() or ".." in path.parts:
+    if leaves(path):
         raise FaceExprError(f"{table}, line {number}, names {name}, which lies outside the folder; move the picture into it.")
     return path
+
+
+def leaves(path: PurePath) -> bool:
+    """Whether a path may lead out of the folder that it is joined to: on Windows a drive alone does, and a path from the drive's root."""
+    return bool(path.anchor) or ".." in path.parts
 
 
 def _read_folder(folder: Path, inside: Path, reading: Callable[[str], None] | None) -> dict[Path, SourceImage]:
@@ -144,10 +151,23 @@ def _read_folder(folder: Path, inside: Path, reading: Callable[[str], None] | No
     return {inside / file.name: replace(one, name=str(inside / one.name)) for file, one in zip(files, read, strict=True)}
 
 
-def _with_caption(source: SourceImage, row: dict[str, Any], column: str | None, needed: bool, table: Path, number: int) -> SourceImage:
+def _with_caption(source: SourceImage, row: dict[str, Any], named: str | None, table: Path, number: int) -> SourceImage:
+    column = named or next((name for name in CAPTION_COLUMNS if row.get(name)), None)
     caption = row.get(column) if column is not None else None
-    if caption is None and needed:
+    if caption is None and named is not None:
         raise FaceExprError(f"{table}, line {number}, has no {column!r}, which was named as the caption column. Add it, or name another.")
     if caption is not None and not isinstance(caption, str):
         raise FaceExprError(f"{table}, line {number}: the caption is a {type(caption).__name__}; it must be text in quotes.")
-    return replace(source, caption=" ".join(caption.split()) or source.caption) if caption else source
+    words = " ".join((caption or "").split())
+    if not words:
+        return source
+    return replace(source, caption=words)
+
+
+def _unused(folder: Path, name: Path, read: SourceImage, source: SourceImage) -> list[str]:
+    """Names of the files with a photo's caption that is not the one it has."""
+    return [shown_name(file) for file in caption_files(folder / name)] if read.caption != source.caption else []
+
+
+def _said(one: SourceImage, unused: Collection[str]) -> SourceImage:
+    return replace(one, problem=f"not used: {METADATA} has a caption for the photo of its name") if one.name in unused else one

@@ -68,6 +68,15 @@ class Subject:
     report: str
     verdicts: tuple[Verdict, ...] = ()
 
+    @property
+    def instance_prompt(self) -> str:
+        """`a photo of <trigger> <class word>`: the person without an expression."""
+        return " ".join(["a photo of", *(word for word in (self.trigger, self.class_word) if word)])
+
+    def learned_captions(self, captions: bool) -> list[str]:
+        """With what words each photo is learned: its own, or without `captions` the same for all."""
+        return [photo.caption if captions else self.instance_prompt for photo in self.photos]
+
     def shortened(self) -> str:
         """The report for those who asked for no subject: without the lines of photos that are kept and of files that are no photos."""
         quiet = {one.line() for one in self.verdicts if one.verdict in (KEPT, NO_PHOTO)}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..expressions import EXPRESSIONS
 from ..text import Term, TokenCount, build_prompts
-from .data import TextEncoder, Tokenizer, class_prompt, digest_of, instance_prompt, plain
+from .data import TextEncoder, Tokenizer, class_prompt, digest_of, plain
 
 if TYPE_CHECKING:
     from ..photos.subject import Subject
@@ -78,7 +78,7 @@ def build_crafting_set(
     """
     names = tuple(name for name in EXPRESSIONS if name != "neutral")
     sides, texts = [], []
-    for prompt in (instance_prompt(subject), class_prompt(subject)):
+    for prompt in (subject.instance_prompt, class_prompt(subject)):
         pairs = [build_prompts(prompt, [Term(EXPRESSIONS[name].phrase, 1.0)], count_tokens) for name in names]
         texts += [text for pair in pairs for text in (pair.neutral, *pair.expressions)]
     embeds, pooled = encode_text(texts)

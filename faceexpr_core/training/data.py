@@ -129,7 +129,7 @@ def build_training_set(
         raise FaceExprError("The subject has no photos; training needs at least one, six to twenty are best.")
     pictures = np.stack([photo.image for photo in subject.photos])
     masks = torch.from_numpy(np.stack([photo.mask() for photo in subject.photos]))
-    texts = [photo.caption if captions else instance_prompt(subject) for photo in subject.photos]
+    texts = subject.learned_captions(captions)
     size_ids = [(*photo.original_size, *photo.crop_top_left, *photo.target_size) for photo in subject.photos]
     source = digest_of(pictures.tobytes(), masks.numpy().tobytes(), repr((texts, size_ids, background_weight, flip)).encode())
     images = torch.from_numpy(pictures).float() / 255
@@ -152,11 +152,6 @@ def build_training_set(
         tokens=None if tokens is None else tokens[:-1],
         empty_tokens=None if tokens is None else tokens[-1:],
     )
-
-
-def instance_prompt(subject: Subject) -> str:
-    """`a photo of <trigger> <class word>`: the person without an expression."""
-    return " ".join(["a photo of", *(word for word in (subject.trigger, subject.class_word) if word)])
 
 
 def class_prompt(subject: Subject) -> str:

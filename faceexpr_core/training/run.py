@@ -176,6 +176,8 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
     if room is not None:
         room = least(room)
         require_fit(job.preset, settings, subject.resolution, room, draws=False)
+    if first and subject.learned_captions(settings.captions) != subject.learned_captions(True):
+        watcher.say(f"captions are off: every photo is learned as {subject.instance_prompt!r}, whatever its own caption says")
     data = build_training_set(
         subject, host.encode_text, host.encode_images, job.background_weight, settings.captions, settings.flip, tokenize
     )
