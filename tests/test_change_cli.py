@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,3 +105,11 @@ def test_a_face_that_shows_what_is_asked_is_left_as_it_is(picture: Path, tmp_pat
         written = capsys.readouterr()
         assert told in written.err
         assert np.array_equal(read_rgb(Path(written.out.strip())), read_rgb(picture))
+
+
+def test_a_picture_with_a_long_name_is_saved_under_its_beginning(picture: Path, tmp_path: Path, capsys) -> None:
+    for stem, kept in (("a" * 245, "a" * 200), ("安" * 81, "安" * 66)):
+        long = tmp_path / f"{stem}.png"
+        shutil.copy(picture, long)
+        assert main(command(long, tmp_path / "out", "--expression", "happy")) == 0  # which it shows
+        assert Path(capsys.readouterr().out.strip()).name == f"{kept}_happy_00001.png"

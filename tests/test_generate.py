@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import shutil
 from pathlib import Path
@@ -266,6 +267,36 @@ def test_a_picture_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, 
     with pytest.raises(FaceExprError, match="No space left on device"):
         save_picture(picture, tmp_path, "x", {})
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("interrupted", ["while it is encoded", "while it is written"])
+def test_ctrl_c_while_a_picture_is_saved_leaves_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: str) -> None:
+    plain = Image.Image.save
+
+    def half(self: Image.Image, file: Any, **how: Any) -> None:
+        plain(self, whole := io.BytesIO(), **how)
+        file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+        raise KeyboardInterrupt
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    first = save_picture(Image.new("RGB", (64, 64)), tmp_path, "happy_0", {})
+    if interrupted == "while it is encoded":
+        monkeypatch.setattr(Image.Image, "save", half)
+    else:
+        monkeypatch.setattr("os.fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        save_picture(Image.new("RGB", (64, 64)), tmp_path, "happy_0", {})
+    assert [*tmp_path.iterdir()] == [first]
+
+
+def test_pictures_lie_at_the_first_free_number_and_keep_the_letters_of_any_language(tmp_path: Path) -> None:
+    stems = {"安娜_happy": "安娜_happy", "José (2)_sad": "José_2__sad", "अनीता/..x": "अनीता_..x", "a__b": "a__b", "50% à?": "50_à_"}
+    for stem, name in stems.items():
+        for number in (1, 2):
+            assert save_picture(Image.new("RGB", (8, 8)), tmp_path, stem, None) == tmp_path / f"{name}_{number:05}.png"
+    assert len([*tmp_path.iterdir()]) == 2 * len(stems)
 
 
 def test_sdxls_configurations_describe_sdxl() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FaceExprError
 from ..expressions import NONE, names
 from ..faces.face_choice import ALL_FACES
+from ..files import beginning
 from ..fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
 from ..provenance import CHANGED_BY_A_MODEL
 from .flags import refuse_idle_negative
@@ -104,7 +105,8 @@ def run(arguments: argparse.Namespace) -> None:
     if alpha is not None:
         made.putalpha(Image.fromarray(alpha))
     told = None if arguments.no_metadata else saved
-    print(save_picture(made, arguments.output_dir, f"{arguments.picture.stem}_{arguments.expression}", told, CHANGED_BY_A_MODEL))
+    stem = f"{beginning(arguments.picture.stem, 200)}_{arguments.expression}"  # a name has 255 bytes, and a number is to come
+    print(save_picture(made, arguments.output_dir, stem, told, CHANGED_BY_A_MODEL))
 
 
 def _faces(arguments: argparse.Namespace, picture: NDArray[np.uint8]) -> list[tuple[Face, str]]:

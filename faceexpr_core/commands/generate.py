@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from ..expressions import NONE, canonical_name, names
+from ..files import write_first_free
 from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
 from ..provenance import DRAWN_BY_A_MODEL, say_drawn_by_a_model
 from ..training.settings import PREDICTIONS
@@ -289,31 +292,20 @@ def save_picture(picture: Image.Image, folder: Path, stem: str, settings: Mappin
     if settings is not None:
         info.add_text(METADATA_KEY, json.dumps(settings))
         say_drawn_by_a_model(info, source)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", stem)
+    stream, name = io.BytesIO(), _for_files(stem)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path, file = _open_new(folder, name)
-        try:
-            with file:
-                picture.save(file, format="PNG", pnginfo=info)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
+        picture.save(stream, format="PNG", pnginfo=info)
+        return write_first_free((folder / f"{name}_{number:05d}.png" for number in count(1)), stream.getvalue())
     except OSError as error:
         raise FaceExprError(
             f"the picture could not be saved in {folder}: {error}. Free some space or choose another --output_dir."
         ) from error
-    return path
 
 
-def _open_new(folder: Path, name: str) -> tuple[Path, BinaryIO]:
-    for number in count(1):
-        path = folder / f"{name}_{number:05d}.png"
-        try:
-            return path, path.open("xb")
-        except FileExistsError:
-            continue
-    raise AssertionError
+def _for_files(stem: str) -> str:
+    """`stem` with nothing in it but letters, digits and marks of any language and `._-`: every disk takes these."""
+    kept = (letter if letter in "._-" or unicodedata.category(letter)[0] in "LMN" else "/" for letter in stem)
+    return re.sub("/+", "_", "".join(kept))
 
 
 def _show(expression: str, done: int, total: int) -> None:
