@@ -11,6 +11,7 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import REGIONS
 from ..faceexpr_core.fusion.settings import CONTEXT_SITE, MODES, FusionSettings, site_settings
 from .fusion_inputs import FEATURES, moved_by, strength_input, window_inputs
+from .host.folders import missing_models
 from .host.fusion import Seen, attach_fusion
 from .host.models import require_sdxl
 from .host.widgets import advanced, require_choices, tell_unused
@@ -104,6 +105,10 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> str:
+        return missing_models()
+
+    @classmethod
     def execute(
         cls,
         model: Any,
@@ -140,6 +145,11 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
         if features.site == CONTEXT_SITE:
             idle = {"temperature": temperature, "region_penalty": region_penalty, "matching": matching}
             tell_unused(cls, f"features of the site {CONTEXT_SITE} match nothing", **idle)
+        elif mode == "paper":
+            idle = {"temperature": temperature, "region_penalty": region_penalty, "cap": cap, "matching": matching}
+            tell_unused(cls, "the printed formula knows none of it", **idle)
+        elif not matching:
+            tell_unused(cls, "nothing is matched", temperature=temperature, region_penalty=region_penalty)
         masks = None if mask is None else mask.reshape(-1, *mask.shape[-2:])
         seen = None if vae is None else Seen(vae, moved_by(features))
         return io.NodeOutput(attach_fusion(model, features, settings, masks, seen))

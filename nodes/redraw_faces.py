@@ -136,16 +136,27 @@ class _Spoken(NamedTuple):
 
 
 def _speak(words: Words, model: Any, clip: Any, wish: Wish) -> _Spoken:
-    neutral = encode_conditioning(clip, words.asked.neutral)
+    neutral = _one_entry(encode_conditioning(clip, words.asked.neutral))
 
     def fused(said: text.ExpressionPrompt, strength: float) -> Fused | None:
         if said.expressions == (said.neutral,):
             return None
         settings = replace(site_settings(default_site(photo=False)), strength=strength)
-        return extraction.kept_contexts(model, encode_expression(clip, said, neutral)[0], neutral[0], settings), settings
+        (entry,) = _one_entry(encode_expression(clip, said, neutral))
+        return extraction.kept_contexts(model, entry, neutral[0], settings), settings
 
     meant = strengths(wish.strength, words)
     return _Spoken(neutral, fused(words.asked, meant.asked), fused(words.shown, meant.shown), meant.weight)
+
+
+def _one_entry(said: Conditioning) -> Conditioning:
+    """Raises FaceExprError for a text that says something else from some step on: only one can be fused."""
+    if len(said) > 1:
+        raise FaceExprError(
+            f"the CLIP makes {len(said)} texts of one, each for some steps: a LoRA with a schedule hangs on it. Connect the CLIP without "
+            "hooks, or with a LoRA that is there for the whole run."
+        )
+    return said
 
 
 def _put(image: Tensor, pictures: list[Any], changed: Tensor) -> Tensor:

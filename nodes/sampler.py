@@ -175,6 +175,10 @@ class Sampler(io.ComfyNode):
         refines = refine_below > 0 and refine_denoise > 0
         if refines:
             require_refining(vae)
+        if refine_below == 0:
+            tell_unused(cls, "refine_below is 0, so that no face is drawn again", refine_denoise=refine_denoise)
+        if span is None and (fusion_strength == 0 or (features is None and base_model is None)):
+            tell_unused(cls, "nothing is fused", fusion_text=fusion_text, **({} if refines else {"vae": vae}))
 
         def draw(model: Any, latent: dict[str, Any], texts: tuple[Any, Any, Any], seed: int, denoise: float) -> dict[str, Any]:
             positive, negative, neutral = texts

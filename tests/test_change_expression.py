@@ -38,7 +38,9 @@ def node(comfy_modules: SimpleNamespace) -> Iterator[SimpleNamespace]:
             return execute(image, expression=expression, **{**given, **QUICK, **inputs}).args
 
         error = comfy_modules.core.errors.FaceExprError
-        yield SimpleNamespace(model=model, clip=clip, change=change, error=error, nodes=comfy_modules.nodes, home=comfy_modules.home)
+        hooks = importlib.import_module("comfy.hooks")
+        nodes, home = comfy_modules.nodes, comfy_modules.home
+        yield SimpleNamespace(model=model, clip=clip, change=change, error=error, nodes=nodes, home=home, hooks=hooks)
 
 
 def photo(path: Any, side: int) -> Image.Image:
@@ -222,6 +224,21 @@ def over_http(steps: int) -> Graph:
         },
         "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "change/made"}},
     }
+
+
+def test_a_text_that_changes_from_some_step_on_is_refused(node, neutral) -> None:
+    """A LoRA with a schedule makes of each text one for some steps, of which only the first would be fused."""
+    keyframes, half = node.hooks.HookKeyframeGroup(), node.hooks.HookKeyframe
+    keyframes.add(half(1.0, start_percent=0.0))
+    keyframes.add(half(0.5, start_percent=0.5))
+    hooks, hook = node.hooks.HookGroup(), node.hooks.WeightHook()
+    hook.weights, hook.need_weight_init = {}, False
+    hooks.add(hook)
+    hooks.set_keyframes_on_hooks(keyframes)
+    clip = node.clip.clone()
+    clip.patcher.forced_hooks, clip.use_clip_schedule = hooks, True
+    with pytest.raises(node.error, match="makes 2 texts of one, each for some steps: a LoRA with a schedule"):
+        node.change(neutral, "happy", clip=clip)
 
 
 def test_over_http_it_shows_its_progress_and_can_be_cancelled(comfy: ComfyProcess) -> None:

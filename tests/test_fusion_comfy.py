@@ -363,12 +363,20 @@ def test_what_changes_nothing_is_told(mini, caplog) -> None:
     mini.apply(mini.model, bank, 1.0, matching=False)
     drawn(mini, features=bank, base_model=mini.model)
     drawn(mini, fusion_strength=1.5)
+    drawn(mini, fusion_text="positive", vae=mini.vae, refine_denoise=0.6)
+    photo = features(mini, site="skip").args[0]
+    mini.apply(mini.model, photo, 1.0, mode="paper", cap=2.0, region_penalty=1.0)
+    mini.apply(mini.model, photo, 1.0, matching=False, temperature=0.2)
     assert [record.getMessage() for record in caplog.records if "changed nothing" in record.getMessage()] == [
         "Extract Expression Features: photo_neutral changed nothing: it is for a photo without a neutral_photo",
         "Extract Expression Features: levels changed nothing: at the site cross_attention_difference nothing is recorded but the words",
         "Apply Attention-Focused Fusion: matching changed nothing: features of the site cross_attention_difference match nothing",
         "FaceExpr Sampler: base_model changed nothing: features are connected",
         "FaceExpr Sampler: fusion_strength changed nothing: neither features nor a base_model is connected",
+        "FaceExpr Sampler: refine_denoise changed nothing: refine_below is 0, so that no face is drawn again",
+        "FaceExpr Sampler: fusion_text and vae changed nothing: nothing is fused",
+        "Apply Attention-Focused Fusion: region_penalty and cap changed nothing: the printed formula knows none of it",
+        "Apply Attention-Focused Fusion: temperature changed nothing: nothing is matched",
     ]
 
 

@@ -152,6 +152,11 @@ def test_what_belongs_to_places_and_times_stays_while_the_neutral_text_is_drawn(
     faces = torch.zeros(1, 16, 96)  # InstantID gives its ControlNet a text of its own
     instant = [[hidden, {**extra, "cross_attn_controlnet": faces}] for hidden, extra in mini.positive]
     assert mini.texts.at_rest(instant, mini.neutral, [mini.texts.Pair(0, 0)])[0][1]["cross_attn_controlnet"] is faces
+    seen = {"clip_vision_output": object(), "strength": 1.0, "noise_augmentation": 0.0}
+    revision = [[hidden, {**extra, "unclip_conditioning": [seen], "width": 512}] for hidden, extra in mini.positive]
+    (kept,) = mini.texts.at_rest(revision, mini.neutral, [mini.texts.Pair(0, 0)])
+    assert kept[1]["unclip_conditioning"] == [seen] and kept[1]["width"] == 512  # SDXL Revision's pictures, and sizes
+    assert torch.equal(kept[1]["pooled_output"], mini.neutral[0][1]["pooled_output"])
     own = mini.nodes.ConditioningSetArea().append(mini.neutral, 32, 64, 0, 0, 1.0)[0]
     assert mini.texts.at_rest(ranged, own, [mini.texts.Pair(0, 0)])[0][1]["area"] == (8, 4, 0, 0)
 

@@ -38,6 +38,23 @@ def call(**changes: Any) -> Call:
     return Call(**{"sigma": 2.0, "cfg": 4.0, "schedule": (14.6, 2.0, 0.0), "kept": {}, **changes})
 
 
+@pytest.mark.parametrize(("twin", "known"), [(True, False), (True, True), (False, False), (False, True)])
+def test_regions_that_hold_nothing_are_told_where_features_are_laid(twin: bool, known: bool) -> None:
+    """A twin's change is held to the donor's own parts, where these are known; a lone donor's is not."""
+    recorder = Recorder("cross_attention", (2.0,), GRID)
+    for seed, which in enumerate("en" if twin else "e"):
+        recorder.add(PLACE, 0, which, numbers(seed, 1, 24, CHANNELS))
+    parts = torch.zeros(GRID, dtype=torch.uint8)
+    told: list[str] = []
+    settings = replace(site_settings("cross_attention"), regions=("mouth",), mode="twin" if twin else "adain")
+    injection = Injection(recorder.bank(parts if known else None), settings, [PLACE], told.append)
+    injection.fuse(PLACE, X, GRID, call(), [Part(slice(0, 4), (EVERYWHERE,))])
+    assert told == ([] if twin and known else [module.NOWHERE_HELD])
+    told.clear()
+    injection.fuse(PLACE, X, GRID, call(), [Part(slice(0, 4), (Where(None, parts),))])
+    assert told == []
+
+
 X, TOKENS = numbers(10, 4, 24, CHANNELS), numbers(11, 4, 24, CHANNELS)
 
 

@@ -28,6 +28,8 @@ RESIDENT = 2**28
 MOST = 0.9
 """Share of the tokens above which all of them are computed."""
 
+NOWHERE_HELD = "the parts of the face are not known there, so that the change is not held to those that were chosen"
+
 
 class Call(NamedTuple):
     """One evaluation of the model by a sampler. `schedule`: the sigmas it visits, falling; `kept`: what fusions keep until it ends;
@@ -101,6 +103,9 @@ class Injection:
             (where,) = part.where
             regions = self._map(where.regions, part.area, grid, call, x.device, grid_regions)
             mask = self._map(where.mask, part.area, grid, call, x.device, grid_mask)
+            twin = self.settings.mode == "twin" and donor.neutral is not None  # whose change is held to the donor's own parts
+            if self.settings.regions and regions is None and not (twin and donor.regions is not None):
+                self._say(NOWHERE_HELD, call)
             return fusion.fuse(rows, donor, Target(grid, regions), self.settings, weight, mask)
 
         return _changed(x, [alike for part in parts for alike in _alike(part)], change)
@@ -201,7 +206,7 @@ class Injection:
         if not self.settings.regions:
             return mask
         if where.regions is None:
-            self._say("the parts of the face are not known there, so that the change is not held to those that were chosen", call)
+            self._say(NOWHERE_HELD, call)
             return mask
         inside = held_to(grid_regions(cut_area(where.regions, area), grid), self.settings).unflatten(0, grid)
         return inside if mask is None else mask * inside

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...faceexpr_core.fusion.bank import FeatureBank, fused_places
 from ...faceexpr_core.fusion.donors import same_place
 from ...faceexpr_core.fusion.grids import Grid
-from ...faceexpr_core.fusion.injection import Area, Attention, Injection, Part, cut_area
+from ...faceexpr_core.fusion.injection import Attention, Injection, Part, cut_area
 from ...faceexpr_core.fusion.look import EVERYWHERE, Look, Where
 from ...faceexpr_core.fusion.settings import FusionSettings
 from .folders import model_folders
@@ -131,7 +131,7 @@ class Fusion:
             if row is None or not self._is_ours(row):
                 continue
             pictures = self._pictures or range(count)
-            where = tuple(self._where(run, picture, row.area) for picture in pictures)
+            where = tuple(self._where(run, picture, row) for picture in pictures)
             if not all(one is EVERYWHERE for one in where) and not is_whole(to, row.area):
                 self._tell(
                     "another pack draws the picture in tiles, on which a mask of the whole does not fit; nothing is changed. Draw without "
@@ -150,9 +150,9 @@ class Fusion:
     def _is_ours(self, row: Row) -> bool:
         return self._tag is None or row.tag == self._tag
 
-    def _where(self, run: Run, picture: int, area: Area | None) -> Where:
+    def _where(self, run: Run, picture: int, row: Row) -> Where:
         """Where the expression acts: by the mask connected, else where the face is seen, else where the bank has it."""
-        seen = self._look(run).known(picture, run.call.sigma, area) if self._seen is not None else EVERYWHERE
+        seen = EVERYWHERE if self._seen is None else self._look(run).known(picture, run.call.sigma, row.area, row.mask)
         if seen is EVERYWHERE and self._own is not EVERYWHERE:
             if self._is_banks_own(run, picture):
                 seen = self._own

@@ -60,12 +60,15 @@ class Session:
 
 class Row(NamedTuple):
     """A conditional entry: the area of the picture that it draws (None for all of it), the number of its pair of texts, if any, whether it
-    is the copy of one that ComfyUI makes where another conditioning has an area, and whether its time range holds the evaluation."""
+    is the copy of one that ComfyUI makes where another conditioning has an area, whether its time range holds the evaluation, and its mask
+    [P, h, w] over the whole picture (None without one), one for each picture of a batch, again from the first. How strongly it is said under
+    its mask is none of it."""
 
     area: Area | None = None
     tag: int | None = None
     copied: bool = False
     said: bool = True
+    mask: Tensor | None = None
 
 
 class Run(NamedTuple):
@@ -197,7 +200,9 @@ def _rows(entries: list[dict[str, Any]], x: Tensor, sigma: float) -> dict[Any, R
     """By their ids. A copy that ComfyUI made has the other conditioning's keys, but the very text of the entry that it is a copy of."""
     tags = {id(_text(entry)): entry[TAG] for entry in entries if TAG in entry}
     return {
-        entry["uuid"]: Row(_area(entry, x), entry.get(TAG, tags.get(id(_text(entry)))), TAG not in entry, _said(entry, sigma))
+        entry["uuid"]: Row(
+            _area(entry, x), entry.get(TAG, tags.get(id(_text(entry)))), TAG not in entry, _said(entry, sigma), entry.get("mask")
+        )
         for entry in entries
         if "uuid" in entry
     }

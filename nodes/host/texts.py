@@ -18,6 +18,8 @@ CONTROL = ("control", "control_apply_to_uncond", "cross_attn_controlnet")  # the
 PLACED = (*CONTROL, "area", "strength", "mask", "mask_strength", "set_area_to_bounds", "gligen", "default")
 TIMED = ("start_percent", "end_percent", "clip_start_percent", "clip_end_percent")
 
+OF_THE_TEXT = ("pooled_output", "attention_mask")
+
 Entry = list[Any]
 """`[H [B, T, C], {"pooled_output": p, ...}]`."""
 
@@ -114,14 +116,15 @@ def counterparts(expression: Conditioning, neutral: Conditioning) -> dict[int, i
 def at_rest(expression: Conditioning, neutral: Conditioning, pairs: Sequence[Pair]) -> Conditioning:
     """What is drawn while the expression is fused: each text that says it replaced by its neutral one, all else as it is.
 
-    ControlNet, areas, masks and time ranges of the entry stay where the neutral one has none of its own.
+    What else belongs to the entry (ControlNet, areas, masks, time ranges, pictures that unCLIP reads, sizes ...) stays where the neutral
+    one has none of its own.
     """
     given = {pair.expression: (number, pair.neutral) for number, pair in enumerate(pairs)}
     drawn: Conditioning = []
     for index, (hidden, extra) in enumerate(expression):
         if index in given:
             number, other = given[index]
-            kept = {key: value for key, value in extra.items() if key in (*PLACED, *TIMED, "hooks")}
+            kept = {key: value for key, value in extra.items() if key not in OF_THE_TEXT}
             hidden, extra = neutral[other][0], {**kept, **neutral[other][1], TAG: number}
         drawn.append([hidden, extra])
     return drawn
