@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,14 @@ RENEW = "(globalThis.node = app.graph.nodes.find(node => node.type === 'FaceExpr
 UNDO, REDO = "Control+z", "Control+Shift+z"
 ADD_BLUEPRINT = "({nodes, definitions: {subgraphs}}) => { app.canvas._deserializeItems({nodes, subgraphs}, {position: [0, 900]}) }"
 PRESETS = "FaceExpr.ExpressionPresets"
+LINK = """name => {
+    const source = LiteGraph.createNode('PrimitiveNode'); source.title = 'source'; source.pos = [-400, 100]; app.graph.add(source)
+    source.connect(0, node, node.inputs.findIndex(input => input.name === name))
+}"""
+UNLINK = """name => {
+    node.disconnectInput(node.inputs.findIndex(input => input.name === name))
+    app.graph.remove(app.graph.nodes.find(node => node.title === 'source'))
+}"""
 BROW = (0.07, 0.27)  # the person's left inner brow: right of the middle, from the top, in heights of the head's canvas
 CORNER = (-0.10, 0.655)  # the right corner of the mouth
 
@@ -82,6 +91,30 @@ def units(editor: Editor) -> dict[str, float]:
 def reopen(editor: Editor) -> None:
     """Wait for the editor of a node that was loaded anew."""
     editor.page.wait_for_function(f"{RENEW} && {EDITOR} && document.querySelectorAll('.fx-head').length === 1", timeout=60_000)
+
+
+@contextmanager
+def linked(editor: Editor, name: str) -> Iterator[None]:
+    """While another node's output is linked to an input of this name."""
+    editor.page.evaluate(LINK, name)
+    try:
+        yield
+    finally:
+        editor.page.evaluate(UNLINK, name)
+
+
+def move_on_the_pad(editor: Editor, x: float, y: float) -> None:
+    """Move the mouse to a place in fractions of the plane."""
+    box = editor.root.locator(".fx-plane").bounding_box()
+    assert box is not None
+    editor.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+
+
+def pull_on_the_pad(editor: Editor) -> None:
+    move_on_the_pad(editor, 0.5, 0.5)
+    editor.page.mouse.down()
+    move_on_the_pad(editor, 0.8, 0.2)
+    editor.page.mouse.up()
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -229,6 +262,37 @@ def test_the_pad_blends_the_words_beside_the_point(editor: Editor) -> None:
     editor.slider("valence (unpleasant to pleasant)").fill("-0.9")
     editor.slider("arousal (calm to excited)").fill("-0.5")
     assert editor.values()["expression"] == "sad"
+
+
+def test_the_pad_takes_no_hand_and_no_key_while_something_that_it_sets_comes_by_a_link(editor: Editor) -> None:
+    editor.open("Feeling")
+    sliders = [editor.slider(label) for label in ("valence (unpleasant to pleasant)", "arousal (calm to excited)")]
+    for name in ("expression", "intensity", "second_expression", "second_weight"):
+        with linked(editor, name):
+            pull_on_the_pad(editor)
+            assert editor.values() == NEUTRAL, name
+            for part in (editor.root.get_by_role("group", name="Feeling"), *sliders):
+                expect(part).to_be_disabled()
+            expect(editor.root.locator(".fx-plane")).to_have_css("cursor", "default")
+        for part in (editor.root.get_by_role("group", name="Feeling"), *sliders):
+            expect(part).to_be_enabled()
+        expect(editor.root.locator(".fx-plane")).to_have_css("cursor", "crosshair")
+        pull_on_the_pad(editor)
+        assert {editor.values()["expression"], editor.values()["second_expression"]} == {"happy", "surprised"}, name
+        editor.set()
+
+
+def test_a_pull_on_the_pad_ends_where_a_link_comes(editor: Editor) -> None:
+    editor.open("Feeling")
+    move_on_the_pad(editor, 0.8, 0.2)
+    editor.page.mouse.down()
+    pulled = editor.values()
+    with linked(editor, "expression"):
+        move_on_the_pad(editor, 0.2, 0.8)
+        editor.page.mouse.up()
+        assert editor.values() == pulled
+        expect(editor.root.get_by_role("group", name="Feeling")).to_be_disabled()
+    assert pulled["second_expression"] != "none"
 
 
 def test_muscles_have_sliders_left_and_right_apart(editor: Editor) -> None:

@@ -5,8 +5,10 @@ import { element, slider } from './dom.js';
 import { say } from './words.js';
 
 const INSET = 0.78; // where a word of strength 1 stands; the edge is stronger
+const SETS = ['expression', 'intensity', 'second_expression', 'second_weight']; // in the order of `valuesAt`
 
 export function makePad(values) {
+    const isLinked = () => SETS.some((name) => values.isLinked(name)); // then the others would be set for an expression that is not used
     const point = element('div', { class: 'fx-point' });
     const words = ANCHORS.map(({ name, valence, arousal }) =>
         element('span', { style: `left: ${50 + 50 * INSET * valence}%; top: ${50 - 50 * INSET * arousal}%` }, say(name)));
@@ -14,6 +16,7 @@ export function makePad(values) {
     let place = { valence: 0, arousal: 0 };
 
     const go = (valence, arousal) => {
+        if (isLinked()) return;
         place = { valence, arousal };
         values.set(valuesAt(valence, arousal));
     };
@@ -23,6 +26,7 @@ export function makePad(values) {
         go(along(event.clientX, box.left, box.width), -along(event.clientY, box.top, box.height));
     };
     plane.addEventListener('pointerdown', (event) => {
+        if (isLinked()) return;
         plane.setPointerCapture(event.pointerId);
         follow(event);
     });
@@ -36,8 +40,9 @@ export function makePad(values) {
     };
     const valence = axis(say('valence (unpleasant to pleasant)'), (to) => go(to, place.arousal));
     const arousal = axis(say('arousal (calm to excited)'), (to) => go(place.valence, to));
+    const root = element('div', { class: 'fx-pad', role: 'group', 'aria-label': say('Feeling') }, plane, valence.root, arousal.root);
     return {
-        root: element('div', { class: 'fx-pad' }, plane, valence.root, arousal.root),
+        root,
         show(now) {
             const found = placeOf(now);
             point.hidden = !found;
@@ -46,13 +51,14 @@ export function makePad(values) {
             if (found && !same) place = found;
             point.style.left = `${50 + 50 * INSET * place.valence}%`;
             point.style.top = `${50 - 50 * INSET * place.arousal}%`;
-            const disabled = values.isLinked('expression') || values.isLinked('intensity');
+            const disabled = isLinked();
+            root.setAttribute('aria-disabled', disabled);
             valence.set(place.valence, disabled);
             arousal.set(place.arousal, disabled);
         },
     };
 }
 
-function pick({ expression, intensity, second_expression, second_weight }) {
-    return { expression, intensity, second_expression, second_weight };
+function pick(values) {
+    return Object.fromEntries(SETS.map((name) => [name, values[name]]));
 }
