@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -235,6 +236,36 @@ def test_the_command_prints_the_best_first_and_writes_all_measures(tmp_path: Pat
     assert "there is no picture nobody.png" in capsys.readouterr().err
     assert faceexpr(["score", str(tmp_path), *words[2:]]) == 2
     assert f"{tmp_path} is a folder. Give the path of a picture file." in capsys.readouterr().err
+
+
+def test_the_command_overwrites_no_file_with_its_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text("mine")
+    words = ["score", str(HAPPY), "--photos", str(mini.donor_path()), "--expression", "happy"]
+    assert faceexpr([*words, "--json", str(mine)]) == 0
+    beside = tmp_path / "mine_00001_.json"
+    assert capsys.readouterr().err.endswith(f"faceexpr: all measures: {beside}\n")
+    assert mine.read_text() == "mine" and json.loads(beside.read_text())[0]["right"] is True
+
+
+def test_measures_that_cannot_be_written_are_told_before_the_work_or_after_they_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["score", str(HAPPY), "--photos", str(mini.donor_path()), "--expression", "happy", "--json"]
+    (tmp_path / "file").write_text("mine")
+    for given, told in ((tmp_path, "is a folder; give the name of a file"), (tmp_path / "file" / "a.json", "cannot be written to --json")):
+        assert faceexpr([*words, str(given)]) == 2
+        seen = capsys.readouterr()
+        assert told in seen.err and "the person" not in seen.err
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert faceexpr([*words, str(tmp_path / "scores.json")]) == 2
+    seen = capsys.readouterr()
+    assert seen.out.startswith(f"1. {HAPPY}: score") and "scores.json (No space left on device). Make room" in seen.err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_command_says_which_photos_it_did_not_compare_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import FaceExprError
 from ..expressions import NONE, names
+from ..files import try_name, write_new
 
 SIDE = 512
 """Pixels along the square that is cut around the face of each of the person's photos."""
@@ -30,14 +31,13 @@ def add_score_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
     parser.add_argument("--action_units", default="", help="FACS action units that were asked, such as AU1+AU2")
     parser.add_argument("--neutral", type=Path, metavar="PICTURE", help="the picture of the same seed without the expression")
     parser.add_argument("--best", type=int, default=0, metavar="K", help="print only the paths of the K best")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measures here too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measures here too; a number is added when the name is taken")
     parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure and print. Raises FaceExprError for what cannot be read."""
+    """Measure and print. Raises FaceExprError for what cannot be read or written."""
     from ..faces.images import read_rgb
-    from ..files import replace_file
     from ..measure.judges import Judges
     from ..measure.picture_score import Asked, best_first, score_picture, told
     from ..photos.dataset import read_dataset
@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.best < 0:
         raise FaceExprError(f"--best {arguments.best}: give how many of the pictures you want, from 1.")
     asked = Asked(arguments.expression, arguments.intensity, arguments.action_units)
+    if arguments.json is not None:
+        _check_json(arguments.json)
     photos = read_dataset(arguments.photos)
     with Judges() as judges:
         subject = prepare_subject(photos, SubjectSettings(resolution=SIDE, drop_small=False), detector=judges.detector)
@@ -55,10 +57,30 @@ def run(arguments: argparse.Namespace) -> None:
         person = judges.looks([photo.image for photo in subject.photos], [photo.face for photo in subject.photos])
         neutral = None if arguments.neutral is None else judges.see(read_given(arguments.neutral, read_rgb))
         scores = [score_picture(judges.see(read_given(path, read_rgb)), asked, person, neutral) for path in arguments.pictures]
-    if arguments.json is not None:
-        rows = [{"picture": str(path), **asdict(one)} for path, one in zip(arguments.pictures, scores, strict=True)]
-        replace_file(arguments.json, (json.dumps(rows, indent=1) + "\n").encode())
     if arguments.best:
         print("\n".join(str(arguments.pictures[number]) for number in best_first(scores)[: arguments.best]))
     else:
         print(told(scores, [str(path) for path in arguments.pictures]))
+    if arguments.json is not None:
+        rows = [{"picture": str(path), **asdict(one)} for path, one in zip(arguments.pictures, scores, strict=True)]
+        try:
+            written = write_new(arguments.json, (json.dumps(rows, indent=1) + "\n").encode())
+        except OSError as reason:
+            raise _unwritten(arguments.json, reason) from reason
+        say(f"all measures: {written}")
+
+
+def _check_json(path: Path) -> None:
+    """Raise FaceExprError, before the work, for a file of measures that cannot be written."""
+    if path.is_dir():
+        raise FaceExprError(f"--json {path} is a folder; give the name of a file in it, such as {path / 'scores.json'}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try_name(path)
+    except OSError as reason:
+        raise _unwritten(path, reason) from reason
+
+
+def _unwritten(path: Path, reason: OSError) -> FaceExprError:
+    why = reason.strerror or reason
+    return FaceExprError(f"the measures cannot be written to --json {path} ({why}). Make room, or give another place or a shorter name.")
