@@ -39,9 +39,9 @@ def watching(pictures: list[np.ndarray], folder: Path, seen: list[int], moved: t
     return Look(decode, moved, [folder], tell, free)
 
 
-def where(look: Look, picture: int, sigma: float, area: Area | None = None) -> Where:
+def where(look: Look, picture: int, sigma: float, area: Area | None = None, said: torch.Tensor | None = None) -> Where:
     look.look(picture, sigma)
-    return look.known(picture, sigma, area)
+    return look.known(picture, sigma, area, said)
 
 
 def numbered(pictures: list[np.ndarray]) -> torch.Tensor:
@@ -98,6 +98,26 @@ def test_the_face_of_an_area_is_the_one_that_lies_in_it(photo, model_folder: Pat
     assert left[:, 128:].max() < 0.01 < left[:, :128].max()
     assert right[:, :128].max() < 0.01 < right[:, 128:].max()
     assert where(look, 0, 3.0, (0.0, 0.1, 0.0, 1.0)) is EVERYWHERE
+
+
+def test_the_face_of_a_masked_text_is_the_one_that_lies_in_its_mask(photo, model_folder: Path) -> None:
+    """Of each picture of a batch its own; in more than half of the mask where there is such a face, else in any of it."""
+    told: list[str] = []
+    wide = np.concatenate([photo, photo[:, 16:112]], 1)
+    look = watching([wide, wide], model_folder, [], ("mouth",), tell=told.append)
+    look.seen(numbered([wide, wide]))
+    said = torch.full((2, 8, 14), 0.2)
+    said[0, :, :8], said[1, :, 8:] = 0.8, 0.8  # soft, and of another size
+    grey = torch.zeros(1, 16, 28)
+    grey[..., 16:] = 0.3
+    for picture, mask, left in ((0, said, True), (1, said, False), (0, 1 - said, False), (1, 1 - said, True), (1, grey, False)):
+        found = where(look, picture, 3.0, said=mask).mask
+        assert found is not None
+        halves = found[:, :128].max(), found[:, 128:].max()
+        assert halves[not left] > 0.5 and halves[left] < 0.01
+    assert not told
+    assert where(look, 0, 3.0, (0.0, 1.0, 0.0, 0.57), grey) is EVERYWHERE  # the area's face is not the mask's
+    assert len(told) == 1 and "the area or the mask of the text" in told[0]
 
 
 def test_of_several_faces_the_one_that_is_drawn_is_meant(photo, model_folder: Path) -> None:

@@ -35,7 +35,7 @@ MISSING = (3.2, 1.0)
 """Noise levels below which that is done for pictures in which none was found."""
 
 FREE = (0.5, 0.0)
-"""How freely a picture is drawn where a face is meant: more than half, or, where no such face is, at all (a grey noise mask)."""
+"""How much a picture is drawn, and a text said, where a face is meant: more than half, or, where no such face is, at all (grey masks)."""
 
 
 class Where(NamedTuple):
@@ -73,7 +73,8 @@ class Look:
         self._looked: dict[int, float] = {}
         self._faces: dict[int, list[Face]] = {}
         self._size = (0, 0)
-        self._places: dict[tuple[int, Area | None], Where] = {}
+        self._places: dict[tuple[int, Area | None, int], Where] = {}
+        self._said: dict[int, Tensor] = {}
 
     def seen(self, clean: Tensor, given: bool = False) -> None:
         """The latest estimate of the clean latents [B, 4, h, w], or, before there is one, those `given` to start from."""
@@ -84,17 +85,20 @@ class Look:
         if self._due(picture, sigma):
             self._find(picture, sigma)
 
-    def known(self, picture: int, sigma: float, area: Area | None = None) -> Where:
-        """Where the expression acts in a picture at a noise level: on its largest face, of those in the area (EVERYWHERE without one)."""
-        key = picture, area
+    def known(self, picture: int, sigma: float, area: Area | None = None, said: Tensor | None = None) -> Where:
+        """Where the expression acts in a picture at a noise level: on its largest face (EVERYWHERE without one), of those in the area and
+        in the mask of its text: `said` [P, h, w] in 0..1 over the whole picture, one for each of a batch, again from the first."""
+        key = picture, area, id(said)
         if key not in self._places:
             known = self._faces.get(picture, [])
-            faces = [face for least in FREE for face in known if self._meant(face, picture, area, least)]
+            faces = [face for least in FREE for face in known if self._meant(face, picture, area, said, least)]
             if known and not faces:
                 self._tell(
-                    f"no face of picture {picture + 1} lies in the area of the text, or where the noise mask lets it be drawn, at sigma "
-                    f"{sigma:.2g}, so that the expression acts everywhere there"
+                    f"no face of picture {picture + 1} lies in the area or the mask of the text, or where the noise mask lets it be drawn, "
+                    f"at sigma {sigma:.2g}, so that the expression acts everywhere there"
                 )
+            if said is not None:
+                self._said[id(said)] = said  # so that no other mask takes its id
             found = location_of(faces[0], *self._size, self._moved) if faces else None
             self._places[key] = EVERYWHERE if found is None else Where(found.mask, found.regions)
         return self._places[key]
@@ -142,13 +146,15 @@ class Look:
         crop = latent[:, :, top : min(bottom, height), left : min(right, width)]
         return [face.moved(1.0, -8 * left, -8 * top) for face in faces_in(self._decode(crop), self._folders)]
 
-    def _meant(self, face: Face, picture: int, area: Area | None, least: float) -> bool:
-        """Whether the middle of a face lies in the area, and where more than the least of the picture is drawn."""
+    def _meant(self, face: Face, picture: int, area: Area | None, said: Tensor | None, least: float) -> bool:
+        """Whether the middle of a face lies in the area, and where more than the least of the picture is drawn and of the text said."""
         x, y = face.centre[0] / self._size[1], face.centre[1] / self._size[0]
         if area is not None and not (area[0] <= y <= area[1] and area[2] <= x <= area[3]):
             return False
-        if self._free is None:
-            return True
-        free = self._free[picture % len(self._free)]
-        row, column = (min(max(int(share * size), 0), size - 1) for share, size in zip((y, x), free.shape, strict=True))
-        return bool(free[row, column] > least)
+        return all(_share_at(maps[picture % len(maps)], y, x) > least for maps in (self._free, said) if maps is not None)
+
+
+def _share_at(share: Tensor, y: float, x: float) -> float:
+    """Of a map [h, w] the value at a place in shares of the picture."""
+    row, column = (min(max(int(at * size), 0), size - 1) for at, size in zip((y, x), share.shape, strict=True))
+    return float(share[row, column])
