@@ -23,8 +23,12 @@ HELD: dict[str, tuple[str, ...]] = {
         "test_fusion_passes.py::test_the_neutral_text_is_drawn_with_the_boxes_of_the_positive_one",
         "test_fusion_compositions.py::test_a_mask_lies_over_the_picture_where_a_conditioning_has_an_area",
         "test_look.py::test_the_face_of_an_area_is_the_one_that_lies_in_it",
+        "test_look.py::test_the_face_of_a_masked_text_is_the_one_that_lies_in_its_mask",
     ),
-    "two people, each with a text and an area": ("test_templates_drawn.py::test_of_two_people_each_has_an_expression_of_its_own",),
+    "two people, each with a text and an area or a mask": (
+        "test_templates_drawn.py::test_of_two_people_each_has_an_expression_of_its_own",
+        "test_fusion_masked_texts.py::test_of_two_people_in_masks_each_gets_its_own_expression",
+    ),
     "LoRA hooks on a text, by a schedule too; a default text": (
         *("LoRA hooks", "LoRA hooks by a schedule", "default text"),
         "test_fusion_hooks.py::test_each_evaluation_has_the_hooks_of_its_text_in_every_layer",
