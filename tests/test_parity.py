@@ -56,6 +56,22 @@ def test_text_embeddings_agree(comfyui, pipe, prompt: str) -> None:
     assert relative(pooled, expected_pooled) < 1e-5
 
 
+def test_escaped_parentheses_are_parentheses_in_both(comfyui, pipe) -> None:
+    prompt = r"a photo of a woman \(red hair\), smiling"
+    hidden, _ = comfyui.host.encode_text(comfyui.clip, [prompt])
+    expected, _ = encoding.encode_prompts(pipe, [prompt])
+    assert relative(hidden, expected) < 1e-5
+
+
+@pytest.mark.parametrize(("words", "told"), [("(red hair:1.4)", 1), ("embedding:her", 1), (r"red \(dyed\) hair", 0), ("red hair", 0)])
+def test_weights_that_are_not_read_are_told(pipe, words: str, told: int, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(encoding, "_told", [])
+    for _ in range(2):
+        encoding.encode_prompts(pipe, [f"a photo of a woman, {words}"])
+    said = [record.getMessage() for record in caplog.records if "are text here, not weights" in record.getMessage()]
+    assert len(said) == told
+
+
 def test_texts_of_different_lengths_are_stacked_alike(comfyui, pipe) -> None:
     texts = [PERSON, PROMPTS[3]]
     hidden, _ = comfyui.host.encode_text(comfyui.clip, texts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
 
 _CHUNK = 75
+_WEIGHTS = re.compile(r"(?<!\\)[()]|embedding:", re.IGNORECASE)
+
+_told: list[str] = []
+
+log = logging.getLogger(__name__)
 
 
 def count_tokens(pipe: StableDiffusionXLPipeline, words: str) -> tuple[int]:
@@ -29,7 +36,8 @@ def encode_prompts(pipe: StableDiffusionXLPipeline, prompts: Sequence[str]) -> t
     """Embed prompts: H float32 [B, T, C] and pooled float32 [B, P], on the pipeline's device.
 
     T is 77, or 77 n for longer prompts: chunks of 75 tokens, as ComfyUI cuts them; shorter prompts are then repeated to the common length,
-    which cross-attention does not notice. ComfyUI's weighting syntax is not read: parentheses are text here.
+    which cross-attention does not notice. ComfyUI's weighting syntax and embeddings are not read: they are text here, which is told.
+    Escaped parentheses are parentheses, as in ComfyUI.
     """
     bring(pipe, TEXTS, TEXT_ROOM)
     encoded = [_encode_prompt(pipe, prompt) for prompt in prompts]
@@ -65,8 +73,21 @@ def _chunks(pipe: StableDiffusionXLPipeline, prompt: str, padding: int) -> Tenso
 
 
 def _ids(pipe: StableDiffusionXLPipeline, words: str) -> list[int]:
+    if _WEIGHTS.search(words):
+        _tell_weights(words)
+    words = words.replace(r"\(", "(").replace(r"\)", ")")
     # for both encoders: the second tokenizer, padded with `!`, would read an exclamation mark as padding, which ComfyUI does not
     return pipe.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _tell_weights(words: str) -> None:
+    """Once a process: captions of photos are many."""
+    if _told:
+        return
+    _told.append(words)
+    log.warning(
+        "parentheses and embeddings are text here, not weights as in ComfyUI: '%s'. Write plain words, and \\( \\) for parentheses.", words
+    )
 
 
 @torch.no_grad()
