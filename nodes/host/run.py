@@ -61,8 +61,7 @@ class Session:
 class Row(NamedTuple):
     """A conditional entry: the area of the picture that it draws (None for all of it), the number of its pair of texts, if any, whether it
     is the copy of one that ComfyUI makes where another conditioning has an area, whether its time range holds the evaluation, and its mask
-    [P, h, w] over the whole picture (None without one), one for each picture of a batch, again from the first. The mask's strength is not in
-    it."""
+    [P, h, w] over the whole picture (None without one), one for each picture of a batch, again from the first, without its strength."""
 
     area: Area | None = None
     tag: int | None = None
