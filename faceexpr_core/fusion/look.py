@@ -135,7 +135,8 @@ class Look:
         """Faces, in the picture's pixels: in the whole made smaller, else where they were, or, where none was, in the whole."""
         height, width = int(latent.shape[2]), int(latent.shape[3])
         if smaller:
-            less = F.interpolate(latent, scale_factor=FIRST_SCALE, mode="bilinear", antialias=True)
+            given = latent.cpu() if latent.device.type == "mps" else latent  # older torch has no antialias on a Mac's graphics chip
+            less = F.interpolate(given, scale_factor=FIRST_SCALE, mode="bilinear", antialias=True).to(latent.device)
             scale = width / less.shape[3]
             return [face.moved(scale) for face in faces_in(self._decode(less), self._folders)]
         if not known:
