@@ -104,6 +104,32 @@ def test_the_order_is_changed_and_entries_are_taken_out(editor: ListEditor) -> N
     assert editor.value() == "happy, AU1+AU2, neutral"
 
 
+def test_the_keyboard_stays_in_the_list_where_its_button_goes_and_delete_spares_the_node(editor: ListEditor) -> None:
+    editor.put("expressions", "neutral, happy, sad")
+    editor.button("neutral").click()
+    editor.page.evaluate("app.canvas.selectNode(node)")
+    steps = (
+        ("later: happy", "neutral, sad, happy", "happy"),  # to the end: there is no later any more
+        ("earlier: sad", "sad, neutral, happy", "sad"),
+        ("take out neutral", "sad, happy", "happy"),  # the next one
+        ("take out happy", "sad", "sad"),  # the one before
+        ("take out sad", "", "undo"),  # there is no face of one's own to add
+    )
+    for pressed, value, focused in steps:
+        editor.button(pressed).press("Enter")
+        assert editor.value() == value
+        expect(editor.button(focused)).to_be_focused()
+        editor.page.keyboard.press("Delete")
+        assert editor.page.evaluate("app.graph.nodes.includes(node)"), pressed
+    editor.open("Muscles")
+    editor.slider("12 lip corners pulled up").fill("0.6")
+    editor.put("expressions", "sad")
+    editor.button("take out sad").press("Enter")
+    expect(editor.button("Add")).to_be_focused()
+    editor.open("Faces")
+    editor.tick("sad")  # which the head shows then
+
+
 def test_a_face_of_ones_own_is_pulled_and_added(editor: ListEditor) -> None:
     add = editor.button("Add")
     expect(add).to_be_disabled()

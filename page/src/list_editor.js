@@ -91,7 +91,11 @@ export function makeListEditor(values, { table, head, why }) {
             const next = all.filter((one) => one !== entry);
             next.splice(place + by, 0, entry);
             write(next);
-            list.children[place + by]?.querySelector(`[data-by="${by}"]`)?.focus();
+            focusRow(place + by, `[data-by="${by}"]`);
+        };
+        const takeOut = () => {
+            toggle(entry, false);
+            focusRow(Math.min(place, list.children.length - 1));
         };
         const arrow = (by, sign, text) =>
             element('button', { 'data-by': by, 'aria-label': text, disabled: disabled || !all[place + by], onclick: move(by) }, sign);
@@ -101,8 +105,15 @@ export function makeListEditor(values, { table, head, why }) {
             element('button', { class: 'fx-name', onclick: () => look.set(lookOf(entry, table)) }, name),
             arrow(-1, '↑', say('earlier: {0}', name)),
             arrow(1, '↓', say('later: {0}', name)),
-            element('button', { 'aria-label': say('take out {0}', name), disabled, onclick: () => toggle(entry, false) }, '✕'),
+            element('button', { 'aria-label': say('take out {0}', name), disabled, onclick: takeOut }, '✕'),
         );
+    }
+
+    /** The button that was pressed is gone: without another that has the keyboard, the next Delete would reach the page and delete the node. */
+    function focusRow(place, wanted = 'button') {
+        const row = list.children[place];
+        const button = row?.querySelector(`${wanted}:enabled`) ?? row?.querySelector('button:enabled') ?? [add, undo].find((one) => !one.disabled);
+        button?.focus();
     }
 
     const nameOf = (entry) => (entry in table.expressions ? say(entry) : entry);

@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 12575dc9af7013fd85d52545952545e27fa64a2bf2979bbda3e89e480681cf55
+// sources: ac31bbbd3515aaedc79227375891e03b4aedec98f627b627ee2298dbe4e5d941
 
 // src/extension.js
 import { app as app7 } from "../../../scripts/app.js";
@@ -4117,7 +4117,11 @@ function makeListEditor(values, { table, head, why }) {
       const next = all.filter((one) => one !== entry);
       next.splice(place + by, 0, entry);
       write2(next);
-      list.children[place + by]?.querySelector(`[data-by="${by}"]`)?.focus();
+      focusRow(place + by, `[data-by="${by}"]`);
+    };
+    const takeOut = () => {
+      toggle(entry, false);
+      focusRow(Math.min(place, list.children.length - 1));
     };
     const arrow = (by, sign, text) => element("button", { "data-by": by, "aria-label": text, disabled: disabled || !all[place + by], onclick: move(by) }, sign);
     return element(
@@ -4126,8 +4130,13 @@ function makeListEditor(values, { table, head, why }) {
       element("button", { class: "fx-name", onclick: () => look.set(lookOf(entry, table)) }, name),
       arrow(-1, "↑", say("earlier: {0}", name)),
       arrow(1, "↓", say("later: {0}", name)),
-      element("button", { "aria-label": say("take out {0}", name), disabled, onclick: () => toggle(entry, false) }, "✕")
+      element("button", { "aria-label": say("take out {0}", name), disabled, onclick: takeOut }, "✕")
     );
+  }
+  function focusRow(place, wanted = "button") {
+    const row2 = list.children[place];
+    const button = row2?.querySelector(`${wanted}:enabled`) ?? row2?.querySelector("button:enabled") ?? [add5, undo].find((one) => !one.disabled);
+    button?.focus();
   }
   const nameOf2 = (entry) => entry in table.expressions ? say(entry) : entry;
   function show3() {
