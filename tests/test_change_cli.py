@@ -15,6 +15,7 @@ from PIL import Image
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main
+from faceexpr_core.commands.given_picture import read_given
 from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.provenance import CHANGED_BY_A_MODEL, XMP_KEY
 
@@ -84,6 +85,15 @@ def test_what_would_change_nothing_is_refused(picture: Path, tmp_path: Path, cap
     assert main(command(picture, tmp_path, *more)) == 2
     assert told in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_of_several_frames_the_one_that_is_taken_is_told(picture: Path, tmp_path: Path, capsys) -> None:
+    moving, one = tmp_path / "moving.gif", Image.open(picture).convert("RGB")
+    one.save(moving, save_all=True, append_images=[one.rotate(90), one.rotate(180)])
+    assert np.array_equal(read_given(moving, read_rgb), read_rgb(moving))
+    assert capsys.readouterr().err == f"faceexpr: {moving}: the first of its 3 pictures was taken\n"
+    read_given(picture, read_rgb)
+    assert capsys.readouterr().err == ""
 
 
 def test_without_a_face_or_a_picture_it_says_so(picture: Path, tmp_path: Path, capsys) -> None:

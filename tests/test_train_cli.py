@@ -471,6 +471,7 @@ def house(photos: Path, *more: str) -> TrainJob:
         (["--blocks=left"], "blocks is 'left'; give all"),
         (["--prior=off", "--prior_weight=2"], "prior_weight was given, but prior is off"),
         (["--prior=distill", "--prior_images=5"], "--prior_images would change nothing: prior is distill, which draws no pictures"),
+        (["--framing=whole picture", "--padding=3"], "--padding would change nothing: the framing is the whole picture"),
         (["--prior=off", "--class_images=x"], "--class_images would change nothing: prior is off, which draws no pictures"),
         (["--prior=images", "--class_images={photos}/photo_1.png"], "photo_1.png is a file; give a folder of pictures"),
         (["--crafting_weight=0", "--crafting_every=3"], "crafting_every was given, but crafting_weight is off"),

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from ..errors import FaceExprError
+from ..faces.images import notes_of
 
 Read = TypeVar("Read")
 
 
 def read_given(path: Path, read: Callable[[Path], Read]) -> Read:
-    """What `read`, one of the readers of `faces.images`, makes of the file. Raises FaceExprError for what is no file or cannot be read."""
+    """What `read`, one of the readers of `faces.images`, makes of the file; on stderr what is to be said of it. Raises FaceExprError for
+    what is no file or cannot be read."""
     if path.is_dir():
         raise FaceExprError(f"{path} is a folder. Give the path of a picture file.")
     if not path.is_file():
         raise FaceExprError(f"there is no picture {path}. Give the path of a picture file.")
     try:
-        return read(path)
+        made = read(path)
+        for note in notes_of(path):
+            print(f"faceexpr: {path}: {note}", file=sys.stderr)
+        return made
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
         raise FaceExprError(f"the picture {path} cannot be read ({error}). Save it as JPEG or PNG and try again.") from error

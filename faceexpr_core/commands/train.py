@@ -12,7 +12,7 @@ from .. import mini
 from ..errors import FaceExprError
 from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING, require_in_range
 from ..training.settings import AUTO, PREDICTIONS, PRESETS, PRIOR_IMAGES, TrainSettings, preset, preset_settings, require_used
-from .flags import add_flag
+from .flags import add_flag, refuse_unused
 from .watch import TRACKERS
 
 if TYPE_CHECKING:
@@ -144,7 +144,11 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
 
 
 def _check(arguments: argparse.Namespace, settings: TrainSettings) -> None:
+    from ..photos.settings import SubjectSettings
+
     require_in_range(vars(arguments), ("prior_images", "preview_every", "state_every", "state_keep", "background_weight"))
+    if arguments.framing == "whole picture":
+        refuse_unused(arguments, {"padding": SubjectSettings().padding}, "the framing is the whole picture. Leave it out.")
     require_drawn(
         settings, {"--class_images": arguments.class_images is not None, "--prior_images": arguments.prior_images != PRIOR_IMAGES}
     )

@@ -173,11 +173,21 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
 def _opened(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
     """The first frame, upright, and what is to be said of it."""
     with _unread(path) as opened:
-        frames = 1 if opened.format in ("MPO", "PSD", "HEIF") else int(getattr(opened, "n_frames", 1))
+        notes = _frames(opened)
         opened.load()
-        notes = (f"the first of its {frames} pictures was taken",) if frames > 1 else ()
         upright, damaged = _upright(opened)
         return upright, (*notes, *damaged)
+
+
+def notes_of(path: Path) -> tuple[str, ...]:
+    """What is to be said of a picture file by its header: that it holds more pictures than the one that is read. Raises as `read_rgb`."""
+    with _unread(path) as opened:
+        return _frames(opened)
+
+
+def _frames(opened: Image.Image) -> tuple[str, ...]:
+    frames = 1 if opened.format in ("MPO", "PSD", "HEIF") else int(getattr(opened, "n_frames", 1))
+    return (f"the first of its {frames} pictures was taken",) if frames > 1 else ()
 
 
 def _unread(path: Path) -> Image.Image:
