@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pack
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from faceexpr_core import mini
@@ -24,6 +26,7 @@ from faceexpr_core.lora.describe import describe
 from faceexpr_core.lora.files import read_lora, save_lora
 from faceexpr_core.lora.formats import FORMATS, Layer, Lora, decode, encode, load
 from faceexpr_core.lora.names import comfyui_module, from_stability, kohya_module, module_of, sd_scripts_module, to_stability
+from faceexpr_core.lora.start import read_start
 
 Q = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 OUT = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0"
@@ -266,17 +269,19 @@ def test_rank_stabilised_alpha_is_brought_to_plain_alpha(tmp_path: Path) -> None
     assert load(folder).layers[Q].alpha == pytest.approx(before * 4**0.5)
 
 
-def test_text_encoders_go_through_diffusers_too(pipe: StableDiffusionXLPipeline, tmp_path: Path) -> None:
-    """A LoRA on all three parts, in both formats that diffusers reads, gives the same text embeddings."""
+def reading() -> Lora:
+    """A LoRA on all three parts."""
     layers = {
         f"{part}.text_model.encoder.layers.0.self_attn.{name}": layer(2, (width,), width, 3.0)
-        for part, width in (
-            ("text_encoder", pipe.text_encoder.config.hidden_size),
-            ("text_encoder_2", pipe.text_encoder_2.config.hidden_size),
-        )
+        for part, width in (("text_encoder", 32), ("text_encoder_2", 64))
         for name in ("q_proj", "k_proj", "v_proj", "out_proj")  # diffusers knows kohya's text encoders by out_proj
     }
-    lora = Lora({Q: table().layers[Q], **layers}, {}, {}, {}, "kohya")
+    return Lora({Q: table().layers[Q], **layers}, {}, {}, {}, "kohya")
+
+
+def test_text_encoders_go_through_diffusers_too(pipe: StableDiffusionXLPipeline, tmp_path: Path) -> None:
+    """A LoRA on all three parts, in both formats that diffusers reads, gives the same text embeddings."""
+    lora = reading()
     plain = pipe.encode_prompt("a photo of a woman", device="cpu")[0]
     embeds = []
     for spelling in ("kohya", "diffusers"):
@@ -287,6 +292,33 @@ def test_text_encoders_go_through_diffusers_too(pipe: StableDiffusionXLPipeline,
             pipe.unload_lora_weights()
     assert relative(embeds[1], embeds[0]) < 1e-6
     assert relative(embeds[0], plain) > 1e-3
+
+
+def test_a_peft_adapter_is_whole_on_the_command_line_by_its_folder_and_by_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = reading()
+    folder = written(start, "peft", tmp_path / "adapter")
+    weights = folder / "adapter_model.safetensors"
+    own = {name: one for name, one in start.layers.items() if name.startswith("unet.")}
+    given = {"kohya": written(start, "kohya", tmp_path / "kohya"), "folder": folder, "file": weights}
+    given |= {"U-Net alone": written(replace(start, layers=own), "kohya", tmp_path / "unet")}
+    drawn = {}
+    for name, lora in given.items():
+        words = ["generate", "--model", "mini", "--steps", "1", "--width", "64", "--height", "64", "--output_dir", str(tmp_path / "out")]
+        assert main([*words, "--lora", str(lora)]) == 0
+        drawn[name] = np.asarray(Image.open(capsys.readouterr().out.strip())).astype(int)
+    assert np.array_equal(drawn["folder"], drawn["file"]) and np.abs(drawn["file"] - drawn["kohya"]).max() <= 1
+    assert np.abs(drawn["file"] - drawn["U-Net alone"]).max() > 1
+
+    assert main(["lora", "convert", str(weights), "--to", "kohya", "--output", str(tmp_path / "converted")]) == 0
+    assert same(start, load(tmp_path / "converted.safetensors"))
+    assert read_start(weights).layers.keys() == start.layers.keys()
+
+
+def test_a_folder_that_is_no_adapter_is_refused_before_anything_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "--model", "nowhere", "--output_dir", str(tmp_path / "out"), "--lora", str(tmp_path)]) == 2
+    assert f"The folder {tmp_path} holds no adapter_model.safetensors" in capsys.readouterr().err
 
 
 def trained_by_comfyui(comfy_modules, steps: int = 2) -> dict[str, torch.Tensor]:

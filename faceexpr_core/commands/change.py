@@ -57,7 +57,13 @@ def add_change_command(subparsers: argparse._SubParsersAction[argparse.ArgumentP
     )
     parser.add_argument("--strength", type=float, default=STRENGTH, help="how strongly, 0 to 4; lower keeps more of the person")
     parser.add_argument("--face", type=int, default=ALL_FACES, help="-1 all faces, 0 the largest, 1 the second largest ...")
-    parser.add_argument("--lora", type=Path, action="append", default=[], help="the person's LoRA file, which draws the face then")
+    parser.add_argument(
+        "--lora",
+        type=Path,
+        action="append",
+        default=[],
+        help="the person's LoRA (a file, or a PEFT adapter's folder), which draws the face then",
+    )
     parser.add_argument("--lora_strength", type=float, default=1.0, help="strength of every LoRA")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for the picture; nothing in it is overwritten")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps into noise, and as many back")

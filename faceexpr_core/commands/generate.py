@@ -73,7 +73,7 @@ def add_generate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
     add_expression_arguments(parser)
     parser.add_argument("--expression_scale", type=float, help="epsilon mode: scale the expression at each step (1 changes nothing)")
     parser.add_argument("--negative", default="", help="what to avoid")
-    parser.add_argument("--lora", type=Path, action="append", default=[], help="a LoRA file; may be given more than once")
+    parser.add_argument("--lora", type=Path, action="append", default=[], help="a LoRA file, or a PEFT adapter's folder; one or more times")
     parser.add_argument("--lora_strength", type=float, default=1.0, help="strength of every LoRA")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for the pictures; nothing in it is overwritten")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise, the same for every expression")

@@ -52,18 +52,18 @@ def add_lora_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
 def inspect(arguments: argparse.Namespace) -> int:
     """Print the report on a file. Returns 0; raises FaceExprError when it cannot be read."""
     from ..lora.describe import describe
-    from ..lora.formats import load
+    from ..lora.formats import load_whole
 
-    print(describe(load(arguments.file)))
+    print(describe(load_whole(arguments.file)))
     return 0
 
 
 def convert(arguments: argparse.Namespace) -> int:
     """Write a file anew in another format, print where it lies, and on stderr what could not be kept. Returns 0; raises FaceExprError."""
     from ..lora.files import save_lora
-    from ..lora.formats import encode, load
+    from ..lora.formats import encode, load_whole
 
-    lora = load(arguments.file)
+    lora = load_whole(arguments.file)
     encoded = encode(lora, arguments.to)
     output: Path = arguments.output
     if arguments.to == "peft":

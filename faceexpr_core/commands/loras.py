@@ -21,17 +21,21 @@ if TYPE_CHECKING:
 
 
 def check_loras(arguments: argparse.Namespace) -> None:
-    """Raise FaceExprError for a LoRA file that is not there, and for a strength without a LoRA."""
+    """Raise FaceExprError for a LoRA file that is not there, a folder without one, and for a strength without a LoRA."""
     for file in arguments.lora:
-        if not file.is_file():
-            raise FaceExprError(f"there is no LoRA file {file}. Give the path of a .safetensors file.")
+        if file.is_dir():
+            from ..lora.formats import adapter_weights
+
+            adapter_weights(file)
+        elif not file.is_file():
+            raise FaceExprError(f"there is no LoRA file {file}. Give the path of a .safetensors file, or of a PEFT adapter's folder.")
     if not arguments.lora:
         refuse_unused(arguments, {"lora_strength": 1.0}, "there is no LoRA. Give --lora, or leave it out.")
 
 
 def load_loras(pipe: StableDiffusionXLPipeline, files: list[Path], strength: float) -> None:
-    """Apply LoRA files of any format to the pipeline, and say on stderr what of them is left out. Raises FaceExprError for a file that does
-    not fit."""
+    """Apply LoRA files of any format, or folders of PEFT adapters, to the pipeline, and say on stderr what of them is left out. Raises
+    FaceExprError for a file that does not fit."""
     for number, file in enumerate(files):
         name, state = f"lora{number}", _low_rank(file)
         try:
@@ -48,9 +52,9 @@ def load_loras(pipe: StableDiffusionXLPipeline, files: list[Path], strength: flo
 def _low_rank(file: Path) -> dict[str, Tensor]:
     """The file's low-rank pairs by diffusers' names, scaled, and of one rank in each part: diffusers itself mixes up alphas and, in older
     versions, ranks that differ from layer to layer."""
-    from ..lora.formats import encode, load
+    from ..lora.formats import encode, load_whole
 
-    lora = load(file)
+    lora = load_whole(file)
     if not lora.modules:
         raise FaceExprError(f"the LoRA {file} does not fit this model: none of its layers is one of SDXL's. Give a LoRA for SDXL.")
     try:

@@ -134,12 +134,22 @@ def load(path: Path) -> Lora:
     return decode(state, metadata, config, "text_encoder_2" if path.parent.name == "text_encoder_2" else "text_encoder")
 
 
-def _load_adapter_folder(folder: Path) -> Lora:
-    """A PEFT adapter, with those of the text encoders in subfolders named after them."""
+def load_whole(path: Path) -> Lora:
+    """`load` for a file that was given by name: that of a PEFT adapter's weights stands for its folder, where the text encoders' lie too.
+    Raises as `load`."""
+    return load(path.parent if path.name == PEFT_WEIGHTS and path.is_file() else path)
+
+
+def adapter_weights(folder: Path) -> list[Path]:
+    """The files of a PEFT adapter, with those of the text encoders in subfolders named after them. Raises FaceExprError without any."""
     files = [file for part in ("", *PARTS) if (file := folder / part / PEFT_WEIGHTS).is_file()]
     if not files:
         raise FaceExprError(f"The folder {folder} holds no {PEFT_WEIGHTS}; give a LoRA file or the folder of a PEFT adapter.")
-    whole, *rest = [load(file) for file in files]
+    return files
+
+
+def _load_adapter_folder(folder: Path) -> Lora:
+    whole, *rest = [load(file) for file in adapter_weights(folder)]
     for more in rest:
         whole = replace(
             whole,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ..errors import FaceExprError
 from ..training.start import Start
-from .formats import load
+from .formats import load_whole
 from .kinds import LORA
 
 
 def read_start(path: Path) -> Start:
     """The LoRA at `path`, in any of the formats. Raises FaceExprError for a file that is more, or less, than low-rank pairs."""
-    lora = load(path)
+    lora = load_whole(path)
     odd = [module for module in lora.modules if lora.kind(module) != LORA or lora.others.get(module)]
     if odd:
         raise FaceExprError(f"{path.name} is no plain LoRA ({lora.kind(odd[0])} in {odd[0]}), and only from one a run can start.")
