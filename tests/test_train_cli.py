@@ -419,6 +419,16 @@ def test_another_vae_takes_the_place_of_the_models(photos: Path, tmp_path: Path)
             load_vae(str(path), torch.float32)
 
 
+def test_a_name_that_no_disk_takes_is_told_in_a_line_by_both_commands(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = photos.parent / ("a" * 300)
+    paper_words = [*without(command(photos), "dataset_name"), f"--instance_data_dir={long}"]
+    house_words = ["train", "--model=mini", f"--photos={long}", f"--output={photos.parent / 'anna'}"]
+    for run, words in ((paper, paper_words), (faceexpr, house_words)):
+        assert run(words) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"faceexpr: {long}: File name too long. Make room") and told.count("\n") == 1
+
+
 def test_a_class_folder_with_fewer_pictures_than_asked_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = photos.parent / "class"
     shutil.copytree(photos, folder)

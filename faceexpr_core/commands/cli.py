@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from ..errors import FaceExprError
+from .ending import status_of
 from .flags import print_to_any_terminal
-
-_MENDABLE = {getattr(errno, name, None) for name in ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS", "ENOTDIR", "EISDIR", "ENAMETOOLONG")}
-"""What keeps a file from being written or read that the user can mend."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns the exit status: the verb's own, or 2 after an error that the user can mend, said in one line on stderr."""
+    """Run one verb. Returns the exit status as `status_of` does."""
     print_to_any_terminal()
     arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
-    try:
-        return int(arguments.func(arguments) or 0)
-    except FaceExprError as error:
-        print(f"faceexpr: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in _MENDABLE:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"faceexpr: {where}{error.strerror}. Make room or give another place, then the same command again.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("faceexpr: stopped", file=sys.stderr)
-        return 130
+    return status_of(lambda: arguments.func(arguments))
 
 
 def _joined(words: Sequence[str]) -> list[str]:

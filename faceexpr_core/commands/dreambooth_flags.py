@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from ..training.settings import PREDICTIONS, SCHEDULES, BadSetting, TrainSettings
+from .ending import status_of
 from .flags import print_to_any_terminal
 from .train_job import TrainJob, world_size
 from .watch import TRACKERS
@@ -416,16 +417,9 @@ def _subject_of(prompt: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit status, 2 after an error that the user can mend, said in one line on stderr."""
+    """Run the command; returns the exit status as `status_of` does."""
     from .train_job import run_job
 
     print_to_any_terminal()
     arguments = build_parser().parse_args(argv)
-    try:
-        return run_job(job_of(arguments))
-    except FaceExprError as error:
-        print(f"faceexpr: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("faceexpr: stopped", file=sys.stderr)
-        return 130
+    return status_of(lambda: run_job(job_of(arguments)))
