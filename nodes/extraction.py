@@ -19,6 +19,7 @@ from ..faceexpr_core.fusion.donor_faces import Picture, Twins, crop_photos
 from ..faceexpr_core.fusion.recorder import Recorder
 from ..faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places, window_range, window_weight
 from .host.capture import attach_capture
+from .host.composition import notes_of_twins
 from .host.conditioning import Conditioning
 from .host.donors import DonorHost, Recording, TwinGuider, first_noise, run_session, schedule_of
 from .host.folders import model_folders
@@ -65,7 +66,8 @@ def from_text(request: Request) -> donors.Donors:
     pair = _only_pair(request)
     sigmas, recorder, recording = _prepare(request, pair)
     noise, levels = first_noise(request.model, request.latent, request.seed), sigmas.tolist()
-    notes = _notes(request, "text", noise)
+    latent = first_latent(request.model, request.latent)[:1]
+    notes = _notes(request, "text", noise) | notes_of_twins(noise, latent, request.expression, request.neutral, [pair])
     total = donors.text_evaluations(recorder, levels, pictures=request.vae is not None)
     made: list[donors.Donors] = []
 

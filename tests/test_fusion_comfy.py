@@ -139,7 +139,7 @@ def guider_run(mini, model, sigma: float) -> None:
 def evaluation(mini, sigma: float, schedule: tuple[float, ...], size: tuple[int, int]) -> dict:
     """What a run of a sampler tells the patches."""
     session = mini.run.Session(None, schedule, None)
-    run = mini.run.Run(mini.call(sigma, CFG, schedule, session.kept), {}, SEED, size, session)
+    run = mini.run.Run(mini.call(sigma, CFG, schedule, session.kept), {}, size, session)
     return {mini.run.RUN: run, mini.run.UNET: mini.model.model.diffusion_model}
 
 

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...faceexpr_core.fusion.bank import FeatureBank, fused_places
-from ...faceexpr_core.fusion.donors import same_place
+from ...faceexpr_core.fusion.composition import why_elsewhere
 from ...faceexpr_core.fusion.grids import Grid
 from ...faceexpr_core.fusion.injection import Attention, Injection, Part, cut_area
 from ...faceexpr_core.fusion.look import EVERYWHERE, Look, Where
 from ...faceexpr_core.fusion.settings import FusionSettings
+from .composition import composition_of
 from .folders import model_folders
 from .run import RUN, UNET, Row, Run, attention_grid, conditional_rows, is_whole, place_of, places_of, running_blocks, skips_of, with_run
 
@@ -154,12 +155,13 @@ class Fusion:
         """Where the expression acts: by the mask connected, else where the face is seen, else where the bank has it."""
         seen = EVERYWHERE if self._seen is None else self._look(run).known(picture, run.call.sigma, row.area, row.mask)
         if seen is EVERYWHERE and self._own is not EVERYWHERE:
-            if self._is_banks_own(run, picture):
+            why = self._why_elsewhere(run, picture)
+            if not why:
                 seen = self._own
             elif self._masks is None and self._seen is None:
                 self._tell(
-                    "the features know where the face is in the picture of their own seed and size alone, and not in another one that is "
-                    "drawn: there the expression acts everywhere. Connect a VAE, or a mask, and nothing but the face is changed",
+                    "the features know where the face is in the picture of their own noise and text alone, and not in another one that is "
+                    f"drawn ({why}): there the expression acts everywhere. Connect a VAE, or a mask, and nothing but the face is changed",
                     run,
                 )
         return seen if self._masks is None else Where(self._mask(self._masks, run, picture), seen.regions)
@@ -185,20 +187,21 @@ class Fusion:
         look: Look = session.kept[key]
         return look
 
-    def _is_banks_own(self, run: Run, picture: int) -> bool:
-        """Whether the bank's mask holds: for the picture of its own noise and size, and for a later pass over that picture at any size,
-        which is known again by its latents."""
+    def _why_elsewhere(self, run: Run, picture: int) -> str:
+        """Why the bank's mask does not hold; "" where it does: for the picture of its own composition, and for a later pass over that
+        picture at any size, which is known again by its latents."""
         session, key = run.session, (self, picture)
         if key not in session.kept:
             if session.start is None:
-                same = picture == 0 and run.seed is not None and same_place(self._bank, run.seed, *run.size)
+                why = why_elsewhere(self._bank.notes, composition_of(session, picture))
             else:
                 thumb = _thumb(session.start, picture)
                 same = any(float(F.cosine_similarity(thumb, known, dim=0)) > SAME_PICTURE for known in self._known)
-            session.kept[key] = same
-            if same:
+                why = "" if same else "it goes on from a picture that was given, which is another one"
+            session.kept[key] = why
+            if not why:
                 session.at_end[key] = lambda drawn: self._remember(drawn, picture)
-        return bool(session.kept[key])
+        return str(session.kept[key])
 
     def _remember(self, drawn: Tensor, picture: int) -> None:
         self._known = [*self._known, _thumb(drawn, picture)][-4:]

@@ -37,13 +37,22 @@ class Session:
 
     `free`: where the pictures are drawn at all (a noise mask), None for everywhere. `clean`: the latest estimate [B, 4, h, w] of the
     clean latents, at first `start`, the latents given (None where they are empty), but not where the run is `continued`: those are noisy.
+    `noise` [B, 4, h, w]: the first, before any scaling; `sampler`: ComfyUI's object that draws.
     `kept`: what patches keep until the sampler ends; `at_end` is called with its result.
     """
 
     def __init__(
-        self, guider: Any, schedule: tuple[float, ...], start: Tensor | None, free: Tensor | None = None, continued: bool = False
+        self,
+        guider: Any,
+        schedule: tuple[float, ...],
+        start: Tensor | None,
+        free: Tensor | None = None,
+        continued: bool = False,
+        noise: Tensor | None = None,
+        sampler: Any = None,
     ) -> None:
         self.guider, self.schedule, self.start, self.free, self.continued = guider, schedule, start, free, continued
+        self.noise, self.sampler = noise, sampler
         self.clean = None if continued else start
         self.kept: dict[Any, Any] = {}
         self.at_end: dict[Any, Callable[[Tensor], None]] = {}
@@ -76,7 +85,6 @@ class Run(NamedTuple):
 
     call: Call
     positive: Mapping[Any, Row]
-    seed: int | None
     size: tuple[int, int]
     """(width, height) of the pictures."""
     session: Session
@@ -106,13 +114,13 @@ def note_sampler(
 ) -> Tensor:
     """A session for a run of a sampler, and ids of their own for the conditional entries: where a conditioning has an area, ComfyUI puts a
     copy of it, id and all, among the others."""
-    for entry in _conditional_entries(guider):
+    for entry in conditional_entries(guider):
         entry["uuid"] = uuid.uuid4()
     start = latent if latent is not None and bool(latent.count_nonzero()) else None
     schedule = tuple(_level(guider, sigma) for sigma in sigmas.tolist())
     left_over = start is not None and not bool(noise.count_nonzero()) and schedule[0] > CLEAN
     continued = left_over and not getattr(executor.class_obj, "makes_its_noise", False)
-    session = Session(guider, schedule, start, mask, continued)
+    session = Session(guider, schedule, start, mask, continued, noise, executor.class_obj)
     transformer = extra_args["model_options"].setdefault("transformer_options", {})
     transformer[SESSION] = session
     try:
@@ -123,7 +131,7 @@ def note_sampler(
         transformer.pop(SESSION, None)
         session.kept.clear()
         session.at_end.clear()
-        session.start = session.clean = session.free = session.guider = None
+        session.start = session.clean = session.free = session.noise = session.guider = session.sampler = None
     return drawn
 
 
@@ -140,8 +148,7 @@ def note_run(
     sigma = float(timestep.flatten()[0])
     run = Run(
         Call(_level(guider, sigma), cfg, session.schedule, session.kept, session.continued),
-        positive=_rows(_conditional_entries(guider), x, sigma),
-        seed=seed,
+        positive=_rows(conditional_entries(guider), x, sigma),
         size=(8 * x.shape[-1], 8 * x.shape[-2]),
         session=session,
         pictures=len(x),
@@ -190,7 +197,7 @@ def _watching(transformer: dict[str, Any], run: Run) -> list[Any]:
     return [owner for owner in owners.values() if hasattr(owner, "looks") and owner.looks(run)]
 
 
-def _conditional_entries(guider: Any) -> list[dict[str, Any]]:
+def conditional_entries(guider: Any) -> list[dict[str, Any]]:
     conds = getattr(guider, "conds", None) or {}
     return [entry for name in getattr(guider, "faceexpr_conditional", ("positive",)) for entry in conds.get(name) or ()]
 
