@@ -357,6 +357,17 @@ def test_the_command_explains_its_arms() -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [f"evaluate --photos . --seeds 0 {2**64}", f"dataset --people 4 --seed {2**64}", f"dataset --lora anna.safetensors --seeds {2**64}"],
+)
+def test_a_seed_that_cannot_be_is_refused_before_anything_is_read(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert faceexpr([*words.split(), "--model", "nowhere", "--output_dir", str(tmp_path / "out")]) == 2
+    flag = "seed" if "--seed " in words else "seeds"
+    assert f"--{flag} is {2**64}; give a value from 0 to {2**64 - 1}." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("more", "told"),
     [
         ("--lora anna.safetensors --train --rank=8", "'--rank=8' in --train would change nothing: with --lora nothing is trained"),

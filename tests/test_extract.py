@@ -204,6 +204,7 @@ def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path, monkeypatch
         (("--window", "0.7", "0.3"), "the window is"),
         (("--layers", "2+3"), "is no choice of layers"),
         (("--levels", "0"), "at least 1"),
+        (("--seed", "18446744073709551616"), "--seed is 18446744073709551616; give a value from 0 to 18446744073709551615"),
         (("--site", "cross_attention_difference", "--photo", str(sorted(mini.subject_path().glob("*.png"))[1])), "words alone"),
         (("--width", "100"), "multiples of 8"),
         (("--sigmas", "1", "2", "--steps", "20"), "must fall"),

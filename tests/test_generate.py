@@ -154,6 +154,8 @@ def test_a_checkpoint_saved_by_comfyui_draws_the_same_as_the_directory(tmp_path:
         (("--width", "100"), "multiples of 8"),
         (("--lora", "nowhere.safetensors"), "no LoRA file"),
         (("--steps", "0"), "at least 1"),
+        (("--seed", "18446744073709551616"), "--seed is 18446744073709551616; give a value from 0 to 18446744073709551615"),
+        (("--seed", "-1"), "--seed is -1; give a value from 0 to 18446744073709551615"),
         (("--lora_strength", "0.5"), "--lora_strength would change nothing: there is no LoRA"),
         (("--second_weight", "0"), "there is no second expression"),
         (("--cfg", "1", "--negative", "blurry"), "--negative would change nothing: without guidance nothing is avoided"),

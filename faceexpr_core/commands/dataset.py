@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import FaceExprError
 from ..expressions import names
 from ..measure.expression import CLASSES
-from .flags import refuse_unused
+from .flags import check_seeds, refuse_unused
 from .sharing import add_drawing_arguments, check_drawing, left_to_others
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def plan_of(arguments: argparse.Namespace) -> DatasetPlan:
         raise FaceExprError("--seeds are for learned people; a made-up person is its words and its noise. Give more --people or --scenes.")
     if not arguments.people:
         refuse_unused(arguments, {"seed": 0}, "it says which made-up people are drawn. Give --people, or leave it out.")
+    check_seeds([arguments.seed])
+    check_seeds(arguments.seeds or (), "seeds")
     (arm,) = parse_arms([arguments.arm])
     if arm.training:
         raise FaceExprError(f"--arm {arguments.arm}: '{arm.training[0][0]}' belongs to a training; nobody is trained here.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import FaceExprError
 from ..expressions import names
 from ..measure.expression import CLASSES
-from .flags import refuse_unused
+from .flags import check_seeds, refuse_unused
 from .sharing import add_drawing_arguments, check_drawing, left_to_others
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def evaluation_of(arguments: argparse.Namespace) -> Evaluation:
     def each(values: list) -> tuple:  # type: ignore[type-arg]
         return tuple(dict.fromkeys(values))
 
+    check_seeds(arguments.seeds, "seeds")
     plan = Plan(
         tuple(parse_arms(arguments.arms)),
         each(arguments.expressions),

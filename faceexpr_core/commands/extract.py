@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import FaceExprError
 from ..expressions import NONE, names
 from ..fusion.settings import CONTEXT_SITE, MODES, SITES, default_levels, default_site
-from .flags import refuse_idle_negative, refuse_unused
+from .flags import check_seeds, refuse_idle_negative, refuse_unused
 from .generate import (
     PROMPT,
     STEPS,
@@ -86,6 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.steps < 1:
         raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")
+    check_seeds([arguments.seed])
     if arguments.levels is not None and arguments.levels < 1:
         raise FaceExprError(f"--levels {arguments.levels}: at least 1 is needed.")
     if arguments.neutral_photo is not None and arguments.photo is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import FaceExprError
 from ..training.options import Option
+from ..training.settings import BOUNDS
 
 KINDS = {"int": int, "float": float, "text": str, "file": Path}
 
@@ -38,6 +39,14 @@ def refuse_idle_negative(arguments: argparse.Namespace) -> None:
     """Raise FaceExprError for a `--negative` without guidance."""
     if arguments.cfg == 1:
         refuse_unused(arguments, {"negative": ""}, "without guidance nothing is avoided. Give a --cfg above 1, or leave it out.")
+
+
+def check_seeds(seeds: Iterable[int], flag: str = "seed") -> None:
+    """Raise FaceExprError for a seed that torch does not take."""
+    low, high = BOUNDS["seed"]
+    for seed in seeds:
+        if not low <= seed <= high:
+            raise FaceExprError(f"--{flag} is {seed}; give a value from {low} to {high}.")
 
 
 def print_to_any_terminal() -> None:

@@ -21,7 +21,7 @@ from ..files import write_first_free
 from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
 from ..provenance import DRAWN_BY_A_MODEL, say_drawn_by_a_model
 from ..training.settings import PREDICTIONS
-from .flags import refuse_idle_negative, refuse_unused
+from .flags import check_seeds, refuse_idle_negative, refuse_unused
 from .loras import check_loras, load_loras
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.steps < 1 or arguments.count < 1:
         raise FaceExprError(f"--steps {arguments.steps} --count {arguments.count}: both must be at least 1.")
+    check_seeds([arguments.seed])
     check_loras(arguments)
     refuse_idle_negative(arguments)
     if arguments.features is not None:
