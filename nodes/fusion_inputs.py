@@ -6,9 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.fusion.bank import FeatureBank
-from ..faceexpr_core.fusion.donor_faces import moved_regions
+from ..faceexpr_core.fusion.donor_faces import moved_in
 from ..faceexpr_core.fusion.settings import MAX_STRENGTH, FusionSettings
 
 FEATURES = io.Custom("FACEEXPR_FEATURES")
@@ -39,5 +38,4 @@ def window_inputs(low: str, high: str) -> tuple[Any, ...]:
 
 def moved_by(features: FeatureBank) -> tuple[str, ...]:
     """The regions of the face that the features' expression moves; () for all of it, where that is not known."""
-    name = features.notes.get("expression", NONE)
-    return moved_regions(name) if name in names() else ()
+    return moved_in(features.notes)

@@ -354,15 +354,17 @@ def test_the_picture_of_twins_shows_where_they_differ(photo) -> None:
     assert alone[:64, 128:].mean() > alone[64:, 128:].mean()
 
 
-def test_a_banks_mask_holds_for_pictures_of_the_same_noise_and_size_only() -> None:
+def test_a_banks_mask_holds_for_pictures_of_the_same_noise_size_and_words_only() -> None:
     host = PointHost()
     known: dict[str, Any] = {"model": "mini", "expression": "happy", "prompt": "a photo", "width": 64, "height": 96, "seed": 7}
+    known["neutral"] = "a person"
     donors.text_twin(host, START, SIGMAS, (2, 3, 4))
     text, photo = (host.recorder.bank(notes=donors.donor_notes(source=source, **known)) for source in ("text", "photo"))
-    assert donors.same_place(text, 7, 64, 96)
-    assert not donors.same_place(text, 8, 64, 96)
-    assert not donors.same_place(text, 7, 96, 64)
-    assert not donors.same_place(photo, 7, 64, 96)
+    assert donors.same_place(text, 7, 64, 96, "a person")
+    assert not donors.same_place(text, 8, 64, 96, "a person")
+    assert not donors.same_place(text, 7, 96, 64, "a person")
+    assert not donors.same_place(text, 7, 64, 96, "a dog and a person")
+    assert not donors.same_place(photo, 7, 64, 96, "a person")
 
 
 def test_the_branch_lies_where_the_default_window_begins() -> None:

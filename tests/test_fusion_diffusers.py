@@ -23,7 +23,7 @@ from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.fusion import donors
 from faceexpr_core.fusion.bank import FeatureBank
-from faceexpr_core.fusion.donor_faces import crop_photos, locate
+from faceexpr_core.fusion.donor_faces import crop_photos, locate, moved_in
 from faceexpr_core.fusion.formulas import adain
 from faceexpr_core.fusion.grids import resize
 from faceexpr_core.fusion.recorder import Recorder, load_bank, save_bank
@@ -250,7 +250,8 @@ def test_a_bank_with_settings_is_fused_where_its_mask_lies(pipe) -> None:
     settings = settings_of("cross_attention")
     mask = torch.zeros(SIDE, SIDE)
     mask[:, : SIDE // 2] = 1
-    bank = dataclasses.replace(_bank(pipe, "cross_attention"), mask=mask)
+    bank = _bank(pipe, "cross_attention")
+    bank = dataclasses.replace(bank, mask=mask, notes={**bank.notes, "expression": "surprised"})
     given = sampling.generate(
         pipe,
         _prompt(pipe, "neutral"),
@@ -263,9 +264,17 @@ def test_a_bank_with_settings_is_fused_where_its_mask_lies(pipe) -> None:
     )
     assert torch.equal(given, draw(pipe, Fusion(bank, settings, mask)))
     assert not torch.equal(given, draw(pipe, Fusion(bank, settings)))
-    other = {**bank.notes, "seed": "99"}
-    elsewhere = dataclasses.replace(bank, notes=other)
-    assert [one.mask for one in sampling.fusions_of(elsewhere, settings, SEED, 1, SIDE, SIDE)] == [None]
+    words = _prompt(pipe, "neutral").neutral
+    (own,) = sampling.fusions_of(bank, settings, SEED, 1, SIDE, SIDE, words)
+    assert own.mask is mask and own.moved is None
+    others = [(99, 1, SIDE, SIDE, words), (SEED, 2, SIDE, SIDE, words), (SEED, 1, SIDE, 2 * SIDE, words), (SEED, 1, SIDE, SIDE, "a dog")]
+    for elsewhere in others:
+        (one,) = sampling.fusions_of(bank, settings, *elsewhere)
+        assert one.mask is None and one.moved == moved_in(bank.notes) != ()
+    (words_alone,) = sampling.fusions_of(dataclasses.replace(bank, mask=None), settings, SEED, 1, SIDE, SIDE, words)
+    assert words_alone.moved  # nothing says where the face is
+    (still,) = sampling.fusions_of(bank, dataclasses.replace(settings, strength=0.0), 99, 1, SIDE, SIDE, words)
+    assert still.moved is None  # a look would cost a decode
 
 
 @pytest.mark.parametrize("site", ["cross_attention", "cross_attention_difference"])

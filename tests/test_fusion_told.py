@@ -11,8 +11,6 @@ import pack
 import pytest
 import torch
 
-from faceexpr_core.diffusers_host import sampling
-
 PERSON = "a photo of a young man, black hair, blue background"
 SEED, STEPS, CFG = 7, 2, 4.0
 EVERYWHERE, NO_FACE = "in the picture of their own noise and text alone", "no face found in picture 1"
@@ -159,12 +157,3 @@ def test_what_a_window_leaves_out_is_told_in_every_run_and_once_in_each(mini: Si
     for run in (1, 2):
         drawn(mini, model, denoise=0.5, start={"samples": torch.ones(1, 4, 8, 16)})
         assert times(caplog, "no step of this schedule lies in the window") == run
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [((SEED, 1, 128, 64), False), ((SEED, 2, 128, 64), True), ((SEED + 1, 1, 128, 64), True), ((SEED, 1, 64, 128), True)],
-)
-def test_the_command_line_tells_the_same(mini: SimpleNamespace, given: tuple[int, int, int, int], told: bool) -> None:
-    assert bool(sampling.notes_of(mini.bank, *given)) == told
-    assert not sampling.notes_of(replace(mini.bank, mask=None, regions=None), *given)

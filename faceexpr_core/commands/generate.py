@@ -229,8 +229,7 @@ def run(arguments: argparse.Namespace) -> None:
         prompt = text.build_prompts(arguments.prompt, parts, partial(encoding.count_tokens, pipe))
         fusions: list[Fusion] = []
         if bank is not None:
-            fusions = sampling.fusions_of(bank, settings, arguments.seed, arguments.count, width, height)
-            notes += sampling.notes_of(bank, arguments.seed, arguments.count, width, height)
+            fusions = sampling.fusions_of(bank, settings, arguments.seed, arguments.count, width, height, prompt.neutral)
         elif arguments.fusion_strength and (moved := moved_by(arguments, expression)):
             donor = text.build_prompts(arguments.donor_prompt or arguments.prompt, parts, partial(encoding.count_tokens, pipe))
             run_of = Run(arguments.seed, arguments.steps, arguments.cfg, width, height, arguments.negative)

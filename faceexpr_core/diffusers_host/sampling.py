@@ -15,9 +15,9 @@ from torch import Tensor
 from .. import text
 from ..errors import FaceExprError
 from ..fusion.bank import FeatureBank
-from ..fusion.donor_faces import Picture
+from ..fusion.donor_faces import Picture, moved_in
 from ..fusion.donors import same_place
-from ..fusion.look import EVERYWHERE, Look, Where
+from ..fusion.look import Look
 from ..fusion.settings import FusionSettings
 from .encoding import decode_latents, embed_expression, encode_prompts, stack_texts
 from .fusion import Fusion, Rows, apply_fusion
@@ -89,8 +89,8 @@ def generate(
     as the card has room for.
 
     `expression_scale` a: the epsilon mode, eps = eps_u + w (eps_n - eps_u) + w a (eps_e - eps_n), instead of plain guidance.
-    `fusion`: expression features to fuse into the expression's rows (method section 4): a bank with settings, whose mask and regions
-    are used where they hold for this picture (`fusions_of`), or any number of `Fusion`s. `cfg` 1 without these two calls the U-Net for
+    `fusion`: expression features to fuse into the expression's rows (method section 4): a bank with settings, which acts in the face
+    (`fusions_of`), or any number of `Fusion`s. `cfg` 1 without these two calls the U-Net for
     the prompt alone, which takes half the time; `negative` changes nothing then.
     `on_step(done, all)` is called after every step, `on_note` with what fusion has to tell. Raises FaceExprError unless width and height
     are multiples of 8.
@@ -105,8 +105,7 @@ def generate(
     many, total, notes = fitting(pipe, count, len(hidden), height, width), len(schedule) - 1, set[str]()
     if isinstance(fusion, tuple):
         bank, settings = fusion
-        fusion = fusions_of(bank, settings, seed, count, width, height)
-        notes |= set(notes_of(bank, seed, count, width, height))
+        fusion = fusions_of(bank, settings, seed, count, width, height, prompt.neutral)
     drawn = []
     for first in range(0, count, many):
         latents = start[first : first + many]
@@ -179,19 +178,15 @@ def first_latents(seed: int, count: int, width: int, height: int, sigma: float) 
     return torch.randn(count, 4, height // 8, width // 8, generator=generator) * math.sqrt(1 + sigma**2)
 
 
-def fusions_of(bank: FeatureBank, settings: FusionSettings, seed: int, count: int, width: int, height: int) -> list[Fusion]:
-    """A bank for `count` pictures. Its mask and regions hold for the first of them when the bank is of the same noise and size
-    (`donors.same_place`); the others are matched everywhere."""
-    if not same_place(bank, seed, width, height):
+def fusions_of(bank: FeatureBank, settings: FusionSettings, seed: int, count: int, width: int, height: int, neutral: str) -> list[Fusion]:
+    """A bank for `count` pictures that say `neutral` without their expression. Its mask and regions hold for one picture of the bank's own
+    noise, size and words (`donors.same_place`); else each picture's face is looked for in its own steps."""
+    if settings.strength == 0:
         return [Fusion(bank, settings)]
-    return [Fusion(bank, settings, places=(Where(bank.mask, bank.regions), *[EVERYWHERE] * (count - 1)))]
-
-
-def notes_of(bank: FeatureBank, seed: int, count: int, width: int, height: int) -> list[str]:
-    """What there is to tell of `fusions_of`."""
-    if (bank.mask is None and bank.regions is None) or (count == 1 and same_place(bank, seed, width, height)):
-        return []
-    return ["the features know where the face is in the first picture of their own seed and size alone; in others they act everywhere"]
+    known = bank.mask is not None or bank.regions is not None
+    if known and count == 1 and same_place(bank, seed, width, height, neutral):
+        return [Fusion(bank, settings, bank.mask, bank.regions)]
+    return [Fusion(bank, settings, moved=moved_in(bank.notes))]
 
 
 def check_size(width: int, height: int) -> None:

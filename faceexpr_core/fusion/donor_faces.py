@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import FaceExprError
-from ..expressions import NONE, REGIONS, blend_of, parse_action_units
+from ..expressions import NONE, REGIONS, blend_of, names, parse_action_units
 from ..faces import native
 from ..faces.images import crop_resized
 from ..faces.limits import within_limits
@@ -127,6 +127,12 @@ def moved_regions(expression: str, second: str = NONE, action_units: str = "") -
         if name != NONE:
             moved |= {region for part, _ in blend_of(name) for region in part.regions}
     return tuple(region for region in REGIONS if region in moved)
+
+
+def moved_in(notes: Mapping[str, str]) -> tuple[str, ...]:
+    """The regions that the expression of a bank with these notes moves; () for all of the face, where that is not known."""
+    name = notes.get("expression", NONE)
+    return moved_regions(name) if name in names() else ()
 
 
 def locate(

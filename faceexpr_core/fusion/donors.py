@@ -335,8 +335,8 @@ def donor_notes(
     return {**known, **({} if seed is None else {"seed": str(seed)}), **more}
 
 
-def same_place(bank: FeatureBank, seed: int, width: int, height: int) -> bool:
-    """Whether a picture drawn from this seed's first noise has its face where the bank's donor has it, so that the bank's mask and
-    regions hold for it too: only for a text's twins of the same noise and size."""
-    notes = bank.notes
-    return notes.get("source") == "text" and notes.get("seed") == str(seed) and notes.get("size") == f"{width}x{height}"
+def same_place(bank: FeatureBank, seed: int, width: int, height: int, neutral: str) -> bool:
+    """Whether a picture drawn from this seed's first noise, which says `neutral` without its expression, has its face where the bank's
+    donor has it, so that the bank's mask and regions hold for it too: only for a text's twins of the same noise, size and words."""
+    own = {"source": "text", "seed": str(seed), "size": f"{width}x{height}", "neutral": neutral}
+    return all(bank.notes.get(name) == value for name, value in own.items())
