@@ -223,7 +223,7 @@ class Sampler(io.ComfyNode):
             )
 
         def again(latent: dict[str, Any], spot: Spot) -> dict[str, Any]:
-            # another seed: features of the whole picture's noise must not take the enlarged face for that picture
+            # another seed: the noise of the whole picture is not the enlarged face's
             return draw(at_spot(model, spot), latent, texts_at(positive, negative, neutral, spot), (seed + 1) % 2**64, refine_denoise)
 
         drawn = draw(model, latent_image, (positive, negative, neutral), seed, denoise)
