@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,24 @@ def test_figures_that_mean_something_else_or_lack_an_arm_are_not_mixed_in(tmp_pa
     with pytest.raises(FaceExprError, match="give another --figures_dir"):
         write_figures(tmp_path, {"run": {"base": "2"}}, measured("b"), "b")
     assert not (tmp_path / "b.json").exists()
+
+
+def test_who_was_not_compared_with_photos_that_nothing_learned_is_not_whole(tmp_path: Path) -> None:
+    """A run that was stopped before that would keep figures without them, and never measure them again."""
+    steps = tuple(chosen_steps(["whole"], COMMON))
+    plan = Plan((replace(steps[0].arm, name="whole"),), ("happy",), (1.0,), ("a photo of {person}",), (0,))
+    evaluation = Evaluation(tmp_path, plan, (Person("7", tmp_path, "ohwx", "woman"),))
+    run = ablation.Ablation(tmp_path, "mini", "base", "smiling", Drawing(2, 4.0, 64, 64), steps, evaluation, {})
+    for one in (run.evaluation, run.of_class, run.of_person):
+        for place in one.places():
+            lines, where = Lines(place.records(one.output)), {"person": "7", "scene": place.scene, "seed": place.seed}
+            for (name, intensity), arm in product(one.plan.wanted(), one.plan.arms):
+                lines.add({**where, "arm": arm.name, "expression": name, "intensity": intensity})
+    assert run.whole_people() == ()
+    for one in (run.evaluation, run.of_person):
+        for record in one.records():
+            Lines(one.output / "unseen" / "7.jsonl").add({**record, "unseen": 0.5})
+    assert [one.name for one in run.whole_people()] == ["7"]
 
 
 def test_figures_of_a_folder_drawn_in_another_way_are_not_kept(tmp_path: Path) -> None:

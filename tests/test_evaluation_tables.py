@@ -460,11 +460,9 @@ def test_a_folder_begun_when_a_strength_stood_for_less_is_not_gone_on_with(tmp_p
     (tmp_path / "anna").mkdir()
     person_in(tmp_path / "anna")
     output = tmp_path / "out"
-    words = ["evaluate", "--model", "mini", "--photos", str(tmp_path / "anna"), "--output_dir", str(output), "--arms"]
 
     def keep(*arms: str) -> None:
-        arguments = _parser().parse_args([*words, *arms])
-        Worker(arguments, evaluation_of(arguments), Share()).keep_meaning()
+        worker_of(tmp_path / "anna", output, "--arms", *arms).keep_meaning()
 
     with monkeypatch.context() as before:
         before.setitem(settings._UNITS, settings.CONTEXT_SITE, (1.0, 1.0))
@@ -473,6 +471,11 @@ def test_a_folder_begun_when_a_strength_stood_for_less_is_not_gone_on_with(tmp_p
     keep("lora", "fusion:site=skip")
     with pytest.raises(FaceExprError, match=r"'fusion' was .*'strength 1': \[1\.0, 1\.0\].*now it is .*'strength 1': \[1\.25, 1\.25\]"):
         keep("lora", "fusion")
+
+
+def worker_of(photos: Path, output: Path, *more: str) -> Worker:
+    arguments = _parser().parse_args(["evaluate", "--model", "mini", "--photos", str(photos), "--output_dir", str(output), *more])
+    return Worker(arguments, evaluation_of(arguments), Share())
 
 
 def begin(output: Path) -> None:
@@ -654,11 +657,9 @@ def test_a_lora_is_another_and_its_pictures_too_once_a_preset_has_other_values(t
     (tmp_path / "anna").mkdir()
     person_in(tmp_path / "anna")
     output = tmp_path / "out"
-    words = ["evaluate", "--model", "mini", "--photos", str(tmp_path / "anna"), "--output_dir", str(output), "--train=--preset default"]
 
     def worker(*arms: str) -> Worker:
-        arguments = _parser().parse_args([*words, "--arms", *arms])
-        return Worker(arguments, evaluation_of(arguments), Share())
+        return worker_of(tmp_path / "anna", output, "--train=--preset default", "--arms", *arms)
 
     before = worker("base", "lora", "lora:preset=paper")
     before.keep_meaning()
@@ -677,11 +678,9 @@ def test_a_lora_is_another_and_its_pictures_too_once_a_preset_has_other_values(t
 
 def test_a_lora_is_another_once_the_one_that_it_starts_from_is(tmp_path: Path) -> None:
     start = lora_in(tmp_path / "start.safetensors")
-    words = ["evaluate", "--model", "mini", "--photos", str(mini.subject_path()), f"--train=--start_from {start}"]
 
     def files() -> list[Path]:
-        arguments = _parser().parse_args(words)
-        return [*Worker(arguments, evaluation_of(arguments), Share()).loras.values()]
+        return [*worker_of(mini.subject_path(), tmp_path / "out", f"--train=--start_from {start}").loras.values()]
 
     before = files()
     assert files() == before
@@ -693,14 +692,15 @@ def test_a_lora_is_another_once_the_one_that_it_starts_from_is(tmp_path: Path) -
 
 
 def test_what_was_measured_in_another_way_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["evaluate", "--model", "mini", "--photos", str(mini.subject_path()), "--output_dir", str(tmp_path / "out"), "--arms", "base"]
-    arguments = _parser().parse_args(words)
-    Worker(arguments, evaluation_of(arguments), Share()).keep_meaning()
+    def keep() -> None:
+        worker_of(mini.subject_path(), tmp_path / "out", "--arms", "base").keep_meaning()
+
+    keep()
     begin(tmp_path / "out")
-    Worker(arguments, evaluation_of(arguments), Share()).keep_meaning()
+    keep()
     monkeypatch.setattr(judges, "MEASURES", judges.MEASURES + 1)
     with pytest.raises(FaceExprError, match="'measured by' was"):
-        Worker(arguments, evaluation_of(arguments), Share()).keep_meaning()
+        keep()
 
 
 def test_a_name_that_nobody_said_before_is_a_difference_where_all_is_said(tmp_path: Path) -> None:

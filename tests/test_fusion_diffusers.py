@@ -273,8 +273,16 @@ def test_a_bank_with_settings_is_fused_where_its_mask_lies(pipe) -> None:
         assert one.mask is None and one.moved == moved_in(bank.notes) != ()
     (words_alone,) = sampling.fusions_of(dataclasses.replace(bank, mask=None), settings, SEED, 1, SIDE, SIDE, words)
     assert words_alone.moved  # nothing says where the face is
-    (still,) = sampling.fusions_of(bank, dataclasses.replace(settings, strength=0.0), 99, 1, SIDE, SIDE, words)
-    assert still.moved is None  # a look would cost a decode
+
+
+def test_at_strength_0_no_face_is_looked_for(pipe, monkeypatch) -> None:
+    """That would be a decode."""
+    looks: list[int] = []
+    monkeypatch.setattr(sampling, "_decoded", lambda *_: looks.append(1))
+    off = settings_of("cross_attention", strength=0.0)
+    options: dict[str, Any] = {"seed": 99, "cfg": CFG, "width": SIDE, "height": SIDE, "sigmas": torch.tensor(SIGMAS)}
+    given = sampling.generate(pipe, _prompt(pipe, "neutral"), fusion=(_bank(pipe, "cross_attention"), off), **options)
+    assert torch.equal(given, sampling.generate(pipe, _prompt(pipe, "neutral"), **options)) and not looks
 
 
 @pytest.mark.parametrize("site", ["cross_attention", "cross_attention_difference"])

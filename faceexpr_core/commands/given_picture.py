@@ -21,9 +21,9 @@ def read_given(path: Path, read: Callable[[Path], Read]) -> Read:
     if not path.is_file():
         raise FaceExprError(f"there is no picture {path}. Give the path of a picture file.")
     try:
-        made = read(path)
-        for note in notes_of(path):
-            print(f"faceexpr: {path}: {note}", file=sys.stderr)
-        return made
+        made, notes = read(path), notes_of(path)
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
         raise FaceExprError(f"the picture {path} cannot be read ({error}). Save it as JPEG or PNG and try again.") from error
+    for note in notes:
+        print(f"faceexpr: {path}: {note}", file=sys.stderr)
+    return made

@@ -66,8 +66,7 @@ class Fusion:
     """Features and how to fuse them. `mask` (float [H, W] in 0..1) and `regions` (integers [H, W], see `settings.region_ids`) lie over
     the picture to be drawn, None where they are not known; `picture` is the number of the only picture that is changed, None for all.
     `moved`: the regions that the expression moves, () for the whole face: the face is looked for in the picture's own steps, and `mask`
-    and `regions` are what is taken until it is seen; None: it is not looked for. `places`: `mask` and `regions` of each picture, in their
-    stead."""
+    and `regions` are what is taken until it is seen; None: it is not looked for."""
 
     bank: FeatureBank
     settings: FusionSettings
@@ -75,11 +74,11 @@ class Fusion:
     regions: Tensor | None = None
     picture: int | None = None
     moved: tuple[str, ...] | None = None
-    places: tuple[Where, ...] = ()
 
-    def place(self, picture: int) -> Where:
-        """Where the expression acts in a picture, as far as it is known beforehand."""
-        return self.places[picture] if self.places else Where(self.mask, self.regions)
+    @property
+    def place(self) -> Where:
+        """Where the expression acts, as far as it is known beforehand."""
+        return Where(self.mask, self.regions)
 
 
 # Places
@@ -235,11 +234,10 @@ def apply_fusion(unet: UNet2DConditionModel, fusion: Fusion, rows: Rows, look: L
                 look.look(picture, rows.sigma)
 
     def where(alike: slice) -> tuple[Where, ...]:
-        if look is None and not fusion.places:
-            return (fusion.place(0),)
-        drawn = [rows.picture_of(row) for row in range(alike.start, alike.stop)]
-        found = [EVERYWHERE if look is None else look.known(number, rows.sigma) for number in drawn]
-        return tuple(fusion.place(number) if one is EVERYWHERE else one for number, one in zip(drawn, found, strict=True))
+        if look is None:
+            return (fusion.place,)
+        found = (look.known(rows.picture_of(row), rows.sigma) for row in range(alike.start, alike.stop))
+        return tuple(fusion.place if one is EVERYWHERE else one for one in found)
 
     def fuse(place: str, x: Tensor, grid: Grid, inputs: Tensor) -> Tensor:
         return injection.fuse(place, x, grid, *call(place))

@@ -90,8 +90,8 @@ def generate(
 
     `expression_scale` a: the epsilon mode, eps = eps_u + w (eps_n - eps_u) + w a (eps_e - eps_n), instead of plain guidance.
     `fusion`: expression features to fuse into the expression's rows (method section 4): a bank with settings, which acts in the face
-    (`fusions_of`), or any number of `Fusion`s. `cfg` 1 without these two calls the U-Net for
-    the prompt alone, which takes half the time; `negative` changes nothing then.
+    (`fusions_of`), or any number of `Fusion`s. `cfg` 1 without these two calls the U-Net for the prompt alone, which takes half the time;
+    `negative` changes nothing then.
     `on_step(done, all)` is called after every step, `on_note` with what fusion has to tell. Raises FaceExprError unless width and height
     are multiples of 8.
     """
@@ -161,9 +161,7 @@ def _told_of_all(on_step: Callable[[int, int], None], batch: int, batches: int, 
 def _fusions_from(fusions: Sequence[Fusion], first: int, count: int) -> list[Fusion]:
     """Those of `count` pictures from the `first` on, by their numbers there."""
     mine = (one for one in fusions if one.picture is None or first <= one.picture < first + count)
-    return [
-        replace(one, picture=None if one.picture is None else one.picture - first, places=one.places[first : first + count]) for one in mine
-    ]
+    return [replace(one, picture=None if one.picture is None else one.picture - first) for one in mine]
 
 
 def _decoded(pipe: StableDiffusionXLPipeline, latent: Tensor) -> Picture:
@@ -181,8 +179,6 @@ def first_latents(seed: int, count: int, width: int, height: int, sigma: float) 
 def fusions_of(bank: FeatureBank, settings: FusionSettings, seed: int, count: int, width: int, height: int, neutral: str) -> list[Fusion]:
     """A bank for `count` pictures that say `neutral` without their expression. Its mask and regions hold for one picture of the bank's own
     noise, size and words (`donors.same_place`); else each picture's face is looked for in its own steps."""
-    if settings.strength == 0:
-        return [Fusion(bank, settings)]
     known = bank.mask is not None or bank.regions is not None
     if known and count == 1 and same_place(bank, seed, width, height, neutral):
         return [Fusion(bank, settings, bank.mask, bank.regions)]

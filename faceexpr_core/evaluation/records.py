@@ -66,8 +66,8 @@ def keep_meaning(
     """
     known = json.loads(path.read_text(encoding="utf-8")) if begun and path.exists() else {}
     plain = json.loads(json.dumps(dict(given)))
-    same = {*plain, *known} if whole and known else {*plain} & {*known}
-    if changed := [name for name in (*plain, *known) if name in same and known.get(name, _UNSAID) != plain.get(name, _UNSAID)]:
+    compared = known | plain if whole and known else known.keys() & plain.keys()
+    if changed := sorted(name for name in compared if known.get(name, _UNSAID) != plain.get(name, _UNSAID)):
         was, now = (told.get(changed[0], _UNSAID) for told in (known, plain))
         raise FaceExprError(f"{path.parent} holds {holds} for which '{changed[0]}' was {was}, now it is {now}; {instead}.")
     if not begun or known != known | plain:

@@ -55,7 +55,7 @@ from .ablation_class import class_arms, class_evaluation, with_class
 from .ablation_figures import Figures, read_figures, with_figures, write_figures
 from .ablation_table import MEASURES, sheet, table
 from .ablation_truth import TRUTH, in_folder, rendered, truth_evaluation
-from .ablation_unseen import compare_unseen, unseen_album, with_unseen
+from .ablation_unseen import UNSEEN, compare_unseen, unseen_album, with_unseen
 from .albums import ALBUMS
 from .preset_arms import PresetArm
 from .store import Lines, Picture, keep_meaning, read_all, read_picture, write_picture, write_whole
@@ -109,8 +109,10 @@ class Ablation:
         return truth_evaluation(self.evaluation)
 
     def whole_people(self) -> tuple[Subject, ...]:
-        """Those of whom every picture is there."""
-        lacking = {place.person for one in (self.evaluation, self.of_class, self.of_person) for place in one.places() if one.missing(place)}
+        """Those of whom every picture is there, and compared with photos that were not learned."""
+        every, drawn = (self.evaluation, self.of_class, self.of_person), (self.evaluation, self.of_person)
+        lacking = {place.person for one in every for place in one.places() if one.missing(place)}
+        lacking |= {one["person"] for each_one in drawn for one in with_unseen(each_one.output, each_one.records()) if UNSEEN not in one}
         return tuple(one for one in self.evaluation.people if one.name not in lacking)
 
     def meaning(self) -> dict[str, Any]:

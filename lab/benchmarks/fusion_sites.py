@@ -40,7 +40,7 @@ from . import summary
 from .arms import BASELINE, Arm, parse_arms
 from .donor_banks import Kept, Wanted, expression_prompt, wanted_by
 from .drawing import Schedule, draw
-from .store import Lines, Picture, file_name, read_picture, write_json, write_picture, write_whole
+from .store import Lines, Picture, file_name, keep_meaning, read_picture, write_picture, write_whole
 from .subjects import Person, add_arguments, base_hash, chosen_settings, learn, person, personalised, prepare, seeds, train_settings
 from .tools import close, meters, pipeline
 from .workers import each
@@ -206,8 +206,8 @@ def compare(arguments: argparse.Namespace) -> None:
         "training": chosen_settings(settings),
         "measured by": measured_by(),
     }
-    _same_run(arguments.output_dir / "run.json", about)
-    _same_arms(arguments.output_dir / "arms.json", chosen)
+    keep_meaning(arguments.output_dir / "run.json", about, whole=True)
+    keep_meaning(arguments.output_dir / "arms.json", {arm.name: arm.meaning() for arm in chosen})
     key = file_name(f"{base}-{how.steps}-{how.cfg:g}-{arguments.donor_prompt}")
     kept = Kept(arguments.work_dir, arguments.work_dir / "donors" / key, arguments.model, how, arguments.donor_prompt)
     noises, people = tuple(seeds(arguments.seeds)), seeds(arguments.subjects)
@@ -229,25 +229,6 @@ def compare(arguments: argparse.Namespace) -> None:
             print(f"donors: {number} of {len(wanted)}, {time.time() - started:.0f} s", flush=True)
     for line in each(run, people, arguments.processes):
         print(f"{line}, {time.time() - started:.0f} s", flush=True)
-
-
-def _same_run(path: Path, about: Mapping[str, Any]) -> None:
-    """Keep what all records of a folder have in common. Raises FaceExprError where they are of another kind."""
-    about = json.loads(json.dumps(about))
-    if not path.exists():
-        write_json(path, about)
-    elif (before := json.loads(path.read_text())) != about:
-        differing = ", ".join(key for key in about if before.get(key) != about[key])
-        raise FaceExprError(f"{path.parent} holds pictures drawn in another way ({differing}); give another --output_dir.")
-
-
-def _same_arms(path: Path, arms: Sequence[Arm]) -> None:
-    """Keep what each arm's name means, since a site's defaults may change. Raises FaceExprError where one means something else now."""
-    known = json.loads(path.read_text()) if path.exists() else {}
-    given = {arm.name: json.loads(json.dumps(arm.meaning())) for arm in arms}
-    if changed := [name for name in given if known.get(name, given[name]) != given[name]]:
-        raise FaceExprError(f"in {path.parent} the arm '{changed[0]}' has other settings than it has now; give another --output_dir.")
-    write_json(path, known | given)
 
 
 def write_summary(output: Path, arms: Sequence[str], command: str, wanted: summary.Wanted) -> str:
