@@ -10,7 +10,7 @@ from unittest import mock
 
 from prepared import prepare_here
 
-from faceexpr_core.commands.dreambooth_flags import main as paper
+from faceexpr_core.commands.dreambooth import main as paper
 from faceexpr_core.diffusers_host.training import DiffusersHost
 from faceexpr_core.photos import subject_process
 

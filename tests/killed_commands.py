@@ -21,7 +21,7 @@ from prepared import prepare_here
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as house
-from faceexpr_core.commands.dreambooth_flags import main as paper
+from faceexpr_core.commands.dreambooth import main as paper
 from faceexpr_core.photos import subject_process
 
 STEPS = 6

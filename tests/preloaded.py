@@ -15,7 +15,7 @@ LATE = (
     "cv2",
     "diffusers.training_utils",
     "faceexpr_core.commands.cli",
-    "faceexpr_core.commands.dreambooth_flags",
+    "faceexpr_core.commands.dreambooth",
     "lab.benchmarks.trainer_peak",
     "matplotlib.pyplot",
     "mediapipe.tasks.python.vision",

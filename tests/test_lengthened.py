@@ -16,7 +16,7 @@ from test_training_state import PAIRS, PHOTOS, Stop, assert_same
 from toys import lora_of, toy_unet
 
 from faceexpr_core import mini
-from faceexpr_core.commands.dreambooth_flags import main as paper
+from faceexpr_core.commands.dreambooth import main as paper
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.lora.formats import decode, encode

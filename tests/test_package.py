@@ -106,7 +106,7 @@ DOWNLOADERS = {"from_pretrained", "from_single_file", "snapshot_download", "hf_h
 NETWORK = {"urllib.request", "http", "requests", "httpx", "aiohttp", "socket", "ftplib", "huggingface_hub"}
 MAY_CONNECT = {
     "faceexpr_core/faces/models.py": {"urllib.request"},
-    "faceexpr_core/commands/dreambooth_flags.py": {"huggingface_hub"},
+    "faceexpr_core/commands/hub_cache.py": {"huggingface_hub"},
     "nodes/host/missing.py": {"aiohttp"},
 }
 """The explicit download of a model file, from a fixed address and checked by sha256; what finds folders that were downloaded before; and an

@@ -18,7 +18,8 @@ from toys import lora_of, toy_unet
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from faceexpr_core.commands.cli import _parser
-from faceexpr_core.commands.dreambooth_flags import build_parser, job_of
+from faceexpr_core.commands.dreambooth import job_of
+from faceexpr_core.commands.dreambooth_flags import build_parser
 from faceexpr_core.commands.loras import load_loras
 from faceexpr_core.commands.train import settings_of
 from faceexpr_core.diffusers_host.encoding import encode_prompts, tokenize_prompts

@@ -21,8 +21,10 @@ from safetensors.torch import load_file, save_file
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
-from faceexpr_core.commands.dreambooth_flags import WITHOUT_COUNTERPART, WITHOUT_EFFECT, build_parser, job_of, local_model, person_of
-from faceexpr_core.commands.dreambooth_flags import main as paper
+from faceexpr_core.commands.dreambooth import job_of, person_of
+from faceexpr_core.commands.dreambooth import main as paper
+from faceexpr_core.commands.dreambooth_flags import WITHOUT_COUNTERPART, WITHOUT_EFFECT, build_parser
+from faceexpr_core.commands.hub_cache import local_model
 from faceexpr_core.commands.train import job_of as house_job_of
 from faceexpr_core.commands.train_job import TrainJob, _write_sheet, prepare, run_job
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
@@ -149,6 +151,29 @@ def test_flags_without_a_counterpart_are_refused_with_a_reason(photos: Path, nam
 def test_flags_without_effect_are_said(photos: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     asked(photos, f"--{name}" if WITHOUT_EFFECT[name][0] is False else f"--{name}=3")
     assert f"--{name} has no effect here: {WITHOUT_EFFECT[name][1]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("idle", "beside", "of_use"),
+    [
+        (["--lr_warmup_steps=1"], [], ["--lr_scheduler=constant_with_warmup"]),
+        (["--logging_dir=elsewhere"], ["--report_to=none"], ["--report_to=tensorboard"]),
+        (["--num_train_epochs=2"], [], None),
+        (["--repeats=2"], [], ["--validation_prompt=ohwx woman"]),
+        (["--cache_dir=elsewhere"], [], None),
+    ],
+)
+def test_flags_that_have_no_effect_beside_others_are_said(
+    photos: Path, idle: list[str], beside: list[str], of_use: list[str] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = f"{idle[0].split('=')[0]} has no effect here: "
+    asked(photos, *beside)
+    assert "no effect" not in capsys.readouterr().err
+    asked(photos, *idle, *beside)
+    assert said in capsys.readouterr().err
+    if of_use is not None:
+        asked(photos, *idle, *of_use)
+        assert said not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -352,6 +377,16 @@ def test_files_that_are_no_photos_lengthen_no_epoch(photos: Path) -> None:
     (photos / "notes.md").write_text("")
     (photos / "photo_2.txt").write_text("ohwx woman")
     assert asked(photos, "--num_train_epochs=3", "--train_batch_size=1").settings.steps == before
+
+
+def test_photos_that_are_not_learned_are_told_where_epochs_were_counted_with_them(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (96, 96), "grey").save(photos / "no_face.png")
+    words = [*without(command(photos), "max_train_steps"), "--repeats=2", "--device=cpu"]
+    for more, told in ((["--num_train_epochs=1"], True), (["--max_train_steps=2"], False)):
+        with pytest.raises(FaceExprError):
+            run_job(replace(job_of(build_parser().parse_args([*words, *more])), model=str(photos / "no_model.safetensors")))
+        said = "epochs were counted with 4 photos, of which 3 are learned: each is seen 1.3 times in an epoch" in capsys.readouterr().err
+        assert said == told
 
 
 @pytest.mark.parametrize(("pictures", "epoch"), [(2, 3), (7, 4), (100, 50)])

@@ -14,8 +14,8 @@ from diffusers import StableDiffusionXLPipeline
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import _parser
+from faceexpr_core.commands.dreambooth import job_of as paper_job_of
 from faceexpr_core.commands.dreambooth_flags import build_parser
-from faceexpr_core.commands.dreambooth_flags import job_of as paper_job_of
 from faceexpr_core.commands.generate import open_pipeline
 from faceexpr_core.commands.train import job_of
 from faceexpr_core.commands.train_job import prepare, run_job

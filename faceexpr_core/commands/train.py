@@ -194,6 +194,6 @@ def settings_of(arguments: argparse.Namespace) -> TrainSettings:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m faceexpr_core.train`, `accelerate launch -m faceexpr_core.train`: the paper's command."""
-    from .dreambooth_flags import main as paper
+    from .dreambooth import main as paper
 
     return paper(sys.argv[1:] if argv is None else argv)

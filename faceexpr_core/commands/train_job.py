@@ -37,6 +37,7 @@ class TrainJob:
     middle of each photo, instead of near the face. `copies`: further names for the file. `states` None
     keeps no states; `start` is the file of a LoRA to start from. With the preset `auto` the settings are chosen when the device is
     known, those `given` over it, and the photos' side too unless `side_given`. `report_to` one of TRACKERS, which write to `log_folder`.
+    `epochs_of`: with how many photos epochs were counted, 0 where they were not.
     """
 
     model: str
@@ -60,6 +61,7 @@ class TrainJob:
     start: Path | None = None
     report_to: str = "none"
     log_folder: Path = field(default_factory=Path)
+    epochs_of: int = 0
 
 
 def run_job(job: TrainJob, alone: bool = False) -> int:
@@ -84,6 +86,11 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
             watched.say(chosen)
         subject = prepare(job)
         watched.say(subject.report)
+        if 0 < len(subject.photos) < job.epochs_of:
+            watched.say(
+                f"epochs were counted with {job.epochs_of} photos, of which {len(subject.photos)} are learned: each is seen "
+                f"{job.epochs_of / len(subject.photos):.1f} times in an epoch. --max_train_steps says the steps instead."
+            )
         if main:
             watched.say(_write_sheet(job, subject))
         job = replace(job, images=())  # the photos in their full size are not needed any more
