@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice, takewhile
 from pathlib import Path
+
+
+def digest_of_file(path: Path) -> str:
+    """Sixteen hexadecimal digits of the SHA-256 of what a file holds. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def write_new(path: Path, content: bytes) -> Path:

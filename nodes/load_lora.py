@@ -89,7 +89,7 @@ class LoadLoRA(io.ComfyNode):
         clip: Any = None,
         embeddings: str = LEAVE,
     ) -> io.NodeOutput:
-        from ..faceexpr_core.lora.formats import PEFT_WEIGHTS, load
+        from ..faceexpr_core.lora.formats import load_whole
 
         require_sdxl(model, NODE)
         require_choices(cls, embeddings=embeddings)
@@ -98,8 +98,7 @@ class LoadLoRA(io.ComfyNode):
             raise FaceExprError(
                 f"lora_name is {lora_name!r}, which is no file of the loras folder. Put it there, press R in the page and choose it."
             )
-        path = Path(found)
-        lora = load(path.parent if path.name == PEFT_WEIGHTS else path)
+        lora = load_whole(Path(found))
         return io.NodeOutput(*apply(model, clip, lora, lora_name, strength_model, strength_clip, embeddings))
 
 

@@ -79,6 +79,7 @@ def test_what_is_transparent_stays_so(picture: Path, tmp_path: Path, capsys) -> 
         (("--negative", "ugly"), "--negative would change nothing: without guidance nothing is avoided"),
         (("--lora_strength", "0.5"), "there is no LoRA"),
         (("--second_weight", "1"), "there is no second expression"),
+        (("--expression", "neutral", "--intensity", "0.5"), "--intensity would change nothing: it weighs --expression and --action_units"),
     ],
 )
 def test_what_would_change_nothing_is_refused(picture: Path, tmp_path: Path, capsys, more: tuple[str, ...], told: str) -> None:

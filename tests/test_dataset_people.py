@@ -157,7 +157,7 @@ def test_words_of_a_lora_are_read_from_others_files_or_asked_for(tmp_path: Path)
     silent = lora(tmp_path / "silent.safetensors")
     with pytest.raises(FaceExprError, match="--lora_words silent='TRIGGER CLASS'"):
         learned([silent], {}, (0,))
-    with pytest.raises(FaceExprError, match="same file"):
+    with pytest.raises(FaceExprError, match="is the same as"):
         learned([other, other], {}, (0,))
     with pytest.raises(FaceExprError, match="names 'nobody'"):
         learned([other], parse_words(["nobody=ohwx man"]), (0,))
@@ -165,6 +165,23 @@ def test_words_of_a_lora_are_read_from_others_files_or_asked_for(tmp_path: Path)
     broken.write_bytes(b"no tensors")
     with pytest.raises(FaceExprError, match="cannot be read as a LoRA"):
         learned([broken], {}, (0,))
+
+
+def test_a_peft_adapter_is_a_learned_person_by_its_folder(tmp_path: Path) -> None:
+    found = []
+    for number, name in enumerate(("anna", "ben")):
+        for part in ("", "text_encoder"):
+            (tmp_path / name / part).mkdir(parents=True, exist_ok=True)
+            lora(tmp_path / name / part / "adapter_model.safetensors", {"x": str(number)} if part else {})
+        found.append(tmp_path / name)
+    with pytest.raises(FaceExprError, match="--lora_words ben='TRIGGER CLASS'"):
+        learned(found, {"anna": "ohwx woman"}, (0,))
+    words = {"anna": "ohwx woman", "ben": "sks man"}
+    anna, ben = learned(found, words, (0,))
+    assert (anna.words, ben.words) == ("ohwx woman", "sks man")
+    assert anna.digest != ben.digest  # which differ in the text encoder alone
+    with pytest.raises(FaceExprError, match="is the same as"):
+        learned([found[0], found[0] / "adapter_model.safetensors"], {"anna": "ohwx woman"}, (0,))
 
 
 def test_a_files_name_holds_no_word_of_the_users() -> None:

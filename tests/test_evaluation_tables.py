@@ -563,11 +563,17 @@ def test_a_lora_that_is_given_belongs_to_its_person(tmp_path: Path, capsys: pyte
 
     join("anna")
     assert faceexpr([*words, "--lora", str(loras / "ana.safetensors")]) == 2
-    assert "there is no ana.safetensors for anna" in capsys.readouterr().err and not output.exists()
+    assert "there is no LoRA of its own for anna" in capsys.readouterr().err and not output.exists()
     keep()
     begin(output)
     join("ben")
     (loras / "another.safetensors").touch()
+    keep()
+    (loras / "ben.safetensors").rename(loras / "ben's")
+    with pytest.raises(FaceExprError, match=r"no LoRA of its own for ben\. .* a PEFT adapter's folder <name>"):
+        keep()
+    (loras / "ben").mkdir()
+    (loras / "ben's").rename(loras / "ben" / "adapter_model.safetensors")  # the same file, as an adapter's folder
     keep()
     lora_in(loras / "anna.safetensors", size=9)
     with pytest.raises(FaceExprError, match=r"'anna' was [0-9a-f]{16}, now it is [0-9a-f]{16}"):

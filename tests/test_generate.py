@@ -151,6 +151,7 @@ def test_a_checkpoint_saved_by_comfyui_draws_the_same_as_the_directory(tmp_path:
         (("--expression", "smug"), "not an expression of the vocabulary"),
         (("--action_units", "99"), "not an action unit"),
         (("--intensity", "2"), "between 0 and 1.5"),
+        (("--intensity", "0.5", "--expression", "Neutral", "none"), "--intensity would change nothing: it weighs --expression and"),
         (("--width", "100"), "multiples of 8"),
         (("--lora", "nowhere.safetensors"), "no LoRA file"),
         (("--steps", "0"), "at least 1"),

@@ -204,9 +204,11 @@ def test_only_the_file_that_a_node_reads_makes_it_run_again(comfyui, comfy_modul
     def told(name: str) -> list[tuple[int, ...]]:
         return [stamps[0](lora_name=name, strength_model=1.0), stamps[1](start_from=name, steps=3)]
 
-    before = told(adapter), told(other)
-    with (comfyui.folder / adapter).with_name("adapter_config.json").open("a") as config:
-        config.write("\n")
-    assert all(one != earlier for one, earlier in zip(told(adapter), before[0], strict=True)) and told(other) == before[1]
-    assert told("not there.safetensors") == [(0, 0, 0, 0)] * 2
+    home = (comfyui.folder / adapter).parent
+    for file in (home / "adapter_config.json", home / "text_encoder" / "adapter_model.safetensors"):
+        before = told(adapter), told(other)
+        with file.open("a") as changed:
+            changed.write("\n")
+        assert all(one != earlier for one, earlier in zip(told(adapter), before[0], strict=True)) and told(other) == before[1]
+    assert told("not there.safetensors") == [(), ()]
     assert stamps[1]() == stamps[1](start_from="none") == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +26,7 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.describe import describe
 from faceexpr_core.lora.files import read_lora, save_lora
 from faceexpr_core.lora.formats import FORMATS, Layer, Lora, decode, encode, load
+from faceexpr_core.lora.given import digest_of_lora, files_of, name_of_lora
 from faceexpr_core.lora.names import comfyui_module, from_stability, kohya_module, module_of, sd_scripts_module, to_stability
 from faceexpr_core.lora.start import read_start
 
@@ -314,6 +316,25 @@ def test_a_peft_adapter_is_whole_on_the_command_line_by_its_folder_and_by_its_fi
     assert main(["lora", "convert", str(weights), "--to", "kohya", "--output", str(tmp_path / "converted")]) == 0
     assert same(start, load(tmp_path / "converted.safetensors"))
     assert read_start(weights).layers.keys() == start.layers.keys()
+
+
+def test_an_adapter_is_known_again_by_all_its_files(tmp_path: Path) -> None:
+    """The folder and the file of its weights are the same LoRA; another text encoder, or another alpha in its settings, makes another."""
+    folder = written(reading(), "peft", tmp_path / "anna.v2")
+    weights, part = folder / "adapter_model.safetensors", folder / "text_encoder_2"
+    first = digest_of_lora(folder)
+    assert first == digest_of_lora(weights) and name_of_lora(folder) == name_of_lora(weights) == "anna.v2"
+    assert len(files_of(weights)) == 6
+    for changed in (part / "adapter_model.safetensors", part / "adapter_config.json", weights):
+        before = changed.read_bytes()
+        changed.write_bytes(before + b" ")
+        assert digest_of_lora(folder) == digest_of_lora(weights) != first
+        changed.write_bytes(before)
+    for file in (weights, folder / "adapter_config.json"):
+        file.unlink()
+    assert digest_of_lora(folder) != first  # of the text encoders alone
+    plain = written(reading(), "kohya", tmp_path / "ben")
+    assert digest_of_lora(plain) == hashlib.sha256(plain.read_bytes()).hexdigest()[:16] and name_of_lora(plain) == "ben"
 
 
 def test_a_folder_that_is_no_adapter_is_refused_before_anything_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from ..faces.face_choice import ALL_FACES
 from ..files import beginning
 from ..fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
 from ..provenance import CHANGED_BY_A_MODEL
-from .flags import refuse_idle_negative
+from .flags import refuse_idle_intensity, refuse_idle_negative
 from .generate import (
     PROMPT,
     add_expression_arguments,
@@ -89,6 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
     refuse_idle_negative(arguments)
     arguments.expression, arguments.second_expression = spelled(arguments.expression), spelled(arguments.second_expression)
     terms, moved = terms_of(arguments, arguments.expression), moved_by(arguments, arguments.expression)
+    refuse_idle_intensity(arguments, [arguments.expression])
     how = Redrawing(arguments.strength, arguments.steps, arguments.cfg, arguments.denoise, arguments.negative)
     given, alpha = read_given(arguments.picture, read_rgb_and_alpha)
     found = _faces(arguments, given)

@@ -45,8 +45,15 @@ def add_dataset_command(subparsers: argparse._SubParsersAction[argparse.Argument
     add("--output_dir", type=Path, default=OUTPUT, metavar="DIR", help=f"the data set's folder ({OUTPUT})")
     add("--people", type=int, default=0, metavar="N", help="so many made-up people, described in words, each with a noise of its own (0)")
     add("--seed", type=int, default=0, help="which made-up people these are (0)")
-    add("--lora", type=Path, nargs="+", default=[], metavar="FILE", help="learned people: a LoRA file each. Have their consent")
-    add("--lora_words", nargs="+", default=[], metavar="NAME=WORDS", help="trigger and class word of LoRA files that do not say theirs")
+    add(
+        "--lora",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="learned people: each a LoRA file or PEFT folder. Have their consent",
+    )
+    add("--lora_words", nargs="+", default=[], metavar="NAME=WORDS", help="trigger and class word of LoRAs that do not say theirs")
     add("--seeds", nargs="+", type=int, help="of the noise, for learned people; a made-up person has one of its own (0)")
     add("--expressions", nargs="+", default=list(CLASSES), metavar="E", help=f"of: {', '.join(names()[1:])} ({' '.join(CLASSES)})")
     add("--intensities", nargs="+", type=float, default=list(INTENSITIES), help=f"above 0, up to 1.5 ({' '.join(map(str, INTENSITIES))})")

@@ -69,7 +69,11 @@ def add_evaluate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
         metavar="'FLAGS'",
         help="flags of `faceexpr train` for every LoRA, in quotes, as '--preset paper --rank 8'; with --lora only those that read photos",
     )
-    add("--lora", type=Path, help="train nothing: this LoRA (.safetensors), or a folder with <name>.safetensors for each person")
+    add(
+        "--lora",
+        type=Path,
+        help="train nothing: this LoRA (a file, or a PEFT adapter's folder), or a folder with one named after each person",
+    )
 
     add_drawing_arguments(parser)
     parser.set_defaults(func=run)
@@ -146,14 +150,18 @@ def _refuse_idle(arguments: argparse.Namespace, arms: Sequence[Arm]) -> None:
 
 
 def given_lora(given: Path, name: str, people: Sequence[str]) -> Path:
-    """What `--lora` has for one of the people. Raises FaceExprError."""
-    file = given / f"{name}.safetensors" if given.is_dir() else given
-    if not file.is_file() or (not given.is_dir() and len(people) > 1):
+    """What `--lora` has for one of the people: a file, or the folder of a PEFT adapter. Raises FaceExprError."""
+    from ..lora.given import is_adapter
+
+    alone = not given.is_dir() or is_adapter(given)
+    choices = (given,) if alone else (given / f"{name}.safetensors", given / name)
+    found = next((one for one in choices if one.is_file() or is_adapter(one)), None)
+    if found is None or (alone and len(people) > 1):
         raise FaceExprError(
-            f"--lora {given}: there is no {file.name} for {name}. Give one person's LoRA file, or a folder with <name>.safetensors for "
-            f"each of: {', '.join(people)}."
+            f"--lora {given}: there is no LoRA of its own for {name}. Give one person's LoRA, or a folder with <name>.safetensors, or a "
+            f"PEFT adapter's folder <name>, for each of: {', '.join(people)}."
         )
-    return file
+    return found
 
 
 def _with_learned_words(one: Person, file: Path, arguments: argparse.Namespace, class_words: Mapping[str, str]) -> Person:

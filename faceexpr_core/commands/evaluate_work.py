@@ -19,8 +19,9 @@ from ..evaluation.people import Person
 from ..evaluation.plan import Drawing
 from ..evaluation.report import PAGE, TABLES
 from ..evaluation.run import Evaluation, draw_place, keep_person, kept_person
+from ..lora.given import digest_of_lora
 from .evaluate import drawing_of, draws_given, given_lora, meaning_of
-from .learned import digest_of_file, tell_learned, training_meaning
+from .learned import tell_learned, training_meaning
 from .sharing import Progress, Share, drawn_by, model_digest, open_judges, say, wait_for
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Worker:
             if arm.training is not None and not draws_given(arguments, arm)
         }
         drawn = any(draws_given(arguments, arm) for arm in evaluation.plan.arms)
-        self.given = {one.name: digest_of_file(self._given(one.name)) for one in evaluation.people} if drawn else {}
+        self.given = {one.name: digest_of_lora(self._given(one.name)) for one in evaluation.people} if drawn else {}
 
     def keep_meaning(self) -> None:
         """Raise FaceExprError where the folder holds other things, or pictures that were drawn in another way than is asked now."""
@@ -95,7 +96,7 @@ class Worker:
             for arm in self.evaluation.plan.arms:
                 lora = self._lora(place.person, arm)
                 if lora is not None:
-                    wait_for(lora.is_file, f"the LoRA {lora.name}")
+                    wait_for(lora.exists, f"the LoRA {lora.name}")
         shown = Progress(self.evaluation.count_missing(places), self.share.rank == 0)
         with open_judges() as judges:
             for place in places:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FaceExprError
+from ..expressions import NONE
 from ..training.options import Option
 from ..training.settings import BOUNDS
 
@@ -39,6 +40,13 @@ def refuse_idle_negative(arguments: argparse.Namespace) -> None:
     """Raise FaceExprError for a `--negative` without guidance."""
     if arguments.cfg == 1:
         refuse_unused(arguments, {"negative": ""}, "without guidance nothing is avoided. Give a --cfg above 1, or leave it out.")
+
+
+def refuse_idle_intensity(arguments: argparse.Namespace, expressions: Iterable[str]) -> None:
+    """Raise FaceExprError for an `--intensity` that weighs nothing, the expressions being spelled as the vocabulary does."""
+    if not arguments.action_units and all(expression in (NONE, "neutral") for expression in expressions):
+        reason = "it weighs --expression and --action_units, which ask for no more than a neutral face. Give one of them, or leave it out."
+        refuse_unused(arguments, {"intensity": 1.0}, reason)
 
 
 def check_seeds(seeds: Iterable[int], flag: str = "seed") -> None:

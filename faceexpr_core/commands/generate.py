@@ -21,7 +21,7 @@ from ..files import write_first_free
 from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
 from ..provenance import DRAWN_BY_A_MODEL, say_drawn_by_a_model
 from ..training.settings import PREDICTIONS
-from .flags import check_seeds, refuse_idle_negative, refuse_unused
+from .flags import check_seeds, refuse_idle_intensity, refuse_idle_negative, refuse_unused
 from .loras import check_loras, load_loras
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ def run(arguments: argparse.Namespace) -> None:
     sampling.check_size(arguments.width or 8, arguments.height or 8)
     expressions = [*map(spelled, arguments.expression)]
     terms = {expression: terms_of(arguments, expression) for expression in expressions}
+    refuse_idle_intensity(arguments, expressions)
     bank = None if arguments.features is None else load_bank(arguments.features)
     settings = fusion_settings(
         arguments.fusion_site or (None if bank is None else bank.site),

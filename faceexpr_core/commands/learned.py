@@ -9,15 +9,13 @@ import argparse
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import FaceExprError
+from ..files import digest_of_file
+from ..lora.given import digest_of_lora
 from ..training.settings import preset
-
-FILES = ("start_from", "vae")
-"""Flags of `faceexpr train` that name files which are learned from. Of a folder of class pictures, into which a run may draw, the
-training itself knows what it holds."""
 
 
 def training_meaning(arguments: argparse.Namespace) -> dict[str, object]:
@@ -30,18 +28,31 @@ def training_meaning(arguments: argparse.Namespace) -> dict[str, object]:
     told: dict[str, object] = {"preset": arguments.preset, **settings, "background_weight": weight}
     if settings["prior"] == "images":
         told["prior_images"] = arguments.prior_images
-    return told | {name: digest_of_file(Path(given)) for name in FILES if (given := getattr(arguments, name))}
+    return told | {name: digest_of(Path(given)) for name, digest_of in FILES.items() if (given := getattr(arguments, name))}
 
 
-def digest_of_file(path: Path) -> str:
+def _digest_of(path: Path) -> str:
     """Sixteen digits for what a file holds, or the files of a folder and their names. Raises FaceExprError where there is none."""
-    if not path.exists():
-        raise FaceExprError(f"there is no {path}; give a file or folder that is there, or leave it out.")
+    _require(path)
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return digest_of_file(path)
     held = [f"{one.relative_to(path).as_posix()} {digest_of_file(one)}" for one in sorted(path.rglob("*")) if one.is_file()]
     return hashlib.sha256("\n".join(held).encode()).hexdigest()[:16]
+
+
+def _digest_of_start(path: Path) -> str:
+    _require(path)
+    return digest_of_lora(path)
+
+
+def _require(path: Path) -> None:
+    if not path.exists():
+        raise FaceExprError(f"there is no {path}; give a file or folder that is there, or leave it out.")
+
+
+FILES: Mapping[str, Callable[[Path], str]] = {"start_from": _digest_of_start, "vae": _digest_of}
+"""Flags of `faceexpr train` that name what is learned from, with what knows it again. Of a folder of class pictures, into which a run may
+draw, the training itself knows what it holds."""
 
 
 def tell_learned(files: Mapping[tuple[str, str], Path]) -> tuple[dict[str, str], list[str]]:

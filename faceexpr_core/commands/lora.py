@@ -99,7 +99,8 @@ def save_adapter(folder: Path, encoded: Encoded) -> Path:
     """
     from safetensors.torch import save
 
-    from ..lora.formats import PEFT_CONFIG, PEFT_WEIGHTS, adapter_files
+    from ..lora.formats import adapter_files
+    from ..lora.given import PEFT_CONFIG, PEFT_WEIGHTS
 
     if folder.name in ("", ".."):
         raise FaceExprError(f"--output {folder} is a folder that is there; give the name of a new one in it, such as {folder / 'anna'}.")

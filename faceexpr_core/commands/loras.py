@@ -24,7 +24,7 @@ def check_loras(arguments: argparse.Namespace) -> None:
     """Raise FaceExprError for a LoRA file that is not there, a folder without one, and for a strength without a LoRA."""
     for file in arguments.lora:
         if file.is_dir():
-            from ..lora.formats import adapter_weights
+            from ..lora.given import adapter_weights
 
             adapter_weights(file)
         elif not file.is_file():

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import FaceExprError
 from ..expressions import NONE, names
 from ..files import try_name, write_new
+from .flags import refuse_idle_intensity
 
 SIDE = 512
 """Pixels along the square that is cut around the face of each of the person's photos."""
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.best < 0:
         raise FaceExprError(f"--best {arguments.best}: give how many of the pictures you want, from 1.")
     asked = Asked(arguments.expression, arguments.intensity, arguments.action_units)
+    refuse_idle_intensity(arguments, [asked.expression])
     if arguments.json is not None:
         _check_json(arguments.json)
     photos = read_dataset(arguments.photos)

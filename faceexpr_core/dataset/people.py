@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FaceExprError
 from ..evaluation.people import Person
+from ..lora.given import digest_of_lora, name_of_lora
 from ..lora.words import said_words, split_words
 from .traits import Traits, describe_person
 
@@ -53,24 +53,24 @@ def described(seed: int, number: int) -> Candidate:
 
 
 def learned(files: Sequence[Path], words: Mapping[str, str], seeds: tuple[int, ...]) -> list[Candidate]:
-    """A candidate for each LoRA file, in their order. Its words are `words` of the file's name without ending, else what the file says.
+    """A candidate for each LoRA, a file or a PEFT adapter's folder, in their order. Its words are `words` of its `name_of_lora`, else what
+    the file says.
 
     Raises FaceExprError for a file that cannot be read, one that does not say its words, one that comes twice, and words for none of them.
     """
-    if unknown := [name for name in words if name not in {file.stem for file in files}]:
-        raise FaceExprError(
-            f"--lora_words names '{unknown[0]}', but the LoRA files are: {', '.join(file.stem for file in files) or 'none'}."
-        )
+    called = [name_of_lora(file) for file in files]
+    if unknown := [name for name in words if name not in called]:
+        raise FaceExprError(f"--lora_words names '{unknown[0]}', but the LoRAs are: {', '.join(called) or 'none'}.")
     found: list[Candidate] = []
     for number, file in enumerate(files):
-        said = split_words(words[file.stem]) if file.stem in words else said_words(file)
+        digest = digest_of_lora(file)
+        said = split_words(words[called[number]]) if called[number] in words else said_words(file)
         if said is None:
             raise FaceExprError(
-                f"the LoRA {file} does not say which words it learned; give them: --lora_words {file.stem}='TRIGGER CLASS'."
+                f"the LoRA {file} does not say which words it learned; give them: --lora_words {called[number]}='TRIGGER CLASS'."
             )
-        digest = hashlib.sha256(_content(file)).hexdigest()[:16]
         if twin := next((one for one in found if one.digest == digest), None):
-            raise FaceExprError(f"the LoRA {file} is the same file as {twin.lora}; give each person once.")
+            raise FaceExprError(f"the LoRA {file} is the same as {twin.lora}; give each person once.")
         name = f"{LEARNED}_{number:05}"
         found.append(Candidate(name, Person(name, Path(), *said), seeds, lora=file, digest=digest))
     return found
@@ -85,10 +85,3 @@ def parse_words(given: Iterable[str]) -> dict[str, str]:
             raise FaceExprError(f"--lora_words {one}: write NAME='TRIGGER CLASS', such as anna='ohwx woman', NAME being the file's.")
         found[name] = value.strip()
     return found
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as reason:
-        raise FaceExprError(f"the LoRA {file} cannot be read: {reason.strerror}.") from reason

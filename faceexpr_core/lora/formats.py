@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import FaceExprError
 from . import embeddings, kinds
 from .files import read_lora
+from .given import PEFT_CONFIG, adapter_weights, whole_of
 from .names import PARTS, TEXT_WIDTHS, comfyui_module, kernel_of, kohya_module, module_of, sd_scripts_module
 from .peft_config import adapter_config, alpha_in, read_json, scaled_product
 
@@ -24,7 +25,6 @@ FORMATS = ("kohya", "diffusers", "peft", "comfyui")
 WRITTEN = (*FORMATS, "sd-scripts")
 """`sd-scripts` is kohya's format with SDXL's blocks as Stability names them, without which kohya's merging and older scripts pass over the
 U-Net (`names.sd_scripts_module`)."""
-PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ADAPTER_METADATA = "lora_adapter_metadata"
 """Where diffusers keeps rank and alpha: PEFT's LoraConfig as JSON, its keys prefixed with the part's name."""
 
@@ -137,15 +137,7 @@ def load(path: Path) -> Lora:
 def load_whole(path: Path) -> Lora:
     """`load` for a file that was given by name: that of a PEFT adapter's weights stands for its folder, where the text encoders' lie too.
     Raises as `load`."""
-    return load(path.parent if path.name == PEFT_WEIGHTS and path.is_file() else path)
-
-
-def adapter_weights(folder: Path) -> list[Path]:
-    """The files of a PEFT adapter, with those of the text encoders in subfolders named after them. Raises FaceExprError without any."""
-    files = [file for part in ("", *PARTS) if (file := folder / part / PEFT_WEIGHTS).is_file()]
-    if not files:
-        raise FaceExprError(f"The folder {folder} holds no {PEFT_WEIGHTS}; give a LoRA file or the folder of a PEFT adapter.")
-    return files
+    return load(whole_of(path))
 
 
 def _load_adapter_folder(folder: Path) -> Lora:

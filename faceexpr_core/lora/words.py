@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import FaceExprError
+from .given import weights_of
 
 
 def said_words(file: Path) -> tuple[str, str] | None:
     """Trigger and class word in the file's metadata, as `faceexpr train` writes them or as the trigger phrase of Stability AI's modelspec;
-    None where it says nothing. Raises FaceExprError for a file that cannot be read."""
+    None where it says nothing. Of a PEFT adapter's folder what its first file says. Raises FaceExprError for a file that cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as opened:
+        with safe_open(weights_of(file)[0], framework="pt") as opened:
             metadata = opened.metadata() or {}
     except (OSError, SafetensorError) as reason:
         raise FaceExprError(f"{file} cannot be read as a LoRA ({reason}); it needs to be a whole .safetensors file.") from reason

@@ -45,16 +45,12 @@ def stamp_of(path: Path) -> tuple[int, int]:
     return (0, 0) if found is None else (found.st_mtime_ns, found.st_size)
 
 
-def stamp_of_lora(name: str | None) -> tuple[int, int, int, int]:
-    """The same of a file of the loras folders and, where it is PEFT's, of the settings beside it; None comes by a link, whose node tells
-    when it changes."""
-    from ...faceexpr_core.lora.formats import PEFT_CONFIG, PEFT_WEIGHTS
+def stamp_of_lora(name: str | None) -> tuple[int, ...]:
+    """The same of all files that a LoRA of the loras folders is read from; None comes by a link, whose node tells when it changes."""
+    from ...faceexpr_core.lora.given import files_of
 
     found = None if name is None else folder_paths.get_full_path("loras", name)
-    if found is None:
-        return 0, 0, 0, 0
-    path = Path(found)
-    return *stamp_of(path), *(stamp_of(path.with_name(PEFT_CONFIG)) if path.name == PEFT_WEIGHTS else (0, 0))
+    return () if found is None else tuple(number for file in files_of(Path(found)) for number in stamp_of(file))
 
 
 def embeddings_folder() -> Path:
