@@ -26,7 +26,7 @@ from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import IdentityMeter, normalised
 from faceexpr_core.training.prior import CLASS_CFG
 from faceexpr_core.training.settings import TrainSettings
-from lab.benchmarks import ablation, ablation_picture, ablation_table, subjects
+from lab.benchmarks import ablation, ablation_picture, ablation_table, subjects, summary
 from lab.benchmarks.ablation import MergedDrawer
 from lab.benchmarks.ablation_arms import ARMS, BASE, PARTS, RECIPE, WHOLE, chosen_steps
 from lab.benchmarks.ablation_class import class_arms, class_evaluation, with_class
@@ -339,9 +339,9 @@ def test_a_picture_for_the_documents_has_the_rows_that_are_asked_for(tmp_path: P
     words = ["--output_dir", f"{tmp_path}", "--people", "7", "--save", f"{tmp_path / 'rows.png'}", "--arms"]
     ablation_picture.main([*words, "whole", "the person"])
     page = read_picture(tmp_path / "rows.png")
-    height = page.shape[0] // 2
-    assert page.shape[1] == 8 * 16
-    assert [int(page[row * height + height - 8, 100, 0]) for row in range(2)] == [colours["whole"], colours["the person"]]
+    row_height = 16 + summary.LABEL
+    assert page.shape[:2] == (summary.LABEL + 2 * row_height, 8 * 16)
+    assert [int(page[(1 + row) * row_height + summary.LABEL - 8, 100, 0]) for row in range(2)] == [colours["whole"], colours["the person"]]
     with pytest.raises(SystemExit, match=r"no pictures of person 7 by the arm 'base'; its arms are: the person, recipe, whole\."):
         ablation_picture.main([*words, "base"])
 

@@ -197,4 +197,4 @@ def sheet(output: Path, records: Records, names: Sequence[str], people: int = 2)
             pictures = [read_picture(output / drawn[name, one]) for one in (NEUTRAL, *CLASSES) if (name, one) in drawn]
             if pictures:
                 rows.append((f"{person}: {name}", pictures))
-    return summary.page_of(rows)
+    return summary.page_of(rows, (NEUTRAL, *CLASSES))

@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from faceexpr_core import mini
@@ -48,7 +47,7 @@ from faceexpr_core.text import expression_terms
 from . import tools
 from .store import Lines, Picture, file_name, keep_meaning, read_all, read_picture, write_picture, write_whole
 from .subjects import Person, base_hash, expressive_photo, learn, person, personalised, seeds, train_settings
-from .summary import cell, grouped, over_subjects, table_head, table_line
+from .summary import cell, grouped, over_subjects, page_of, table_head, table_line
 from .workers import each
 
 RENDER = "render"
@@ -159,14 +158,13 @@ def _value(name: str, row: Mapping[str, Any]) -> float:
     return float(row[name])
 
 
-def sheet(output: Path, subjects: Sequence[int], arm: str) -> NDArray[np.uint8]:
+def sheet(output: Path, subjects: Sequence[int], arm: str) -> Picture:
     """A row for each subject: the neutral picture and what was made of it, the smiling one and what was made of that."""
     rows = []
     for seed in subjects:
-        pairs = [read_picture(_picture(output, arm, seed, asked)) for _, asked in TASKS]
-        side = len(pairs[0])
-        rows.append(np.concatenate([pairs[0][:, :side], *(pair[:, side:] for pair in pairs[:-1]), pairs[-1]], 1))
-    return np.concatenate(rows)
+        *changed, calmed = [np.split(read_picture(_picture(output, arm, seed, asked)), 2, axis=1) for _, asked in TASKS]
+        rows.append((f"{seed}", [changed[0][0], *(made for _, made in changed), *calmed]))
+    return np.asarray(page_of(rows, ("as given", *CLASSES, "as given", NEUTRAL)))
 
 
 def _picture(output: Path, arm: str, seed: int, asked: str) -> Path:

@@ -152,8 +152,8 @@ def sheet(output: Path, records: Sequence[Record], people: int = 4) -> Picture:
     for seed, own in list(summary.grouped(records, "subject").items())[:people]:
         first = [one for one in own if one["noise"] == own[0]["noise"]]
         by = {(one["arm"], one["expression"]): read_picture(_picture(output, one)) for one in first}
-        rows.append((f"{seed}: {'; '.join(f'{arm}, {name}' for arm, name in DRAWN)}", [by[drawn] for drawn in DRAWN]))
-    return np.asarray(summary.page_of(rows))
+        rows.append((f"{seed}", [by[drawn] for drawn in DRAWN]))
+    return np.asarray(summary.page_of(rows, [f"{arm}, {name}" for arm, name in DRAWN]))
 
 
 def main() -> None:

@@ -25,8 +25,8 @@ def figure(output: Path, people: list[tuple[int, int]], rows: list[tuple[str, st
         for words, arm in rows:
             paths = [picture_path(output, NEUTRAL, subject, noise, NEUTRAL)]
             paths += [picture_path(output, arm, subject, noise, name) for name in CLASSES]
-            page.append((f"{words}: neutral, {', '.join(CLASSES)}", [read_picture(path) for path in paths]))
-    return page_of(page)
+            page.append((words, [read_picture(path) for path in paths]))
+    return page_of(page, (NEUTRAL, *CLASSES))
 
 
 def main() -> None:

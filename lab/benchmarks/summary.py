@@ -22,7 +22,7 @@ from .store import Picture, file_name, read_all, read_picture
 Record = Mapping[str, Any]
 Value = Callable[[Record], float | None]
 
-LABEL = 18
+LABEL = 24
 INK, PAPER = "#1d2530", "#fbfaf8"
 MEANS_ONLY = ("face", "varies", "class varies", "s")
 FINE = ("leak", "leak over words", "SFace", "SFace of neutral", "SFace drop", "drift")
@@ -197,17 +197,20 @@ def sheet(output: Path, arms: Sequence[str], wanted: Wanted = every, people: int
                 paths = [picture_path(output, "neutral", subject, noise, "neutral")]
                 paths += [picture_path(output, arm, subject, noise, name) for name in order if (arm, name) in drawn]
                 rows.append((f"{subject}, noise {noise}: {arm}", [read_picture(path) for path in paths]))
-    return page_of(rows)
+    return page_of(rows, ("neutral", *order))
 
 
-def page_of(rows: Sequence[tuple[str, Sequence[Picture]]]) -> Image.Image:
-    """Rows of pictures of one size, their words above each."""
-    side, columns = (rows[0][1][0].shape[0], max(len(pictures) for _, pictures in rows)) if rows else (1, 1)
-    page = Image.new("RGB", (columns * side, max(1, len(rows)) * (side + LABEL)), PAPER)
-    pen = ImageDraw.Draw(page)
+def page_of(rows: Sequence[tuple[str, Sequence[Picture]]], columns: Sequence[str] = ()) -> Image.Image:
+    """Rows of pictures of one size, their words above each, and above all what the columns are."""
+    side, count = (rows[0][1][0].shape[0], max(len(pictures) for _, pictures in rows)) if rows else (1, 1)
+    above = LABEL if columns else 0
+    page = Image.new("RGB", (count * side, above + max(1, len(rows)) * (side + LABEL)), PAPER)
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(LABEL * 2 / 3)
+    for column, words in enumerate(columns):
+        pen.text(((column + 0.5) * side, LABEL / 2), words, fill=INK, font=font, anchor="mm")
     for number, (words, pictures) in enumerate(rows):
-        top = number * (side + LABEL)
-        pen.text((4, top + 2), words, fill=INK, font=ImageFont.load_default(12))
+        top = above + number * (side + LABEL)
+        pen.text((4, top + LABEL / 2), words, fill=INK, font=font, anchor="lm")
         for column, picture in enumerate(pictures):
             page.paste(Image.fromarray(np.asarray(picture)), (column * side, top + LABEL))
     return page
