@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import comfy.model_management
 import comfy.patcher_extension
+import torch
 from torch import Tensor
 
 from ...faceexpr_core.fusion.donor_faces import Picture
@@ -148,7 +149,7 @@ def note_run(
     sigma = float(timestep.flatten()[0])
     run = Run(
         Call(_level(guider, sigma), cfg, session.schedule, session.kept, session.continued),
-        positive=_rows(conditional_entries(guider), x, sigma),
+        positive=_rows(conditional_entries(guider), x, sigma, session.kept),
         size=(8 * x.shape[-1], 8 * x.shape[-2]),
         session=session,
         pictures=len(x),
@@ -202,16 +203,41 @@ def conditional_entries(guider: Any) -> list[dict[str, Any]]:
     return [entry for name in getattr(guider, "faceexpr_conditional", ("positive",)) for entry in conds.get(name) or ()]
 
 
-def _rows(entries: list[dict[str, Any]], x: Tensor, sigma: float) -> dict[Any, Row]:
+def _rows(entries: list[dict[str, Any]], x: Tensor, sigma: float, kept: dict[Any, Any]) -> dict[Any, Row]:
     """By their ids. A copy that ComfyUI made has the other conditioning's keys, but the very text of the entry that it is a copy of."""
     tags = {id(_text(entry)): entry[TAG] for entry in entries if TAG in entry}
     return {
         entry["uuid"]: Row(
-            _area(entry, x), entry.get(TAG, tags.get(id(_text(entry)))), TAG not in entry, _said(entry, sigma), entry.get("mask")
+            _area(entry, x),
+            entry.get(TAG, tags.get(id(_text(entry)))),
+            TAG not in entry,
+            _said(entry, sigma),
+            _left_over(entries, x, sigma, kept) if "default" in entry else entry.get("mask"),
         )
         for entry in entries
         if "uuid" in entry
     }
+
+
+def _left_over(entries: list[dict[str, Any]], x: Tensor, sigma: float, kept: dict[Any, Any]) -> Tensor:
+    """Where a *default* conditioning is drawn, as ComfyUI's `finalize_default_conds` decides: [B, h, w], where no other entry is, their
+    strengths aside. The same tensor as long as the same entries are said: by it a place is known again."""
+    others = [entry for entry in entries if "default" not in entry and _said(entry, sigma)]
+    key = _left_over, tuple(entry.get("uuid") for entry in others)
+    if key not in kept:
+        left = torch.ones_like(x[:, 0], dtype=torch.float32)
+        for entry in others:
+            mask = entry.get("mask")
+            covered = torch.ones_like(left) if mask is None else mask[torch.arange(len(x)) % len(mask)].to(left)
+            if entry.get("area") is not None:
+                height, width, top, start = entry["area"]
+                inside = torch.zeros_like(left)
+                inside[:, top : top + height, start : start + width] = 1
+                covered = covered * inside
+            left = (left - covered).clamp_min(0)
+        kept[key] = left
+    found: Tensor = kept[key]
+    return found
 
 
 def _said(entry: dict[str, Any], sigma: float) -> bool:
