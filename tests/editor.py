@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,17 @@ SET = """values => {
         widget.value = values[widget.name]
         widget.callback?.(widget.value)
     }
+}"""
+LINK = """name => {
+    const source = LiteGraph.createNode('PrimitiveNode')
+    source.title = `source of ${name}`
+    source.pos = [-400, 100]
+    app.graph.add(source)
+    source.connect(0, node, node.inputs.findIndex(input => input.name === name))
+}"""
+UNLINK = """name => {
+    node.disconnectInput(node.inputs.findIndex(input => input.name === name))
+    app.graph.remove(app.graph.nodes.find(node => node.title === `source of ${name}`))
 }"""
 EDITOR = "node.widgets.find(widget => widget.name === 'expression_editor').editor"
 SETTLE = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -67,6 +80,19 @@ class Editor:
 
     def words(self) -> str:
         return self.root.locator(".fx-words").inner_text()
+
+    def note(self) -> Locator:
+        """What says which values come by a link."""
+        return self.root.locator(".fx-linked")
+
+    @contextmanager
+    def linked(self, name: str) -> Iterator[None]:
+        """While another node's output is linked to the input of this name."""
+        self.page.evaluate(LINK, name)
+        try:
+            yield
+        finally:
+            self.page.evaluate(UNLINK, name)
 
     def head(self) -> np.ndarray:
         """The head as it is drawn: float [H, W, 4] in 0..255."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,6 @@ RENEW = "(globalThis.node = app.graph.nodes.find(node => node.type === 'FaceExpr
 UNDO, REDO = "Control+z", "Control+Shift+z"
 ADD_BLUEPRINT = "({nodes, definitions: {subgraphs}}) => { app.canvas._deserializeItems({nodes, subgraphs}, {position: [0, 900]}) }"
 PRESETS = "FaceExpr.ExpressionPresets"
-LINK = """name => {
-    const source = LiteGraph.createNode('PrimitiveNode'); source.title = 'source'; source.pos = [-400, 100]; app.graph.add(source)
-    source.connect(0, node, node.inputs.findIndex(input => input.name === name))
-}"""
-UNLINK = """name => {
-    node.disconnectInput(node.inputs.findIndex(input => input.name === name))
-    app.graph.remove(app.graph.nodes.find(node => node.title === 'source'))
-}"""
 BROW = (0.07, 0.27)  # the person's left inner brow: right of the middle, from the top, in heights of the head's canvas
 CORNER = (-0.10, 0.655)  # the right corner of the mouth
 
@@ -91,16 +82,6 @@ def units(editor: Editor) -> dict[str, float]:
 def reopen(editor: Editor) -> None:
     """Wait for the editor of a node that was loaded anew."""
     editor.page.wait_for_function(f"{RENEW} && {EDITOR} && document.querySelectorAll('.fx-head').length === 1", timeout=60_000)
-
-
-@contextmanager
-def linked(editor: Editor, name: str) -> Iterator[None]:
-    """While another node's output is linked to an input of this name."""
-    editor.page.evaluate(LINK, name)
-    try:
-        yield
-    finally:
-        editor.page.evaluate(UNLINK, name)
 
 
 def move_on_the_pad(editor: Editor, x: float, y: float) -> None:
@@ -268,7 +249,7 @@ def test_the_pad_takes_no_hand_and_no_key_while_something_that_it_sets_comes_by_
     editor.open("Feeling")
     sliders = [editor.slider(label) for label in ("valence (unpleasant to pleasant)", "arousal (calm to excited)")]
     for name in ("expression", "intensity", "second_expression", "second_weight"):
-        with linked(editor, name):
+        with editor.linked(name):
             pull_on_the_pad(editor)
             assert editor.values() == NEUTRAL, name
             for part in (editor.root.get_by_role("group", name="Feeling"), *sliders):
@@ -287,7 +268,7 @@ def test_a_pull_on_the_pad_ends_where_a_link_comes(editor: Editor) -> None:
     move_on_the_pad(editor, 0.8, 0.2)
     editor.page.mouse.down()
     pulled = editor.values()
-    with linked(editor, "expression"):
+    with editor.linked("expression"):
         move_on_the_pad(editor, 0.2, 0.8)
         editor.page.mouse.up()
         assert editor.values() == pulled
