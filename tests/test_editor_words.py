@@ -79,5 +79,7 @@ def test_the_page_shows_node_and_editor_in_its_language(spoken: tuple[Page, list
     expect(editor.root.get_by_role("tab")).to_have_text([said[name] for name in ("Faces", "Feeling", "Muscles", "Mine")])
     editor.face(said["angry"]).click()
     assert editor.values()["expression"] == "angry"  # what is saved and queued stays English
-    keep_picture(page, f"editor_{language}")
+    with editor.linked("second_weight"):
+        expect(editor.note()).to_have_text(said["By a link, neither set nor shown here: {0}"].replace("{0}", labels["second_weight"]))
+        keep_picture(page, f"editor_{language}")
     assert errors == []

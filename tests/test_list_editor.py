@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from browser import comfyui_page
 from comfy_process import ComfyProcess
-from editor import EDITOR, RENDERERS, Editor, keep_picture
+from editor import EDITOR, RENDERERS, SETTLE, Editor, keep_picture
 from playwright.sync_api import Page, expect
 from workflow_api import WORKFLOWS
 
@@ -149,6 +149,20 @@ def test_a_face_of_ones_own_is_pulled_and_added(editor: ListEditor) -> None:
     assert editor.blendshapes() == pytest.approx(blendshapes_of("happy"))
 
 
+def test_add_undo_and_redo_hand_the_keyboard_on(editor: ListEditor) -> None:
+    editor.button("neutral").click()
+    editor.page.evaluate("app.canvas.selectNode(node)")
+    editor.open("Muscles")
+    editor.slider("6 raised cheeks").fill("0.6")
+    for pressed, focused in (("Add", "AU6:0.6"), ("undo", "undo"), ("redo", "undo")):
+        editor.button(pressed).press("Enter")
+        expect(editor.button(focused)).to_be_focused()
+        editor.page.evaluate(SETTLE)
+        editor.page.keyboard.press("Delete")
+        assert editor.page.evaluate("app.graph.nodes.includes(node)"), pressed
+    assert editor.listed() == ["neutral", "happy", "AU6:0.6"]
+
+
 def test_the_list_is_read_as_python_reads_it_and_nothing_of_it_is_lost(editor: ListEditor) -> None:
     for text in ("Happy;  sadly_angry\nR12:0.5, happy", "all", "sad, all", " contemptuous ,,AU4+AU9"):
         editor.put("expressions", text)
@@ -191,7 +205,8 @@ def test_the_wheel_scrolls_what_is_longer_than_its_place_and_zooms_nothing(edito
     assert editor.page.evaluate("app.canvas.ds.scale") == scale
 
 
-def test_a_list_that_comes_by_a_link_is_not_set(editor: ListEditor) -> None:
+def test_a_list_that_comes_by_a_link_is_not_set_and_the_editor_says_so(editor: ListEditor) -> None:
+    editor.button("take out happy").focus()
     editor.page.evaluate(
         """() => {
             const source = LiteGraph.createNode('PrimitiveString'); source.pos = [-300, 60]; app.graph.add(source)
@@ -200,9 +215,17 @@ def test_a_list_that_comes_by_a_link_is_not_set(editor: ListEditor) -> None:
     )
     expect(editor.root.get_by_role("checkbox", name="sad", exact=True)).to_be_disabled()
     expect(editor.button("take out happy")).to_be_disabled()
+    expect(editor.button("happy")).to_be_focused()  # where the keyboard was in its row
+    for name in ("Add", "All basic ones", "None", "undo"):
+        expect(editor.button(name)).to_have_accessible_description("By a link, neither set nor shown here: expressions")
+    expect(editor.note()).to_be_visible()
     editor.page.evaluate("node.disconnectInput(node.inputs.findIndex(input => input.name === 'expressions'))")
     expect(editor.button("take out happy")).to_be_enabled()
     editor.page.evaluate("app.graph.remove(app.graph.nodes.find(node => node.type === 'PrimitiveString'))")
+    with editor.linked("intensities"):
+        expect(editor.note()).to_have_text("By a link, neither set nor shown here: intensities")
+        expect(editor.button("take out happy")).to_be_enabled()
+    expect(editor.note()).to_have_text("")
 
 
 def test_the_saved_node_holds_the_widgets_that_python_knows_and_nothing_else(editor: ListEditor) -> None:

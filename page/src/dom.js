@@ -46,6 +46,31 @@ export function slider({ label, max, step = 0.05, move, done }) {
     };
 }
 
+const isUsable = (control) => control.isConnected && !control.disabled && control.checkVisibility();
+
+/**
+ * Do what may disable, hide or remove the control that has the keyboard; the nearest one has it then. On the page's body, where it would fall
+ * to, the next Delete deletes the node.
+ */
+export function keepFocus(root, act) {
+    const held = document.activeElement;
+    const controls = root.contains(held) ? [...root.querySelectorAll('button, input')] : [];
+    act();
+    const now = document.activeElement;
+    if (!controls.length || (now !== document.body && isUsable(now))) return;
+    const away = (control) => Math.abs(controls.indexOf(control) - controls.indexOf(held));
+    controls.filter(isUsable).sort((one, other) => away(one) - away(other))[0]?.focus();
+}
+
+/** Other rows in a list: where one of the old had the keyboard, the new one in its place has it, or the last, or the control `otherwise()`. */
+export function replaceRows(list, rows, otherwise) {
+    const place = [...list.children].findIndex((row) => row.contains(document.activeElement));
+    list.replaceChildren(...rows);
+    if (place < 0) return;
+    const row = rows[Math.min(place, rows.length - 1)];
+    (row?.querySelector('button:enabled') ?? otherwise())?.focus();
+}
+
 /** Arrow keys, Home and End among the tabs of a list; only the chosen one is in the tab order. */
 export function rove(list, choose) {
     list.addEventListener('keydown', (event) => {

@@ -28,7 +28,7 @@ export function faceOf(name, input) {
 
 let editors = 0;
 
-export function makeFaces(values, table) {
+export function makeFaces(values, table, note) {
     const group = `fx-faces-${++editors}`;
     let which = 'expression';
     const faces = [NONE, ...Object.keys(table.expressions)].map((name) => {
@@ -41,7 +41,7 @@ export function makeFaces(values, table) {
         });
         return { name, radio, label, picture };
     });
-    const grid = element('div', { class: 'fx-grid', role: 'radiogroup' }, ...faces.map((face) => face.label));
+    const grid = element('div', { class: 'fx-grid', role: 'radiogroup', ...note.explains }, ...faces.map((face) => face.label));
     const choice = element('div', { class: 'fx-choice', role: 'group', 'aria-label': say('a click chooses') });
     for (const [name, text] of [['expression', say('Expression')], ['second_expression', say('Second, to blend')]]) {
         if (values.has('second_expression')) choice.append(element('button', { 'data-which': name, onclick: () => turn(name) }, text));

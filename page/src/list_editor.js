@@ -1,8 +1,9 @@
 /** The editor of a list of expressions: faces to tick, in the order in which they are drawn, and a head that shows the one looked at. */
 
-import { element } from './dom.js';
+import { element, keepFocus, replaceRows } from './dom.js';
 import { basic, formatEntries, isReadable, lookOf, parseEntries, strongest } from './entries.js';
 import { drawFaces, faceOf } from './faces.js';
+import { makeNote } from './links.js';
 import { makeStage } from './stage.js';
 import { makeUnits } from './units.js';
 import { blendshapesOf, describe } from './vocabulary.js';
@@ -49,8 +50,9 @@ export function makeListEditor(values, { table, head, why }) {
     const write = (list) => values.change({ expressions: formatEntries(list, table) });
     const toggle = (entry, wanted) => write(wanted ? [...entries(), entry] : entries().filter((one) => one !== entry));
     const oneSided = switchButton();
-    const { undo, redo } = undoButtons(values);
-    const add = element('button', { title: say('add this face to the list'), onclick: () => toggle(look.shown.action_units, true) }, say('Add'));
+    const note = makeNote(values);
+    const { undo, redo, showSteps } = undoButtons(values, note);
+    const add = element('button', { title: say('add this face to the list'), onclick: addFace, ...note.explains }, say('Add'));
     const stage = makeStage(look, table, head, () => oneSided.getAttribute('aria-pressed') === 'true');
     const words = element('p', { class: 'fx-words', role: 'status', 'aria-live': 'polite', ...SCROLLS });
     const list = element('ol', { class: 'fx-list', 'aria-label': say('what is drawn, in this order'), ...SCROLLS });
@@ -66,9 +68,10 @@ export function makeListEditor(values, { table, head, why }) {
             });
             return { name, ...faceOf(name, input) };
         });
-        const all = element('button', { onclick: () => write(basic(table)) }, say('All basic ones'));
-        const none = element('button', { onclick: () => write([]) }, say('None'));
-        const grid = element('div', { class: 'fx-grid', role: 'group', 'aria-label': say('Faces') }, ...faces.map((face) => face.label));
+        const all = element('button', { onclick: () => write(basic(table)), ...note.explains }, say('All basic ones'));
+        const none = element('button', { onclick: () => write([]), ...note.explains }, say('None'));
+        const group = { class: 'fx-grid', role: 'group', 'aria-label': say('Faces'), ...note.explains };
+        const grid = element('div', group, ...faces.map((face) => face.label));
         return {
             root: element('div', {}, element('div', { class: 'fx-choice' }, all, none), grid),
             picture: (name, address) => faces.filter((face) => face.name === name).forEach((face) => (face.picture.src = address)),
@@ -91,11 +94,8 @@ export function makeListEditor(values, { table, head, why }) {
             const next = all.filter((one) => one !== entry);
             next.splice(place + by, 0, entry);
             write(next);
-            focusRow(place + by, `[data-by="${by}"]`);
-        };
-        const takeOut = () => {
-            toggle(entry, false);
-            focusRow(Math.min(place, list.children.length - 1));
+            const there = list.children[place + by];
+            (there.querySelector(`[data-by="${by}"]:enabled`) ?? there.querySelector('button')).focus();
         };
         const arrow = (by, sign, text) =>
             element('button', { 'data-by': by, 'aria-label': text, disabled: disabled || !all[place + by], onclick: move(by) }, sign);
@@ -105,26 +105,26 @@ export function makeListEditor(values, { table, head, why }) {
             element('button', { class: 'fx-name', onclick: () => look.set(lookOf(entry, table)) }, name),
             arrow(-1, '↑', say('earlier: {0}', name)),
             arrow(1, '↓', say('later: {0}', name)),
-            element('button', { 'aria-label': say('take out {0}', name), disabled, onclick: takeOut }, '✕'),
+            element('button', { 'aria-label': say('take out {0}', name), disabled, onclick: () => toggle(entry, false) }, '✕'),
         );
     }
 
-    /** The button that was pressed is gone: without another that has the keyboard, the next Delete would reach the page and delete the node. */
-    function focusRow(place, wanted = 'button') {
-        const row = list.children[place];
-        const button = row?.querySelector(`${wanted}:enabled`) ?? row?.querySelector('button:enabled') ?? [add, undo].find((one) => !one.disabled);
-        button?.focus();
+    /** The face has a row then, which has the keyboard: there is nothing more to add. */
+    function addFace() {
+        toggle(look.shown.action_units, true);
+        list.lastElementChild.querySelector('button').focus();
     }
 
     const nameOf = (entry) => (entry in table.expressions ? say(entry) : entry);
 
     function show() {
         const [chosen, disabled] = [entries(), values.isLinked('expressions')];
-        undo.disabled = !values.done.length;
-        redo.disabled = !values.undone.length;
+        note.show();
+        showSteps();
         ticks.show(chosen, disabled);
-        list.replaceChildren(...chosen.map((entry, place) => row(entry, place, chosen, disabled)));
         showLook();
+        const rows = chosen.map((entry, place) => row(entry, place, chosen, disabled));
+        replaceRows(list, rows, () => [add, undo].find((one) => !one.disabled));
     }
 
     function showLook() {
@@ -139,15 +139,15 @@ export function makeListEditor(values, { table, head, why }) {
     const left = element(
         'div',
         { class: 'fx-left' },
-        head ? stage.root : element('p', { class: 'fx-missing', role: 'alert' }, why),
+        element('div', { class: 'fx-view' }, head ? stage.root : element('p', { class: 'fx-missing', role: 'alert' }, why), note.root),
         element('div', { class: 'fx-tools', role: 'toolbar', 'aria-label': say('expression editor') }, undo, redo, oneSided, add),
         words,
         list,
     );
     const root = element('div', { class: 'fx-body' }, left, tabs([[say('Faces'), ticks], [say('Muscles'), units]]));
     keepToItself(root, values);
-    look.listeners.push(showLook);
-    values.onChange(show);
+    look.listeners.push(() => keepFocus(root, showLook));
+    values.onChange(() => keepFocus(root, show));
     look.set(lookOf(entries().find((entry) => isReadable(entry, table)) ?? 'neutral', table));
     show();
     if (head) drawFaces(head, table, ticks.picture);

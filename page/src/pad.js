@@ -7,7 +7,7 @@ import { say } from './words.js';
 const INSET = 0.78; // where a word of strength 1 stands; the edge is stronger
 const SETS = ['expression', 'intensity', 'second_expression', 'second_weight']; // in the order of `valuesAt`
 
-export function makePad(values) {
+export function makePad(values, note) {
     const isLinked = () => SETS.some((name) => values.isLinked(name)); // then the others would be set for an expression that is not used
     const point = element('div', { class: 'fx-point' });
     const words = ANCHORS.map(({ name, valence, arousal }) =>
@@ -40,7 +40,8 @@ export function makePad(values) {
     };
     const valence = axis(say('valence (unpleasant to pleasant)'), (to) => go(to, place.arousal));
     const arousal = axis(say('arousal (calm to excited)'), (to) => go(place.valence, to));
-    const root = element('div', { class: 'fx-pad', role: 'group', 'aria-label': say('Feeling') }, plane, valence.root, arousal.root);
+    const group = { class: 'fx-pad', role: 'group', 'aria-label': say('Feeling'), ...note.explains };
+    const root = element('div', group, plane, valence.root, arousal.root);
     return {
         root,
         show(now) {

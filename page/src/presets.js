@@ -2,7 +2,7 @@
 
 import { api } from '../../../scripts/api.js';
 import { app } from '../../../scripts/app.js';
-import { element } from './dom.js';
+import { element, replaceRows } from './dom.js';
 import { describe } from './vocabulary.js';
 import { say } from './words.js';
 
@@ -24,7 +24,7 @@ function write(change) {
     return written;
 }
 
-export function makePresets(values, table) {
+export function makePresets(values, table, note) {
     const name = element('input', { type: 'text', placeholder: say('name of this expression'), 'aria-label': say('name of this expression') });
     const list = element('ul', {});
     const told = element('p', { role: 'status' });
@@ -53,16 +53,17 @@ export function makePresets(values, table) {
 
     function row(preset) {
         const words = describe(preset.values, table);
+        const canSet = values.settable(preset.values).length > 0;
         const forget = () => write((presets) => presets.filter((other) => other.name !== preset.name));
         return element(
             'li',
             {},
-            element('button', { title: words, onclick: () => values.change(preset.values) }, preset.name),
+            element('button', { title: words, disabled: !canSet, onclick: () => values.change(preset.values), ...note.explains }, preset.name),
             element('span', {}, words),
             element('button', { 'aria-label': say('delete {0}', preset.name), onclick: forget }, '✕'),
         );
     }
 
-    const show = () => list.replaceChildren(...stored().map(row));
+    const show = () => replaceRows(list, stored().map(row), () => name);
     return { root: element('div', { class: 'fx-presets', [`on${CHANGED}`]: show }, form, told, list), show, opened: show };
 }

@@ -4,7 +4,8 @@ import { element, slider } from './dom.js';
 import { formatUnits, hasBothSides, isSided, parseUnits, strengthOf, withStrength } from './vocabulary.js';
 import { say } from './words.js';
 
-export function makeUnits(values, table) {
+/** `note`: what explains why they rest, where they may. */
+export function makeUnits(values, table, note) {
     const sideWords = { '': '', L: say(', left'), R: say(', right') };
     const rows = [];
     const seen = new Set();
@@ -35,14 +36,16 @@ export function makeUnits(values, table) {
     const show = (now) => {
         const units = parseUnits(now.action_units, table) ?? new Map();
         const disabled = values.isLinked('action_units');
+        const held = rows.find(({ input, side }) => side && input === document.activeElement)?.number; // not to go from under the hand
         for (const row of rows) {
             const uneven = strengthOf(units, row.number, 'L') !== strengthOf(units, row.number, 'R');
-            row.root.hidden = !row.alone && (row.side === '') === (apart.checked || uneven);
+            row.root.hidden = !row.alone && (row.side === '') === (apart.checked || uneven || held === row.number);
             row.set(strengthOf(units, row.number, row.side), disabled);
         }
     };
+    const group = { class: 'fx-units', role: 'group', 'aria-label': say('Muscles'), ...note?.explains };
     return {
-        root: element('div', { class: 'fx-units' }, element('label', {}, apart, ` ${say('left and right apart (the person’s own)')}`), ...groups),
+        root: element('div', group, element('label', {}, apart, ` ${say('left and right apart (the person’s own)')}`), ...groups),
         show,
     };
 }

@@ -13,7 +13,7 @@ export class Values {
         this.listeners = [];
         this.undone = [];
         this.done = [];
-        this.resting = this.read();
+        this.resting = this.seen = this.read();
         this.writing = false;
         this.moving = false;
         this.used = null; // the widget that was used last, if that was outside of the editor
@@ -41,6 +41,16 @@ export class Values {
         return (this.node.inputs ?? []).some((input, slot) => input.widget?.name === name && this.node.isInputConnected(slot));
     }
 
+    /** What comes by a link, by the names that the node shows. */
+    linked() {
+        return this.widgets().filter(({ name }) => this.isLinked(name)).map(({ label, name }) => label ?? name);
+    }
+
+    /** The widgets that such changes set: what comes by a link is left alone. */
+    settable(changes) {
+        return this.widgets().filter(({ name }) => name in changes && !this.isLinked(name));
+    }
+
     read() {
         const given = Object.fromEntries(this.widgets().map((widget) => [widget.name, widget.value]));
         return { ...this.defaults, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value != null)) };
@@ -50,6 +60,7 @@ export class Values {
     set(changes) {
         this.moving = true;
         this.write(changes);
+        this.tell();
     }
 
     change(changes) {
@@ -66,12 +77,12 @@ export class Values {
     keep(widget = null) {
         const now = this.read();
         this.moving = false;
-        if (JSON.stringify(now) === JSON.stringify(this.resting)) return false;
+        if (JSON.stringify(now) === JSON.stringify(this.seen)) return false;
         // the letters typed into a widget, or the ticks of one that is dragged, are one step
         if (!widget || widget !== this.used) this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
         this.used = widget;
         this.undone = [];
-        this.resting = now;
+        this.resting = this.seen = now;
         return true;
     }
 
@@ -83,13 +94,30 @@ export class Values {
         this.step('undone', 'done');
     }
 
+    canUndo() {
+        return this.nearest('done') >= 0;
+    }
+
+    canRedo() {
+        return this.nearest('undone') >= 0;
+    }
+
+    /** The next state that differs in something that can be set: where links hold all that a step changed, it is passed over. */
+    nearest(from) {
+        return this[from].findLastIndex((state) => this.settable(state).some(({ name, value }) => value !== state[name]));
+    }
+
+    /** The states stay as they were, whatever links leave of them: once a link is gone, the way back and forth is the old one. */
     step(from, to) {
-        const target = this[from].pop();
-        if (!target) return;
-        this[to].push(this.resting);
-        this.resting = target;
+        const at = this.nearest(from);
+        if (at < 0) return;
+        const [target, ...passed] = this[from].splice(at);
+        this[to].push(this.resting, ...passed.reverse());
         this.used = null;
         this.write(target);
+        this.resting = target;
+        this.seen = this.read();
+        this.tell();
     }
 
     /**
@@ -105,7 +133,7 @@ export class Values {
     /** Start anew from what a file holds: there is nothing to undo yet. */
     loaded() {
         [this.done, this.undone] = [[], []];
-        this.resting = this.read();
+        this.resting = this.seen = this.read();
         this.moving = false;
         this.used = null;
         this.tell();
@@ -122,8 +150,8 @@ export class Values {
     write(changes) {
         this.writing = true;
         try {
-            for (const widget of this.widgets()) {
-                if (!(widget.name in changes) || this.isLinked(widget.name) || widget.value === changes[widget.name]) continue;
+            for (const widget of this.settable(changes)) {
+                if (widget.value === changes[widget.name]) continue;
                 widget.value = changes[widget.name];
                 widget.callback?.(widget.value, app.canvas, this.node);
             }
@@ -131,7 +159,6 @@ export class Values {
             this.writing = false;
         }
         this.node.setDirtyCanvas?.(true, true);
-        this.tell();
     }
 }
 

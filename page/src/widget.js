@@ -1,7 +1,8 @@
 /** The editor as one element: the head, what it shows in words, strengths, and panels. */
 
-import { element, rove, slider } from './dom.js';
+import { element, keepFocus, rove, slider } from './dom.js';
 import { drawFaces, makeFaces } from './faces.js';
+import { makeNote } from './links.js';
 import { makePad } from './pad.js';
 import { makePresets } from './presets.js';
 import { makeStage } from './stage.js';
@@ -11,24 +12,25 @@ import { say } from './words.js';
 
 export function makeEditor(values, { table, head, why }) {
     const oneSided = switchButton();
-    const { undo, redo } = undoButtons(values);
-    const rest = element('button', { title: say('a neutral face'), onclick: () => values.change(NEUTRAL) }, say('Neutral'));
+    const note = makeNote(values);
+    const { undo, redo, showSteps } = undoButtons(values, note);
+    const rest = element('button', { title: say('a neutral face'), onclick: () => values.change(NEUTRAL), ...note.explains }, say('Neutral'));
     const stage = makeStage(values, table, head, () => oneSided.getAttribute('aria-pressed') === 'true');
     const words = element('p', { class: 'fx-words', role: 'status', 'aria-live': 'polite', ...SCROLLS });
     const strengths = ['intensity', 'second_weight'].filter((name) => values.has(name)).map((name) => {
         const move = (value) => values.set({ [name]: value });
         return { name, ...slider({ label: say(name.replace('_', ' ')), max: table.max_weight, move, done: () => values.rest() }) };
     });
-    const panels = [[say('Faces'), makeFaces(values, table)]];
-    if (values.has('second_expression')) panels.push([say('Feeling'), makePad(values)]);
-    if (values.has('action_units')) panels.push([say('Muscles'), makeUnits(values, table)]);
-    if (values.has('intensity')) panels.push([say('Mine'), makePresets(values, table)]);
+    const panels = [[say('Faces'), makeFaces(values, table, note)]];
+    if (values.has('second_expression')) panels.push([say('Feeling'), makePad(values, note)]);
+    if (values.has('action_units')) panels.push([say('Muscles'), makeUnits(values, table, note)]);
+    if (values.has('intensity')) panels.push([say('Mine'), makePresets(values, table, note)]);
     const tools = values.has('action_units') ? [oneSided, rest] : [rest];
 
     const left = element(
         'div',
         { class: 'fx-left' },
-        head ? stage.root : element('p', { class: 'fx-missing', role: 'alert' }, why),
+        element('div', { class: 'fx-view' }, head ? stage.root : element('p', { class: 'fx-missing', role: 'alert' }, why), note.root),
         element('div', { class: 'fx-tools', role: 'toolbar', 'aria-label': say('expression editor') }, undo, redo, ...tools),
         words,
         ...strengths.map((strength) => strength.root),
@@ -38,15 +40,16 @@ export function makeEditor(values, { table, head, why }) {
     function show(now) {
         for (const { name, set } of strengths) set(now[name], values.isLinked(name));
         for (const [, panel] of panels) panel.show(now);
-        undo.disabled = !values.done.length;
-        redo.disabled = !values.undone.length;
+        note.show();
+        showSteps();
+        rest.disabled = !values.settable(NEUTRAL).length;
         words.textContent = values.has('intensity') ? describe(now, table) : wholeFaceOr(now.expression);
         stage.canvas.setAttribute('aria-label', say('face: {0}', words.textContent));
         stage.redraw();
     }
 
     keepToItself(root, values);
-    values.onChange(show);
+    values.onChange((now) => keepFocus(root, () => show(now)));
     show(values.read());
     if (head) drawFaces(head, table, panels[0][1].picture);
     return { root, blendshapes: () => blendshapesOf(values.read(), table) };
@@ -83,11 +86,14 @@ export function switchButton() {
     return button;
 }
 
-export function undoButtons(values) {
-    return {
-        undo: element('button', { title: say('undo'), 'aria-label': say('undo'), onclick: () => values.undo() }, '↶'),
-        redo: element('button', { title: say('redo'), 'aria-label': say('redo'), onclick: () => values.redo() }, '↷'),
+export function undoButtons(values, note) {
+    const undo = element('button', { title: say('undo'), 'aria-label': say('undo'), onclick: () => values.undo(), ...note.explains }, '↶');
+    const redo = element('button', { title: say('redo'), 'aria-label': say('redo'), onclick: () => values.redo(), ...note.explains }, '↷');
+    const showSteps = () => {
+        undo.disabled = !values.canUndo();
+        redo.disabled = !values.canRedo();
     };
+    return { undo, redo, showSteps };
 }
 
 export function tabs(panels) {

@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: ac31bbbd3515aaedc79227375891e03b4aedec98f627b627ee2298dbe4e5d941
+// sources: 3fce66f562da0d4e4a602bce4ef2fbc6292ff5bdff2bae1b3f73e9c384b7967f
 
 // src/extension.js
 import { app as app7 } from "../../../scripts/app.js";
@@ -47,6 +47,23 @@ function slider({ label, max, step = 0.05, move, done }) {
       shown.value = value.toFixed(2);
     }
   };
+}
+var isUsable = (control) => control.isConnected && !control.disabled && control.checkVisibility();
+function keepFocus(root, act) {
+  const held = document.activeElement;
+  const controls = root.contains(held) ? [...root.querySelectorAll("button, input")] : [];
+  act();
+  const now = document.activeElement;
+  if (!controls.length || now !== document.body && isUsable(now)) return;
+  const away = (control) => Math.abs(controls.indexOf(control) - controls.indexOf(held));
+  controls.filter(isUsable).sort((one, other) => away(one) - away(other))[0]?.focus();
+}
+function replaceRows(list, rows, otherwise) {
+  const place = [...list.children].findIndex((row2) => row2.contains(document.activeElement));
+  list.replaceChildren(...rows);
+  if (place < 0) return;
+  const row = rows[Math.min(place, rows.length - 1)];
+  (row?.querySelector("button:enabled") ?? otherwise())?.focus();
 }
 function rove(list, choose) {
   list.addEventListener("keydown", (event) => {
@@ -2927,6 +2944,7 @@ var words_ja_default = {
   Muscles: "筋肉",
   Mine: "自分の",
   "face: {0}": "顔：{0}",
+  "By a link, neither set nor shown here: {0}": "リンクから来るため、ここでは設定も表示もしない値：{0}",
   "a click chooses": "クリックで選ぶもの",
   Expression: "表情",
   "Second, to blend": "混ぜる第二の表情",
@@ -3041,6 +3059,7 @@ var words_ko_default = {
   Muscles: "근육",
   Mine: "내 것",
   "face: {0}": "얼굴: {0}",
+  "By a link, neither set nor shown here: {0}": "연결로 들어와 여기서 정하지도 보여 주지도 않는 값: {0}",
   "a click chooses": "누르면 고르는 것",
   Expression: "표정",
   "Second, to blend": "섞을 둘째 표정",
@@ -3155,6 +3174,7 @@ var words_zh_default = {
   Muscles: "肌肉",
   Mine: "我的",
   "face: {0}": "脸：{0}",
+  "By a link, neither set nor shown here: {0}": "由连线传入，此处既不设置也不显示：{0}",
   "a click chooses": "点击时选择",
   Expression: "表情",
   "Second, to blend": "第二表情，用于混合",
@@ -3586,7 +3606,7 @@ function faceOf(name, input) {
   return { input, picture, label: element("label", { class: "fx-face", title: name }, input, picture, element("span", {}, say(name))) };
 }
 var editors = 0;
-function makeFaces(values, table) {
+function makeFaces(values, table, note) {
   const group = `fx-faces-${++editors}`;
   let which = "expression";
   const faces = [NONE, ...Object.keys(table.expressions)].map((name) => {
@@ -3599,7 +3619,7 @@ function makeFaces(values, table) {
     });
     return { name, radio, label, picture };
   });
-  const grid = element("div", { class: "fx-grid", role: "radiogroup" }, ...faces.map((face) => face.label));
+  const grid = element("div", { class: "fx-grid", role: "radiogroup", ...note.explains }, ...faces.map((face) => face.label));
   const choice = element("div", { class: "fx-choice", role: "group", "aria-label": say("a click chooses") });
   for (const [name, text] of [["expression", say("Expression")], ["second_expression", say("Second, to blend")]]) {
     if (values.has("second_expression")) choice.append(element("button", { "data-which": name, onclick: () => turn(name) }, text));
@@ -3623,6 +3643,21 @@ function makeFaces(values, table) {
     root: element("div", {}, choice, grid),
     show: show3,
     picture: (name, address) => faces.find((face) => face.name === name).picture.src = address
+  };
+}
+
+// src/links.js
+var notes = 0;
+function makeNote(values) {
+  const root = element("p", { class: "fx-linked", id: `fx-linked-${++notes}`, role: "status" });
+  return {
+    root,
+    explains: { "aria-describedby": root.id },
+    show() {
+      const names = values.linked().join(", ");
+      const text = names && say("By a link, neither set nor shown here: {0}", names);
+      if (root.textContent !== text) root.textContent = text;
+    }
   };
 }
 
@@ -3770,7 +3805,7 @@ function limit(value, most) {
 }
 
 // src/units.js
-function makeUnits(values, table) {
+function makeUnits(values, table, note) {
   const sideWords = { "": "", L: say(", left"), R: say(", right") };
   const rows = [];
   const seen = /* @__PURE__ */ new Set();
@@ -3799,14 +3834,16 @@ function makeUnits(values, table) {
   const show3 = (now) => {
     const units = parseUnits(now.action_units, table) ?? /* @__PURE__ */ new Map();
     const disabled = values.isLinked("action_units");
+    const held = rows.find(({ input, side }) => side && input === document.activeElement)?.number;
     for (const row of rows) {
       const uneven = strengthOf(units, row.number, "L") !== strengthOf(units, row.number, "R");
-      row.root.hidden = !row.alone && row.side === "" === (apart.checked || uneven);
+      row.root.hidden = !row.alone && row.side === "" === (apart.checked || uneven || held === row.number);
       row.set(strengthOf(units, row.number, row.side), disabled);
     }
   };
+  const group = { class: "fx-units", role: "group", "aria-label": say("Muscles"), ...note?.explains };
   return {
-    root: element("div", { class: "fx-units" }, element("label", {}, apart, ` ${say("left and right apart (the person’s own)")}`), ...groups),
+    root: element("div", group, element("label", {}, apart, ` ${say("left and right apart (the person’s own)")}`), ...groups),
     show: show3
   };
 }
@@ -3846,7 +3883,7 @@ function placeOf(values) {
 // src/pad.js
 var INSET = 0.78;
 var SETS = ["expression", "intensity", "second_expression", "second_weight"];
-function makePad(values) {
+function makePad(values, note) {
   const isLinked = () => SETS.some((name) => values.isLinked(name));
   const point = element("div", { class: "fx-point" });
   const words = ANCHORS.map(({ name, valence: valence2, arousal: arousal2 }) => element("span", { style: `left: ${50 + 50 * INSET * valence2}%; top: ${50 - 50 * INSET * arousal2}%` }, say(name)));
@@ -3876,7 +3913,8 @@ function makePad(values) {
   };
   const valence = axis(say("valence (unpleasant to pleasant)"), (to) => go(to, place.arousal));
   const arousal = axis(say("arousal (calm to excited)"), (to) => go(place.valence, to));
-  const root = element("div", { class: "fx-pad", role: "group", "aria-label": say("Feeling") }, plane, valence.root, arousal.root);
+  const group = { class: "fx-pad", role: "group", "aria-label": say("Feeling"), ...note.explains };
+  const root = element("div", group, plane, valence.root, arousal.root);
   return {
     root,
     show(now) {
@@ -3913,7 +3951,7 @@ function write(change) {
   });
   return written;
 }
-function makePresets(values, table) {
+function makePresets(values, table, note) {
   const name = element("input", { type: "text", placeholder: say("name of this expression"), "aria-label": say("name of this expression") });
   const list = element("ul", {});
   const told = element("p", { role: "status" });
@@ -3940,39 +3978,41 @@ function makePresets(values, table) {
   }
   function row(preset) {
     const words = describe(preset.values, table);
+    const canSet = values.settable(preset.values).length > 0;
     const forget = () => write((presets) => presets.filter((other) => other.name !== preset.name));
     return element(
       "li",
       {},
-      element("button", { title: words, onclick: () => values.change(preset.values) }, preset.name),
+      element("button", { title: words, disabled: !canSet, onclick: () => values.change(preset.values), ...note.explains }, preset.name),
       element("span", {}, words),
       element("button", { "aria-label": say("delete {0}", preset.name), onclick: forget }, "✕")
     );
   }
-  const show3 = () => list.replaceChildren(...stored().map(row));
+  const show3 = () => replaceRows(list, stored().map(row), () => name);
   return { root: element("div", { class: "fx-presets", [`on${CHANGED}`]: show3 }, form, told, list), show: show3, opened: show3 };
 }
 
 // src/widget.js
 function makeEditor(values, { table, head, why }) {
   const oneSided = switchButton();
-  const { undo, redo } = undoButtons(values);
-  const rest = element("button", { title: say("a neutral face"), onclick: () => values.change(NEUTRAL) }, say("Neutral"));
+  const note = makeNote(values);
+  const { undo, redo, showSteps } = undoButtons(values, note);
+  const rest = element("button", { title: say("a neutral face"), onclick: () => values.change(NEUTRAL), ...note.explains }, say("Neutral"));
   const stage = makeStage(values, table, head, () => oneSided.getAttribute("aria-pressed") === "true");
   const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite", ...SCROLLS });
   const strengths = ["intensity", "second_weight"].filter((name) => values.has(name)).map((name) => {
     const move = (value) => values.set({ [name]: value });
     return { name, ...slider({ label: say(name.replace("_", " ")), max: table.max_weight, move, done: () => values.rest() }) };
   });
-  const panels = [[say("Faces"), makeFaces(values, table)]];
-  if (values.has("second_expression")) panels.push([say("Feeling"), makePad(values)]);
-  if (values.has("action_units")) panels.push([say("Muscles"), makeUnits(values, table)]);
-  if (values.has("intensity")) panels.push([say("Mine"), makePresets(values, table)]);
+  const panels = [[say("Faces"), makeFaces(values, table, note)]];
+  if (values.has("second_expression")) panels.push([say("Feeling"), makePad(values, note)]);
+  if (values.has("action_units")) panels.push([say("Muscles"), makeUnits(values, table, note)]);
+  if (values.has("intensity")) panels.push([say("Mine"), makePresets(values, table, note)]);
   const tools = values.has("action_units") ? [oneSided, rest] : [rest];
   const left = element(
     "div",
     { class: "fx-left" },
-    head ? stage.root : element("p", { class: "fx-missing", role: "alert" }, why),
+    element("div", { class: "fx-view" }, head ? stage.root : element("p", { class: "fx-missing", role: "alert" }, why), note.root),
     element("div", { class: "fx-tools", role: "toolbar", "aria-label": say("expression editor") }, undo, redo, ...tools),
     words,
     ...strengths.map((strength) => strength.root)
@@ -3981,14 +4021,15 @@ function makeEditor(values, { table, head, why }) {
   function show3(now) {
     for (const { name, set: set6 } of strengths) set6(now[name], values.isLinked(name));
     for (const [, panel] of panels) panel.show(now);
-    undo.disabled = !values.done.length;
-    redo.disabled = !values.undone.length;
+    note.show();
+    showSteps();
+    rest.disabled = !values.settable(NEUTRAL).length;
     words.textContent = values.has("intensity") ? describe(now, table) : wholeFaceOr(now.expression);
     stage.canvas.setAttribute("aria-label", say("face: {0}", words.textContent));
     stage.redraw();
   }
   keepToItself(root, values);
-  values.onChange(show3);
+  values.onChange((now) => keepFocus(root, () => show3(now)));
   show3(values.read());
   if (head) drawFaces(head, table, panels[0][1].picture);
   return { root, blendshapes: () => blendshapesOf(values.read(), table) };
@@ -4013,11 +4054,14 @@ function switchButton() {
   const button = element("button", { "aria-pressed": "false", title: say("pull one side only (or hold Shift)"), onclick: turn }, say("One side"));
   return button;
 }
-function undoButtons(values) {
-  return {
-    undo: element("button", { title: say("undo"), "aria-label": say("undo"), onclick: () => values.undo() }, "↶"),
-    redo: element("button", { title: say("redo"), "aria-label": say("redo"), onclick: () => values.redo() }, "↷")
+function undoButtons(values, note) {
+  const undo = element("button", { title: say("undo"), "aria-label": say("undo"), onclick: () => values.undo(), ...note.explains }, "↶");
+  const redo = element("button", { title: say("redo"), "aria-label": say("redo"), onclick: () => values.redo(), ...note.explains }, "↷");
+  const showSteps = () => {
+    undo.disabled = !values.canUndo();
+    redo.disabled = !values.canRedo();
   };
+  return { undo, redo, showSteps };
 }
 function tabs(panels) {
   const list = element("div", { class: "fx-tabs", role: "tablist" });
@@ -4077,8 +4121,9 @@ function makeListEditor(values, { table, head, why }) {
   const write2 = (list2) => values.change({ expressions: formatEntries(list2, table) });
   const toggle = (entry, wanted) => write2(wanted ? [...entries(), entry] : entries().filter((one) => one !== entry));
   const oneSided = switchButton();
-  const { undo, redo } = undoButtons(values);
-  const add5 = element("button", { title: say("add this face to the list"), onclick: () => toggle(look.shown.action_units, true) }, say("Add"));
+  const note = makeNote(values);
+  const { undo, redo, showSteps } = undoButtons(values, note);
+  const add5 = element("button", { title: say("add this face to the list"), onclick: addFace, ...note.explains }, say("Add"));
   const stage = makeStage(look, table, head, () => oneSided.getAttribute("aria-pressed") === "true");
   const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite", ...SCROLLS });
   const list = element("ol", { class: "fx-list", "aria-label": say("what is drawn, in this order"), ...SCROLLS });
@@ -4093,9 +4138,10 @@ function makeListEditor(values, { table, head, why }) {
       });
       return { name, ...faceOf(name, input) };
     });
-    const all = element("button", { onclick: () => write2(basic(table)) }, say("All basic ones"));
-    const none = element("button", { onclick: () => write2([]) }, say("None"));
-    const grid = element("div", { class: "fx-grid", role: "group", "aria-label": say("Faces") }, ...faces.map((face) => face.label));
+    const all = element("button", { onclick: () => write2(basic(table)), ...note.explains }, say("All basic ones"));
+    const none = element("button", { onclick: () => write2([]), ...note.explains }, say("None"));
+    const group = { class: "fx-grid", role: "group", "aria-label": say("Faces"), ...note.explains };
+    const grid = element("div", group, ...faces.map((face) => face.label));
     return {
       root: element("div", {}, element("div", { class: "fx-choice" }, all, none), grid),
       picture: (name, address) => faces.filter((face) => face.name === name).forEach((face) => face.picture.src = address),
@@ -4117,11 +4163,8 @@ function makeListEditor(values, { table, head, why }) {
       const next = all.filter((one) => one !== entry);
       next.splice(place + by, 0, entry);
       write2(next);
-      focusRow(place + by, `[data-by="${by}"]`);
-    };
-    const takeOut = () => {
-      toggle(entry, false);
-      focusRow(Math.min(place, list.children.length - 1));
+      const there = list.children[place + by];
+      (there.querySelector(`[data-by="${by}"]:enabled`) ?? there.querySelector("button")).focus();
     };
     const arrow = (by, sign, text) => element("button", { "data-by": by, "aria-label": text, disabled: disabled || !all[place + by], onclick: move(by) }, sign);
     return element(
@@ -4130,22 +4173,22 @@ function makeListEditor(values, { table, head, why }) {
       element("button", { class: "fx-name", onclick: () => look.set(lookOf(entry, table)) }, name),
       arrow(-1, "↑", say("earlier: {0}", name)),
       arrow(1, "↓", say("later: {0}", name)),
-      element("button", { "aria-label": say("take out {0}", name), disabled, onclick: takeOut }, "✕")
+      element("button", { "aria-label": say("take out {0}", name), disabled, onclick: () => toggle(entry, false) }, "✕")
     );
   }
-  function focusRow(place, wanted = "button") {
-    const row2 = list.children[place];
-    const button = row2?.querySelector(`${wanted}:enabled`) ?? row2?.querySelector("button:enabled") ?? [add5, undo].find((one) => !one.disabled);
-    button?.focus();
+  function addFace() {
+    toggle(look.shown.action_units, true);
+    list.lastElementChild.querySelector("button").focus();
   }
   const nameOf2 = (entry) => entry in table.expressions ? say(entry) : entry;
   function show3() {
     const [chosen, disabled] = [entries(), values.isLinked("expressions")];
-    undo.disabled = !values.done.length;
-    redo.disabled = !values.undone.length;
+    note.show();
+    showSteps();
     ticks.show(chosen, disabled);
-    list.replaceChildren(...chosen.map((entry, place) => row(entry, place, chosen, disabled)));
     showLook();
+    const rows = chosen.map((entry, place) => row(entry, place, chosen, disabled));
+    replaceRows(list, rows, () => [add5, undo].find((one) => !one.disabled));
   }
   function showLook() {
     const now = look.read();
@@ -4158,15 +4201,15 @@ function makeListEditor(values, { table, head, why }) {
   const left = element(
     "div",
     { class: "fx-left" },
-    head ? stage.root : element("p", { class: "fx-missing", role: "alert" }, why),
+    element("div", { class: "fx-view" }, head ? stage.root : element("p", { class: "fx-missing", role: "alert" }, why), note.root),
     element("div", { class: "fx-tools", role: "toolbar", "aria-label": say("expression editor") }, undo, redo, oneSided, add5),
     words,
     list
   );
   const root = element("div", { class: "fx-body" }, left, tabs([[say("Faces"), ticks], [say("Muscles"), units]]));
   keepToItself(root, values);
-  look.listeners.push(showLook);
-  values.onChange(show3);
+  look.listeners.push(() => keepFocus(root, showLook));
+  values.onChange(() => keepFocus(root, show3));
   look.set(lookOf(entries().find((entry) => isReadable(entry, table)) ?? "neutral", table));
   show3();
   if (head) drawFaces(head, table, ticks.picture);
@@ -4295,7 +4338,7 @@ function add4(node, text) {
 }
 
 // src/style.css
-var style_default = "/* Colours are the page's own variables, so that its light and dark themes serve. */\n.fx-editor {\n    container-type: inline-size;\n    width: 100%;\n    box-sizing: border-box;\n    color: var(--input-text);\n    font: 12px/1.35 Inter, Arial, sans-serif;\n    user-select: none;\n}\n.fx-editor [hidden] { display: none !important; }\n.fx-editor p { margin: 0; }\n.fx-editor button {\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    padding: 2px 8px;\n    font: inherit;\n    cursor: pointer;\n}\n.fx-editor button:disabled { opacity: 0.4; cursor: default; }\n.fx-editor button[aria-pressed='true'], .fx-editor [role='tab'][aria-selected='true'] { background: var(--fx-accent); color: #fff; border-color: var(--fx-accent); }\n.fx-editor { --fx-accent: #2f6fde; }\n.fx-editor :focus-visible { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-toggle { width: 100%; text-align: left; height: 24px; }\n.fx-body { display: flex; flex-direction: column; gap: 8px; padding-top: 6px; }\n.fx-left { display: flex; flex-direction: column; gap: 5px; flex: none; }\n.fx-right { display: flex; flex-direction: column; gap: 5px; flex: 1; min-width: 0; }\n.fx-stage { position: relative; height: 220px; border-radius: 8px; background: var(--comfy-input-bg); overflow: hidden; }\n.fx-head { width: 100%; height: 100%; display: block; cursor: grab; touch-action: none; }\n.fx-pulling .fx-head { cursor: ns-resize; }\n.fx-mark { position: absolute; width: 14px; height: 14px; margin: -8px; border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 3px #000; pointer-events: none; }\n.fx-missing { padding: 8px; border: 1px solid var(--border-color); border-radius: 8px; }\n.fx-tools, .fx-tabs, .fx-choice { display: flex; gap: 4px; flex-wrap: wrap; }\n.fx-words { min-height: 2.7em; max-height: 2.7em; overflow: auto; color: var(--descrip-text); }\n.fx-slider { display: grid; grid-template-columns: 1fr 1fr 2.6em; gap: 6px; align-items: center; }\n.fx-slider input { width: 100%; min-width: 0; margin: 0; accent-color: var(--fx-accent); }\n.fx-value { text-align: right; font-variant-numeric: tabular-nums; }\n.fx-panel { height: 268px; overflow: auto; }\n.fx-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(66px, 1fr)); gap: 4px; margin-top: 5px; }\n.fx-face input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }\n.fx-face:focus-within { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-face { background: var(--comfy-input-bg); border: 1px solid var(--border-color); border-radius: 6px; cursor: pointer; position: relative; display: flex; flex-direction: column; align-items: center; padding: 1px; font-size: 10px; line-height: 1.1; text-align: center; overflow-wrap: anywhere; }\n.fx-face img { width: 56px; height: 56px; }\n.fx-editor .fx-first { border-color: var(--fx-accent); box-shadow: inset 0 0 0 1px var(--fx-accent); }\n.fx-editor .fx-second { border-style: dashed; border-color: var(--fx-accent); }\n/* in a list: the place in it */\n.fx-first[data-place]::after { content: attr(data-place) / ''; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-list { list-style: none; margin: 0; padding: 0; max-height: 76px; overflow: auto; display: flex; flex-direction: column; gap: 2px; }\n.fx-list li { display: flex; gap: 2px; }\n.fx-editor .fx-list button { padding: 0 5px; }\n.fx-editor .fx-list .fx-name { flex: 1; min-width: 0; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n.fx-editor .fx-list .fx-wrong .fx-name { text-decoration: line-through; }\n.fx-second::after { content: '2'; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-pad { display: flex; flex-direction: column; gap: 4px; }\n.fx-plane { position: relative; height: 206px; border: 1px solid var(--border-color); border-radius: 8px; cursor: crosshair; touch-action: none;\n    background: linear-gradient(var(--border-color), var(--border-color)) 50% / 1px 100% no-repeat, linear-gradient(var(--border-color), var(--border-color)) 50% / 100% 1px no-repeat, var(--comfy-input-bg); }\n.fx-pad[aria-disabled='true'] .fx-plane { opacity: 0.4; cursor: default; }\n.fx-plane span { position: absolute; transform: translate(-50%, -50%); color: var(--descrip-text); pointer-events: none; }\n.fx-point { position: absolute; width: 14px; height: 14px; margin: -7px; border-radius: 50%; background: var(--fx-accent); border: 2px solid #fff; box-sizing: border-box; pointer-events: none; }\n.fx-units fieldset { border: 1px solid var(--border-color); border-radius: 8px; margin: 4px 0; padding: 2px 6px 6px; display: flex; flex-direction: column; gap: 3px; }\n.fx-presets form { display: flex; gap: 4px; }\n.fx-presets input { flex: 1; min-width: 0; background: var(--comfy-input-bg); color: var(--input-text); border: 1px solid var(--border-color); border-radius: 6px; padding: 2px 6px; font: inherit; }\n.fx-presets ul { list-style: none; margin: 6px 0; padding: 0; display: flex; flex-direction: column; gap: 4px; }\n.fx-presets li { display: flex; gap: 6px; align-items: center; }\n.fx-presets li span { flex: 1; color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n@container (min-width: 480px) {\n    .fx-body { flex-direction: row; }\n    .fx-left { width: 220px; }\n}\n.fx-report {\n    width: 100%;\n    height: 100%;\n    min-height: 56px;\n    box-sizing: border-box;\n    resize: none;\n    padding: 4px 6px;\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    font: 11px/1.4 Inter, Arial, sans-serif;\n}\n";
+var style_default = "/* Colours are the page's own variables, so that its light and dark themes serve. */\n.fx-editor {\n    container-type: inline-size;\n    width: 100%;\n    box-sizing: border-box;\n    color: var(--input-text);\n    font: 12px/1.35 Inter, Arial, sans-serif;\n    user-select: none;\n}\n.fx-editor [hidden] { display: none !important; }\n.fx-editor p { margin: 0; }\n.fx-editor button {\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    padding: 2px 8px;\n    font: inherit;\n    cursor: pointer;\n}\n.fx-editor button:disabled { opacity: 0.4; cursor: default; }\n.fx-editor button[aria-pressed='true'], .fx-editor [role='tab'][aria-selected='true'] { background: var(--fx-accent); color: #fff; border-color: var(--fx-accent); }\n.fx-editor { --fx-accent: #2f6fde; }\n.fx-editor :focus-visible { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-toggle { width: 100%; text-align: left; height: 24px; }\n.fx-body { display: flex; flex-direction: column; gap: 8px; padding-top: 6px; }\n.fx-left { display: flex; flex-direction: column; gap: 5px; flex: none; }\n.fx-right { display: flex; flex-direction: column; gap: 5px; flex: 1; min-width: 0; }\n.fx-view { display: flex; flex-direction: column; gap: 5px; max-height: 220px; }\n.fx-stage { position: relative; flex: 0 1 220px; min-height: 0; border-radius: 8px; background: var(--comfy-input-bg); overflow: hidden; }\n.fx-head { width: 100%; height: 100%; display: block; cursor: grab; touch-action: none; }\n.fx-pulling .fx-head { cursor: ns-resize; }\n.fx-mark { position: absolute; width: 14px; height: 14px; margin: -8px; border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 3px #000; pointer-events: none; }\n.fx-missing { padding: 8px; border: 1px solid var(--border-color); border-radius: 8px; }\n.fx-tools, .fx-tabs, .fx-choice { display: flex; gap: 4px; flex-wrap: wrap; }\n.fx-words { min-height: 2.7em; max-height: 2.7em; overflow: auto; color: var(--descrip-text); }\n.fx-linked { flex: none; padding-left: 6px; border-left: 2px solid var(--fx-accent); }\n.fx-linked:empty { padding: 0; border: 0; margin-top: -5px; } /* hidden, it would not be read out once it says something */\n.fx-slider { display: grid; grid-template-columns: 1fr 1fr 2.6em; gap: 6px; align-items: center; }\n.fx-slider input { width: 100%; min-width: 0; margin: 0; accent-color: var(--fx-accent); }\n.fx-value { text-align: right; font-variant-numeric: tabular-nums; }\n.fx-panel { height: 268px; overflow: auto; }\n.fx-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(66px, 1fr)); gap: 4px; margin-top: 5px; }\n.fx-face input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }\n.fx-editor .fx-face:has(input:disabled) { opacity: 0.4; }\n.fx-editor .fx-face input:disabled { cursor: default; }\n.fx-face:focus-within { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-face { background: var(--comfy-input-bg); border: 1px solid var(--border-color); border-radius: 6px; cursor: pointer; position: relative; display: flex; flex-direction: column; align-items: center; padding: 1px; font-size: 10px; line-height: 1.1; text-align: center; overflow-wrap: anywhere; }\n.fx-face img { width: 56px; height: 56px; }\n.fx-editor .fx-first { border-color: var(--fx-accent); box-shadow: inset 0 0 0 1px var(--fx-accent); }\n.fx-editor .fx-second { border-style: dashed; border-color: var(--fx-accent); }\n/* in a list: the place in it */\n.fx-first[data-place]::after { content: attr(data-place) / ''; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-list { list-style: none; margin: 0; padding: 0; max-height: 76px; overflow: auto; display: flex; flex-direction: column; gap: 2px; }\n.fx-list li { display: flex; gap: 2px; }\n.fx-editor .fx-list button { padding: 0 5px; }\n.fx-editor .fx-list .fx-name { flex: 1; min-width: 0; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n.fx-editor .fx-list .fx-wrong .fx-name { text-decoration: line-through; }\n.fx-second::after { content: '2'; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-pad { display: flex; flex-direction: column; gap: 4px; }\n.fx-plane { position: relative; height: 206px; border: 1px solid var(--border-color); border-radius: 8px; cursor: crosshair; touch-action: none;\n    background: linear-gradient(var(--border-color), var(--border-color)) 50% / 1px 100% no-repeat, linear-gradient(var(--border-color), var(--border-color)) 50% / 100% 1px no-repeat, var(--comfy-input-bg); }\n.fx-pad[aria-disabled='true'] .fx-plane { opacity: 0.4; cursor: default; }\n.fx-plane span { position: absolute; transform: translate(-50%, -50%); color: var(--descrip-text); pointer-events: none; }\n.fx-point { position: absolute; width: 14px; height: 14px; margin: -7px; border-radius: 50%; background: var(--fx-accent); border: 2px solid #fff; box-sizing: border-box; pointer-events: none; }\n.fx-units fieldset { border: 1px solid var(--border-color); border-radius: 8px; margin: 4px 0; padding: 2px 6px 6px; display: flex; flex-direction: column; gap: 3px; }\n.fx-presets form { display: flex; gap: 4px; }\n.fx-presets input { flex: 1; min-width: 0; background: var(--comfy-input-bg); color: var(--input-text); border: 1px solid var(--border-color); border-radius: 6px; padding: 2px 6px; font: inherit; }\n.fx-presets ul { list-style: none; margin: 6px 0; padding: 0; display: flex; flex-direction: column; gap: 4px; }\n.fx-presets li { display: flex; gap: 6px; align-items: center; }\n.fx-presets li span { flex: 1; color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n@container (min-width: 480px) {\n    .fx-body { flex-direction: row; }\n    .fx-left { width: 220px; }\n}\n.fx-report {\n    width: 100%;\n    height: 100%;\n    min-height: 56px;\n    box-sizing: border-box;\n    resize: none;\n    padding: 4px 6px;\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    font: 11px/1.4 Inter, Arial, sans-serif;\n}\n";
 
 // src/values.js
 import { app as app6 } from "../../../scripts/app.js";
@@ -4309,7 +4352,7 @@ var Values = class {
     this.listeners = [];
     this.undone = [];
     this.done = [];
-    this.resting = this.read();
+    this.resting = this.seen = this.read();
     this.writing = false;
     this.moving = false;
     this.used = null;
@@ -4333,6 +4376,14 @@ var Values = class {
   isLinked(name) {
     return (this.node.inputs ?? []).some((input, slot) => input.widget?.name === name && this.node.isInputConnected(slot));
   }
+  /** What comes by a link, by the names that the node shows. */
+  linked() {
+    return this.widgets().filter(({ name }) => this.isLinked(name)).map(({ label, name }) => label ?? name);
+  }
+  /** The widgets that such changes set: what comes by a link is left alone. */
+  settable(changes) {
+    return this.widgets().filter(({ name }) => name in changes && !this.isLinked(name));
+  }
   read() {
     const given = Object.fromEntries(this.widgets().map((widget) => [widget.name, widget.value]));
     return { ...this.defaults, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value != null)) };
@@ -4341,6 +4392,7 @@ var Values = class {
   set(changes) {
     this.moving = true;
     this.write(changes);
+    this.tell();
   }
   change(changes) {
     this.set(changes);
@@ -4354,11 +4406,11 @@ var Values = class {
   keep(widget = null) {
     const now = this.read();
     this.moving = false;
-    if (JSON.stringify(now) === JSON.stringify(this.resting)) return false;
+    if (JSON.stringify(now) === JSON.stringify(this.seen)) return false;
     if (!widget || widget !== this.used) this.done = [...this.done, this.resting].slice(-STEPS_KEPT);
     this.used = widget;
     this.undone = [];
-    this.resting = now;
+    this.resting = this.seen = now;
     return true;
   }
   undo() {
@@ -4367,13 +4419,27 @@ var Values = class {
   redo() {
     this.step("undone", "done");
   }
+  canUndo() {
+    return this.nearest("done") >= 0;
+  }
+  canRedo() {
+    return this.nearest("undone") >= 0;
+  }
+  /** The next state that differs in something that can be set: where links hold all that a step changed, it is passed over. */
+  nearest(from) {
+    return this[from].findLastIndex((state) => this.settable(state).some(({ name, value }) => value !== state[name]));
+  }
+  /** The states stay as they were, whatever links leave of them: once a link is gone, the way back and forth is the old one. */
   step(from, to) {
-    const target = this[from].pop();
-    if (!target) return;
-    this[to].push(this.resting);
-    this.resting = target;
+    const at = this.nearest(from);
+    if (at < 0) return;
+    const [target, ...passed] = this[from].splice(at);
+    this[to].push(this.resting, ...passed.reverse());
     this.used = null;
     this.write(target);
+    this.resting = target;
+    this.seen = this.read();
+    this.tell();
   }
   /**
    * Somebody used the widgets themselves, loaded a graph, or made a link. The page records that by itself; while it loads a graph, its record
@@ -4387,7 +4453,7 @@ var Values = class {
   /** Start anew from what a file holds: there is nothing to undo yet. */
   loaded() {
     [this.done, this.undone] = [[], []];
-    this.resting = this.read();
+    this.resting = this.seen = this.read();
     this.moving = false;
     this.used = null;
     this.tell();
@@ -4401,8 +4467,8 @@ var Values = class {
   write(changes) {
     this.writing = true;
     try {
-      for (const widget of this.widgets()) {
-        if (!(widget.name in changes) || this.isLinked(widget.name) || widget.value === changes[widget.name]) continue;
+      for (const widget of this.settable(changes)) {
+        if (widget.value === changes[widget.name]) continue;
         widget.value = changes[widget.name];
         widget.callback?.(widget.value, app6.canvas, this.node);
       }
@@ -4410,7 +4476,6 @@ var Values = class {
       this.writing = false;
     }
     this.node.setDirtyCanvas?.(true, true);
-    this.tell();
   }
 };
 function recordInPage() {
