@@ -107,16 +107,18 @@ def test_what_can_set_nothing_is_disabled_and_says_why(editor: Editor, renderer:
 
 
 def test_the_note_pushes_nothing_out_of_its_place(editor: Editor) -> None:
-    lowest = "document.querySelector('.fx-left').getBoundingClientRect().bottom"
-    before = editor.page.evaluate(lowest)
+    box = "document.querySelector('{}').getBoundingClientRect()".format
+    height, room = f"{box('.fx-left')}.height", f"{box('.fx-tools')}.top - {box('.fx-linked')}.bottom"
+    before = editor.page.evaluate(height)
     with ExitStack() as links:
         for name in NAMES:
             links.enter_context(editor.linked(name))
             expect(editor.note()).to_be_visible()
-            assert editor.page.evaluate(lowest) == pytest.approx(before, abs=1)
+            assert editor.page.evaluate(height) == pytest.approx(before, abs=1)
+            assert editor.page.evaluate(room) >= 0
         assert editor.page.evaluate("document.querySelector('.fx-head').clientHeight") > 100
     expect(editor.note()).to_have_text("")
-    assert editor.page.evaluate(lowest) == pytest.approx(before, abs=1)
+    assert editor.page.evaluate(height) == pytest.approx(before, abs=1)
 
 
 def test_a_face_for_the_second_place_is_not_taken_in_silence(editor: Editor) -> None:
@@ -190,19 +192,21 @@ def test_an_expression_of_ones_own_keeps_the_keyboard_and_one_that_is_deleted_ha
 
 def test_a_link_leaves_the_keyboard_in_the_editor(editor: Editor) -> None:
     slider = editor.slider
-    for panel, control, names in (
-        ("Faces", slider("intensity"), ["intensity"]),
-        ("Faces", editor.face("neutral"), ["expression"]),
-        ("Faces", editor.button("Neutral"), NAMES),
-        ("Feeling", slider(VALENCE), ["second_weight"]),
-        ("Muscles", slider("12 lip corners pulled up"), ["action_units"]),
-        ("Mine", editor.button("gloom"), NAMES),
+    tab = editor.root.get_by_role("tab", name="Feeling")
+    for panel, control, names, nearest in (
+        ("Faces", slider("intensity"), ["intensity"], editor.button("Neutral")),
+        ("Faces", editor.face("neutral"), ["expression"], editor.button("Second, to blend")),
+        ("Faces", editor.button("Neutral"), NAMES, editor.button("One side")),
+        ("Feeling", slider(VALENCE), ["second_weight"], tab),  # the one that is open
+        ("Muscles", slider("12 lip corners pulled up"), ["action_units"], editor.root.get_by_role("checkbox")),
+        ("Mine", editor.button("gloom"), NAMES, editor.button("delete gloom")),
     ):
         editor.open(panel)
         control.focus()
         with ExitStack() as links:
             for name in names:
                 links.enter_context(editor.linked(name))
+            expect(nearest).to_be_focused()
             keeps_the_keyboard(editor)
 
 

@@ -46,7 +46,7 @@ export function slider({ label, max, step = 0.05, move, done }) {
     };
 }
 
-const isUsable = (control) => control.isConnected && !control.disabled && control.checkVisibility();
+const isUsable = (control) => control.isConnected && !control.disabled && control.tabIndex >= 0 && control.checkVisibility();
 
 /**
  * Do what may disable, hide or remove the control that has the keyboard; the nearest one has it then. On the page's body, where it would fall
@@ -56,8 +56,7 @@ export function keepFocus(root, act) {
     const held = document.activeElement;
     const controls = root.contains(held) ? [...root.querySelectorAll('button, input')] : [];
     act();
-    const now = document.activeElement;
-    if (!controls.length || (now !== document.body && isUsable(now))) return;
+    if (!controls.length || isUsable(document.activeElement)) return;
     const away = (control) => Math.abs(controls.indexOf(control) - controls.indexOf(held));
     controls.filter(isUsable).sort((one, other) => away(one) - away(other))[0]?.focus();
 }

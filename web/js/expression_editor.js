@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 3fce66f562da0d4e4a602bce4ef2fbc6292ff5bdff2bae1b3f73e9c384b7967f
+// sources: 720d4b8898b8d1a32c7bd5be2d964984f5ec98957b0089e4d7ce41e126fcfb9f
 
 // src/extension.js
 import { app as app7 } from "../../../scripts/app.js";
@@ -48,13 +48,12 @@ function slider({ label, max, step = 0.05, move, done }) {
     }
   };
 }
-var isUsable = (control) => control.isConnected && !control.disabled && control.checkVisibility();
+var isUsable = (control) => control.isConnected && !control.disabled && control.tabIndex >= 0 && control.checkVisibility();
 function keepFocus(root, act) {
   const held = document.activeElement;
   const controls = root.contains(held) ? [...root.querySelectorAll("button, input")] : [];
   act();
-  const now = document.activeElement;
-  if (!controls.length || now !== document.body && isUsable(now)) return;
+  if (!controls.length || isUsable(document.activeElement)) return;
   const away = (control) => Math.abs(controls.indexOf(control) - controls.indexOf(held));
   controls.filter(isUsable).sort((one, other) => away(one) - away(other))[0]?.focus();
 }
