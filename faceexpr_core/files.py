@@ -42,8 +42,12 @@ def try_name(path: Path) -> None:
 
 def write_once(path: Path, content: bytes) -> Path:
     """`write_new`, unless `path` or a numbered name beside it holds just this; return where it lies. Raises OSError."""
-    there = takewhile(Path.exists, _names(path))
-    return next((one for one in there if one.is_file() and one.read_bytes() == content), None) or write_new(path, content)
+    return next((one for one in taken_names(path) if one.is_file() and one.read_bytes() == content), None) or write_new(path, content)
+
+
+def taken_names(path: Path) -> list[Path]:
+    """What lies under the names that `write_new` passes over."""
+    return list(takewhile(Path.exists, _names(path)))
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -68,14 +68,14 @@ class TrainLoRA(io.ComfyNode):
         from ..faceexpr_core.training.run import run
         from .host.predictions import told_prediction
         from .host.training import Page, TrainingHost
-        from .training_job import job_of, settle_for, states_at
+        from .training_job import job_of, settle_for
 
         values = {**DEFAULTS, **values}
         require_choices(cls, **values)
         model = told_prediction(model, values["model_predicts"])
         host = TrainingHost(model, clip, vae, NODE)
         path = file_in(loras_folder(), lora_name, ".safetensors", "lora_name")
-        settled = settle_for(host, subject, states_at(path, values), values)
+        settled = settle_for(host, subject, path, values)
         job, settings = job_of(subject, settled, path, values), settled.settings
         if not settings.draws_class:
             tell_unused(cls, f"prior is {settings.prior}, which draws no pictures", prior_images=values["prior_images"])

@@ -9,6 +9,7 @@ from typing import Any
 import folder_paths
 
 from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.lora.finished import last_run
 from ..faceexpr_core.lora.start import read_start
 from ..faceexpr_core.training.auto import Settled, settle
 from ..faceexpr_core.training.options import NO_FILE, RESUME, widget_values
@@ -20,17 +21,20 @@ from .host.folders import loras_folder
 from .host.training import TrainingHost
 
 OUTPUT = "faceexpr"
+ANEW = next(label for label, meaning in RESUME.items() if meaning == "off")
 
 
-def settle_for(host: TrainingHost, subject: Any, states: StateFolder | None, values: Mapping[str, Any]) -> Settled:
+def settle_for(host: TrainingHost, subject: Any, path: Path, values: Mapping[str, Any]) -> Settled:
     """The run's settings: the preset's, or those that `auto` chooses for the card, the widgets that say something else, then `more`.
 
     Raises FaceExprError for a value out of range or without effect, and where nothing fits the card.
     """
-    last = parse_settings(values["more"])
+    last, states = parse_settings(values["more"]), states_at(path, values)
     given = {**widget_values(values), **host.prediction(), **last}
     room = host.room() if host.full_size and values["preset"] == AUTO else None
     stopped = states.stopped_run() if room is not None and states is not None else None
+    if room is not None and stopped is None and _takes_finished(values):
+        stopped = last_run(path)
     settled = settle(values["preset"], given, subject.resolution, room, stopped, host.draws_whole)
     require_used(settled.settings, last)
     return settled
@@ -59,7 +63,12 @@ def job_of(subject: Any, settled: Settled, path: Path, values: Mapping[str, Any]
         preset=settled.preset,
         start=None if values["start_from"] == NO_FILE else read_start(_lora(values["start_from"])),
         file=path,
+        anew=f"To learn it again, set resume to {ANEW!r}." if _takes_finished(values) else "",
     )
+
+
+def _takes_finished(values: Mapping[str, Any]) -> bool:
+    return bool(RESUME[values["resume"]] != "off")
 
 
 def _lora(name: str) -> Path:

@@ -61,9 +61,10 @@ def test_a_node_that_starts_anew_takes_what_the_card_allows(comfy_modules: Simpl
     job, train = pack.node("training_job"), pack.node("train_lora")
     host = SimpleNamespace(full_size=True, room=lambda: room, draws_whole=False, prediction=dict)  # there is no card here
     values = {**train.DEFAULTS, "preset": "auto", "resume": LABELS[resume]}
-    states = job.states_at(job.loras_folder().resolve() / f"{resume}.safetensors", values)
+    path = job.loras_folder().resolve() / f"{resume}.safetensors"
+    states = job.states_at(path, values)
     keep_state(states.path, begun)
-    settled = job.settle_for(host, SimpleNamespace(resolution=begun.side), states, values)
+    settled = job.settle_for(host, SimpleNamespace(resolution=begun.side), path, values)
     expected = settle("auto", {}, begun.side, room, draws=False) if resume == "off" else begun
     assert (settled.preset, vars(settled.settings)) == (expected.preset, vars(expected.settings))
 

@@ -26,8 +26,9 @@ from faceexpr_core.lora.kohya import base_model_hash, save_result, to_kohya, tra
 from faceexpr_core.lora.reserve import reserve
 from faceexpr_core.photos.subject import Subject
 from faceexpr_core.training.adapter import add_lora, lora_parameters
+from faceexpr_core.training.place import Place
 from faceexpr_core.training.result import TrainResult
-from faceexpr_core.training.run import Job, Save
+from faceexpr_core.training.run import Job
 from faceexpr_core.training.settings import TrainSettings
 
 RANK, ALPHA = 4, 2.0
@@ -194,13 +195,13 @@ def test_a_name_that_is_too_long_for_a_stopped_run_is_refused_before_the_trainin
     unet, state = adapted
     settings, stopped = TrainSettings(rank=RANK, steps=2), result(state, KeyboardInterrupt())
 
-    def reserved(letters: int) -> Save:
+    def reserved(letters: int) -> Place:
         job = cast(Job, SimpleNamespace(settings=settings, subject=SUBJECT, background_weight=0.3, preset="", start=None))
         paths = [tmp_path / "loras" / f"{'a' * letters}.safetensors"]
         return reserve(unet, 1000, job, paths=paths, precision="fp16", fallbacks=())
 
     longest = 255 - len("_interrupted_step2_00001_.safetensors")
-    save = reserved(longest)
+    save = reserved(longest).save
     for number in ("", "_00001_"):
         assert [path.name for path in save(stopped)] == [f"{'a' * longest}_interrupted_step2{number}.safetensors"]
     with pytest.raises(FaceExprError, match=r"may have to be called a+_interrupted_step2\.safetensors.*Choose a shorter name"):

@@ -140,6 +140,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
         report_to=arguments.report_to,
         log_folder=output.with_name(f"{output.stem}_logs"),
         device=arguments.device,
+        anew="" if arguments.resume == "off" else "--resume off trains it again.",
     )
 
 

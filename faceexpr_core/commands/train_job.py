@@ -37,7 +37,7 @@ class TrainJob:
     middle of each photo, instead of near the face. `copies`: further names for the file. `states` None
     keeps no states; `start` is the file of a LoRA to start from. With the preset `auto` the settings are chosen when the device is
     known, those `given` over it, and the photos' side too unless `side_given`. `report_to` one of TRACKERS, which write to `log_folder`.
-    `epochs_of`: with how many photos epochs were counted, 0 where they were not.
+    `epochs_of`: with how many photos epochs were counted, 0 where they were not. `anew`: as in `training.run.Job`.
     """
 
     model: str
@@ -62,6 +62,7 @@ class TrainJob:
     report_to: str = "none"
     log_folder: Path = field(default_factory=Path)
     epochs_of: int = 0
+    anew: str = ""
 
 
 def run_job(job: TrainJob, alone: bool = False) -> int:
@@ -98,9 +99,13 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
             host = open_host(job.model, job.vae, job.settings.precision, device, job.prediction)
             pictures = replace(job.class_pictures, given=_own_pictures(job, subject, watched.say))
         again = "the same command goes on from here"
-        whole = Job(subject, job.settings, job.background_weight, pictures, job.previews, job.states, again, job.preset, start, job.output)
+        whole = Job(
+            subject, job.settings, job.background_weight, pictures, job.previews, job.states, again, job.preset, start, job.output, job.anew
+        )
         with tracker(job.report_to if main else "none", job.log_folder, job.settings) as watched.track:
             finished = run(host, watched, whole, _saved_as(job))
+        for path in finished.paths if finished.taken else ():
+            print(path, flush=True)
         if finished.result.stopped_by is not None:
             raise finished.result.stopped_by
     return 0
@@ -109,6 +114,7 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
 def _settled(job: TrainJob, device: torch.device) -> tuple[TrainJob, str]:
     """The job with what `auto` chooses for this device, and what it says of that."""
     from ..diffusers_host.pipeline import is_full_size
+    from ..lora.finished import last_run
     from ..training.auto import settle
     from ..training.memory import room_on
     from ..training.plan import rest
@@ -120,6 +126,8 @@ def _settled(job: TrainJob, device: torch.device) -> tuple[TrainJob, str]:
     room = room_on(device, rest()) if is_full_size(job.model) else None
     room = None if room is None else least(room)
     stopped = job.states.stopped_run() if room is not None and job.states is not None else None
+    if room is not None and stopped is None and job.anew:
+        stopped = last_run(job.output)
     side = job.subject.resolution if job.side_given else None
     draws = not class_files(job.class_pictures.folder)  # the user's own pictures are not drawn
     settled = settle(AUTO, job.given, side, room, stopped, draws)

@@ -125,6 +125,7 @@ def training_metadata(
         "faceexpr.seed": str(settings.seed),
         "faceexpr.settings": json.dumps(used),
         "faceexpr.captions": json.dumps(captions, ensure_ascii=False),
+        "faceexpr.run": json.dumps(dict(result.run)) if result.run else "",
         "faceexpr.losses": json.dumps([float(f"{loss:.6g}") for loss in result.losses]),
     }
     return {key: _writable(value) for key, value in told.items() if value}

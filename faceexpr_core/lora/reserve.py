@@ -1,19 +1,21 @@
-"""What both doors do with a run's LoRA: before the training make sure that its file has room, after it save the file."""
+"""What both doors do with a run's LoRA: before the training make sure that its file has room, or find it there, after it save the file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..training.place import Place
 from .files import SAVE_DTYPES, require_name, require_space
+from .finished import finished_at, result_of
 from .kohya import base_model_hash, interrupted, save_result
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
     from ..training.result import TrainResult
-    from ..training.run import Job, Save
+    from ..training.run import Job
 
 
 def reserve(
@@ -25,8 +27,9 @@ def reserve(
     precision: str,
     fallbacks: tuple[Path, ...],
     on_saved: Callable[[Path], object] = lambda path: None,
-) -> Save:
-    """`training.run.Reserve` once all but the first three is given: what saves the LoRA at each of `paths` and tells `on_saved`.
+) -> Place:
+    """`training.run.Reserve` once all but the first three is given: what saves the LoRA at each of `paths` and tells `on_saved`, or finds
+    it there.
 
     `unet` is as it was loaded, for the base model's hash. Raises FaceExprError where a folder cannot take a LoRA of `numbers`, or its name.
     """
@@ -54,4 +57,9 @@ def reserve(
             saved.append(written)
         return saved
 
-    return save
+    def finished(run: Mapping[str, Any]) -> tuple[Sequence[Path], TrainResult] | None:
+        found = [finished_at(path, run, precision) for path in paths]
+        files = [file for file in found if file is not None]
+        return (files, result_of(files[0])) if files and len(files) == len(found) else None
+
+    return Place(save, finished, any(path.exists() for path in paths))

@@ -115,6 +115,7 @@ def train_lora(
             trainer.notes,
             trainer.update.optimizer_name,
             name_of(trainer.parts.dtype),
+            trainer.run,
         )
 
 

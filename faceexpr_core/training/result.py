@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -50,7 +50,7 @@ class TrainResult:
     `curves` are the parts of the loss (`identity`, `prior`, `crafting`), without their weights, NaN where a step did not take them.
     `stopped_by` is what ended the run early (the host's interrupt, a loss that is not a number, memory): save the LoRA first, then
     raise it. None after a full run. `notes` say in words what was done otherwise than asked. `optimizer` and `precision` are those that
-    were used, as `optimizers` and `precision` name them.
+    were used, as `optimizers` and `precision` name them. `run` is what it was made of (`fingerprint.run_of`).
     """
 
     layers: Layers
@@ -62,6 +62,7 @@ class TrainResult:
     notes: tuple[str, ...] = ()
     optimizer: str = ""
     precision: str = ""
+    run: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def interrupted(self) -> bool:

@@ -5,7 +5,7 @@ What both doors, ComfyUI's node and the command line, do stands here; a host len
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,15 +16,16 @@ from .auto import require_fit
 from .base import check_base
 from .crafting import CraftingSet, build_crafting_set
 from .data import TrainingSet, build_training_set, class_prompt
-from .fingerprint import model_digest
+from .fingerprint import model_digest, run_of
 from .host import Host, Watcher
 from .loop import train_lora
 from .memory import enough_memory
+from .place import Place
 from .plan import plan_on
 from .precision import compute_dtype
 from .previews import Previews, Words, encode_words, sheet_after
 from .prior import ClassImage, build_class_set, missing_images, prior_folder, prior_images, prior_prompts
-from .processes import least, rank, together
+from .processes import from_first, least, rank, together
 from .progress import forget_freed
 from .result import Step, TrainResult
 from .resume import state_size
@@ -40,10 +41,9 @@ if TYPE_CHECKING:
     from ..photos.subject import Subject
     from .host import Picture
 
-Save = Callable[[TrainResult], Sequence[Path]]
-Reserve = Callable[["UNet2DConditionModel", int, "Job"], Save]
-"""The private U-Net before it is changed, how many numbers the LoRA will hold and the job with its final settings -> what saves the LoRA
-and says where; raises FaceExprError without room for it."""
+Reserve = Callable[["UNet2DConditionModel", int, "Job"], Place]
+"""The private U-Net before it is changed, how many numbers the LoRA will hold and the job with its final settings -> where the LoRA is
+kept; raises FaceExprError without room for it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class ClassPictures:
 @dataclass(frozen=True)
 class Job:
     """What is to be learned. `again` says how the user goes on with a run that was stopped, "" for no word; `preset` where the settings
-    come from, "" for none of them. `start` is a LoRA to start from; `file` the name that the LoRA gets, None for no word on it."""
+    come from, "" for none of them. `start` is a LoRA to start from; `file` the name that the LoRA gets, None for no word on it. `anew` says
+    how the user trains a LoRA again that was finished before and is taken as it is; with "" none is taken."""
 
     subject: Subject
     settings: TrainSettings
@@ -75,15 +76,18 @@ class Job:
     preset: str = ""
     start: Start | None = None
     file: Path | None = None
+    anew: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """`paths` are where the LoRA lies, () in all processes but the first. `result.stopped_by` is to be raised, where there is one."""
+    """`paths` are where the LoRA lies, () in all processes but the first. `result.stopped_by` is to be raised, where there is one. `taken`:
+    the LoRA was there before, from the same run; `result` has no layers then."""
 
     result: TrainResult
     settings: TrainSettings
     paths: tuple[Path, ...] = ()
+    taken: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,7 @@ class _Ready:
     class_images: TrainingSet | None
     crafting: CraftingSet | None
     words: Words | None
-    save: Save | None
+    place: Place | None
 
 
 def run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
@@ -119,8 +123,15 @@ def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
     settings, first = job.settings, rank()[0] == 0
     with together("preparing the training"), enough_memory("preparing the training"):
         ready = _prepare(host, watcher, job, reserve)
+        taken = _taken(job, ready) if job.anew else None
         host.release(decode=ready.words is not None)
         forget_freed(host.device)
+
+    if taken is not None:
+        if first:
+            names = ", ".join(path.name for path in taken.paths)
+            watcher.say(f"{names} was learned from the same photos, on the same model, with the same settings: it is taken. {job.anew}")
+        return taken
 
     def on_start(notes: tuple[str, ...]) -> None:
         begins = () if job.states is not None and job.states.newest() else _beginning(job)
@@ -144,9 +155,9 @@ def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
         on_start=on_start,
         start=job.start,
     )
-    if ready.save is None:
+    if ready.place is None:
         return Finished(result, settings)
-    paths = tuple(ready.save(result))
+    paths = tuple(ready.place.save(result))
     if result.stopped_by is None:
         if job.states is not None:
             job.states.finish()
@@ -154,6 +165,22 @@ def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
         again = f"; {job.again}" if job.again and job.states is not None else ""
         watcher.say(f"stopped after {result.steps} of {settings.steps} steps; the LoRA so far is saved as {paths[0]}{again}")
     return Finished(result, settings, paths)
+
+
+def _taken(job: Job, ready: _Ready) -> Finished | None:
+    """The LoRA that this very run saved before; the first process looks, and tells the others."""
+    found: list[Finished] = []
+
+    def look() -> bytes:
+        if ready.place is not None and ready.place.taken:
+            run = run_of(ready.unet, ready.data, job.settings, ready.class_images, ready.crafting, rank()[1], ready.encoders, job.start)
+            if there := ready.place.finished(run):
+                found.append(Finished(there[1], job.settings, tuple(there[0]), taken=True))
+        return b"taken" if found else b""
+
+    if not from_first(look, "looking for a finished LoRA"):
+        return None
+    return found[0] if found else Finished(TrainResult({}, 0.0, (), 0), job.settings, taken=True)
 
 
 def _beginning(job: Job) -> tuple[str, ...]:
@@ -193,7 +220,7 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
     numbers = lora_parameters(unet, settings.rank, settings.block_names, settings.convolutions)
     if encoders is not None:
         numbers += text_lora_parameters(encoders, settings.rank)
-    save = reserve(unet, numbers, job) if first else None
+    place = reserve(unet, numbers, job) if first else None
     if first and job.states is not None:
         job.states.require_space(state_size(numbers, settings, host.device), settings.steps)
     if host.full_size and first:
@@ -202,7 +229,7 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
     if settings.draws_class:
         pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, unet, data.made_with, room)
         class_images = build_class_set(pictures, host.encode_text, host.encode_images, tokenize)
-    return _Ready(unet, encoders, data, class_images, crafting, words, save)
+    return _Ready(unet, encoders, data, class_images, crafting, words, place)
 
 
 def _class_pictures(
