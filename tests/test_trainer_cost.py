@@ -9,8 +9,9 @@ import pytest
 
 from faceexpr_core import mini
 from lab.benchmarks import trainer_cost
+from lab.benchmarks.comfyui_here import REPOSITORY
 from lab.benchmarks.trainer_models import write_photos
-from lab.benchmarks.trainer_runs import REPOSITORY, Task
+from lab.benchmarks.trainer_runs import Task
 
 pytestmark = pytest.mark.long
 

@@ -23,10 +23,11 @@ from tempfile import TemporaryDirectory
 
 from faceexpr_core import mini
 
+from .comfyui_here import REPOSITORY
 from .store import write_json, write_whole
 from .trainer_models import write_photos, write_random_sdxl
 from .trainer_probe import Measured, Memory
-from .trainer_runs import REPOSITORY, Task, write_task
+from .trainer_runs import Task, write_task
 
 OURS, RIVALS = "faceexpr", ("diffusers", "comfyui")
 SHIPPED = "faceexpr shipped"

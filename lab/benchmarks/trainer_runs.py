@@ -20,9 +20,9 @@ from typing import Any
 
 from faceexpr_core import mini
 
+from .comfyui_here import comfyui_nodes, load_model
 from .trainer_probe import Probe
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PROMPT = "a photo of ohwx person"
 LEARNING_RATE = 1e-4
 
@@ -77,9 +77,9 @@ def comfyui_node(task: Task) -> None:
     """The node as ComfyUI's executor calls it, in inference mode; what comes before it by ComfyUI's own nodes and loaders."""
     import torch
 
-    comfy = _comfyui(task)
+    comfy = comfyui_nodes(Path(task.work) / "comfyui", task.device == "cpu")
     with torch.inference_mode():
-        model, clip, vae = _load(task)
+        model, clip, vae = load_model(Path(task.model))
         photos = torch.cat([_picture(path) for path in sorted(Path(task.photos).glob("*.png"))])
         latents = comfy.VAEEncode().encode(vae, photos)[0]["samples"]
         positive = comfy.CLIPTextEncode().encode(clip, PROMPT)[0]
@@ -164,37 +164,6 @@ def _until_exit(program: Callable[[], object]) -> None:
     except SystemExit as end:
         if end.code not in (None, 0):
             raise
-
-
-# ComfyUI
-
-
-def _comfyui(task: Task) -> Any:
-    """ComfyUI's `nodes` in this process, with folders of its own."""
-    sys.path.insert(0, str(REPOSITORY / "scripts"))
-    process = importlib.import_module("comfy_process")
-    home = process.make_home(Path(task.work) / "comfyui")
-    sys.path.insert(0, str(process.comfyui_path()))
-    options = importlib.import_module("comfy.cli_args").args
-    options.cpu = task.device == "cpu"
-    options.base_directory = str(home)
-    importlib.import_module("folder_paths")
-    return importlib.import_module("nodes")
-
-
-def _load(task: Task) -> tuple[Any, Any, Any]:
-    """MODEL, CLIP and VAE of a diffusers folder: ComfyUI's loader knows SDXL's width, this pack's those of Mini's kind."""
-    config = json.loads((Path(task.model) / "unet" / "config.json").read_text())
-    if config["block_out_channels"][0] == 320:
-        return tuple(importlib.import_module("comfy.diffusers_load").load_diffusers(task.model))  # type: ignore[return-value]
-    specification = importlib.util.spec_from_file_location(
-        "faceexpr_pack", REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
-    )
-    assert specification is not None and specification.loader is not None
-    pack = importlib.util.module_from_spec(specification)
-    sys.modules["faceexpr_pack"] = pack
-    specification.loader.exec_module(pack)
-    return tuple(importlib.import_module("faceexpr_pack.nodes.host.mini").load_mini(Path(task.model)))  # type: ignore[return-value]
 
 
 def _picture(path: Path) -> Any:
