@@ -83,9 +83,9 @@ def drawing_graph(folder: str) -> Graph:
     given = quick_start()
     graph = learning_graph(folder)
     train, encode, sampler = (only(given, name) for name in ("FaceExprTrainLoRA", "FaceExprExpressionTextEncode", "FaceExprSampler"))
-    decode = only(given, "VAEDecode")
+    decode, (prompt, _) = only(given, "VAEDecode"), given[encode]["inputs"]["prompt"]
     trained, base = [train, 0], graph[train]["inputs"]["model"]
-    graph = with_sources(given, *(given[sampler]["inputs"][name][0] for name in ("negative", "latent_image"))) | graph
+    graph = with_sources(given, *(given[sampler]["inputs"][name][0] for name in ("negative", "latent_image", "seed")), prompt) | graph
 
     def drawn(row: str, cell: str, text: str, **inputs: Any) -> None:
         graph[f"sample {row} {cell}"] = changed(given[sampler], positive=[text, 0], steps=STEPS, **inputs)
@@ -130,4 +130,5 @@ def _photo_graph(base: list[Any], trained: list[Any]) -> Graph:
     graph = {new: moved(given[old]) for old, new in renamed.items() if old != loader}
     graph["photo extract"] = changed(moved(given[extract]), model=base, vae=[base[0], 2], latent_image=size, seed=seed, steps=STEPS)
     graph["photo fuse"] = changed(given[fuse], model=trained, features=["photo extract", 0])
+    del graph["photo fuse"]["inputs"]["vae"]  # without, as the demo's figures were measured
     return graph

@@ -34,6 +34,7 @@ CARDS: dict[str, tuple[str, list[list[Values]]]] = {
     "faceexpr_sdxl_controlnet": ("with ControlNet", [_faces("neutral", "angry")]),
     "faceexpr_sdxl_few_steps": ("few steps", [_faces("happy", "angry")]),
     "faceexpr_sdxl_fusion_photo": ("from a photo", [_faces("happily surprised", "happily surprised")]),
+    "faceexpr_sdxl_fusion_text": ("your LoRA, fusion", [_faces("neutral", "happy", "angry")]),
     "faceexpr_sdxl_intensity_and_blend": (
         "intensity and blend",
         [[HAPPY | {"intensity": 0.5}, HAPPY, HAPPY | {"second_expression": "surprised", "second_weight": 0.8}]],

@@ -18,14 +18,17 @@ def api(name: str) -> Graph:
     return shortened(graph)
 
 
-@pytest.mark.parametrize("name", [*FUSED, "faceexpr_sdxl_my_lora_frowns", "faceexpr_sdxl_small_faces"])
+@pytest.mark.parametrize("name", [*FUSED, "faceexpr_sdxl_fusion_text", "faceexpr_sdxl_my_lora_frowns", "faceexpr_sdxl_small_faces"])
 def test_a_template_for_sdxl_draws_with_mini_in_the_checkpoints_place(comfy: ComfyProcess, name: str) -> None:
     graph = put_mini_in(comfy, api(name))
     pictures = drawn(comfy, graph)
     assert all(picture.std() > 5 for picture in pictures.values())
     if name in FUSED:
-        (fused,), (neutral,) = pictures.values(), drawn(comfy, unfused(graph)).values()
+        (fused, *_), (neutral, *_) = pictures.values(), drawn(comfy, unfused(graph)).values()
         assert difference(fused, neutral) > 0.3
+    elif name == "faceexpr_sdxl_fusion_text":
+        title = "With fusion"
+        assert difference(pictures[title], drawn(comfy, unfused(graph))[title]) > 0.3
     elif name == "faceexpr_sdxl_my_lora_frowns":  # in three steps the other one draws no face that could be found
         one, other = pictures.values()
         assert difference(one, other) > 0.3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,16 @@ from lab.benchmarks import frowns
 
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.json"))
 FUSIONS = ("text", "photo")
-TRAIN, EXTRACT, APPLY, SAMPLER = (
+TRAIN, SHEET, EXTRACT, APPLY, SAMPLER = (
     "FaceExprTrainLoRA",
+    "FaceExprExpressionSheet",
     "FaceExprExtractExpressionFeatures",
     "FaceExprApplyAttentionFocusedFusion",
     "FaceExprSampler",
 )
 TRAINING = [name for name in NAMES if TRAIN in (WORKFLOWS / name).read_text()]
 MINIS = [name.removesuffix(".json") for name in NAMES if "_mini_" in name]
+LORAS, FILES = {"FaceExprLoadLoRA", "CreateHookLora"}, {"ckpt_name", "lora_name", "control_net_name", "image"}
 SHORT: dict[str, dict[str, Any]] = {
     TRAIN: {"steps": 4, "rank": 4, "batch_size": 2, "preview_every": 0, "state_every": 0, "lora_name": "test/fusion"},
     EXTRACT: {"steps": 3},
@@ -100,6 +103,7 @@ def test_all_workflows_are_there() -> None:
         "faceexpr_sdxl_controlnet.json",
         "faceexpr_sdxl_few_steps.json",
         "faceexpr_sdxl_fusion_photo.json",
+        "faceexpr_sdxl_fusion_text.json",
         "faceexpr_sdxl_intensity_and_blend.json",
         "faceexpr_sdxl_my_lora_frowns.json",
         "faceexpr_sdxl_sheet.json",
@@ -196,8 +200,76 @@ def test_app_mode_asks_for_widgets_and_shows_pictures_that_are_there(name: str, 
     assert told["inputs"] and told["outputs"]
     for number, widget in told["inputs"]:
         assert not isinstance(graph[str(number)]["inputs"][widget], list), (number, widget)
-    for number in told["outputs"]:
-        assert graph[str(number)]["class_type"] == "SaveImage"
+    assert [str(number) for number in told["outputs"]] == ids(graph, "SaveImage")
+    files = {(int(number), key) for number, node in graph.items() if node["class_type"] != TRAIN for key in FILES & node["inputs"].keys()}
+    assert {one for one in files if not isinstance(graph[str(one[0])]["inputs"][one[1]], list)} <= {tuple(one) for one in told["inputs"]}
+
+
+def test_the_face_is_seen_wherever_an_expression_is_fused(name: str) -> None:
+    """Without a VAE the expression acts on the whole picture, and the console warns."""
+    graph: Graph = json.loads((WORKFLOWS / "api" / name).read_text())
+    fusing = [
+        node["inputs"] for node in graph.values() if node["class_type"] == APPLY or {"features", "base_model"} & node["inputs"].keys()
+    ]
+    assert all("vae" in inputs for inputs in fusing)
+
+
+def test_pictures_of_a_template_have_one_noise_and_one_prompt_to_change(name: str, page: dict[str, Any]) -> None:
+    """Pictures that are compared differ by what they are there to show alone, whatever the user changes."""
+    graph: Graph = json.loads((WORKFLOWS / "api" / name).read_text())
+    asked = [tuple(one) for one in page["extra"]["linearData"]["inputs"]]
+    drawing = [node["inputs"] for node in graph.values() if node["class_type"] in (SAMPLER, SHEET)]
+    if len(drawing) > 1:
+        ((seed, _),) = {tuple(inputs["seed"]) for inputs in drawing}
+        assert graph[seed]["class_type"] == "PrimitiveInt" and (int(seed), "value") in asked
+    texts = [node["inputs"]["prompt"] for node in graph.values() if isinstance(node["inputs"].get("prompt"), str)]
+    assert len(texts) == len(set(texts))
+    for number in ids(graph, "PrimitiveStringMultiline"):
+        assert (int(number), "value") in asked
+
+
+def told_in(page: dict[str, Any]) -> str:
+    """The note of a template."""
+    (text,) = (node["widgets_values"][0] for node in page["nodes"] if node["type"] in NOTES)
+    return str(text)
+
+
+def test_the_note_says_what_is_to_be_chosen_and_written(name: str, page: dict[str, Any]) -> None:
+    graph: Graph = json.loads((WORKFLOWS / "api" / name).read_text())
+    kinds, text = {node["class_type"] for node in graph.values()}, told_in(page)
+    if kinds & LORAS or "connect its model to" in text.lower():
+        assert "trigger word and class word" in text or "trigger and class word" in text
+    if "CheckpointLoaderSimple" in kinds:
+        assert "Choose an SDXL checkpoint (SDXL base," in text or "Choose the SDXL checkpoint that your LoRA was made for" in text
+    if "LoadImage" in kinds:
+        assert "`example.png`" in text
+    if "FaceExprScore" in kinds:
+        assert "Four others: change **Seed**" in text
+    for other in re.findall(r"`(faceexpr_(?:mini|sdxl)\w*)`", text):
+        assert f"{other}.json" in NAMES
+
+
+def test_a_controlnets_picture_is_seen_as_the_controlnet_sees_it() -> None:
+    """ComfyUI cuts it to the shape of the latent, from the middle."""
+    graph: Graph = json.loads((WORKFLOWS / "api" / "faceexpr_sdxl_controlnet.json").read_text())
+    ((held,), (shown,), (size,)) = (ids(graph, kind) for kind in ("ControlNetApplyAdvanced", "PreviewImage", "EmptyLatentImage"))
+    assert graph[held]["inputs"]["image"] == graph[shown]["inputs"]["images"]
+    asked = json.loads((WORKFLOWS / "faceexpr_sdxl_controlnet.json").read_text())["extra"]["linearData"]["inputs"]
+    assert [int(size), "width"] in asked and [int(size), "height"] in asked
+
+
+@pytest.mark.parametrize("model", ["mini", "sdxl"])
+def test_two_people_overlap_and_stand_in_one_picture(model: str) -> None:
+    """ComfyUI draws each area as a picture of its own: without a text over the whole there is a seam between two backgrounds."""
+    graph: Graph = json.loads((WORKFLOWS / "api" / f"faceexpr_{model}_two_people.json").read_text())
+    *_, fused = (graph[number]["inputs"] for number in ids(graph, SAMPLER))
+    parts = {key: with_sources(graph, fused[key][0]) for key in ("positive", "neutral")}
+    for part in parts.values():
+        areas = [part[number]["inputs"] for number in ids(part, "ConditioningSetAreaPercentage")]
+        left, right = sorted(areas, key=lambda area: float(area["x"]))
+        assert left["x"] + left["width"] > right["x"] + 0.05 and right["x"] + right["width"] == pytest.approx(1)
+    (whole,) = {number for number in parts["positive"] if number in ids(parts["neutral"], "ConditioningSetAreaStrength")}
+    assert graph[graph[whole]["inputs"]["conditioning"][0]]["class_type"] == "CLIPTextEncode"
 
 
 @pytest.mark.parametrize("name", MINIS)
@@ -293,7 +365,7 @@ def test_the_picture_follows_the_photos(comfy: ComfyProcess) -> None:
     photos = graph[ids(graph, EXTRACT)[0]]["inputs"]
     photos["photo"], photos["neutral_photo"] = photos["neutral_photo"], photos["photo"]
     _, exchanged, _ = drawn(comfy, graph)
-    assert difference(exchanged, fused) > 0.5
+    assert difference(exchanged, fused) > 0.2  # of the face alone
     assert difference(exchanged, without) > 0.5
 
 
