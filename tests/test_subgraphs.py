@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from comfy_process import REPOSITORY, ComfyError, ComfyProcess, Graph
 from mini_graphs import difference, drawn, ids, put_mini_in, shortened, unfused
-from workflow_api import to_api
+from workflow_api import WORKFLOWS, to_api
 
 SUBGRAPHS = sorted((REPOSITORY / "subgraphs").glob("*.json"))
 INPUTS, OUTPUTS = -10, -20
 SEED_CONTROL = "control_after_generate"
 """A widget of the page beside each seed, which is none of the node's inputs."""
 USUAL = {"prompt", "text", "expression", "intensity", "second_expression", "second_weight", "action_units"}
-USUAL |= {"seed", "steps", "cfg", "sampler_name", "scheduler"}
+USUAL |= {"seed", "steps", "cfg", "sampler_name", "scheduler", "strength_model", "strength_clip", "shown"}
 """What a user wants to set without opening a subgraph, where one of its nodes has it."""
 
 
@@ -86,6 +86,25 @@ def test_the_widgets_that_it_shows_are_those_of_its_nodes(comfy: ComfyProcess, b
         assert widget in graph[number]["inputs"], (number, widget)
     usual = {(number, name) for number, node in graph.items() for name, value in node["inputs"].items() if name in USUAL}
     assert {one for one in usual if not isinstance(graph[one[0]]["inputs"][one[1]], list)} - set(shown) == set()
+
+
+def test_model_clip_and_vae_are_given_and_all_that_its_last_node_of_ours_says_is_handed_out(blueprint: dict[str, Any]) -> None:
+    subgraph = inside(blueprint)
+    assert {"MODEL", "CLIP", "VAE"} <= {slot["type"] for slot in subgraph["inputs"]}
+    assert not [node for node in subgraph["nodes"] if node["type"] == "CheckpointLoaderSimple"]
+    leaving = {link["id"] for link in subgraph["links"] if link["target_id"] == OUTPUTS}
+    for node in (node for node in subgraph["nodes"] if node["type"] == "FaceExprChangeExpression"):
+        assert all(leaving & set(output["links"]) for output in node["outputs"])
+
+
+def test_a_person_is_drawn_with_the_settings_of_the_template(comfy: ComfyProcess) -> None:
+    blueprint = json.loads((REPOSITORY / "subgraphs" / "FaceExpr person with an expression.json").read_text())
+    template: Graph = json.loads((WORKFLOWS / "api" / "faceexpr_sdxl_fusion_text.json").read_text())
+    *_, fused = ids(template, "FaceExprSampler")
+    graph = unpacked(blueprint, comfy.object_info())
+    (sampler,) = ids(graph, "FaceExprSampler")
+    settings = {key: value for key, value in template[fused]["inputs"].items() if not isinstance(value, list)}
+    assert {key: graph[sampler]["inputs"][key] for key in settings} == settings
 
 
 def test_every_mask_that_its_nodes_take_can_be_given(blueprint: dict[str, Any]) -> None:
