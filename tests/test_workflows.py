@@ -249,7 +249,7 @@ def test_the_note_says_what_is_to_be_chosen_and_written(name: str, page: dict[st
         assert f"{other}.json" in NAMES
 
 
-def test_a_controlnets_picture_is_seen_as_the_controlnet_sees_it() -> None:
+def test_a_controlnets_outlines_are_shown_and_the_shape_of_the_picture_is_asked_for() -> None:
     """ComfyUI cuts it to the shape of the latent, from the middle."""
     graph: Graph = json.loads((WORKFLOWS / "api" / "faceexpr_sdxl_controlnet.json").read_text())
     ((held,), (shown,), (size,)) = (ids(graph, kind) for kind in ("ControlNetApplyAdvanced", "PreviewImage", "EmptyLatentImage"))
