@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import comfy.model_management
 import comfy.sd
 import folder_paths
 import torch
@@ -67,7 +66,7 @@ class TrainLoRA(io.ComfyNode):
         from ..faceexpr_core.training.loss_plot import loss_picture
         from ..faceexpr_core.training.run import run
         from .host.predictions import told_prediction
-        from .host.training import Page, TrainingHost
+        from .host.training import Page, TrainingHost, give_back
         from .training_job import job_of, settle_for
 
         values = {**DEFAULTS, **values}
@@ -89,7 +88,7 @@ class TrainLoRA(io.ComfyNode):
         try:
             finished = run(host, page, job, save)
         finally:
-            comfy.model_management.soft_empty_cache()
+            give_back()
         if finished.result.stopped_by is not None:
             raise finished.result.stopped_by
         state, _ = lora.read_lora(finished.paths[0])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from toys import toy_unet
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import _parser
@@ -19,6 +20,7 @@ from faceexpr_core.diffusers_host import training as diffusers_training
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.training import plan
 from faceexpr_core.training.auto import CANDIDATES, require_fit, settle
+from faceexpr_core.training.memory import enough_memory
 from faceexpr_core.training.plan import GB, card_table, need_of, rest
 from faceexpr_core.training.settings import PRESETS, PRIORS, preset_settings
 
@@ -245,3 +247,37 @@ def test_sdxl_on_a_cpu_is_warned_about_before_the_first_step(
 
 def test_every_preset_has_rows() -> None:
     assert {row["preset"] for row in card_table()["rows"]} == set(PRESETS)
+
+
+@pytest.mark.parametrize(
+    "words", ["CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"]
+)
+def test_a_card_that_is_short_is_known_by_its_libraries_words_too(words: str) -> None:
+    with (
+        pytest.raises(FaceExprError, match=r"^The device ran out of memory while drawing: .*ALLOC_FAILED.* Take the preset low-vram"),
+        enough_memory("drawing"),
+    ):
+        raise RuntimeError(words)
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), enough_memory("drawing"):
+        raise RuntimeError("shapes differ")
+
+
+@pytest.mark.parametrize("free", [10, 0.1])
+def test_a_plan_that_cannot_be_timed_is_told_without_hours(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, free: float
+) -> None:
+    """A run with a packed base needs less of the card than one call of the whole U-Net."""
+    called = []
+
+    def short(*_: Any) -> float:
+        called.append(1)
+        raise RuntimeError("GET was unable to find an engine to execute this computation")
+
+    card = torch.device("cuda")
+    monkeypatch.setattr(plan, "measured_tflops", short)
+    monkeypatch.setattr(plan, "free_memory", lambda device: round(free * GB))
+    monkeypatch.setattr(plan, "card_name", lambda device: "a card")
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    told = plan.plan_on(card, toy_unet(), "low-vram", preset_settings("low-vram", base="nf4"), 1024)
+    assert "the first steps will tell how long" in told and "base in nf4, on a card" in told
+    assert (len(called), "could not be timed" in caplog.text) == ((1, True) if free > 1 else (0, False))

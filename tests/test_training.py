@@ -174,6 +174,19 @@ def test_a_lora_learns_on_a_base_in_fewer_bits(shipped: UNet2DConditionModel, ki
     assert unet.conv_in.weight.dtype == torch.bfloat16
 
 
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "allow_fp16_accumulation"), reason="torch from 2.7 on")
+def test_products_are_summed_in_float32_whatever_comfyui_was_started_with(
+    unet: UNet2DConditionModel,
+) -> None:
+    products, seen = torch.backends.cuda.matmul, []
+    products.allow_fp16_accumulation = True
+    try:
+        train_lora(unet, photos(), few(steps=1), lambda step: seen.append(products.allow_fp16_accumulation))
+        assert seen == [False] and products.allow_fp16_accumulation is True
+    finally:
+        products.allow_fp16_accumulation = False
+
+
 def test_a_base_in_fewer_bits_needs_bitsandbytes(unet: UNet2DConditionModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FaceExprError, match="base is nf4, which needs the package bitsandbytes, but that is not installed"):

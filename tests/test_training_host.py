@@ -77,3 +77,40 @@ def test_pictures_of_the_class_are_drawn_by_the_weights_that_they_are_known_by(c
         assert np.array_equal(drawn(patched), plain)
         left = sampling.sample(patched, *text, empty, seed=0, denoise=1.0, **training.CLASS_PICTURES)["samples"]
         assert torch.equal(left, both[1])  # on the MODEL itself all of it stays
+
+
+def test_text_encoders_in_fp8_are_known_again(comfy_modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ComfyUI's switch, or an fp8 checkpoint with dynamic VRAM, has them: a training ended before its first step."""
+    monkeypatch.setattr(importlib.import_module("comfy.cli_args").args, "fp8_e4m3fn_text_enc", True)
+    training = pack.node("host.training")
+    with torch.inference_mode():
+        model, clip, vae = pack.host().load_mini()
+        assert torch.float8_e4m3fn in {one.dtype for one in clip.cond_stage_model.parameters()}
+        monkeypatch.undo()
+        whole = pack.host().load_mini()[1]
+        found, other = (training.TrainingHost(model, one, vae, "node").parts() for one in (clip, whole))
+    assert found["vae"] == other["vae"] and found["text_encoders"].startswith("signs-")
+
+
+@pytest.mark.parametrize("what", ["MODEL", "CLIP"])
+def test_a_lora_in_bypass_mode_is_not_passed_over(comfy_modules: SimpleNamespace, what: str) -> None:
+    """Newer ComfyUI's Load LoRA (Bypass) leaves the weights alone, and so the training would be of another model than is connected."""
+    with torch.inference_mode():
+        model, clip, vae = pack.host().load_mini()
+        patched, read = model.clone(), clip.clone()
+        (patched if what == "MODEL" else read.patcher).set_injections("bypass_lora", [object()])
+        with pytest.raises(
+            comfy_modules.core.errors.FaceExprError, match=rf"^Train got a {what} with a LoRA in bypass mode.* before it\.$"
+        ):
+            pack.node("host.training").TrainingHost(patched, read, vae, "Train")
+        pack.node("host.training").TrainingHost(model, clip, vae, "Train")
+
+
+def test_weights_in_whole_numbers_are_refused(comfy_modules: SimpleNamespace) -> None:
+    weights = pack.node("host.weights")
+    with torch.inference_mode():
+        model = pack.host().load_mini()[0]
+        layer = model.model.diffusion_model.middle_block[1].transformer_blocks[0].attn2.to_k
+        layer.weight = torch.nn.Parameter((layer.weight * 100).to(torch.int8), requires_grad=False)
+        with pytest.raises(comfy_modules.core.errors.FaceExprError, match=r"attn2\.to_k\.weight as whole numbers \(torch\.int8\)"):
+            weights.export_unet(model)

@@ -53,12 +53,14 @@ def _is_news(record: logging.LogRecord) -> bool:
 def _packed(linear: nn.Linear, base: str, dtype: torch.dtype) -> nn.Module:
     from bitsandbytes import nn as packed
 
+    from .int8 import LeanLinear8bit
+
     weight, sizes = linear.weight.detach().to(dtype), (linear.in_features, linear.out_features, linear.bias is not None)
     if base == "nf4":
         made: Any = packed.Linear4bit(*sizes, compute_dtype=dtype, quant_type="nf4", device="meta")
-        made.weight = packed.Params4bit(weight, requires_grad=False, quant_type="nf4", module=made)
+        made.weight = packed.Params4bit(weight, requires_grad=False, quant_type="nf4")
     else:
-        made = packed.Linear8bitLt(*sizes, has_fp16_weights=False, threshold=0.0, device="meta")
+        made = LeanLinear8bit(*sizes, has_fp16_weights=False, threshold=0.0, device="meta")
         made.weight = packed.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     made.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().to(dtype), requires_grad=False)
     if dtype != torch.float32:  # autocast gives float32 to some layers, and bitsandbytes gives back the numbers it got

@@ -81,5 +81,5 @@ def text_digest(encoders: TextEncoders) -> str:
 def _signs(weights: Iterable[tuple[str, Tensor]]) -> Iterator[bytes]:
     for name, weight in weights:
         flat = weight.flatten()
-        negative = torch.signbit(flat[:: max(1, len(flat) // SAMPLE)]).cpu().numpy()
+        negative = torch.signbit(flat[:: max(1, len(flat) // SAMPLE)].float()).cpu().numpy()
         yield f"{name} {tuple(weight.shape)}".encode() + np.packbits(negative).tobytes()

@@ -13,7 +13,7 @@ from ..errors import FaceExprError
 from .crafting import CraftingSet
 from .data import TrainingSet
 from .memory import enough_memory, is_out_of_memory
-from .precision import name_of
+from .precision import name_of, summed_in_float32
 from .processes import together
 from .progress import memory_in_use, reset_peak
 from .result import Step, TrainResult
@@ -69,7 +69,7 @@ def train_lora(
     asked, in words (`TrainResult.notes`). Raises FaceExprError when `data` does not fit `unet` or lacks what the settings need, when an
     earlier run's settings differ or its state cannot be read, when memory is short, and when the disk has no room for the states.
     """
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), summed_in_float32():
         target = torch.device(device) if device is not None else unet.device
         reset_peak(target)
         with enough_memory("setting up the training"):

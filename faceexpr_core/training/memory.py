@@ -14,11 +14,11 @@ SMALLER = (
     "Take the preset low-vram, or batch size 1 with more accumulation, smaller photos, a lower rank; "
     "close what else uses the card (`nvidia-smi` shows it)."
 )
-_SAID = ("out of memory", "can't allocate memory", "not enough memory")
+_SAID = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")
 
 
 def is_out_of_memory(reason: BaseException) -> bool:
-    """Whether an error says that memory is short: CUDA's, or what PyTorch raises for the CPU, MPS and cuBLAS."""
+    """Whether an error says that memory is short: CUDA's, or what PyTorch raises for the CPU, MPS, cuBLAS and cuDNN."""
     if isinstance(reason, torch.cuda.OutOfMemoryError | MemoryError):
         return True
     return isinstance(reason, RuntimeError) and any(words in str(reason).lower() for words in _SAID)

@@ -7,6 +7,7 @@ knows the presets; other settings are reckoned from the nearest row: what learns
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .bits import unusable
-from .memory import card_name, give_back, is_out_of_memory
+from .memory import card_name, first_line, free_memory, give_back
 from .progress import duration
 from .settings import KEEP, PRESETS, PRIOR_IMAGES, TrainSettings, preset_settings
 
 if TYPE_CHECKING:
     import torch
     from diffusers import UNet2DConditionModel
+
+log = logging.getLogger(__name__)
 
 GB = 1 << 30
 """A GB of a graphics card."""
@@ -173,14 +176,17 @@ def measured_tflops(unet: UNet2DConditionModel, device: torch.device, side: int)
 def plan_on(
     device: torch.device, unet: UNet2DConditionModel, preset: str, settings: TrainSettings, side: int, prior_images: int = PRIOR_IMAGES
 ) -> str:
-    """What a run will take on a device, one call of its U-Net timed (it is on the CPU afterwards); on a CPU how long that would be."""
+    """What a run will take on a device, one call of its U-Net timed (it is on the CPU afterwards); on a CPU how long that would be.
+
+    Where the whole U-Net does not fit, which a run with a packed base does not need, no time is told.
+    """
     need, card = need_of(settings, side, prior_images=prior_images), device.type == "cuda"
-    try:
-        tflops = measured_tflops(unet, device, side if card else TIMED_ON_A_CPU)
-    except Exception as reason:
-        if not is_out_of_memory(reason):
-            raise
-        tflops = None
+    free, tflops = free_memory(device), None
+    if free is None or sum(one.nbytes for one in unet.parameters()) + call_bytes("unet, 1 with guidance", side**2) // 2 <= free:
+        try:
+            tflops = measured_tflops(unet, device, side if card else TIMED_ON_A_CPU)
+        except (RuntimeError, MemoryError) as reason:  # a card that is short says so in many words, and its plan is not worth the run
+            log.warning("The call of the U-Net could not be timed: %s", first_line(reason))
     unet.to("cpu")
     give_back(device)
     if card:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -24,3 +27,18 @@ def name_of(dtype: torch.dtype) -> str:
 def precision_note(precision: str, device: torch.device) -> str | None:
     """Says in words why it is not the one asked for; None if it is."""
     return "fp16 is for GPUs; the CPU computes in float32." if precision == "fp16" and device.type == "cpu" else None
+
+
+@contextmanager
+def summed_in_float32() -> Iterator[None]:
+    """Products in fp16 are summed in float32 inside, whatever the process has set (ComfyUI's --fast sums them in fp16, for drawing)."""
+    products = torch.backends.cuda.matmul
+    if not hasattr(products, "allow_fp16_accumulation"):  # torch before 2.7
+        yield
+        return
+    before = products.allow_fp16_accumulation
+    products.allow_fp16_accumulation = False
+    try:
+        yield
+    finally:
+        products.allow_fp16_accumulation = before

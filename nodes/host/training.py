@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from .predictions import prediction_of
 from .progress import Interrupted, Progress, say, show
 from .sampling import sample
 from .text_encoders import SDXL_LAYER, export_text_encoders, tokenize
-from .weights import empty_unet, export_unet, load_to_read, read_weight, weights_alone
+from .weights import empty_unet, export_unet, load_to_read, read_weight, require_loras_in_weights, weights_alone
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -40,7 +41,7 @@ CLASS_PICTURES: dict[str, Any] = {"steps": CLASS_STEPS, "cfg": CLASS_CFG, "sampl
 
 class TrainingHost:
     """`Host` over what is connected to the node `node`. Raises FaceExprError for a MODEL or CLIP that is not SDXL's, or not to be trained
-    on (`predictions.prediction_of`, `weights.empty_unet`)."""
+    on (`predictions.prediction_of`, `weights.empty_unet`, `weights.require_loras_in_weights`)."""
 
     interrupts: tuple[type[BaseException], ...] = (Interrupted,)
     draws_whole = False
@@ -50,6 +51,8 @@ class TrainingHost:
         self._prediction = prediction_of(model, node)
         require_sdxl_clip(clip, node)
         empty_unet(model, node)  # here already: before the photos are encoded
+        require_loras_in_weights(model, "MODEL", node)
+        require_loras_in_weights(clip.patcher, "CLIP", node)
         self._base = weights_alone(model)
         self.device: torch.device = comfy.model_management.get_torch_device()
         self.full_size = model.model.model_config.unet_config["model_channels"] == FULL_WIDTH
@@ -111,6 +114,12 @@ class TrainingHost:
 def _clear() -> None:
     """Take ComfyUI's models off the card, and give what they had there back to it."""
     comfy.model_management.unload_all_models()
+    give_back()
+
+
+def give_back() -> None:
+    """What nothing refers to any more goes back to the card: also what refers to itself, which ComfyUI looks for after the whole graph."""
+    gc.collect()
     comfy.model_management.soft_empty_cache()
 
 

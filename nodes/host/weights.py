@@ -16,12 +16,15 @@ from .models import require_sdxl
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
+BYPASS = "bypass_lora"
+"""ComfyUI's key of the injections by which a LoRA acts beside the weights."""
+
 
 def export_unet(model: Any, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
     """A private diffusers copy of an SDXL MODEL's U-Net, its LoRAs and other weight patches applied.
 
     On CPU, in eval mode, without gradients; made outside inference mode, so that autograd may run through it. The MODEL is not changed.
-    Raises FaceExprError as `empty_unet` does.
+    Raises FaceExprError as `empty_unet` does, and for weights in whole numbers.
     """
     unet = empty_unet(model, "The export of weights")
     names = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
@@ -30,6 +33,11 @@ def export_unet(model: Any, dtype: torch.dtype = torch.float32) -> UNet2DConditi
         load_to_read(model)
         for name in unet.state_dict():
             value = read_weight(model, f"diffusion_model.{names[name]}")
+            if not value.is_floating_point():
+                raise FaceExprError(
+                    f"The MODEL holds {name} as whole numbers ({value.dtype}), quantised in a way that is not known here. To learn from "
+                    "its weights, load the checkpoint itself; the LoRA fits the quantised MODEL too."
+                )
             with torch.inference_mode(False):
                 weights[name] = value.detach().clone().to(dtype)
     with torch.inference_mode(False):
@@ -77,6 +85,15 @@ def load_to_read(patcher: Any) -> None:
     """Have ComfyUI load a patcher's module, so that `read_weight` can follow."""
     # where ComfyUI may have dynamic VRAM, it refuses to patch ahead
     comfy.model_management.load_models_gpu([patcher], force_patch_weights=not hasattr(patcher, "is_dynamic"))
+
+
+def require_loras_in_weights(patcher: Any, what: str, node: str) -> None:
+    """Raise FaceExprError where a LoRA lies beside a patcher's weights (ComfyUI's bypass mode), which its weights do not tell."""
+    if patcher.injections.get(BYPASS):
+        raise FaceExprError(
+            f"{node} got a {what} with a LoRA in bypass mode, which is not in its weights: it would not be learned on. Load that LoRA with "
+            f"Load LoRA, or connect the {what} before it."
+        )
 
 
 def read_weight(patcher: Any, name: str) -> Tensor:
