@@ -245,6 +245,9 @@ def test_the_note_says_what_is_to_be_chosen_and_written(name: str, page: dict[st
         assert "`example.png`" in text
     if "FaceExprScore" in kinds:
         assert "Four others: change **Seed**" in text
+    if "click a face" in text.lower():
+        opened = any(node.get("properties", {}).get("faceexpr_editor") for node in page["nodes"])
+        assert opened or "open *Set it on a face*" in text
     for other in re.findall(r"`(faceexpr_(?:mini|sdxl)\w*)`", text):
         assert f"{other}.json" in NAMES
 
