@@ -1,4 +1,5 @@
-"""The preset `auto` and the state of a stopped run: chosen again where the run is gone on with, and there alone, on both doors."""
+"""The preset `auto`, and a run that was stopped or has finished: chosen again where it is gone on with or taken, and there alone, on both
+doors."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pack
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.train import job_of
@@ -32,14 +34,22 @@ def small_then_large() -> tuple[Settled, int]:
     return settle("auto", {}, None, 8 * GB - rest()), 24 * GB - rest()
 
 
-def keep_state(folder: Path, begun: Settled) -> None:
-    folder.mkdir(parents=True)
+def keep(what: str, states: Path, lora: Path, begun: Settled) -> None:
+    """A state of a stopped run, or a finished one's LoRA."""
     run = json.loads(json.dumps({**begun.settings.used(), "side": begun.side, "photos": "abc"}))
-    write_state(folder / "step00000100.safetensors", RunState(100, run, {}, {"weight.0": torch.ones(3)}))
+    if what == "stopped":
+        states.mkdir(parents=True)
+        write_state(states / "step00000100.safetensors", RunState(100, run, {}, {"weight.0": torch.ones(3)}))
+    else:
+        lora.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"weight": torch.ones(3)}, lora, {"faceexpr.run": json.dumps(run)})
 
 
+@pytest.mark.parametrize("what", ["stopped", "finished"])
 @pytest.mark.parametrize("resume", RESUMES)
-def test_a_command_that_starts_anew_takes_what_the_card_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: str) -> None:
+def test_a_command_that_starts_anew_takes_what_the_card_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: str, what: str
+) -> None:
     begun, room = small_then_large()
     monkeypatch.setattr(memory, "room_on", lambda *_: room)
     shutil.copytree(SDXL_CONFIGS, tmp_path / "model")
@@ -48,22 +58,23 @@ def test_a_command_that_starts_anew_takes_what_the_card_allows(tmp_path: Path, m
     words = [f"--model={tmp_path / 'model'}", f"--photos={tmp_path / 'photos'}", f"--output={tmp_path / 'anna'}", "--preset=auto"]
     job = job_of(_parser().parse_args(["train", *words, f"--resume={resume}"]))
     assert job.states is not None and job.states.resume == resume
-    keep_state(job.states.path, begun)
+    keep(what, job.states.path, job.output, begun)
     settled, told = _settled(job, torch.device("cpu"))
     expected = settle("auto", {}, None, room) if resume == "off" else begun
     assert (settled.preset, settled.settings, settled.subject.resolution) == (expected.preset, expected.settings, expected.side)
     assert told.startswith(f"auto: preset {expected.preset}") and begun.settings.base == "nf4"
 
 
+@pytest.mark.parametrize("what", ["stopped", "finished"])
 @pytest.mark.parametrize("resume", RESUMES)
-def test_a_node_that_starts_anew_takes_what_the_card_allows(comfy_modules: SimpleNamespace, resume: str) -> None:
+def test_a_node_that_starts_anew_takes_what_the_card_allows(comfy_modules: SimpleNamespace, resume: str, what: str) -> None:
     begun, room = small_then_large()
     job, train = pack.node("training_job"), pack.node("train_lora")
     host = SimpleNamespace(full_size=True, room=lambda: room, draws_whole=False, prediction=dict)  # there is no card here
     values = {**train.DEFAULTS, "preset": "auto", "resume": LABELS[resume]}
-    path = job.loras_folder().resolve() / f"{resume}.safetensors"
+    path = job.loras_folder().resolve() / f"{what}_{resume}.safetensors"
     states = job.states_at(path, values)
-    keep_state(states.path, begun)
+    keep(what, states.path, path, begun)
     settled = job.settle_for(host, SimpleNamespace(resolution=begun.side), path, values)
     expected = settle("auto", {}, begun.side, room, draws=False) if resume == "off" else begun
     assert (settled.preset, vars(settled.settings)) == (expected.preset, vars(expected.settings))

@@ -23,14 +23,15 @@ def finished_at(path: Path, run: Mapping[str, Any], precision: str) -> Path | No
     wanted = json.loads(json.dumps(run))
     for file in taken_names(path):
         said, dtype = _said(file)
-        if _is_whole(said) and not differences(json.loads(said[RUN]), wanted) and dtype == SAVE_DTYPES[precision]:
+        made = _run_in(said)
+        if made is not None and not differences(made, wanted) and dtype == SAVE_DTYPES[precision]:
             return file
     return None
 
 
 def last_run(path: Path) -> Mapping[str, Any] | None:
     """What the last run was made of that saved a LoRA in full for `path`; None where no file says so."""
-    runs = [json.loads(said[RUN]) for file in taken_names(path) if _is_whole(said := _said(file)[0])]
+    runs = [run for file in taken_names(path) if (run := _run_in(_said(file)[0])) is not None]
     return runs[-1] if runs else None
 
 
@@ -41,8 +42,13 @@ def result_of(file: Path) -> TrainResult:
     return TrainResult({}, json.loads(said["faceexpr.settings"])["alpha"], losses, len(losses), curves={"loss": losses}, run=run)
 
 
-def _is_whole(said: Mapping[str, str]) -> bool:
-    return RUN in said and said.get(INTERRUPTED) != "true"
+def _run_in(said: Mapping[str, str]) -> Mapping[str, Any] | None:
+    """What a file says that it was made of, by a run that came to its end."""
+    try:
+        run = json.loads(said.get(RUN, "null")) if said.get(INTERRUPTED) != "true" else None
+    except json.JSONDecodeError:
+        return None
+    return run if isinstance(run, dict) else None
 
 
 def _said(file: Path) -> tuple[Mapping[str, str], torch.dtype | None]:
