@@ -79,6 +79,35 @@ def test_pictures_of_the_class_are_drawn_by_the_weights_that_they_are_known_by(c
         assert torch.equal(left, both[1])  # on the MODEL itself all of it stays
 
 
+def test_each_text_of_the_class_is_encoded_once(comfy_modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    training, said = pack.node("host.training"), list[str]()
+    plain = training.encode_conditioning
+
+    def encode(clip: Any, prompt: str) -> Any:
+        said.append(prompt)
+        return plain(clip, prompt)
+
+    monkeypatch.setattr(training, "encode_conditioning", encode)
+    with torch.inference_mode():
+        host = training.TrainingHost(*pack.host().load_mini(), "node")
+        drawn = [host.draw(f"a photo of a {who}", seed, 64) for seed, who in enumerate(("woman", "man", "woman"))]
+    assert said == ["a photo of a woman", "", "a photo of a man"]
+    assert all((one != other).any() for one, other in ((drawn[0], drawn[1]), (drawn[0], drawn[2])))
+
+
+@pytest.mark.parametrize("reserved", [0.4, 3.0])
+def test_what_comfyui_was_told_to_leave_free_is_left_free(
+    comfy_modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, reserved: float
+) -> None:
+    """`--reserve-vram`."""
+    training, management, left = pack.node("host.training"), importlib.import_module("comfy.model_management"), list[int]()
+    monkeypatch.setattr(management, "extra_reserved_memory", lambda: reserved * 2**30)
+    monkeypatch.setattr(training, "room_on", lambda device, rest: left.append(rest))
+    with torch.inference_mode():
+        training.TrainingHost(*pack.host().load_mini(), "node").room()
+    assert left == [max(training.rest(), int(reserved * 2**30))]
+
+
 def test_text_encoders_in_fp8_are_known_again(comfy_modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """As ComfyUI's switch, or an fp8 checkpoint with dynamic VRAM, has them: a training ended before its first step."""
     monkeypatch.setattr(importlib.import_module("comfy.cli_args").args, "fp8_e4m3fn_text_enc", True)

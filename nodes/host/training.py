@@ -17,7 +17,7 @@ from ...faceexpr_core.training.memory import room_on
 from ...faceexpr_core.training.plan import rest
 from ...faceexpr_core.training.prior import CLASS_CFG, CLASS_STEPS
 from ...faceexpr_core.training.progress import progress_text
-from .conditioning import count_tokens, encode_conditioning
+from .conditioning import Conditioning, count_tokens, encode_conditioning
 from .encoding import decode_latents, encode_images, encode_text
 from .models import require_sdxl_clip
 from .predictions import prediction_of
@@ -54,13 +54,14 @@ class TrainingHost:
         require_loras_in_weights(model, "MODEL", node)
         require_loras_in_weights(clip.patcher, "CLIP", node)
         self._base = weights_alone(model)
+        self._texts: dict[str, Conditioning] = {}
         self.device: torch.device = comfy.model_management.get_torch_device()
         self.full_size = model.model.model_config.unet_config["model_channels"] == FULL_WIDTH
 
     def room(self) -> int | None:
         if self.device.type == "cuda":
             _clear()
-        return room_on(self.device, rest())
+        return room_on(self.device, max(rest(), int(comfy.model_management.extra_reserved_memory())))  # --reserve-vram
 
     def prediction(self) -> dict[str, Any]:
         return self._prediction
@@ -91,11 +92,17 @@ class TrainingHost:
 
     def draw(self, prompt: str, seed: int, side: int) -> Picture:
         empty = {"samples": torch.zeros(1, 4, side // 8, side // 8)}
-        positive, negative = encode_conditioning(self.clip, prompt), encode_conditioning(self.clip, "")
+        positive, negative = self._said(prompt), self._said("")
         drawn = sample(self._base, positive, negative, empty, seed=seed, denoise=1.0, **CLASS_PICTURES)
         picture = _picture(self.vae.decode(drawn["samples"]))
         show(picture)
         return picture
+
+    def _said(self, prompt: str) -> Conditioning:
+        """Encoded once: on a small card CLIP and U-Net push each other off it."""
+        if prompt not in self._texts:
+            self._texts[prompt] = encode_conditioning(self.clip, prompt)
+        return self._texts[prompt]
 
     def parts(self) -> dict[str, str]:
         load_to_read(self.clip.patcher)
