@@ -55,9 +55,8 @@ def train_lora(
 
     With `states` the run's state is written there as it goes, at the end, and when something stops it, and an earlier run of the same
     settings is gone on with: the LoRA is then the same as without the stop, on a CPU to the bit (a card's attention does not repeat its
-    rounding). With another number of steps than
-    it was planned with the run is lengthened. Call `states.finish()` once the LoRA is saved, and hold the folder meanwhile
-    (`state_lock.alone_in`). A state that cannot be written is told in the log, and costs no more than itself.
+    rounding). With another number of steps than it was planned with the run is lengthened. Call `states.finish()` once the LoRA is saved,
+    and hold the folder meanwhile (`state_lock.alone_in`). A state that cannot be written is told in the log, and costs no more than itself.
     Where torch.distributed is set up (by accelerate), the processes share the batches of each step, and the first writes.
 
     With `settings.text_encoder` the attention projections of `encoders` learn too, and every prompt is encoded anew in each step, from
