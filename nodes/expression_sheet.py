@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..faceexpr_core import sheet
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.fusion.settings import FusionSettings
+from ..faceexpr_core.fusion.settings import FusionSettings, words_settings
+from . import extraction
 from .expression_text_encode import ExpressionTextEncode
 from .fusion_inputs import strength_input
 from .host.folders import missing_models
@@ -153,14 +154,24 @@ class ExpressionSheet(io.ComfyNode):
         labels = [one.label for one in asked]
         columns = sheet.sheet_columns(len(entries), len(strengths)) if not frames else min(frames, len(asked))
 
+        def said(one: sheet.Asked) -> tuple[Any, Any]:
+            words = (one.expression, one.intensity, one.second, one.second_weight, one.action_units)
+            positive, neutral = ExpressionTextEncode.execute(clip, prompt, *words).args
+            return positive, neutral
+
         def drawn() -> Iterator[Tensor]:
-            for number, one in enumerate(asked):
-                say_or_stop(f"picture {number + 1} of {len(asked)}: {one.label}")
-                words = (one.expression, one.intensity, one.second, one.second_weight, one.action_units)
-                positive, neutral = ExpressionTextEncode.execute(clip, prompt, *words).args
-                span = Span(number * steps, len(asked) * steps)
-                latent = Sampler.draw(*run, positive, negative, latent_image, denoise, neutral=neutral, span=span, **fusion)
-                yield vae.decode(latent["samples"])[0, ..., :3].float().cpu()
+            for first in range(0, len(asked), extraction.KEPT_TEXTS):
+                some = asked[first : first + extraction.KEPT_TEXTS]
+                say_or_stop(f"reading the words of {len(some)} pictures")
+                texts = [said(one) for one in some]
+                if base_model is not None and fusion_strength > 0 and denoise > 0:
+                    require_sdxl(base_model, NODE)
+                    extraction.read_contexts(base_model, texts, words_settings(fusion_strength), 1)
+                for number, (one, (positive, neutral)) in enumerate(zip(some, texts, strict=True), start=first):
+                    say_or_stop(f"picture {number + 1} of {len(asked)}: {one.label}")
+                    span = Span(number * steps, len(asked) * steps)
+                    latent = Sampler.draw(*run, positive, negative, latent_image, denoise, neutral=neutral, span=span, **fusion)
+                    yield vae.decode(latent["samples"])[0, ..., :3].float().cpu()
 
         batch, page = _collect(drawn(), labels, columns)
         shown = torch.from_numpy(page.copy())[None].float().div_(255)  # the copy may be written to, as PyTorch wants it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,9 +28,10 @@ from .host.progress import say_or_stop
 from .host.run import places_of
 from .host.sampling import first_latent
 from .host.telling import TellingHost
-from .host.texts import Entry, Pair, bare, differs, pair_texts, tagged, without_places
+from .host.texts import Entry, Pair, bare, differs, own_texts, pair_texts, tagged, without_places
 
 KEPT_TEXTS = 8
+"""Who draws many pictures reads so many texts at once: each change between base and person takes the network off the card and back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +232,14 @@ def kept_contexts(model: Any, expression: Entry, neutral: Entry, settings: Fusio
     bank = _contexts(model, bare(expression), bare(neutral), settings)
     _kept.append((key, bank))
     return bank
+
+
+def read_contexts(model: Any, texts: Iterable[tuple[Conditioning, Conditioning]], settings: FusionSettings, pictures: int) -> None:
+    """Have `kept_contexts` make, one after the other, what it will be asked for by these texts (positive, neutral) of so many pictures."""
+    for expression, neutral in texts:
+        for pair in pair_texts(expression, neutral):
+            for own in own_texts(expression[pair.expression], neutral[pair.neutral], pictures):
+                kept_contexts(model, own.expression, own.neutral, settings)
 
 
 def _drop_gone() -> None:

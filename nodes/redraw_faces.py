@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from ..faceexpr_core.fusion.donor_faces import location_of
 from ..faceexpr_core.fusion.grids import grid_mask
 from ..faceexpr_core.fusion.redraw import Words, acting_regions, redraw_words, stays, strengths, told_of_face
 from ..faceexpr_core.fusion.redraw_settings import READ
-from ..faceexpr_core.fusion.settings import default_site, site_settings
+from ..faceexpr_core.fusion.settings import words_settings
 from . import extraction
 from .host.conditioning import Conditioning, count_tokens, encode_conditioning, encode_expression
 from .host.folders import model_folders
@@ -141,7 +141,7 @@ def _speak(words: Words, model: Any, clip: Any, wish: Wish) -> _Spoken:
     def fused(said: text.ExpressionPrompt, strength: float) -> Fused | None:
         if said.expressions == (said.neutral,):
             return None
-        settings = replace(site_settings(default_site(photo=False)), strength=strength)
+        settings = words_settings(strength)
         (entry,) = _one_entry(encode_expression(clip, said, neutral))
         return extraction.kept_contexts(model, entry, neutral[0], settings), settings
 

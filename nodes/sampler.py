@@ -10,7 +10,7 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.fusion.settings import FusionSettings, default_site, site_settings
+from ..faceexpr_core.fusion.settings import FusionSettings, site_settings, words_settings
 from ..faceexpr_core.text import expression_direction
 from . import extraction
 from .fusion_inputs import FEATURES, moved_by, strength_input
@@ -194,7 +194,7 @@ class Sampler(io.ComfyNode):
                         f"{NODE} got a base_model but no neutral conditioning. "
                         "Connect the second output of Expression Text Encode to 'neutral'."
                     )
-                settings = replace(site_settings(default_site(photo=False)), strength=fusion_strength)
+                settings = words_settings(fusion_strength)
                 for tag, pair in enumerate(pairs):
                     for own in own_texts(positive[pair.expression], neutral[pair.neutral], len(latent["samples"])):
                         bank = extraction.kept_contexts(base_model, own.expression, own.neutral, settings)

@@ -60,6 +60,24 @@ def test_with_a_base_model_it_is_what_the_sampler_fuses(node) -> None:
     assert (fused - node.alone("angry", 1.0)).abs().max() > 0.02
 
 
+@pytest.mark.parametrize("kept", [2, 8])
+def test_the_base_model_reads_all_texts_before_the_person_is_drawn(node, monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+    """Both are one network with other patches of its weights: on a card each change takes it off and back. It was two for each picture."""
+    extraction, sampler = pack.node("extraction"), pack.node("sampler").Sampler
+    read, draw, done = extraction._contexts, sampler.draw, list[str]()
+    extraction._kept.clear()
+    monkeypatch.setattr(extraction, "KEPT_TEXTS", kept)
+    monkeypatch.setattr(extraction, "_contexts", lambda *given: (done.append("read"), read(*given))[1])
+    monkeypatch.setattr(sampler, "draw", lambda *given, **named: (done.append("draw"), draw(*given, **named))[1])
+    asked = {"expressions": "happy, neutral, sad", "base_model": node.model, "vae": node.vae}
+    _, images, _ = node.draw(**asked)
+    assert done == (["read"] * 2 + ["draw"] * 2 + ["read", "draw"] if kept == 2 else ["read"] * 3 + ["draw"] * 3)
+    done.clear()
+    assert torch.equal(node.draw(**asked)[1], images) and done == ["draw"] * 3
+    monkeypatch.undo()
+    assert torch.equal(images[2], node.alone("sad", 1.0, base_model=node.model, vae=node.vae))
+
+
 def test_the_sheet_shows_the_pictures_in_rows_of_intensities(node) -> None:
     page, images, _ = node.draw(expressions="happy, sad, angry", intensities="0.5, 1")
     height, width = images.shape[1:3]

@@ -190,14 +190,40 @@ def test_words_are_read_by_the_network_that_was_put_in_the_models_stead(mini) ->
     assert mini.extraction.kept_contexts(replaced.clone(), mini.positive[0], mini.neutral[0], settings) is given
 
 
+def compiled(model: Any) -> Any:
+    """As newer ComfyUI's TorchCompileModel does it: torch keeps a graph whatever `transformer_options` hold."""
+    set_wrapper = importlib.import_module("comfy_api.torch_helpers").set_torch_compile_wrapper
+    kept = {"guard_filter_fn": lambda guards: ["transformer_options" not in guard.name for guard in guards]}
+    set_wrapper(model, backend="eager", options=kept)
+    return model
+
+
 @pytest.mark.long
-def test_a_compiled_network_is_fused_as_the_plain_one(mini) -> None:
+def test_a_compiled_network_is_fused_as_the_plain_one(mini, caplog: pytest.LogCaptureFixture) -> None:
     graph = Graph(mini.model, mini.neutral, mini.negative)
-    compile_ = importlib.import_module("comfy_api.torch_helpers").set_torch_compile_wrapper
     before = step(graph)
     for model in (fused(mini, mask=half()), fused(mini)):
         expected = step(graph._replace(model=model))
-        compile_(model, backend="eager")
-        given = step(graph._replace(model=model))
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            given = step(graph._replace(model=compiled(model)))
+        assert "the MODEL is compiled; what is fused or recorded is drawn uncompiled" in caplog.text
         assert change(given.uncond, before.uncond) < 1e-5
         assert change(given.cond, expected.cond) < 1e-5 < 1e-3 < change(expected.cond, before.cond)
+
+
+@pytest.mark.long
+def test_a_compiled_network_that_was_drawn_without_fusion_is_fused_all_the_same(mini) -> None:
+    """It drew the picture without fusion again, to the bit and without a word."""
+
+    def draw(model: Any, strength: float) -> torch.Tensor:
+        start, run = {"samples": torch.zeros(1, 4, 8, 8)}, (SEED, 3, CFG, "euler", "normal")
+        with torch.inference_mode():  # as ComfyUI runs its nodes
+            if not strength:
+                return mini.nodes.common_ksampler(model, *run, mini.neutral, mini.negative, start)[0]["samples"]  # type: ignore[no-any-return]
+            more = {"neutral": mini.neutral, "base_model": mini.model, "fusion_strength": strength}
+            return mini.draw(model, *run, mini.positive, mini.negative, start, 1.0, **more).args[0]["samples"]  # type: ignore[no-any-return]
+
+    plain, expected, model = draw(mini.model, 0), draw(mini.model, 1.5), compiled(mini.model.clone())
+    assert change(draw(model, 0), plain) < 1e-5
+    assert change(draw(model, 1.5), expected) < 1e-5 < 1e-3 < change(expected, plain)

@@ -17,7 +17,7 @@ from ..fusion.donor_faces import location_of
 from ..fusion.donors import Which
 from ..fusion.redraw import Words, acting_regions, redraw, strengths
 from ..fusion.redraw_settings import DENOISE, GUIDANCE, STEPS, STRENGTH
-from ..fusion.settings import default_site, site_settings
+from ..fusion.settings import words_settings
 from ..text import ExpressionPrompt
 from . import encoding, sampling
 from .donors import Run, own_donors
@@ -104,7 +104,7 @@ def change_face(
     def fused(said: ExpressionPrompt, strength: float) -> Fusion | None:
         if said.expressions == (said.neutral,):
             return None
-        settings = replace(site_settings(default_site(photo=False)), strength=strength)
+        settings = words_settings(strength)
         run = Run(0, how.steps, how.cfg, side, side, how.negative, sigmas)
         (own,), _ = own_donors(pipe, said, settings, run)
         return replace(own, mask=mask, moved=None)

@@ -106,6 +106,10 @@ class FeatureBank:
         parts = [*self.tokens.values(), *self.kept.values(), self.mask, self.regions]
         return sum(part.nbytes for part in parts if part is not None)
 
+    def get_ram_usage(self) -> int:
+        """By this name ComfyUI asks what to let go first when memory is short (`--cache-ram`)."""
+        return self.nbytes
+
     def level(self, sigma: float) -> int | None:
         """Index of the noise level that serves a sigma: the nearest in log, or None when that is too far away (see `donor`)."""
         if sigma <= 0 or not self.sigmas:

@@ -143,6 +143,11 @@ def site_settings(site: str) -> FusionSettings:
     return FusionSettings(site=site, layers="decoder")
 
 
+def words_settings(strength: float) -> FusionSettings:
+    """`site_settings` of the place where words are fused, at a strength."""
+    return replace(site_settings(default_site(photo=False)), strength=strength)
+
+
 def paper_settings() -> FusionSettings:
     """The published recipe: skip connections of blocks 2 and 3 (inputs 4, 5, 7, 8), 0.3 T to 0.7 T, the printed formula."""
     return replace(site_settings("skip"), mode="paper", window=(0.3, 0.7))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ...faceexpr_core.fusion.composition import Composition, composition_notes
 from .conditioning import Conditioning
-from .run import Session, conditional_entries
+from .rows import conditional_entries
+from .run import Session
 from .texts import Pair, at_rest
 
 STEADY = {

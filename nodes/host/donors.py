@@ -20,6 +20,7 @@ from ...faceexpr_core.fusion.recorder import Recorder
 from .capture import record_context
 from .conditioning import Conditioning
 from .encoding import decode_latents, encode_images
+from .loading import bring_back
 from .run import RECORD, Record
 from .sampling import first_latent
 
@@ -86,7 +87,7 @@ class DonorHost:
 
     def _evaluate(self, x: Tensor, sigma: float, which: Which, record: int | None, alone: bool) -> Tensor:
         if self._vae_loaded:  # which may have put the U-Net off the device
-            comfy.model_management.load_models_gpu([self.guider.model_patcher, *self.guider.loaded_models])
+            bring_back(self.guider, x.shape)
             self._vae_loaded = False
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.guider.which, self.guider.alone = which, alone

@@ -18,7 +18,8 @@ from ...faceexpr_core.fusion.look import EVERYWHERE, Look, Where
 from ...faceexpr_core.fusion.settings import FusionSettings
 from .composition import composition_of
 from .folders import model_folders
-from .run import RUN, UNET, Row, Run, attention_grid, conditional_rows, is_whole, place_of, places_of, running_blocks, skips_of, with_run
+from .rows import Row
+from .run import RUN, UNET, Run, attention_grid, conditional_rows, is_whole, place_of, places_of, running_blocks, skips_of, with_run
 
 THUMB = 8
 """Side of what is remembered of a picture, to know it again at another size."""
@@ -219,8 +220,8 @@ def _warn(what: str) -> None:
 
 
 def _thumb(latents: Tensor, picture: int) -> Tensor:
-    small = F.adaptive_avg_pool2d(latents[picture % len(latents)].detach().float(), THUMB)
-    return (small - small.mean((1, 2), keepdim=True)).flatten().cpu()
+    small = F.adaptive_avg_pool2d(latents[picture % len(latents)].detach().float().cpu(), THUMB)  # a Mac's chip pools few sizes so
+    return (small - small.mean((1, 2), keepdim=True)).flatten()
 
 
 def attach_fusion(

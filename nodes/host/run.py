@@ -7,25 +7,26 @@ of its clones; and when the sampler ends nothing is left.
 
 from __future__ import annotations
 
-import math
+import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import comfy.model_management
 import comfy.patcher_extension
-import torch
 from torch import Tensor
 
 from ...faceexpr_core.fusion.donor_faces import Picture
 from ...faceexpr_core.fusion.injection import Area, Call
 from .encoding import decode_latents
+from .loading import bring_back
 from .predictions import noise_level
 from .progress import show
+from .rows import Row, conditional_entries, rows_of
 from .spots import SPOT, Spot
-from .texts import TAG
 
 RUN, RECORD, SESSION, UNET = "faceexpr_run", "faceexpr_record", "faceexpr_session", "faceexpr_unet"
+COMPILED = "torch.compile"
+"""ComfyUI's key of the wrapper by which a compiled MODEL runs."""
 CONDITIONAL = 0
 """ComfyUI's number of the positive conditioning in `cond_or_uncond`."""
 CLEAN = 0.3
@@ -55,29 +56,25 @@ class Session:
         self.guider, self.schedule, self.start, self.free, self.continued = guider, schedule, start, free, continued
         self.noise, self.sampler = noise, sampler
         self.clean = None if continued else start
+        self.moved = False
         self.kept: dict[Any, Any] = {}
         self.at_end: dict[Any, Callable[[Tensor], None]] = {}
 
     def decode(self, vae: Any, latent: Tensor) -> Picture:
-        """The picture [8h, 8w, 3] of a latent [1, 4, h, w] in the model's scale; the model is back on its device afterwards. The node
-        shows it. Not while the network runs: loading it again takes the hooks of the text that is evaluated off its weights."""
+        """The picture [8h, 8w, 3] of a latent [1, 4, h, w] in the model's scale, which the node shows. The VAE may have moved the model off
+        its device: `bring_back` before it runs again. Not while the network runs: loading it takes the hooks of the text that is evaluated
+        off its weights."""
+        self.moved = True
         drawn = decode_latents(self.guider.model_patcher, vae, latent)[0]
-        comfy.model_management.load_models_gpu([self.guider.model_patcher, *self.guider.loaded_models])
         picture: Picture = (drawn[..., :3].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
         show(picture)
         return picture
 
-
-class Row(NamedTuple):
-    """A conditional entry: the area of the picture that it draws (None for all of it), the number of its pair of texts, if any, whether it
-    is the copy of one that ComfyUI makes where another conditioning has an area, whether its time range holds the evaluation, and its mask
-    [P, h, w] over the whole picture (None without one), one for each picture of a batch, again from the first, without its strength."""
-
-    area: Area | None = None
-    tag: int | None = None
-    copied: bool = False
-    said: bool = True
-    mask: Tensor | None = None
+    def bring_back(self, shape: Sequence[int]) -> None:
+        """The model on its device, to draw latents of this shape."""
+        if self.moved:
+            bring_back(self.guider, shape)
+        self.moved = False
 
 
 class Run(NamedTuple):
@@ -149,7 +146,7 @@ def note_run(
     sigma = float(timestep.flatten()[0])
     run = Run(
         Call(_level(guider, sigma), cfg, session.schedule, session.kept, session.continued),
-        positive=_rows(conditional_entries(guider), x, sigma, session.kept),
+        positive=rows_of(conditional_entries(guider), x, sigma, session.kept),
         size=(8 * x.shape[-1], 8 * x.shape[-2]),
         session=session,
         pictures=len(x),
@@ -160,8 +157,23 @@ def note_run(
         session.clean = executor(x, timestep, options, seed, **kwargs)  # unfused: nobody has said yet where the face is
     for fusion in watching:
         fusion.look(run)
-    session.clean = executor(x, timestep, {**options, "transformer_options": {**transformer, RUN: run}}, seed, **kwargs)
+    session.bring_back(x.shape)
+    told = {**_uncompiled(transformer, session), RUN: run}
+    session.clean = executor(x, timestep, {**options, "transformer_options": told}, seed, **kwargs)
     return session.clean
+
+
+def _uncompiled(transformer: dict[str, Any], session: Session) -> dict[str, Any]:
+    """Without torch.compile's wrapper: ComfyUI has it keep a graph whatever patches come, so that one drawn without them stays without."""
+    kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    wrappers = transformer.get("wrappers", {})
+    if COMPILED not in wrappers.get(kind, {}):
+        return transformer
+    if COMPILED not in session.kept:
+        session.kept[COMPILED] = True
+        logging.info("FaceExpr: the MODEL is compiled; what is fused or recorded is drawn uncompiled")
+    others = {key: wrapper for key, wrapper in wrappers[kind].items() if key != COMPILED}
+    return {**transformer, "wrappers": {**wrappers, kind: others}}
 
 
 def _level(guider: Any, sigma: float) -> float:
@@ -196,66 +208,6 @@ def _watching(transformer: dict[str, Any], run: Run) -> list[Any]:
     patches = (patch for alike in transformer.get("patches", {}).values() for patch in alike)
     owners = {id(owner): owner for patch in patches if (owner := getattr(patch, "__self__", None)) is not None}
     return [owner for owner in owners.values() if hasattr(owner, "looks") and owner.looks(run)]
-
-
-def conditional_entries(guider: Any) -> list[dict[str, Any]]:
-    conds = getattr(guider, "conds", None) or {}
-    return [entry for name in getattr(guider, "faceexpr_conditional", ("positive",)) for entry in conds.get(name) or ()]
-
-
-def _rows(entries: list[dict[str, Any]], x: Tensor, sigma: float, kept: dict[Any, Any]) -> dict[Any, Row]:
-    """By their ids. A copy that ComfyUI made has the other conditioning's keys, but the very text of the entry that it is a copy of."""
-    tags = {id(_text(entry)): entry[TAG] for entry in entries if TAG in entry}
-    return {
-        entry["uuid"]: Row(
-            _area(entry, x),
-            entry.get(TAG, tags.get(id(_text(entry)))),
-            TAG not in entry,
-            _said(entry, sigma),
-            _left_over(entries, x, sigma, kept) if "default" in entry else entry.get("mask"),
-        )
-        for entry in entries
-        if "uuid" in entry
-    }
-
-
-def _left_over(entries: list[dict[str, Any]], x: Tensor, sigma: float, kept: dict[Any, Any]) -> Tensor:
-    """Where a *default* conditioning is drawn, as ComfyUI's `finalize_default_conds` decides: [B, h, w], where no other entry is, their
-    strengths aside. The same tensor as long as the same entries are said: by it a place is known again."""
-    others = [entry for entry in entries if "default" not in entry and _said(entry, sigma)]
-    key = _left_over, tuple(entry.get("uuid") for entry in others)
-    if key not in kept:
-        left = torch.ones_like(x[:, 0], dtype=torch.float32)
-        for entry in others:
-            mask = entry.get("mask")
-            covered = torch.ones_like(left) if mask is None else mask[torch.arange(len(x)) % len(mask)].to(left)
-            if entry.get("area") is not None:
-                height, width, top, start = entry["area"]
-                inside = torch.zeros_like(left)
-                inside[:, top : top + height, start : start + width] = 1
-                covered = covered * inside
-            left = (left - covered).clamp_min(0)
-        kept[key] = left
-    found: Tensor = kept[key]
-    return found
-
-
-def _said(entry: dict[str, Any], sigma: float) -> bool:
-    """As ComfyUI's `get_area_and_mult` decides; the range's ends are noise levels."""
-    return not (sigma > entry.get("timestep_start", math.inf) or sigma < entry.get("timestep_end", -math.inf))
-
-
-def _text(entry: dict[str, Any]) -> Any:
-    return entry.get("model_conds", {}).get("c_crossattn", entry)
-
-
-def _area(entry: dict[str, Any], x: Tensor) -> Area | None:
-    """As ComfyUI's `get_area_and_mult` cuts it out: (h, w, y, x) in latent pixels, ended by the picture."""
-    area = entry.get("area")
-    if area is None:
-        return None
-    (height, width, top, left), (rows, columns) = area, x.shape[-2:]
-    return top / rows, min(top + height, rows) / rows, left / columns, min(left + width, columns) / columns
 
 
 def with_run(model: Any) -> Any:
