@@ -88,7 +88,10 @@ HELD: dict[str, tuple[str, ...]] = {
     "tiles that another pack draws at each step (Tiled Diffusion)": (
         "test_fusion_rearranged.py::test_in_tiles_nothing_is_changed_where_rows_or_mask_are_not_known_and_that_is_told",
     ),
-    "a compiled model (TorchCompileModel)": ("test_fusion_rearranged.py::test_a_compiled_network_is_fused_as_the_plain_one",),
+    "a compiled model (TorchCompileModel)": (
+        "test_fusion_rearranged.py::test_a_compiled_network_is_fused_as_the_plain_one",
+        "test_fusion_rearranged.py::test_a_compiled_network_that_was_drawn_without_fusion_is_fused_all_the_same",
+    ),
     "a MODEL that is sampled as a flow (ModelSamplingSD3)": (
         "test_flows.py::test_the_window_of_a_fusion_lies_where_a_flow_has_as_much_noise",
         "test_flows.py::test_a_face_is_not_drawn_over_by_a_flow",
