@@ -67,8 +67,16 @@ def test_the_base_model_reads_all_texts_before_the_person_is_drawn(node, monkeyp
     read, draw, done = extraction._contexts, sampler.draw, list[str]()
     extraction._kept.clear()
     monkeypatch.setattr(extraction, "KEPT_TEXTS", kept)
-    monkeypatch.setattr(extraction, "_contexts", lambda *given: (done.append("read"), read(*given))[1])
-    monkeypatch.setattr(sampler, "draw", lambda *given, **named: (done.append("draw"), draw(*given, **named))[1])
+
+    def noted(what: str, act: Any) -> Any:
+        def noting(*given: Any, **named: Any) -> Any:
+            done.append(what)
+            return act(*given, **named)
+
+        return noting
+
+    monkeypatch.setattr(extraction, "_contexts", noted("read", read))
+    monkeypatch.setattr(sampler, "draw", noted("draw", draw))
     asked = {"expressions": "happy, neutral, sad", "base_model": node.model, "vae": node.vae}
     _, images, _ = node.draw(**asked)
     assert done == (["read"] * 2 + ["draw"] * 2 + ["read", "draw"] if kept == 2 else ["read"] * 3 + ["draw"] * 3)

@@ -37,13 +37,26 @@ def test_the_u_net_comes_back_once_and_with_room_to_draw(
         empty = {"samples": torch.zeros(1 if photo else PICTURES, 4, side, side)}
         monkeypatch.setattr(management, "load_models_gpu", load)
         if photo:
-            face = torch.full((1, RESOLUTION, RESOLUTION, 3), 0.5)
             extract = pack.node("extract_expression_features").ExtractExpressionFeatures.execute
             drawn = pack.node("sampler").Sampler.execute(mini["model"], 1, 4, 4.0, "euler", "normal", *texts, empty, 1.0).args[0]
             face = mini["vae"].decode(drawn["samples"])
             loads.clear()
-            texts = (mini["positive"], mini["neutral"], mini["negative"])
-            extract(mini["model"], *texts, empty, 1, 4, 4.0, "euler", "normal", 1.0, "happy", photo=face, vae=mini["vae"])
+            extract(
+                mini["model"],
+                mini["positive"],
+                mini["neutral"],
+                mini["negative"],
+                empty,
+                1,
+                4,
+                4.0,
+                "euler",
+                "normal",
+                1.0,
+                "happy",
+                photo=face,
+                vae=mini["vae"],
+            )
         else:
             run = (mini["model"], 1, 6, 4.0, "euler", "normal", *texts, empty, 1.0)
             pack.node("sampler").Sampler.execute(*run, neutral=mini["neutral"], base_model=mini["model"], vae=mini["vae"])

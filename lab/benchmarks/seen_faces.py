@@ -121,7 +121,7 @@ class Bench:
 
 
 def table_of_steps(bench: Bench, runs: Sequence[tuple[Tensor, list[tuple[float, Tensor]]]], finished: Sequence[Mask]) -> str:
-    lines = [table_head(["sigma", "found", "overlap", "least", f"found at {FIRST_SCALE:g}", "overlap", "least"])]
+    lines = table_head(["sigma", "found", "overlap", "least", f"found at {FIRST_SCALE:g}", "overlap", "least"])
     for step, (sigma, _) in enumerate(runs[0][1]):
         row = [f"{sigma:.2f}"]
         for scale in (1.0, FIRST_SCALE):
@@ -131,7 +131,7 @@ def table_of_steps(bench: Bench, runs: Sequence[tuple[Tensor, list[tuple[float, 
 
 
 def table_of_noise(bench: Bench, latents: Sequence[Tensor], finished: Sequence[Mask]) -> str:
-    lines = [table_head(["sigma", "found", "overlap", "least"])]
+    lines = table_head(["sigma", "found", "overlap", "least"])
     for sigma in THROUGH:
         noisy = [latent + sigma * bench.noise[number : number + 1] for number, latent in enumerate(latents)]
         lines.append(table_line([f"{sigma:g}", *cells([bench.mask(one) for one in noisy], finished)]))
@@ -146,7 +146,7 @@ def table_of_samplers(bench: Bench, names: Iterable[str], finished: Sequence[Mas
         rows.append([f"`{name}`", *found, "yes" if name in steady else ""])
         print(table_line(rows[-1]), file=sys.stderr, flush=True)
     rows.sort(key=lambda row: row[3], reverse=True)
-    return "\n".join([table_head(["sampler", "found", "overlap", "least", "counts as Euler's"]), *map(table_line, rows)])
+    return "\n".join([*table_head(["sampler", "found", "overlap", "least", "counts as Euler's"]), *map(table_line, rows)])
 
 
 def main() -> None:
