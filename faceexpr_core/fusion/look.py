@@ -2,7 +2,8 @@
 
 On Mini (20 steps, 8 pictures, mask of mouth and eyes against the finished picture's): a face was found in 8 of 8 from sigma 6.2 on; overlap
 (intersection over union) 0.86 at sigma 6.2, 0.90 at 3.9, 0.93 at 2.6, 0.94 at 1.8, 0.98 at 1.0. Looked at in three quarters
-of the size, 0.76 at all of them: a picture that small is looked at in whole. Measured once; no command here repeats it.
+of the size, 0.76 at all of them: a picture that small is looked at in whole. Measured once,
+before `lab.benchmarks.seen_faces` could repeat it.
 """
 
 from __future__ import annotations

@@ -118,6 +118,8 @@ PIECES = (
         "dataset_classifier", "what a data set teaches", "lab.benchmarks.dataset_classifier",
         ("--data", "{work}/dataset", "--make", DATA_SET, "--subjects", REPORTING, "--steps", "250"), 0.4,
     ),
+    Piece("seen_faces", "where faces are seen, steady samplers", "lab.benchmarks.seen_faces", ("--work_dir", "{work}/seen_faces"), 0.3,
+          "seen_faces/seen_faces.md"),
     Piece("cost", "what fusion costs", "lab.benchmarks.fusion_cost", (), 0.2),
     Piece("crafting_floor", "where the crafting loss stops", "lab.benchmarks.crafting_floor", ("--batches", "16"), 0.2),
     Piece("base_bits", "a base of four or eight bits", "lab.benchmarks.base_bits", ("--steps", "200", "--seeds", "1"), 0.3),

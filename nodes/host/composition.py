@@ -20,7 +20,8 @@ STEADY = {
 }
 """Names of ComfyUI's sampler functions that draw Euler's picture of the same noise, unless an option of `NOISY` is above 0. On Mini (one
 picture, 10 steps) the mask of the face overlaps with that of Euler's by 0.94 and more with these, with the others, of which `dpm_fast` adds
-no noise either, by 0.89 and less; `dpm_adaptive` was not tried. Measured once; no command here repeats it."""
+no noise either, by 0.89 and less; `dpm_adaptive` was not tried. Measured once, before
+`lab.benchmarks.seen_faces` could repeat it."""
 NOISY = ("eta", "s_churn")
 
 

@@ -31,7 +31,8 @@ CONDITIONAL = 0
 """ComfyUI's number of the positive conditioning in `cond_or_uncond`."""
 CLEAN = 0.3
 """Noise level up to which a picture is seen through its noise (ours): on four pictures of Mini the mask of mouth and eyes overlaps with the
-finished picture's by 0.94 to 0.99 at 0.3, by 0.72 to 0.97 at 0.5, and at 1 a face was not found. Measured once; no command repeats it."""
+finished picture's by 0.94 to 0.99 at 0.3, by 0.72 to 0.97 at 0.5, and at 1 a face was not found. Measured once,
+before `lab.benchmarks.seen_faces` could repeat it."""
 
 
 class Session:
