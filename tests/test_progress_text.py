@@ -77,7 +77,7 @@ def test_long_work_says_what_it_is_at(comfy: ComfyProcess) -> None:
     assert "looking for faces in picture 6 of 6" in told[change]
     assert any(text.startswith("drawing face 6 of 6, ") for text in told[change])
     assert told["score"] == [f"measuring picture {number} of 6" for number in range(1, 7)]
-    assert told["sheet"] == ["picture 1 of 2: happy", "picture 2 of 2: sad"]
+    assert told["sheet"] == ["reading the words of 2 pictures", "picture 1 of 2: happy", "picture 2 of 2: sad"]
     assert [text.split(":")[0] for text in told[train] if text.startswith("picture ")] == [
         "picture 1 of 2 of the class",
         "picture 2 of 2 of the class",

@@ -208,7 +208,8 @@ def run(arguments: argparse.Namespace) -> None:
     sampling.check_size(arguments.width or 8, arguments.height or 8)
     expressions = [*map(spelled, arguments.expression)]
     terms = {expression: terms_of(arguments, expression) for expression in expressions}
-    refuse_idle_intensity(arguments, expressions)
+    if arguments.features is None:
+        refuse_idle_intensity(arguments, expressions)
     bank = None if arguments.features is None else load_bank(arguments.features)
     settings = fusion_settings(
         arguments.fusion_site or (None if bank is None else bank.site),
