@@ -85,7 +85,7 @@ class Bench:
         with torch.inference_mode():
             model, clip, vae = load_model(mini.path())
             encode = pack_module("nodes.expression_text_encode").ExpressionTextEncode.execute
-            negative = pack_module("nodes.host.encoding").encode_conditioning(clip, "")
+            negative = pack_module("nodes.host.conditioning").encode_conditioning(clip, "")
             prompts = [f"a photo of {described(0, number).words}" for number in range(pictures)]
             texts = tuple((encode(clip, prompt, EXPRESSION, 1.0, "none", 0.5, "").args[0], negative) for prompt in prompts)
         side = mini.RESOLUTION // 8
