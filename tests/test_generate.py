@@ -241,7 +241,7 @@ def test_models_that_are_not_sdxl_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FaceExprError, match="holds a StableDiffusionPipeline; an SDXL"):
         pipeline.load_pipeline(tmp_path)
     save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(320, 4, 3, 3)}, tmp_path / "sd15.safetensors")
-    with pytest.raises(FaceExprError, match="not an SDXL base checkpoint"):
+    with pytest.raises(FaceExprError, match="is no SDXL checkpoint"):
         pipeline.load_pipeline(tmp_path / "sd15.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(FaceExprError, match="not a whole"):
@@ -319,7 +319,7 @@ def test_sdxls_configurations_describe_sdxl() -> None:
     ("first", "encoder", "told"),
     [
         ((320, 9, 3, 3), 1, r"9 channels .* inpainting"),
-        ((384, 4, 3, 3), 0, r"is an SDXL refiner, .* Give an SDXL base checkpoint"),
+        ((384, 4, 3, 3), 0, r"is an SDXL refiner, .* Give a complete SDXL checkpoint"),
     ],
     ids=["inpainting", "refiner"],
 )

@@ -68,5 +68,5 @@ def test_a_checkpoint_file_of_edm_is_refused(tmp_path: Path, marks: tuple[str, .
     path, held = tmp_path / "edm.safetensors", {name: torch.ones(4) for name in marks}
     held |= {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(320, 4, 3, 3)}
     save_file({**held, "conditioner.embedders.1.model.ln_final.weight": torch.zeros(1280)}, path)
-    with pytest.raises(FaceExprError, match=rf"it holds {marks[0]}\): it was made for EDM.* Give another SDXL base model"):
+    with pytest.raises(FaceExprError, match=rf"it holds {marks[0]}\): it was made for EDM.* Give another SDXL model"):
         pipeline.load_pipeline(path, prediction="epsilon")

@@ -25,8 +25,9 @@ FULL_WIDTH = 320
 """Channels of SDXL's first blocks."""
 _EDM = (
     "is no model that predicts noise or velocity on SDXL's noise schedule ({}): it was made for EDM, as Playground v2.5 and CosXL were, or "
-    "for a flow. Give another SDXL base model."
+    "for a flow. Give another SDXL model."
 )
+_NEEDED = "Give a complete SDXL checkpoint: SDXL base or a model made from it."
 _FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 _LARGE = "conditioner.embedders.{}.model.ln_final.weight"
 """OpenCLIP's last norm: of SDXL's second text encoder, or of the refiner's only one."""
@@ -196,15 +197,15 @@ def _config_of(checkpoint: Path) -> tuple[Path, dict[str, object]]:
     except SafetensorError as error:
         raise FaceExprError(f"{checkpoint} is not a whole .safetensors file ({error}). Download it again.") from error
     if refines:
-        raise FaceExprError(f"{checkpoint} is an SDXL refiner, which finishes the pictures of a base model. Give an SDXL base checkpoint.")
+        raise FaceExprError(f"{checkpoint} is an SDXL refiner, which finishes the pictures of a base model. {_NEEDED}")
     if not both_encoders or not width:
-        raise FaceExprError(f"{checkpoint} is not an SDXL base checkpoint with its U-Net and both text encoders. Give such a file.")
+        raise FaceExprError(f"{checkpoint} is no SDXL checkpoint with a U-Net and both text encoders. {_NEEDED}")
     if scaled:
         raise FaceExprError(f"{checkpoint} {_EDM.format(f'it holds {scaled[0]}')}")
     if channels != 4:
         raise FaceExprError(
             f"{checkpoint} takes {channels} channels where SDXL base takes 4: it is made for inpainting, or for editing a picture. "
-            "Give an SDXL base checkpoint."
+            f"{_NEEDED}"
         )
     known: dict[str, object] = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in keys} if "v_pred" in keys else {}
     return SDXL_CONFIGS if width == FULL_WIDTH else mini.path(), known

@@ -124,7 +124,7 @@ def diffusers_unet_config(config: dict[str, Any]) -> dict[str, Any]:
     if not uniform:
         raise FaceExprError(
             f"this MODEL is a pruned SDXL (transformer depths {config['transformer_depth']} and {config['transformer_depth_output']}); "
-            "a complete SDXL base checkpoint is needed."
+            "a complete one is needed: SDXL base or a model made from it."
         )
     widths = [config["model_channels"] * factor for factor in config["channel_mult"]]
     return {
