@@ -71,13 +71,15 @@ def test_a_broken_picture_is_drawn_again(tmp_path: Path) -> None:
 
 
 def test_what_stops_the_drawing_leaves_the_pictures_so_far(tmp_path: Path) -> None:
-    def cancel(done: int, of: int) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
     painter = Painter()
+
+    def cancelled(prompt: str, seed: int) -> np.ndarray:
+        if seed == 2:
+            raise KeyboardInterrupt
+        return painter(prompt, seed)
+
     with pytest.raises(KeyboardInterrupt):
-        prior_images(tmp_path, ["a"] * 4, painter, SETTINGS, cancel)
+        prior_images(tmp_path, ["a"] * 4, cancelled, SETTINGS)
     prior_images(tmp_path, ["a"] * 4, painter, SETTINGS)
     assert [seed for _, seed in painter.drawn] == [0, 1, 2, 3]
 

@@ -25,7 +25,7 @@ from skimage import data
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.detector import FaceDetector
-from faceexpr_core.faces.images import SourceImage, images_from_batch, read_images, read_rgb
+from faceexpr_core.faces.images import SourceImage, images_from_batches, read_images, read_rgb
 from faceexpr_core.photos.subject import Subject, caption_for, prepare_subject
 from faceexpr_core.photos.subject_files import read_subject, write_subject
 
@@ -156,11 +156,11 @@ def test_a_folder_without_pictures_says_what_to_put_there(tmp_path: Path) -> Non
 
 def test_a_batch_becomes_numbered_sources(photo: Picture) -> None:
     batch = np.stack([photo, photo[:, ::-1]]).astype(np.float32) / 255
-    read = images_from_batch(batch)
+    read = images_from_batches([batch])
     assert [one.name for one in read] == ["image 1", "image 2"]
     assert read[0].rgb is not None and np.array_equal(read[0].rgb, photo)
     with pytest.raises(FaceExprError, match=r"\[N, H, W, 3\]"):
-        images_from_batch(batch[0])
+        images_from_batches([batch[0]])
 
 
 def test_a_face_crop_is_square_and_keeps_the_face_in_the_middle(photo: Picture, detector: FaceDetector) -> None:

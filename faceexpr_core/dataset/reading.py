@@ -23,7 +23,6 @@ NOT_SHOWN = "another expression than the one asked"
 OTHER_FACE = "another face than the person's"
 NO_NEUTRAL = "the neutral picture of the same place was rejected"
 TWIN = "the face of another person"
-REASONS = (NO_FACE, SEVERAL, NOT_SHOWN, OTHER_FACE, NO_NEUTRAL, TWIN)
 
 FAINT = 0.4
 """Less than this share of the intensity asked is not the expression, for the blendshapes (as `expression.NEUTRAL_BELOW`; ours)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import FaceExprError
 from ..expressions import canonical_name
@@ -59,10 +58,6 @@ class Plan:
 
     def places(self, people: tuple[str, ...]) -> list[Place]:
         return [Place(person, scene, seed) for person in people for scene in self.scenes for seed in self.seeds]
-
-    def meaning(self) -> dict[str, Any]:
-        """What each arm's name stands for."""
-        return {arm.name: arm.meaning() for arm in self.arms}
 
 
 @dataclass(frozen=True)

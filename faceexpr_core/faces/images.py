@@ -96,11 +96,6 @@ def images_from_batches(batches: Iterable[Any], name: str = "image") -> list[Sou
     return [SourceImage(f"{name} {number}", one) for number, one in enumerate(pictures, start=1)]
 
 
-def images_from_batch(batch: Any, name: str = "image") -> list[SourceImage]:
-    """`images_from_batches` of one."""
-    return images_from_batches([batch], name)
-
-
 def _pixels(batch: Any) -> list[NDArray[np.uint8]]:
     if hasattr(batch, "detach"):
         batch = batch.detach().cpu().float().numpy()

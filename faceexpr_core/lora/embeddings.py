@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
@@ -60,8 +59,3 @@ def save_embeddings(embeddings: Mapping[str, Mapping[str, Tensor]], folder: Path
 
 def _file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]", "_", name.strip()).strip(".") or "embedding"
-
-
-def are_embeddings(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether every tensor is one or more vectors of numbers."""
-    return all(one.ndim == 2 and one.dtype in (torch.float32, torch.float16, torch.bfloat16) for one in tensors.values())

@@ -51,15 +51,14 @@ def prior_images(
     prompts: Sequence[str],
     draw: Draw,
     settings: Mapping[str, Any],
-    on_image: Callable[[int, int], None] | None = None,
     seeds: Collection[int] | None = None,
 ) -> list[ClassImage]:
     """One picture for each of `prompts`, drawn by the base model with seeds 0, 1, 2 ... and kept in a folder of `folder`.
 
     `settings` is all that decides what `draw` gives (checkpoint, size, sampler ...), as JSON can hold it: each set of settings has its
     folder, with PNG files and MADE_WITH, and a picture that is there is never drawn again. A longer list draws only what is missing.
-    `on_image(done, of)` is told after each; what it raises ends the drawing, and the pictures so far stay. `seeds` draws and gives only
-    the pictures of these numbers, as far as there are prompts for them.
+    What `draw` raises ends the drawing, and the pictures so far stay. `seeds` draws and gives only the pictures of these numbers, as far as
+    there are prompts for them.
     Raises FaceExprError when the folder cannot be written.
     """
     home = prior_folder(folder, settings)
@@ -75,8 +74,6 @@ def prior_images(
                 image = np.ascontiguousarray(draw(prompt, seed))  # as one that is read: an encoder's rounding depends on the layout
                 replace_file(path, png(image, prompt))
             images.append(ClassImage(image, prompt))
-            if on_image is not None:
-                on_image(seed + 1, len(prompts))
     except OSError as reason:
         raise FaceExprError(
             f"The pictures of the class could not be kept in {home} ({reason.strerror or reason}); free some space, or take prior distill."

@@ -23,7 +23,7 @@ from lab.world import captions
 from lab.world.backgrounds import PLACES, TINTS, background
 from lab.world.covers import HATS, HEADSCARF
 from lab.world.expressions import Shown
-from lab.world.identity import EARS_SHOW, FABRICS, Person, fabric_colour, person_of
+from lab.world.identity import EARS_SHOW, FABRICS, REPORTING_IDENTITIES, TUNING_IDENTITIES, Person, fabric_colour, person_of
 from lab.world.picture import picture
 from lab.world.render import draw
 from lab.world.scene import LIGHT_WORDS, Outfit, lights_of, outfit_of, scene_of
@@ -71,7 +71,7 @@ ATTRIBUTES = (
     Attribute("earrings", "hoop earrings", lambda person: person.gender == "woman" and person.hair_style in EARS_SHOW,
               lambda person, outfit, _: (person, replace(outfit, earrings="hoops"))),
 )  # fmt: skip
-LEARNED_ON, CHECKED_ON = range(100_000, 100_080), range(200_000, 200_030)
+LEARNED_ON, CHECKED_ON = TUNING_IDENTITIES[:80], REPORTING_IDENTITIES[:30]
 """People of the readers' renders: tuning people, and reporting people for the ceiling."""
 SCENES_A_PERSON = 3
 SCENES: dict[str, str] = {**{name: f"{name} background" for name in TINTS}, **{name: place.words for name, place in PLACES.items()}}

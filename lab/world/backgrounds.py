@@ -62,16 +62,6 @@ def _jitter(colour: Colour, amount: float, rng: np.random.Generator) -> np.ndarr
     return np.clip(np.array(colour) * (1 + rng.normal(0, amount)) * (1 + rng.normal(0, amount / 3, 3)), 0, 1.2)
 
 
-def _window(c: Canvas, x0: float, y0: float, x1: float, y1: float, bars: int) -> None:
-    c.box(x0 - 0.02, y0 - 0.02, x1 + 0.02, y1 + 0.02, (0.93, 0.92, 0.90))
-    c.box(x0, y0, x1, y1, (1.15, 1.2, 1.25))
-    c.box(x0, y0 + 0.6 * (y1 - y0), x1, y1, (0.75, 0.95, 0.75))
-    for k in range(1, bars):
-        at = x0 + (x1 - x0) * k / bars
-        c.box(at - 0.01, y0, at + 0.01, y1, (0.9, 0.9, 0.88))
-    c.box(x0, (y0 + y1) / 2 - 0.01, x1, (y0 + y1) / 2 + 0.01, (0.9, 0.9, 0.88))
-
-
 def _shelves(c: Canvas, x0: float, x1: float, rng: np.random.Generator, wood: Colour, rows: int = 4) -> None:
     c.box(x0, 0, x1, 1, np.array(wood) * 0.45)
     step = 1 / rows
@@ -268,27 +258,26 @@ def _night(c: Canvas, rng: np.random.Generator) -> float:
 
 @dataclass(frozen=True)
 class Place:
-    """How a place is called in a caption, the base colour it is painted on, the tint of its light and whether it lies indoors."""
+    """How a place is called in a caption, the base colour it is painted on and the tint of its light."""
 
     words: str
     base: Colour
     tint: Colour
-    indoors: bool
     paint: Callable[[Canvas, np.random.Generator], float]  # returns the blur, in canvas samples
 
 
 PLACES: dict[str, Place] = {
-    "library": Place("in a library", (0.3, 0.2, 0.13), (0.55, 0.45, 0.35), True, _library),
-    "office": Place("in an office", (0.78, 0.79, 0.80), (0.6, 0.62, 0.66), True, _office),
-    "kitchen": Place("in a kitchen", (0.90, 0.91, 0.90), (0.6, 0.6, 0.58), True, _kitchen),
-    "living room": Place("in a living room", (0.80, 0.70, 0.56), (0.65, 0.52, 0.38), True, _living_room),
-    "cafe": Place("in a cafe", (0.30, 0.20, 0.15), (0.6, 0.45, 0.3), True, _cafe),
-    "park": Place("in a park", (0.6, 0.8, 0.95), (0.5, 0.62, 0.45), False, _park),
-    "forest": Place("in a forest", (0.5, 0.6, 0.4), (0.42, 0.56, 0.35), False, _forest),
-    "beach": Place("on a beach", (0.6, 0.8, 1.0), (0.62, 0.66, 0.66), False, _beach),
-    "mountains": Place("in the mountains", (0.6, 0.75, 0.95), (0.55, 0.6, 0.7), False, _mountains),
-    "street": Place("on a street", (0.8, 0.85, 0.9), (0.55, 0.55, 0.56), False, _street),
-    "city at night": Place("in a city at night", (0.08, 0.08, 0.14), (0.4, 0.36, 0.45), False, _night),
+    "library": Place("in a library", (0.3, 0.2, 0.13), (0.55, 0.45, 0.35), _library),
+    "office": Place("in an office", (0.78, 0.79, 0.80), (0.6, 0.62, 0.66), _office),
+    "kitchen": Place("in a kitchen", (0.90, 0.91, 0.90), (0.6, 0.6, 0.58), _kitchen),
+    "living room": Place("in a living room", (0.80, 0.70, 0.56), (0.65, 0.52, 0.38), _living_room),
+    "cafe": Place("in a cafe", (0.30, 0.20, 0.15), (0.6, 0.45, 0.3), _cafe),
+    "park": Place("in a park", (0.6, 0.8, 0.95), (0.5, 0.62, 0.45), _park),
+    "forest": Place("in a forest", (0.5, 0.6, 0.4), (0.42, 0.56, 0.35), _forest),
+    "beach": Place("on a beach", (0.6, 0.8, 1.0), (0.62, 0.66, 0.66), _beach),
+    "mountains": Place("in the mountains", (0.6, 0.75, 0.95), (0.55, 0.6, 0.7), _mountains),
+    "street": Place("on a street", (0.8, 0.85, 0.9), (0.55, 0.55, 0.56), _street),
+    "city at night": Place("in a city at night", (0.08, 0.08, 0.14), (0.4, 0.36, 0.45), _night),
 }
 
 

@@ -28,9 +28,11 @@ from lab.recipe.fit_prototypes import as_measured, check, fit_expression, fit_id
 
 from .assets import load_parts, parts_folder
 from .dataset import expression_sheet, identity_pictures
+from .identity import REPORTING_IDENTITIES, TUNING_IDENTITIES
 from .picture import Picture
 
-TUNING_FROM, REPORTING_FROM, FOUND_FROM = 100_000, 200_000, 210_000
+TUNING_FROM, REPORTING_FROM = TUNING_IDENTITIES.start, REPORTING_IDENTITIES.start
+FOUND_FROM = REPORTING_FROM + 10_000
 PICTURES_TO_FIND = 5
 
 

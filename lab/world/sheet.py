@@ -12,6 +12,7 @@ import numpy as np
 
 from .assets import load_parts, parts_folder
 from .expressions import Shown
+from .identity import REPORTING_IDENTITIES
 from .picture import picture
 
 NUMBER = 40_000
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=Path, help="folder of parts; default: the environment variable FACEEXPR_PARTS")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--first-seed", type=int, default=200_000)
+    parser.add_argument("--first-seed", type=int, default=REPORTING_IDENTITIES.start)
     parser.add_argument("--people", type=int, default=48)
     parser.add_argument("--columns", type=int, default=8)
     parser.add_argument("--side", type=int, default=160)
