@@ -6,19 +6,40 @@ import errno
 import logging
 import os
 import shutil
-import time
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import held_folder
 import pytest
-from forks import fork
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.training.state import RunState, StateFolder, write_state
 from faceexpr_core.training.state_lock import alone_in
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from faceexpr_core.training.state_lock import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def held_elsewhere(folder: Path) -> Iterator[None]:
+    """While another process, which is killed at the end, trains in the folder."""
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(folder)], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == "held\n"
+            yield
+        finally:
+            other.kill()
+    assert other.returncode == -9
 
 
 @pytest.mark.usefixtures("prepared_here")
@@ -28,19 +49,14 @@ def test_a_second_training_in_the_folder_is_refused_until_the_first_is_killed(tm
     words = ["train", "--model=mini", f"--photos={tmp_path / 'photos'}", f"--output={tmp_path / 'anna'}", "--device=cpu", "--steps=1"]
     words += ["--preset=paper", "--precision=fp32", "--resolution=64", "--rank=2", "--accumulation=1", "--prior=off", "--resume=auto"]
     states = StateFolder(tmp_path / "anna_state")
-    first = fork(tmp_path, held_folder.main, states.path)
-    end = time.monotonic() + 120
-    while not (first.output.exists() and first.output.read_text()):
-        assert first.process.is_alive() and time.monotonic() < end, first.errors.read_text()
-        time.sleep(0.02)
-    write_state(states.path / "step00000007.safetensors", RunState(7, {}, {}, {}))
-    unfinished = states.path / ".step00000008-1.part"
-    unfinished.touch()
-    assert faceexpr(words) == 2
-    told = capsys.readouterr().err
-    assert f"Another training runs in {states.path}" in told and "give this one another name" in told
-    assert states.newest() == 7 and unfinished.exists()  # what is the first one's stays
-    assert first.ended(0) == -9
+    with held_elsewhere(states.path):
+        write_state(states.path / "step00000007.safetensors", RunState(7, {}, {}, {}))
+        unfinished = states.path / ".step00000008-1.part"
+        unfinished.touch()
+        assert faceexpr(words) == 2
+        told = capsys.readouterr().err
+        assert f"Another training runs in {states.path}" in told and "give this one another name" in told
+        assert states.newest() == 7 and unfinished.exists()  # what is the first one's stays
     assert faceexpr(words) == 0
     assert (tmp_path / "anna.safetensors").is_file() and not states.path.exists()
 
