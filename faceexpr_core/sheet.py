@@ -37,7 +37,7 @@ class Asked(NamedTuple):
         """`happy 0.5`, `happy 0.5 surprised 0.5`, `AU1+AU2`; a strength of 1 is not said."""
         parts = [(self.action_units or self.expression, self.intensity), (self.second, self.second_weight)]
         return (
-            " ".join(f"{name}{'' if weight == 1 else f' {weight:.2g}'}" for name, weight in parts if name != NONE and weight > 0)
+            " ".join(f"{name}{'' if weight == 1 else f' {round(weight, 3):g}'}" for name, weight in parts if name != NONE and weight > 0)
             or "neutral"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -91,7 +92,7 @@ class Score(io.ComfyNode):
         from PIL import Image
 
         from ..faceexpr_core.measure.judges import Judges
-        from ..faceexpr_core.measure.picture_score import Asked, best_first, score_picture, told
+        from ..faceexpr_core.measure.picture_score import Asked, best_first, require_neutral_face, score_picture, told
 
         for name in expression:
             require_choices(cls, expression=name)
@@ -104,11 +105,13 @@ class Score(io.ComfyNode):
         resting = [picture for batch in neutral or () for picture in batch]
         if len(resting) not in (0, 1, len(pictures)):
             raise FaceExprError(f"{len(resting)} neutral pictures came with {len(pictures)}; connect one for all, or one for each.")
+        for number, picture in enumerate(pictures):
+            _require_size(number, picture, resting)
         progress, scores = Progress(len(pictures)), []
         with Judges(model_folders()) as judges:
             photos = _one("subject", subject).photos
             person = judges.looks([photo.image for photo in photos], [photo.face for photo in photos])
-            calm = [judges.see(_bytes(picture)) for picture in resting]
+            calm = [require_neutral_face(judges.see(_bytes(one)), f"{number}") for number, one in enumerate(resting, start=1)]
             for number, picture in enumerate(pictures):
                 say_or_stop(f"measuring picture {number + 1} of {len(pictures)}")
                 seen = judges.see(_bytes(picture))
@@ -135,6 +138,16 @@ def _each(name: str, values: list[Any], images: list[Tensor]) -> list[Any]:
     if len(values) == sum(sizes):
         return values
     raise FaceExprError(f"{len(values)} values of '{name}' came with {sum(sizes)} pictures; give one for all, or one for each.")
+
+
+def _require_size(number: int, picture: Tensor, resting: Sequence[Tensor]) -> None:
+    neutral = resting[number % len(resting)] if resting else picture
+    if picture.shape[:2] != neutral.shape[:2]:
+        (height, width), (calm_height, calm_width) = picture.shape[:2], neutral.shape[:2]
+        raise FaceExprError(
+            f"picture {number + 1} has {width} x {height} pixels and its neutral one {calm_width} x {calm_height}; draw both from the same "
+            "noise, in one size."
+        )
 
 
 def _bytes(picture: Tensor) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,11 +19,14 @@ from safetensors.torch import save_file
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
-from faceexpr_core.commands.evaluate import evaluation_of
-from faceexpr_core.commands.evaluate_work import Worker, split_flags, training_flags, training_words
+from faceexpr_core.commands.drawing import checkpoint_digest
+from faceexpr_core.commands.evaluate_plan import evaluation_of
+from faceexpr_core.commands.evaluate_work import Worker
 from faceexpr_core.commands.learned import tell_learned
-from faceexpr_core.commands.sharing import Share, model_digest
+from faceexpr_core.commands.sharing import Share
+from faceexpr_core.commands.train_flags import split_flags, training_flags, training_words
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation import page as evaluation_page
 from faceexpr_core.evaluation.arms import parse_arms
 from faceexpr_core.evaluation.page import _differences as page_differences
 from faceexpr_core.evaluation.page import build_page
@@ -32,6 +36,7 @@ from faceexpr_core.evaluation.records import Lines, keep_meaning, short_name
 from faceexpr_core.evaluation.report import write_report
 from faceexpr_core.evaluation.run import Evaluation, write_picture
 from faceexpr_core.evaluation.summary import differences, measures, summarise
+from faceexpr_core.evaluation.tables import difference_rows, summary_rows
 from faceexpr_core.fusion import settings
 from faceexpr_core.measure import judges
 from faceexpr_core.measure.identity import normalised
@@ -320,6 +325,46 @@ def test_of_five_people_the_page_has_intervals_and_marks_clear_differences(tmp_p
     )
     assert told["cells"][0].get("word", "") == word and told["cells"][0]["ends"].startswith("[+")
     assert page.count('<span class="right">better</span>') >= 1 + bool(word)  # the legend
+
+
+def test_everybody_has_a_sheet_before_anybody_has_two(tmp_path: Path) -> None:
+    """Two arms of three expressions: six pictures on a sheet at the strongest, twelve on one of all intensities."""
+    run = evaluation(tmp_path, names=("anna", "ben", "cara", "dan", "eve"))
+    recorded(run)
+    with mock.patch.object(evaluation_page, "SHOWN", 5 * 6 + 2 * 12 + 11):
+        people, left_out = evaluation_page._sheets(run, run.records())
+    assert [len(one["sheets"]) for one in people] == [2, 2, 1, 1, 1]
+    assert left_out == len(run.records()) - 5 * 6 - 2 * 12 + 2 * 4  # the strongest stand on both
+
+
+def test_a_picture_that_is_gone_is_drawn_again(tmp_path: Path) -> None:
+    run = evaluation(tmp_path)
+    recorded(run)
+    (place, _) = run.places()
+    assert run.missing(place) == {}
+    (tmp_path / place.picture("fusion", "sad", 1.0)).unlink()
+    assert [(arm.name, wanted) for arm, wanted in run.missing(place).items()] == [("fusion", [("sad", 1.0)])]
+
+
+def test_half_a_face_that_is_none_has_no_likeness_in_records_of_earlier_versions(tmp_path: Path) -> None:
+    run = evaluation(tmp_path, names=("anna",))
+    recorded(run)
+    (place,) = run.places()
+    faceless = dict.fromkeys(run.records()[0]) | run.records()[3] | {"face": False, "likeness": 0.68}
+    Lines(place.records(tmp_path)).add(faceless)
+    assert run.records()[3] == faceless | {"likeness": None}
+
+
+def test_tables_count_those_who_have_a_value_and_have_no_ends_where_they_are_few(tmp_path: Path) -> None:
+    run = evaluation(tmp_path, names=("anna", "ben", "cara", "dan", "eve"))
+    recorded(run)
+    few = [{**one, "pose": None} if one["person"] != "anna" else one for one in run.records()]
+    rows = summarise(few, ["lora", "fusion"], measures(tmp_path))
+    for table in (summary_rows(rows, measures(tmp_path)), difference_rows(differences(rows), measures(tmp_path))):
+        told = {one["measure"]: one for one in table}
+        assert told["likeness"]["people"] == 5 and None not in (told["likeness"]["low"], told["likeness"]["high"])
+        assert (told["pose"]["people"], told["pose"]["low"], told["pose"]["high"]) == (1, None, None) and told["pose"]["mean"] is not None
+        assert (told["accuracy_12"]["people"], told["accuracy_12"]["mean"]) == (0, None)
 
 
 def test_what_two_processes_drew_both_is_counted_once(tmp_path: Path) -> None:
@@ -733,10 +778,10 @@ def test_on_windows_a_backslash_in_a_training_is_a_letter() -> None:
 def test_a_model_is_another_wherever_its_weights_changed(tmp_path: Path) -> None:
     file, weights = tmp_path / "model.safetensors", bytearray(np.random.default_rng(0).bytes(6 << 20))
     file.write_bytes(weights)
-    before = model_digest(str(file))
+    before = checkpoint_digest(str(file))
     weights[5 << 20 : (5 << 20) + (1 << 17)] = bytes(1 << 17)
     file.write_bytes(weights)
-    assert model_digest(str(file)) != before
+    assert checkpoint_digest(str(file)) != before
 
 
 def test_a_place_that_cannot_be_written_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

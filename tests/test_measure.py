@@ -262,8 +262,8 @@ def test_the_bootstrap_draws_subjects_not_pictures() -> None:
     usual = 1.96 * subjects.std() / np.sqrt(len(subjects))  # of the normal distribution
     assert interval.high - interval.mean == pytest.approx(usual, rel=0.1)
     assert interval.mean - interval.low == pytest.approx(usual, rel=0.1)
-    assert mean_interval([[1.0], [], [0.0, 2.0]]) == Interval(1, 1, 1)
-    assert mean_interval([[0.25, 0.75]]) == Interval(0.5, 0.5, 0.5)
-    assert mean_interval([[0.0], [0.25], [0.5], [0.75]]) == Interval(0.375, 0.375, 0.375)  # too few to say more
+    assert mean_interval([[1.0], [], [0.0, 2.0]]) == Interval(1, 1, 1, 2)
+    assert mean_interval([[0.25, 0.75]]) == Interval(0.5, 0.5, 0.5, 1)
+    assert mean_interval([[0.0], [0.25], [0.5], [0.75]]) == Interval(0.375, 0.375, 0.375, 4)  # too few to say more
     with pytest.raises(FaceExprError, match="no values"):
         mean_interval([[], []])

@@ -236,6 +236,14 @@ def test_the_command_prints_the_best_first_and_writes_all_measures(tmp_path: Pat
     assert "there is no picture nobody.png" in capsys.readouterr().err
     assert faceexpr(["score", str(tmp_path), *words[2:]]) == 2
     assert f"{tmp_path} is a folder. Give the path of a picture file." in capsys.readouterr().err
+    grey = tmp_path / "grey.png"
+    Image.new("RGB", (256, 256), "grey").save(grey)
+    assert faceexpr(["score", *words[:-1], str(grey)]) == 2
+    assert f"no face was found in the neutral picture --neutral {grey}" in capsys.readouterr().err
+    small = tmp_path / "small.png"
+    Image.open(HAPPY).resize((128, 128)).save(small)
+    assert faceexpr(["score", str(small), *words[2:]]) == 2
+    assert f"{small}: A picture of 128 x 128 pixels came with a neutral one of 256 x 256" in capsys.readouterr().err
 
 
 def test_the_command_overwrites_no_file_with_its_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -342,6 +350,28 @@ def test_the_node_refuses_neutral_pictures_that_belong_to_none(comfy: ComfyProce
     with pytest.raises(ComfyError) as failed:
         comfy.run(three)
     assert "3 neutral pictures came with 2; connect one for all, or one for each" in failed.value.exception_message
+
+
+@pytest.mark.parametrize(
+    ("picked", "told"),
+    [
+        ([(0, 0), (1, 64)], "no face was found in the neutral picture 2"),
+        ([(0, 0)], "picture 1 has 256 x 248 pixels and its neutral one 256 x 256"),
+    ],
+    ids=["no face", "another size"],
+)
+def test_a_neutral_picture_that_compares_to_nothing_is_named(
+    picked: list[tuple[int, int]], told: str, comfy_modules: SimpleNamespace, neutral: Seen
+) -> None:
+    """Before anything was scored by it."""
+    from faceexpr_pack.nodes.score import Score
+
+    whole = torch.from_numpy(neutral.picture).float()[None] / 255
+    images = [whole, whole] if len(picked) == 2 else [whole[:, :-8]]
+    subject = SimpleNamespace(photos=[SimpleNamespace(image=neutral.picture, face=neutral.face)])
+    calm = [whole if not grey else torch.full_like(whole, 0.5) for _, grey in picked]
+    with pytest.raises(Exception, match=told):
+        Score.execute(images, [subject], ["happy"], [1.0], [1], calm)
 
 
 def test_pictures_of_different_size_come_out_as_a_list(comfy_modules: SimpleNamespace, neutral: Seen, happy: Seen) -> None:

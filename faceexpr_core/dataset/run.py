@@ -1,4 +1,5 @@
-"""What one process does of a data set: it draws and measures what is missing in its places. What is recorded is never done again."""
+"""What one process does of a data set: it draws and measures what is missing in its places. What is recorded is never done again; what was
+deleted by hand stays out of the data set."""
 
 from __future__ import annotations
 
@@ -45,7 +46,14 @@ class Dataset:
         return sum(len(self.missing(place)) for place in places)
 
     def recorded(self, people: Iterable[Candidate]) -> Iterator[dict[str, Any]]:
-        """What the plan asks for of all that is recorded, in the plan's order, a place at a time."""
+        """What the plan asks for of all that is recorded and whose picture still lies there, in the plan's order, a place at a time."""
+        return (one for one in self._asked_for(people) if (self.output / one["file"]).exists())
+
+    def count_gone(self, people: Iterable[Candidate]) -> int:
+        """Pictures that were recorded, and that somebody deleted or moved since."""
+        return sum(not (self.output / one["file"]).exists() for one in self._asked_for(people))
+
+    def _asked_for(self, people: Iterable[Candidate]) -> Iterator[dict[str, Any]]:
         wanted = list(self.plan.grid.wanted())
         for _, place in places_of(self.plan, people):
             known = {(one["expression"], one["asked"]): one for one in read_lines(self.lines(place))}
@@ -99,7 +107,7 @@ def draw_place(
         on_picture()
 
     kept = next((line for line in lines.values if line["expression"] == NEUTRAL), None)
-    if kept is not None:
+    if kept is not None and (run.output / kept["file"]).exists():
         neutral, faces = look(judges, read_picture(run.output / kept["file"]))
     elif is_portrait:
         neutral, faces = look(judges, portrait(run.output, one))

@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..measure.picture_score import NEUTRAL
 from ..measure.statistics import FEW, Interval
@@ -122,29 +122,46 @@ def _confusions(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _sheets(run: Evaluation, records: Sequence[Record]) -> tuple[list[dict[str, Any]], int]:
-    """Of each person the photos, then the pictures of every place at the strongest intensity, and of the first one all intensities."""
-    room, people = SHOWN, list[dict[str, Any]]()
-    by_person, known = grouped(records, "person"), {one.name: one for one in run.people}
-    for name, own in by_person.items():
-        sheets: list[dict[str, Any]] = []
-        share = max(1, SHOWN // len(by_person))
-        for number, (scene, seed) in enumerate(dict.fromkeys((one["scene"], one["seed"]) for one in own)):
-            here = [one for one in own if one["scene"] == scene and one["seed"] == seed]
-            chosen = [("", strongest(here))]
-            if not number and len(run.plan.intensities) > 1:
-                chosen.append((", all intensities", [one for one in here if one["expression"] != NEUTRAL]))
-            for words, ones in chosen:
-                if len(ones) <= min(room, share):
-                    room, share = room - len(ones), share - len(ones)
-                    sheets.append(
-                        _sheet(
-                            run, f"“{without_slot(scene.replace(PERSON, known[name].words))}”, seed {seed}{words}", ones, folded=bool(words)
-                        )
-                    )
+    """Of each person the photos, then the pictures of every place at the strongest intensity, and of the first one all intensities: while
+    there is room everybody's first sheet, then everybody's second, and so on."""
+    asked = {name: _asked_sheets(run, own) for name, own in grouped(records, "person").items()}
+    room, chosen = SHOWN, set[tuple[str, int]]()
+    for number in range(max(map(len, asked.values()), default=0)):
+        for name, own in asked.items():
+            if number < len(own) and len(own[number].records) <= room:
+                chosen.add((name, number))
+                room -= len(own[number].records)
+    people, known = list[dict[str, Any]](), {one.name: one for one in run.people}
+    for name, own in asked.items():
+        sheets = []
+        for one in (one for number, one in enumerate(own) if (name, number) in chosen):
+            words = ", all intensities" if one.folded else ""
+            title = f"“{without_slot(one.scene.replace(PERSON, known[name].words))}”, seed {one.seed}{words}"
+            sheets.append(_sheet(run, title, one.records, one.folded))
         photos = [_thumb(path) for path in sorted(person_folder(run.output, name).glob("photo_*.png"))]
         people.append({"name": name, "photos": photos, "sheets": sheets, "folded": len(people) >= OPEN})
     shown = {cell["path"] for one in people for sheet in one["sheets"] for _, cells in sheet["rows"] for cell in cells if cell}
     return people, len(records) - len(shown)
+
+
+class _Sheet(NamedTuple):
+    """A sheet that might be shown; one that is `folded` has all intensities."""
+
+    scene: str
+    seed: int
+    records: Sequence[Record]
+    folded: bool
+
+
+def _asked_sheets(run: Evaluation, records: Sequence[Record]) -> list[_Sheet]:
+    """A person's, in order."""
+    found = []
+    for number, (scene, seed) in enumerate(dict.fromkeys((one["scene"], one["seed"]) for one in records)):
+        here = [one for one in records if one["scene"] == scene and one["seed"] == seed]
+        found.append(_Sheet(scene, seed, strongest(here), folded=False))
+        if not number and len(run.plan.intensities) > 1:
+            found.append(_Sheet(scene, seed, [one for one in here if one["expression"] != NEUTRAL], folded=True))
+    return found
 
 
 def _sheet(run: Evaluation, title: str, records: Sequence[Record], folded: bool) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What one process does of an evaluation: it draws and measures what is missing in its places. What is recorded is never done again."""
+"""What one process does of an evaluation: it draws and measures what is missing in its places. What is recorded is not done again, unless
+its picture is gone."""
 
 from __future__ import annotations
 
@@ -45,8 +46,9 @@ class Evaluation:
         return self.plan.places(tuple(one.name for one in self.people))[rank::processes]
 
     def missing(self, place: Place) -> dict[Arm, list[tuple[str, float]]]:
-        """What is not recorded there yet."""
-        known = {(one["arm"], one["expression"], one["intensity"]) for one in read_lines(place.records(self.output))}
+        """What is not recorded there yet, or whose picture is gone."""
+        lines = [one for one in read_lines(place.records(self.output)) if (self.output / one["picture"]).exists()]
+        known = {(one["arm"], one["expression"], one["intensity"]) for one in lines}
         wanted = list(self.plan.wanted())
         lacking = {arm: [one for one in wanted if (arm.name, *one) not in known] for arm in self.plan.arms}
         return {arm: ones for arm, ones in lacking.items() if ones}
@@ -71,8 +73,13 @@ class Evaluation:
             return None if None in found else tuple(number for number in found if number is not None)
 
         # by what was asked: two processes that were given the same work each recorded it, the later one over the other's picture
-        known = {key: one for one in read_all(self.output / "records") if (key := order(one)) is not None}
+        known = {key: _without_face(one) for one in read_all(self.output / "records") if (key := order(one)) is not None}
         return [known[key] for key in sorted(known)]
+
+
+def _without_face(record: dict[str, Any]) -> dict[str, Any]:
+    """Earlier versions compared what may be half a face with the photos; where no face is found there is no likeness."""
+    return record if record["face"] else {**record, "likeness": None}
 
 
 def person_folder(output: Path, name: str) -> Path:
@@ -119,7 +126,7 @@ def draw_place(
         if key not in neutrals:
             kept = run.output / place.picture(arm.name, NEUTRAL, 1.0)
             known = any(one["arm"] == arm.name and one["expression"] == NEUTRAL for one in lines.values)
-            picture = read_picture(kept) if known else draw(arm, lora, person, place, NEUTRAL, 1.0)
+            picture = read_picture(kept) if known and kept.exists() else draw(arm, lora, person, place, NEUTRAL, 1.0)
             neutrals[key] = judges.see(picture)
         return neutrals[key]
 

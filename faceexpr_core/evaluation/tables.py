@@ -23,9 +23,9 @@ def picture_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def summary_rows(rows: Sequence[Row], measures: Sequence[Measure]) -> list[dict[str, Any]]:
-    """A row for each arm and measure: the mean over people and the ends of its interval."""
+    """A row for each arm and measure: the mean over the people who have it, and the ends of its interval, empty where they are too few."""
     return [
-        {"arm": row.arm, "measure": one.name, "people": len(row.people), "pictures": row.pictures, **_ends(row.values[one.name])}
+        {"arm": row.arm, "measure": one.name, **_counted(row.values[one.name]), "pictures": row.pictures, **_ends(row.values[one.name])}
         for row in rows
         for one in measures
     ]
@@ -34,7 +34,13 @@ def summary_rows(rows: Sequence[Row], measures: Sequence[Measure]) -> list[dict[
 def difference_rows(found: Sequence[Difference], measures: Sequence[Measure]) -> list[dict[str, Any]]:
     """A row for each two arms and measure: `arm` less `against`."""
     return [
-        {"arm": both.arm, "against": both.against, "measure": one.name, **_ends(both.values[one.name])}
+        {
+            "arm": both.arm,
+            "against": both.against,
+            "measure": one.name,
+            **_counted(both.values[one.name]),
+            **_ends(both.values[one.name]),
+        }
         for both in found
         for one in measures
     ]
@@ -64,8 +70,15 @@ def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]
     return ""
 
 
+def _counted(interval: Interval | None) -> dict[str, int]:
+    return {"people": 0 if interval is None else interval.groups}
+
+
 def _ends(interval: Interval | None) -> dict[str, float | None]:
-    return {end: None if interval is None else getattr(interval, end) for end in ("mean", "low", "high")}
+    if interval is None:
+        return dict.fromkeys(("mean", "low", "high"))
+    low, high = (interval.low, interval.high) if interval.is_known else (None, None)
+    return {"mean": interval.mean, "low": low, "high": high}
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -133,15 +133,15 @@ def score_picture(seen: Seen, asked: Asked, person: Looks, neutral: Seen | None 
     pose are compared; where that shows no face nothing can be read by blendshapes. Without, the change is from the photos' resting face.
     Raises FaceExprError where the two are of different size.
     """
-    likeness = None if seen.vector is None else float(seen.vector @ person.reference)
     resting = person.resting if neutral is None else None if neutral.face is None else neutral.face.blendshapes
     if seen.face is None or seen.judgement is None:
         missed = _miss(asked)
-        return PictureScore(False, right=missed, right_classifier=_miss_classified(asked), right_on_person=missed, likeness=likeness)
+        return PictureScore(False, right=missed, right_classifier=_miss_classified(asked), right_on_person=missed)
     read = {} if resting is None else _read_blendshapes(seen.face.blendshapes, resting, asked)
     probability = _probability(asked, seen.judgement)
     by_blendshapes, by_classifier = _by_blendshapes(asked, read, seen.face, resting), _by_classifier(asked, seen.judgement, probability)
     score = by_blendshapes if by_classifier is None else (by_blendshapes + by_classifier) / 2
+    likeness = None if seen.vector is None else float(seen.vector @ person.reference)
     return PictureScore(
         True,
         **{"right": _miss(asked), **{name: value for name, value in read.items() if name != "nearest"}},
@@ -156,6 +156,16 @@ def score_picture(seen: Seen, asked: Asked, person: Looks, neutral: Seen | None 
         expression_score=score,
         score=harmonic_score(score, likeness or 0.0),
     )
+
+
+def require_neutral_face(seen: Seen, name: str) -> Seen:
+    """`seen`, of the neutral picture that users call so. Raises FaceExprError where it shows no face, which would spoil every score."""
+    if seen.face is None:
+        raise FaceExprError(
+            f"no face was found in the neutral picture {name}, so that no change from it can be read. Give another neutral picture, or "
+            "none: then the resting face is guessed from the photos."
+        )
+    return seen
 
 
 def best_first(scores: Sequence[PictureScore]) -> list[int]:

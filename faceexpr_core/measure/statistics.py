@@ -32,11 +32,17 @@ FEW = 5
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with the ends of its interval."""
+    """A mean with the ends of its interval, both the mean where there are too few groups to know them."""
 
     mean: float
     low: float
     high: float
+    groups: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its ends say anything."""
+        return self.groups >= FEW
 
 
 def mean_interval(groups: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 4000, seed: int = 0) -> Interval:
@@ -50,11 +56,11 @@ def mean_interval(groups: Sequence[Sequence[float]], level: float = 0.95, resamp
     if not len(means):
         raise FaceExprError("There are no values to take an interval of.")
     if len(means) < FEW:
-        return Interval(*3 * [float(means.mean())])
+        return Interval(*3 * [float(means.mean())], len(means))
     drawn = np.random.default_rng(seed).integers(0, len(means), (resamples, len(means)))
     tail = _expanded_tail(level, len(means))
     low, high = np.quantile(means[drawn].mean(axis=1), [tail, 1 - tail])
-    return Interval(float(means.mean()), float(low), float(high))
+    return Interval(float(means.mean()), float(low), float(high), len(means))
 
 
 def _expanded_tail(level: float, count: int) -> float:
