@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -135,7 +134,6 @@ def draw_text_donors(
     moved: Sequence[str] = (),
     model: str = "",
     expression: str = "",
-    folders: Iterable[str | os.PathLike[str]] = (),
     keep: str = "face",
     levels: int | None = None,
     on_call: Callable[[], None] | None = None,
@@ -156,7 +154,6 @@ def draw_text_donors(
             sigmas,
             moved=moved,
             notes=_notes(prompt, run, source="text", width=run.width, height=run.height, model=model, expression=expression),
-            folders=folders,
         )
 
 
@@ -171,7 +168,6 @@ def draw_photo_donors(
     moved: Sequence[str] = (),
     model: str = "",
     expression: str = "",
-    folders: Iterable[str | os.PathLike[str]] = (),
     keep: str = "face",
     levels: int | None = None,
     on_call: Callable[[], None] | None = None,
@@ -190,7 +186,6 @@ def draw_photo_donors(
             neutral=neutral,
             moved=moved,
             notes=_notes(prompt, run, source="photo", width=side, height=side, model=model, expression=expression),
-            folders=folders,
         )
 
 
@@ -202,8 +197,6 @@ def own_donors(
     count: int = 1,
     *,
     moved: Sequence[str] = (),
-    folders: Iterable[str | os.PathLike[str]] = (),
-    on_call: Callable[[], None] | None = None,
 ) -> tuple[list[Fusion], list[str]]:
     """What `generate` fuses when it is given no features: those of words (`donors.own_features`), and what there is to tell of them.
 
@@ -216,8 +209,8 @@ def own_donors(
     def features(start: Tensor) -> tuple[FeatureBank, str]:
         recorder = recorder_for(settings, sigmas)
         with without_loras(pipe), torch.no_grad():
-            host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)
-            return own_features(host, recorder, start.to(device_of(pipe)), sigmas, moved=moved, notes=notes, folders=folders)
+            host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg)
+            return own_features(host, recorder, start.to(device_of(pipe)), sigmas, moved=moved, notes=notes)
 
     starts = sampling.first_latents(run.seed, count, run.width, run.height, sigmas[0]).split(1)
     if settings.site == CONTEXT_SITE:

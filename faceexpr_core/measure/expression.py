@@ -92,9 +92,9 @@ def prototypes_from(values: Mapping[str, Any]) -> Prototypes:
     )
 
 
-def blendshape_vector(blendshapes: Mapping[str, float], fitted: Prototypes | None = None) -> NDArray[np.float64]:
+def blendshape_vector(blendshapes: Mapping[str, float]) -> NDArray[np.float64]:
     """Scaled blendshapes [K] in the prototypes' order; the difference of two such vectors is a change of expression."""
-    fitted = fitted or prototypes()
+    fitted = prototypes()
     return np.array([blendshapes[name] for name in fitted.blendshapes], np.float64) / fitted.scale
 
 

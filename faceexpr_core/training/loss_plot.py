@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def loss_picture(curves: Mapping[str, Sequence[float]], width: int = 768, height: int = 432) -> np.ndarray:
+def loss_picture(curves: Mapping[str, Sequence[float]]) -> np.ndarray:
     """Draw each named loss over the steps, faint as measured and strong as a moving mean over a tenth of the run.
 
-    Each needs one value at least; steps with NaN, where that loss was not taken, are left out. Returns uint8 [height, width, 3].
+    Each needs one value at least; steps with NaN, where that loss was not taken, are left out. Returns uint8 [432, 768, 3].
     """
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
+    figure = Figure(figsize=(7.68, 4.32), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="step", ylabel="loss")
     for position, (name, curve) in enumerate(curves.items()):

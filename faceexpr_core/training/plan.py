@@ -48,7 +48,8 @@ LEARNING = ("LoRA", "gradients", "optimiser", "EMA")
 class Need:
     """What a run takes. Bytes of a card: `parts` at the peak of training, their sum `allocated`, `needed` with what the allocator cannot
     use; `drawing` while the base model draws the class, 0 where it does not; `preview` while a preview is drawn; `generate` for a picture
-    with the LoRA on the command line. `tflop` of all its steps. Bytes on the disk: `lora`, `states`, `pictures`."""
+    with the LoRA on the command line. `tflop` of all its steps. Bytes on the disk: `lora` (fp16), `states`,
+    `pictures`."""
 
     parts: Mapping[str, int]
     allocated: int
@@ -78,7 +79,7 @@ def rest() -> int:
     return int(card_table()["rest"])
 
 
-def need_of(settings: TrainSettings, side: int, *, file_precision: str = "fp16", prior_images: int = PRIOR_IMAGES) -> Need:
+def need_of(settings: TrainSettings, side: int, *, prior_images: int = PRIOR_IMAGES) -> Need:
     """What SDXL takes with `settings` and photos of `side` pixels on a card."""
     row = _nearest(settings, side)
     parts = {name: size for name, size in row["parts"].items() if size}
@@ -114,7 +115,7 @@ def need_of(settings: TrainSettings, side: int, *, file_precision: str = "fp16",
         preview_peak(parts, side),
         drawing_peak(side),
         step * settings.steps,
-        round(trained * (2 if file_precision == "fp16" else 4)),
+        round(2 * trained),
         round(state * (KEEP + 1)),
         round(prior_images * side**2 * PNG) if draws else 0,
     )
