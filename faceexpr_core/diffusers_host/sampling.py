@@ -89,7 +89,7 @@ def generate(
     as the card has room for.
 
     `expression_scale` a: the epsilon mode, eps = eps_u + w (eps_n - eps_u) + w a (eps_e - eps_n), instead of plain guidance.
-    `fusion`: expression features to fuse into the expression's rows (method section 4): a bank with settings, which acts in the face
+    `fusion`: expression features to fuse into the expression's rows (`fusion.operator`): a bank with settings, which acts in the face
     (`fusions_of`), or any number of `Fusion`s. `cfg` 1 without these two calls the U-Net for the prompt alone, which takes half the time;
     `negative` changes nothing then.
     `on_step(done, all)` is called after every step, `on_note` with what fusion has to tell. Raises FaceExprError unless width and height

@@ -1,6 +1,7 @@
-"""Donors of an expression (method section 3): twin runs of the base model whose U-Net features are recorded, in any host.
+"""Donors of an expression: twin runs of the base model whose U-Net features are recorded, in any host.
 
-The paper records the features of an expression instance; the twin of neutral expression, the branch and the photo's way are ours.
+The paper (FaceExpr, Information Fusion 125, 103431) records the features of an expression instance; the twin of neutral expression, the
+branch and the photo's way are ours.
 A host (diffusers, ComfyUI) lends its model calls through `Host`; everything else is here.
 """
 
@@ -63,7 +64,9 @@ class Host(Protocol):
         """The VAE's latent of a picture."""
         ...
 
-    def decode(self, latent: Tensor) -> Picture: ...
+    def decode(self, latent: Tensor) -> Picture:
+        """The picture uint8 [8h, 8w, 3] of a latent; one without a face where the host has no VAE."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -119,8 +119,8 @@ def redraw_evaluations(steps: int) -> int:
 def redraw(host: Host, latent: Tensor, sigmas: Sequence[float], mask: Tensor, weight: float = 1.0) -> Tensor:
     """The latent [1, 4, h, w] of a picture, with the other expression.
 
-    `sigmas`: a falling schedule with its 0, from the noise up to which the picture is taken (see `redraw_levels`). `mask`: float [H, W] in
-    0..1, where it may change. `weight`: of the difference, see `strengths`. Raises FaceExprError for a schedule without a step.
+    `sigmas`: a falling schedule with its 0, from the noise up to which the picture is taken: a sampler's last steps. `mask`: float [H, W]
+    in 0..1, where it may change. `weight`: of the difference, see `strengths`. Raises FaceExprError for a schedule without a step.
     """
     if len(sigmas) < 2:
         raise FaceExprError("the schedule has no step, so that nothing would be drawn; raise steps or denoise.")

@@ -47,7 +47,7 @@ class Fit:
 
 
 def fit(lora: Lora, sizes: Mapping[str, torch.Size]) -> Fit:
-    """Compare a LoRA with the sizes of a model's weights by module, in the spelling of `lora_names`.
+    """Compare a LoRA with the sizes of a model's weights by module, in the spelling of `lora.names`.
 
     A module is usable only with a change that is whole, of the weight's size, and of a kind that ComfyUI applies.
     """

@@ -63,7 +63,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Lora:
-    """What a LoRA file holds, by module as `lora_names` spells it.
+    """What a LoRA file holds, by module as `lora.names` spells it.
 
     `others`: what is not a low-rank pair (diff, diff_b, dora_scale, hada_w1_a ...), by module and kohya's ending. `unknown`: what names
     no module of Stable Diffusion, is half a pair or no change that is known, by the file's key. `spelling`: one of FORMATS, or "" where

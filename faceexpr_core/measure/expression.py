@@ -1,6 +1,6 @@
 """Which expression a face shows, and how strongly.
 
-The measure (method.md section 7, ours) is the *change* of MediaPipe's blendshapes from the same person's neutral picture, because a
+The measure (ours) is the *change* of MediaPipe's blendshapes from the same person's neutral picture, because a
 resting face is part of the identity. Its prototypes and scales were fitted on rendered faces with known truth (`fitted.py`).
 """
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 AREA_DILATION = 0.15
 AREA_FEATHER = 0.05
-"""Both as shares of the face's width; see method, section 4 (landmark mask)."""
+"""Both as shares of the face's width; ours, as those of the mask in which features are fused."""
 
 
 @dataclass(frozen=True)
