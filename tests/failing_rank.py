@@ -5,9 +5,8 @@ Prints what ended the run, and after how many steps.
 
 from __future__ import annotations
 
-import os
-
 import torch
+from ranked_command import take_rank
 from test_training_state import EVERYTHING, PAIRS, PHOTOS
 from toys import toy_unet
 
@@ -15,8 +14,8 @@ from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.result import Step
 
 
-def main(rank: int, port: str, where: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "WORLD_SIZE": "2"}
+def main(rank: int, port: int, where: str) -> None:
+    take_rank(rank, port)
     torch.distributed.init_process_group("gloo")
     unet, done = toy_unet(), 0
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from unittest import mock
 
-from killed_run import forked, newest_step
+from killed_run import newest_step
+from killing import forked, kill, whole
 from prepared import prepare_here
 
 from faceexpr_core import mini
@@ -51,20 +50,9 @@ def run_house(folder: Path, name: str) -> None:
     assert house(words(HOUSE, folder, name)) == 0
 
 
-def whole(work: Callable[[], None]) -> None:
-    _, status = os.waitpid(started(work), 0)
-    assert status == 0
-
-
 def killed(work: Callable[[], None], states: Path) -> int:
     """Runs `work` until its second state lies in `states`; the number of steps of the last."""
-    child = started(work)
-    while newest_step(states) < 2:
-        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the run ended before it was killed"
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), "the run ended before it was killed"
+    kill(started(work), partial(newest_step, states), least=2)
     return newest_step(states)
 
 
@@ -82,7 +70,7 @@ def main(folder: Path) -> None:
     shutil.copy(mini.subject_path() / "photo_1.png", folder / "photos")
     done = {}
     for run, states in ((run_house, "house_killed_state"), (run_paper, "paper_killed/checkpoints")):
-        whole(partial(run, folder, "whole"))
+        whole(started(partial(run, folder, "whole")))
         done[run.__name__] = killed(partial(run, folder, "killed"), folder / states)
-        whole(partial(run, folder, "killed"))
+        whole(started(partial(run, folder, "killed")))
     print(json.dumps(done))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import time
+from functools import partial
 from pathlib import Path
 
-from killed_run import forked
+from killing import forked, kill, recorded, whole
 from random_lora import write_lora
+from ranked_command import take_rank
 
 from faceexpr_core.commands.cli import main as faceexpr
 
@@ -30,32 +30,23 @@ def make(folder: Path, name: str, rank: int = 0, processes: int = 1) -> int:
         said = os.open(folder / f"{name}_{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
         os.dup2(said, 2)
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
+        take_rank(rank, processes=processes)
         assert faceexpr(WORDS.format(folder=folder, name=name).split()) == 0
 
     return forked(work)
 
 
-def whole(child: int, folder: Path) -> None:
-    _, status = os.waitpid(child, 0)
-    assert status == 0, "".join(path.read_text() for path in folder.glob("*.txt"))
-
-
-def recorded(output: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in output.glob("making/records/*.jsonl"))
+def said_in(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.glob("*.txt"))
 
 
 def main(folder: Path) -> None:
     write_lora(folder / "test.safetensors", {"faceexpr.trigger": "ohwx", "faceexpr.class_word": "woman"})  # as `faceexpr train` says it
-    whole(make(folder, "whole"), folder)
+    said = partial(said_in, folder)
+    whole(make(folder, "whole"), said)
     children = [make(folder, "shared", rank, 2) for rank in (0, 1)]
-    while (done := recorded(folder / "shared")) < 2:
-        assert os.waitpid(children[0], os.WNOHANG) == (0, 0), "the run ended before it was killed"
-        time.sleep(0.01)
-    os.kill(children[0], signal.SIGKILL)
-    _, status = os.waitpid(children[0], 0)
-    assert os.WIFSIGNALED(status), "the run ended before it was killed"
+    done = kill(children[0], partial(recorded, folder / "shared" / "making" / "records"), least=2)
     before = (folder / "shared" / "README.md").exists()
-    whole(make(folder, "shared", 0, 2), folder)
-    whole(children[1], folder)
+    whole(make(folder, "shared", 0, 2), said)
+    whole(children[1], said)
     print(json.dumps({"killed": done, "card_before_all": before}))

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
-from killed_run import forked
+from killing import forked, kill, recorded, whole
 from prepared import prepare_here
+from ranked_command import take_rank
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as faceexpr
@@ -36,20 +36,11 @@ def evaluate(folder: Path, name: str, rank: int = 0, processes: int = 1) -> int:
 
     def work() -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
+        take_rank(rank, processes=processes)
         with mock.patch.object(subject_process, "prepare_apart", prepare_here):
             assert faceexpr([*WORDS.format(folder=folder, name=name).split(), "--train", TRAIN]) == 0
 
     return forked(work)
-
-
-def whole(child: int) -> None:
-    _, status = os.waitpid(child, 0)
-    assert status == 0
-
-
-def recorded(output: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in output.glob("records/*.jsonl"))
 
 
 def main(folder: Path) -> None:
@@ -58,13 +49,7 @@ def main(folder: Path) -> None:
         shutil.copy(mini.subject_path() / f"photo_{number}.png", folder / "people" / "anna")
     whole(evaluate(folder, "whole"))
     shutil.copytree(folder / "whole" / "loras", folder / "shared" / "loras")
-    child = evaluate(folder, "shared", 0, 2)
-    while (done := recorded(folder / "shared")) < 4:
-        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the evaluation ended before it was killed"
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), "the evaluation ended before it was killed"
+    done = kill(evaluate(folder, "shared", 0, 2), partial(recorded, folder / "shared" / "records"), least=4)
     half = next((folder / "shared" / "records").glob("*.jsonl"))
     with half.open("ab") as file:  # a line that was being written
         file.write(b'{"person": "an')

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import time
-import traceback
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
+from killing import forked, kill, whole
 
 from faceexpr_core import mini
 from faceexpr_core.lora.files import save_lora
@@ -44,18 +43,6 @@ def train(folder: Path, name: str) -> None:
     result = train_lora(unet, photos, SETTINGS, crafting=pairs, states=states)
     told = {"losses": json.dumps(result.losses), "curves": json.dumps(result.curves)}
     save_lora(folder / f"{name}.safetensors", to_kohya(result.layers, result.alpha), told, torch.float32)
-
-
-def forked(work: Callable[[], None]) -> int:
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work()
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
 
 
 def newest_step(folder: Path) -> int:
@@ -88,14 +75,7 @@ def main(folder: Path) -> None:
         resumed_at = max(resumed_at, before)
         goal = before + chance.randint(0, 1)
         child = forked(lambda: train(folder, "killed"))
-        while newest_step(killed) < goal:
-            assert os.waitpid(child, os.WNOHANG) == (0, 0), "the run ended before it was killed"
-            time.sleep(a_step / 10)
-        time.sleep(chance.uniform(0, 1.5 * a_step))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status), "the run ended before it was killed"
+        kill(child, partial(newest_step, killed), goal, a_step / 10, chance.uniform(0, 1.5 * a_step))
         check_whole(killed)
-    _, status = os.waitpid(forked(lambda: train(folder, "killed")), 0)
-    assert status == 0
+    whole(forked(lambda: train(folder, "killed")))
     print(KILLS, resumed_at)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pack
 import pytest
-import taking_command
+import ranked_command
 import torch
-from forks import fork, free_port
+from comfy_process import free_port
+from forks import fork
 from safetensors.torch import load_file, save_file
 from test_run import subject_of, words
 
@@ -129,7 +130,7 @@ def test_of_two_processes_one_looks_and_both_take_it(again: Path) -> None:
 
     def both() -> list[str]:
         port = free_port()
-        ran = [fork(again, taking_command.main, rank, port, asked, name=f"rank {rank}") for rank in (0, 1)]
+        ran = [fork(again, ranked_command.taking, rank, port, asked, name=f"rank {rank}") for rank in (0, 1)]
         assert [one.ended(timeout=200) for one in ran] == [0, 0], [one.errors.read_text() for one in ran]
         return [one.errors.read_text() for one in ran]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import failing_rank
 import pytest
-from forks import fork, free_port
+from comfy_process import free_port
+from forks import fork
 
 
 @pytest.mark.long

@@ -10,11 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import failing_command
 import pack
 import pytest
+import ranked_command
 import torch
-from forks import fork, free_port
+from comfy_process import free_port
+from forks import fork
 from PIL import Image
 from safetensors import safe_open
 
@@ -225,7 +226,7 @@ def test_what_one_process_cannot_do_ends_all_of_them_with_the_reason(photos: Pat
     prior = {"class_data_dir": folder / "class", "class_prompt": "a photo of a woman", "num_class_images": 4, "report_to": "none"}
     flags = [*(f"--{name}={value}" for name, value in {**named, **prior}.items()), "--with_prior_preservation"]
     port = free_port()
-    both = [fork(folder, failing_command.main, rank, port, failing, what, folder, flags, name=f"rank {rank}") for rank in (0, 1)]
+    both = [fork(folder, ranked_command.failing, rank, port, failing, what, folder, flags, name=f"rank {rank}") for rank in (0, 1)]
     statuses = [one.ended(timeout=200) for one in both]
     said = [one.errors.read_text() for one in both]
     assert statuses == [1 if rank == failing else 2 for rank in (0, 1)], said

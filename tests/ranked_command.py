@@ -1,0 +1,51 @@
+"""One of two processes that run a command together, on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from prepared import prepare_here
+
+from faceexpr_core.commands.cli import main as faceexpr
+from faceexpr_core.commands.dreambooth import main as paper
+from faceexpr_core.diffusers_host.training import DiffusersHost
+from faceexpr_core.photos import subject_process
+
+
+def take_rank(rank: int, port: int = 0, processes: int = 2) -> None:
+    """What `torchrun` would tell this process."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} if port else {}
+
+
+def taking(rank: int, port: int, words: Sequence[str]) -> int:
+    """`faceexpr train`; the command's status."""
+    take_rank(rank, port)
+    with mock.patch.object(subject_process, "prepare_apart", prepare_here):
+        return faceexpr(words)
+
+
+def failing(rank: int, port: int, where: int, what: str, folder: Path, words: Sequence[str]) -> int:
+    """The paper's command, where the model's host of process `where` cannot do `what`; its status.
+
+    Leaves `prepared_<rank>` in `folder` where it prepared the photos.
+    """
+    take_rank(rank, port)
+    plain = getattr(DiffusersHost, what)
+
+    def fail(self: DiffusersHost, *given: Any, **more: Any) -> Any:
+        if rank == where:
+            raise RuntimeError("the card fell off the bus")
+        return plain(self, *given, **more)
+
+    def prepared(*given: Any) -> Any:
+        (folder / f"prepared_{rank}").touch()
+        return prepare_here(*given)
+
+    setattr(DiffusersHost, what, fail)
+    with mock.patch.object(subject_process, "prepare_apart", prepared):
+        return paper(words)
