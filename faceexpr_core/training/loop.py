@@ -12,10 +12,9 @@ import torch
 from ..errors import FaceExprError
 from .crafting import CraftingSet
 from .data import TrainingSet
-from .memory import enough_memory, is_out_of_memory
+from .memory import enough_memory, is_out_of_memory, memory_in_use, reset_peak
 from .precision import name_of, summed_in_float32
 from .processes import together
-from .progress import memory_in_use, reset_peak
 from .result import Step, TrainResult
 from .resume import go_on_from, state_of, state_size
 from .settings import TrainSettings
@@ -88,10 +87,19 @@ def train_lora(
                     _keep(states, trainer)
                     due = False
                 if on_step is not None:
-                    seconds, memory = time.monotonic() - started, memory_in_use(trainer.device)
-                    total = trainer.totals[-1]
-                    embed = trainer.embed if trainer.text_layers else None
-                    on_step(Step(done, settings.steps, total, trainer.learning_rate, unet, losses, done - first, seconds, memory, embed))
+                    told = Step(
+                        number=done,
+                        total=settings.steps,
+                        loss=trainer.totals[-1],
+                        learning_rate=trainer.learning_rate,
+                        unet=unet,
+                        losses=losses,
+                        taken=done - first,
+                        seconds=time.monotonic() - started,
+                        memory=memory_in_use(trainer.device),
+                        embed=trainer.embed if trainer.text_layers else None,
+                    )
+                    on_step(told)
         except BaseException as reason:
             if isinstance(reason, Exception) and not isinstance(reason, Diverged) and trainer.steps_done < settings.steps:
                 trainer.fail(reason)  # all processes diverge together, and hear Ctrl-C themselves
@@ -106,16 +114,16 @@ def train_lora(
                     raise
                 raise stopped_by from reason
         return TrainResult(
-            trainer.lora_layers(),
-            settings.effective_alpha,
-            tuple(trainer.totals),
-            trainer.steps_done,
-            stopped_by,
-            {name: tuple(values) for name, values in trainer.curves.items()},
-            trainer.notes,
-            trainer.update.optimizer_name,
-            name_of(trainer.parts.dtype),
-            trainer.run,
+            layers=trainer.lora_layers(),
+            alpha=settings.effective_alpha,
+            losses=tuple(trainer.totals),
+            steps=trainer.steps_done,
+            stopped_by=stopped_by,
+            curves={name: tuple(values) for name, values in trainer.curves.items()},
+            notes=trainer.notes,
+            optimizer=trainer.update.optimizer_name,
+            precision=name_of(trainer.parts.dtype),
+            run=trainer.run,
         )
 
 

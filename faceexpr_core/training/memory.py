@@ -1,10 +1,12 @@
-"""Memory of the device: how much is free, and running out of it said in a sentence."""
+"""Memory of the device: how much is free and how much is used, giving it back, and running out of it said in a sentence."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -66,3 +68,37 @@ def give_back(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes at the peak: of the GPU's memory that torch holds, or of this process on the CPU; 0 where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def reset_peak(device: torch.device) -> None:
+    """Count the peak of `memory_in_use` from here on CUDA; a process has one peak."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def forget_freed(device: torch.device) -> None:
+    """What nothing refers to any more goes back to the card and to the system, and the peak is counted from here."""
+    give_back(device)
+    _trim_heap()
+    reset_peak(device)
+
+
+def _trim_heap() -> None:
+    """The C library of Linux keeps freed memory until it is told to give it to the system."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import math
-import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
-
-import torch
 
 if TYPE_CHECKING:
     from .result import Step
@@ -36,39 +30,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def memory_in_use(device: torch.device) -> int:
-    """Bytes at the peak: of the GPU's memory that torch holds, or of this process on the CPU; 0 where that is not known."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)
-    if device.type == "mps":
-        return torch.mps.driver_allocated_memory()
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def reset_peak(device: torch.device) -> None:
-    """Count the peak of `memory_in_use` from here on CUDA; a process has one peak."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def forget_freed(device: torch.device) -> None:
-    """Give back what nothing refers to any more, and count the peak from here."""
-    gc.collect()
-    _trim_heap()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    reset_peak(device)
-
-
-def _trim_heap() -> None:
-    """The C library of Linux keeps freed memory until it is told to give it to the system."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL("libc.so.6").malloc_trim(0)

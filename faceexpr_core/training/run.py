@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING
 
 from .adapter import lora_parameters
 from .auto import require_fit
-from .base import check_base
+from .base import check_base, check_lora
 from .crafting import CraftingSet, build_crafting_set
 from .data import TrainingSet, build_training_set, class_prompt
 from .fingerprint import model_digest, run_of
 from .host import Host, Watcher
 from .loop import train_lora
-from .memory import enough_memory
+from .memory import enough_memory, forget_freed
 from .place import Place
 from .plan import plan_on
 from .precision import compute_dtype
 from .previews import Previews, Words, encode_words, sheet_after
 from .prior import ClassImage, build_class_set, missing_images, prior_folder, prior_images, prior_prompts
 from .processes import from_first, least, rank, together
-from .progress import forget_freed
 from .result import Step, TrainResult
 from .resume import state_size
 from .settings import PRIOR_IMAGES, TrainSettings
@@ -198,6 +197,7 @@ def _beginning(job: Job) -> tuple[str, ...]:
 def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready:
     subject, settings, first = job.subject, job.settings, rank()[0] == 0
     check_base(settings.base, host.device)
+    check_lora(settings.base, host.device)
     tokenize = host.tokenize if settings.text_encoder else None
     room = host.room() if host.full_size else None
     if room is not None:
