@@ -22,8 +22,6 @@ SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-PAGE_BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
-
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 60 --durations-min 4
 
 .PHONY: demo comfyui test lint types tests long-tests browser page evidence card sdxl-size page-tests registry page-pictures oldest venv comfyui-files clean locales site
@@ -51,8 +49,9 @@ long-tests: comfyui-files browser
 	$(TESTS) -m long
 
 # Where it cannot, the tests of the page say so: they are skipped, or fail where CI is set.
-browser:
-	@if [ -z "$${CHROMIUM:-}" ] && ! command -v $(PAGE_BROWSERS) > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+browser: venv
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
+		PYTHONPATH=scripts:tests $(BIN)/python -c "import browser, sys; sys.exit(browser.find_chromium() is not None)"; then \
 		echo "Installing Chromium for the tests of the page"; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } > /dev/null || true; \
 	fi
