@@ -17,7 +17,7 @@ from forks import fork
 from PIL import Image
 
 from faceexpr_core.commands.cli import main as faceexpr
-from faceexpr_core.commands.dataset import limits_of
+from faceexpr_core.commands.dataset_plan import limits_of
 from faceexpr_core.dataset.reading import NO_NEUTRAL, NOT_SHOWN, OTHER_FACE
 from faceexpr_core.evaluation.run import read_picture
 from faceexpr_core.measure.judges import Judges

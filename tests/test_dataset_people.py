@@ -18,7 +18,7 @@ from skimage import data
 
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
-from faceexpr_core.commands.dataset import meaning_of
+from faceexpr_core.commands.dataset_plan import meaning_of
 from faceexpr_core.dataset import traits
 from faceexpr_core.dataset.cast import check_splits, choose, closest_pair, portrait_file
 from faceexpr_core.dataset.layout import _where

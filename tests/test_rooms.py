@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ BELOW: dict[str, set[str]] = {
     "fusion": {"errors", "files", "expressions", "faces", "text"},
     "measure": {"errors", "expressions", "faces"},
     "photos": {"errors", "files", "expressions", "faces", "measure"},
-    "training": {"errors", "files", "provenance", "expressions", "faces", "text", "measure", "photos"},
+    "training": {"errors", "files", "typed", "provenance", "expressions", "faces", "text", "measure", "photos"},
     "diffusers_host": {"errors", "files", "mini", "expressions", "faces", "text", "fusion", "photos", "training"},
     "evaluation": {
         "errors",
@@ -52,10 +53,16 @@ def modules(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (REPOSITORY / folder).rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Every module that a file imports, absolute, wherever the statement stands; `from . import x` gives the module x or its package."""
+def imported(path: Path, for_types: bool = True) -> Iterator[str]:
+    """Every module that a file imports, absolute, wherever the statement stands; `from . import x` gives the module x or its package.
+    Without `for_types` none that types alone need."""
     package = path.relative_to(REPOSITORY).with_suffix("").parts[:-1]
-    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typed = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    left_out = set() if for_types else {inner for node in typed for inner in ast.walk(node)}
+    for statement in ast.walk(tree):
+        if statement in left_out:
+            continue
         if isinstance(statement, ast.Import):
             yield from (alias.name for alias in statement.names)
         elif isinstance(statement, ast.ImportFrom) and not statement.level:
@@ -95,6 +102,18 @@ def test_a_room_imports_only_what_stands_below_it(room: str) -> None:
     files = [path for path in modules(CORE) if path.relative_to(REPOSITORY / CORE).with_suffix("").parts[0] == room]
     wrong = {str(path.relative_to(REPOSITORY)): rooms_of(path) - BELOW.get(room, {*BELOW}) for path in files}
     assert not {name: above for name, above in wrong.items() if above}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """The packages' own files left out: they hand nothing on, and ComfyUI's module `nodes` is called as the pack's folder."""
+    paths = [path for path in modules(CORE, "nodes", "lab") if path.name != "__init__.py"]
+    files = {".".join(path.relative_to(REPOSITORY).with_suffix("").parts): path for path in paths}
+    needs = {
+        name: {one if one in files else one.rpartition(".")[0] for one in imported(path, for_types=False)} & files.keys()
+        for name, path in files.items()
+    }
+    assert sum(map(len, needs.values())) > len(files)  # it sees what they import
+    TopologicalSorter(needs).prepare()  # a CycleError names the circle
 
 
 def test_a_rooms_own_file_says_what_it_is_for_and_hands_nothing_on() -> None:

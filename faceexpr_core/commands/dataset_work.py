@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,12 @@ from ..dataset.plan import MAKING, places_of
 from ..dataset.run import Dataset, draw_place
 from ..errors import FaceExprError
 from ..evaluation import records
-from ..evaluation.plan import Drawing
+from ..measure.judges import Judges
 from ..measure.picture_score import NEUTRAL
-from .dataset import about_of, meaning_of
-from .evaluate import drawing_of
-from .sharing import Progress, Share, drawn_by, open_judges, say, wait_for
+from .dataset_plan import about_of, meaning_of
+from .drawing import drawn_by, open_drawer
+from .sharing import Share, wait_for
+from .telling import Pictures, say
 
 if TYPE_CHECKING:
     from ..dataset.people import Candidate
@@ -34,10 +36,9 @@ class Worker:
         output = self.run.output
         if output.is_dir() and any(output.iterdir()) and not (output / MAKING).is_dir():
             raise FaceExprError(f"{output} holds other files than those of a data set of faceexpr; give an empty --output_dir.")
-        drawn = drawn_by(self.arguments, drawing_of(self.arguments, 0))
         meaning = output / MAKING / "run.json"
         begun = meaning.parent.is_dir() and any(path != meaning for path in meaning.parent.iterdir())
-        records.keep_meaning(meaning, {**drawn, **meaning_of(self.run.plan)}, begun, whole=True)
+        records.keep_meaning(meaning, {**drawn_by(self.arguments), **meaning_of(self.run.plan)}, begun, whole=True)
 
     def find_people(self) -> Cast:
         """Who comes in; this process draws its share of the portraits, and waits for the others'. Tells who was refused. Raises
@@ -47,8 +48,7 @@ class Worker:
             mine = [one for one in cast.unknown if self._number(one) % self.share.processes == self.share.rank]
             if mine:
                 say(f"drawing {len(mine)} people's portraits")
-                shown = Progress(len(mine), self.share.rank == 0)
-                with open_judges() as judges:
+                with closing(Pictures(len(mine), self.share.rank == 0)) as shown, Judges() as judges:
                     for one in mine:
                         keep_portrait(output, plan, one, lambda one=one: self._portrait(one), judges)  # type: ignore[misc]
                         shown.step()
@@ -67,8 +67,8 @@ class Worker:
         mine = [pair for pair in self.share.of(places_of(self.run.plan, cast.people)) if self.run.missing(pair[1])]
         if not mine:
             return
-        shown = Progress(self.run.count_missing(place for _, place in mine), self.share.rank == 0)
-        with open_judges() as judges:
+        missing = self.run.count_missing(place for _, place in mine)
+        with closing(Pictures(missing, self.share.rank == 0)) as shown, Judges() as judges:
             for one, place in mine:
                 draw_place(self.run, cast, one, place, lambda: self._drawer, judges, shown.step)
 
@@ -104,13 +104,7 @@ class Worker:
 
     @cached_property
     def _drawer(self) -> Drawer:
-        from ..evaluation.draw import Drawer
-        from .generate import open_pipeline
-        from .loras import load_loras
-
-        pipe = open_pipeline(argparse.Namespace(**{**vars(self.arguments), "device": self.share.device(self.arguments.device)}))
-        how = Drawing(**drawing_of(self.arguments, 8 * pipe.unet.config.sample_size))  # type: ignore[arg-type]
-        return Drawer(pipe, how, lambda pipe, file, strength: load_loras(pipe, [file], strength))
+        return open_drawer(self.arguments, self.share.device(self.arguments.device))
 
 
 def _reasons(found: list[dict[str, object]]) -> str:

@@ -20,6 +20,7 @@ from .dreambooth_flags import FILE, KOHYA_FILE, PRECISIONS, build_parser
 from .ending import status_of
 from .flags import print_to_any_terminal
 from .hub_cache import local_model
+from .telling import say
 from .train_job import TrainJob, world_size
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _settings(arguments: argparse.Namespace, epoch: int) -> TrainSettings:
         if world_size() > 1:
             raise FaceExprError("Several processes need the same --seed; give one.")
         arguments.seed = secrets.randbelow(2**32)
-        print(f"faceexpr: --seed {arguments.seed} was drawn", file=sys.stderr)
+        say(f"--seed {arguments.seed} was drawn")
     if arguments.allow_tf32:
         import torch
 
@@ -175,7 +176,7 @@ def _states(arguments: argparse.Namespace) -> StateFolder:
     every, resume = arguments.checkpointing_steps or EVERY, "strict" if wanted else "off"
     states = StateFolder(folder, every, sys.maxsize if limit is None else limit, resume, arguments.checkpointing_steps is not None)
     if wanted == "latest" and not states.files():
-        print(f"faceexpr: there is no state of a run in {folder}; the training starts anew, with step 1", file=sys.stderr)
+        say(f"there is no state of a run in {folder}; the training starts anew, with step 1")
     if wanted is None and states.files():
         raise FaceExprError(
             f"{folder} holds the state of an earlier run. Give --resume_from_checkpoint latest to go on with it, "

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from ..errors import FaceExprError
 from .dreambooth_flags import COUNTS, PARTS, WITHOUT_COUNTERPART, WITHOUT_EFFECT, build_parser
 from .hub_cache import is_looked_up
+from .telling import say
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -62,4 +62,4 @@ def tell_idle(arguments: argparse.Namespace, tracker: str) -> None:
 
 
 def _say_idle(name: str, why: str) -> None:
-    print(f"faceexpr: --{name} has no effect here: {why}", file=sys.stderr)
+    say(f"--{name} has no effect here: {why}")

@@ -5,32 +5,31 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import shlex
 from collections.abc import Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
 from ..evaluation import records
 from ..evaluation.arms import Arm
 from ..evaluation.people import Person
-from ..evaluation.plan import Drawing
 from ..evaluation.report import PAGE, TABLES
 from ..evaluation.run import Evaluation, draw_place, keep_person, kept_person
 from ..lora.given import digest_of_lora
-from .evaluate import drawing_of, draws_given, given_lora, meaning_of
+from ..measure.judges import Judges
+from .drawing import checkpoint_digest, drawn_by, open_drawer
+from .evaluate_plan import draws_given, given_lora, meaning_of
 from .learned import tell_learned, training_meaning
-from .sharing import Progress, Share, drawn_by, model_digest, open_judges, say, wait_for
+from .sharing import Share, wait_for
+from .telling import Pictures, say
+from .train_flags import photo_parser, split_flags, train_parser, training_flags
 
 if TYPE_CHECKING:
     from ..evaluation.draw import Drawer
-    from ..measure.judges import Judges
     from .train_job import TrainJob
 
-RESERVED = ("model", "photos", "output", "trigger", "class_word", "device", "prediction_type")
-"""Flags of `faceexpr train` that an evaluation gives itself."""
 RUN = "run.json"
 OWN = (RUN, "arms.json", "loras.json", "people.json", "records", "people", "pictures", PAGE, *TABLES)
 """What an evaluation writes into its folder, but for LoRAs, which never take the place of others."""
@@ -43,7 +42,7 @@ class Worker:
     def __init__(self, arguments: argparse.Namespace, evaluation: Evaluation, share: Share) -> None:
         self.arguments, self.evaluation, self.share = arguments, evaluation, share
         self.device = share.device(arguments.device)
-        self.model = model_digest(arguments.model)
+        self.model = checkpoint_digest(arguments.model)
         self.meanings = {one.name: {**one.meaning(), **self._reading()} for one in evaluation.people}
         self.trainings = {
             arm.training: self._training(arm.training)
@@ -62,7 +61,7 @@ class Worker:
     def keep_meaning(self) -> None:
         """Raise FaceExprError where the folder holds other things, or pictures that were drawn in another way than is asked now."""
         output = self.evaluation.output
-        meaning = drawn_by(self.arguments, drawing_of(self.arguments, 0))
+        meaning = drawn_by(self.arguments)
         records.refuse_others(output, OWN, ("model", "drawing"))
         drawn, prepared = (any((output / name).glob(files)) for name, files in (("records", "*.jsonl"), ("people", "*/person.json")))
         records.keep_meaning(output / RUN, meaning, drawn, whole=True)
@@ -85,7 +84,7 @@ class Worker:
         places = [place for place in self.evaluation.places(self.share.rank, self.share.processes) if self.evaluation.missing(place)]
         people = {one.name: one for one in self.evaluation.people}
         if lacking := [one for one in self.share.of(self.evaluation.people) if kept_person(self.evaluation.output, one.name) is None]:
-            with open_judges() as judges:
+            with Judges() as judges:
                 for one in lacking:
                     self._prepare(one, judges)
         self._train()
@@ -97,8 +96,7 @@ class Worker:
                 lora = self._lora(place.person, arm)
                 if lora is not None:
                     wait_for(lora.exists, f"the LoRA {lora.name}")
-        shown = Progress(self.evaluation.count_missing(places), self.share.rank == 0)
-        with open_judges() as judges:
+        with closing(Pictures(self.evaluation.count_missing(places), self.share.rank == 0)) as shown, Judges() as judges:
             for place in places:
                 looks = kept_person(self.evaluation.output, place.person)
                 assert looks is not None
@@ -170,74 +168,7 @@ class Worker:
 
     @cached_property
     def _drawer(self) -> Drawer:
-        from ..evaluation.draw import Drawer
-        from .generate import open_pipeline
-        from .loras import load_loras
-
-        pipe = open_pipeline(argparse.Namespace(**{**vars(self.arguments), "device": self.device}))
-        how = Drawing(**drawing_of(self.arguments, 8 * pipe.unet.config.sample_size))  # type: ignore[arg-type]
-        return Drawer(pipe, how, lambda pipe, file, strength: load_loras(pipe, [file], strength))
-
-
-def split_flags(train: str, windows: bool = os.name == "nt") -> list[str]:
-    """The words of `--train`, in which quotes keep a value together. On Windows a backslash is a letter. Raises FaceExprError for quotes
-    without an end, and for flags that an evaluation gives itself."""
-    reader = shlex.shlex(train, posix=True)
-    reader.whitespace_split, reader.commenters, reader.escape = True, "", "" if windows else reader.escape
-    try:
-        words = list(reader)
-    except ValueError as reason:
-        raise FaceExprError(f"--train {train}: it cannot be read ({reason}). Close every quotation mark.") from reason
-    named = {word.partition("=")[0] for word in words}
-    if taken := [name for name in RESERVED if f"--{name}" in named]:
-        own = "--photos and --output_dir" if taken[0] in ("photos", "output") else f"--{taken[0]}"
-        raise FaceExprError(f"--train '{train}': --{taken[0]} is not the training's to say here; give faceexpr evaluate's own {own}.")
-    return words
-
-
-def training_flags(training: Sequence[tuple[str, str]]) -> list[str]:
-    """`prior=off, convolutions=on` as flags of `faceexpr train`. Raises FaceExprError for what it does not have."""
-    actions = {option: action for action in train_parser()._actions for option in action.option_strings}
-    words: list[str] = []
-    for name, value in training:
-        action = actions.get(f"--{name}")
-        if action is None or name in RESERVED or name == "help":
-            raise FaceExprError(f"'{name}' is neither a key of a drawing nor an option of faceexpr train. See faceexpr evaluate --help.")
-        if action.nargs != 0:
-            words += [f"--{name}", value]
-        elif value in ("on", "off"):
-            words += [f"--{name}"] if value == "on" else [f"--no-{name}"] if f"--no-{name}" in actions else []
-        else:
-            raise FaceExprError(f"{name} is '{value}'; give on or off.")
-    return words
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise FaceExprError(f"the training cannot be read: {message}. See faceexpr train --help.")
-
-
-def training_words(train: str) -> list[str]:
-    """Of flags of `faceexpr train`, those that do not say how photos are read: without a training they change nothing."""
-    return photo_parser().parse_known_args(split_flags(train))[1]
-
-
-def photo_parser() -> argparse.ArgumentParser:
-    """The flags that say how photos are read; raises FaceExprError for what they do not take."""
-    from .train import add_photo_arguments
-
-    photos = _Parser(add_help=False, allow_abbrev=False)
-    add_photo_arguments(photos)
-    return photos
-
-
-def train_parser() -> argparse.ArgumentParser:
-    """The flags of `faceexpr train`; raises FaceExprError for others."""
-    from .train import add_arguments
-
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    add_arguments(parser)
-    return parser
+        return open_drawer(self.arguments, self.device)
 
 
 def _words(training: Sequence[tuple[str, str]]) -> str:

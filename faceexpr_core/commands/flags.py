@@ -7,13 +7,14 @@ import io
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import FaceExprError
 from ..expressions import NONE
 from ..training.options import Option
 from ..training.settings import BOUNDS
 
+Value = TypeVar("Value")
 KINDS = {"int": int, "float": float, "text": str, "file": Path}
 
 
@@ -28,6 +29,11 @@ def add_flag(parser: Any, option: Option) -> None:
         given["type"] = KINDS[option.kind]
         given["metavar"] = "FILE" if option.kind == "file" else option.name.upper()
     parser.add_argument(f"--{option.name}", **given)
+
+
+def unique(values: Iterable[Value]) -> tuple[Value, ...]:
+    """A flag's values, each once, in their order."""
+    return tuple(dict.fromkeys(values))
 
 
 def refuse_unused(arguments: argparse.Namespace, defaults: Mapping[str, Any], reason: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from ..errors import FaceExprError
 from ..faces.images import notes_of
+from .telling import say
 
 Read = TypeVar("Read")
 
@@ -25,5 +25,5 @@ def read_given(path: Path, read: Callable[[Path], Read]) -> Read:
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
         raise FaceExprError(f"the picture {path} cannot be read ({error}). Save it as JPEG or PNG and try again.") from error
     for note in notes:
-        print(f"faceexpr: {path}: {note}", file=sys.stderr)
+        say(f"{path}: {note}")
     return made

@@ -7,12 +7,12 @@ import itertools
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
 from ..files import part_beside
+from .telling import say
 
 if TYPE_CHECKING:
     from ..lora.formats import Encoded
@@ -74,7 +74,7 @@ def convert(arguments: argparse.Namespace) -> int:
         path = output if output.suffix == ".safetensors" else output.with_name(f"{output.name}.safetensors")
         saved = save_lora(path, encoded.state, encoded.metadata, None)
     for line in (*lora.notes, *(f"left out: {what}" for what in encoded.lost)):
-        print(f"faceexpr: {line}", file=sys.stderr)
+        say(line)
     print(saved)
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
 from .flags import refuse_unused
+from .telling import say
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -41,6 +41,10 @@ def load_loras(pipe: StableDiffusionXLPipeline, files: list[Path], strength: flo
         try:
             with _parts_may_be_missing():
                 pipe.load_lora_weights(state, adapter_name=name)
+        except ImportError as reason:
+            from ..training.libraries import refusal
+
+            raise FaceExprError(f"the LoRA {file} cannot be applied here. {refusal(reason)}") from reason
         except (ValueError, RuntimeError, KeyError, OSError) as error:
             raise FaceExprError(f"the LoRA {file} does not fit this model: {error}") from error
         if not any(name in known for known in pipe.get_list_adapters().values()):
@@ -94,7 +98,7 @@ def _of_rank(key: str, value: Tensor, rank: int) -> Tensor:
 @cache
 def _tell_once(what: str) -> None:
     """An evaluation loads the same file for many pictures."""
-    print(f"faceexpr: {what}", file=sys.stderr)
+    say(what)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ def add_train_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All flags of `faceexpr train`; those that are settings are None unless given."""
     add = parser.add_argument
     add("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
     add("--vae", default="", help="a VAE in place of the model's own: its folder, or a .safetensors file")

@@ -98,14 +98,23 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
         with together("loading the model"), enough_memory("loading the model"):
             host = open_host(job.model, job.vae, job.settings.precision, device, job.prediction)
             pictures = replace(job.class_pictures, given=_own_pictures(job, subject, watched.say))
-        again = "the same command goes on from here"
         whole = Job(
-            subject, job.settings, job.background_weight, pictures, job.previews, job.states, again, job.preset, start, job.output, job.anew
+            subject=subject,
+            settings=job.settings,
+            background_weight=job.background_weight,
+            class_pictures=pictures,
+            previews=job.previews,
+            states=job.states,
+            again="the same command goes on from here",
+            preset=job.preset,
+            start=start,
+            file=job.output,
+            anew=job.anew,
         )
         with tracker(job.report_to if main else "none", job.log_folder, job.settings) as watched.track:
-            finished = run(host, watched, whole, _saved_as(job))
+            finished = run(host, watched, whole, _saved_as(job, watched.hand_out))
         for path in finished.paths if finished.taken else ():
-            print(path, flush=True)
+            watched.hand_out(path)
         if finished.result.stopped_by is not None:
             raise finished.result.stopped_by
     return 0
@@ -168,7 +177,7 @@ def _write_sheet(job: TrainJob, subject: Subject) -> str:
     return f"The photos with their masks and captions: {path}"
 
 
-def _saved_as(job: TrainJob) -> Reserve:
+def _saved_as(job: TrainJob, on_saved: Callable[[Path], None]) -> Reserve:
     from ..lora.reserve import reserve
 
     return partial(
@@ -176,7 +185,7 @@ def _saved_as(job: TrainJob) -> Reserve:
         paths=(job.output, *job.copies),
         precision=job.file_precision,
         fallbacks=(Path(tempfile.gettempdir()),),
-        on_saved=partial(print, flush=True),
+        on_saved=on_saved,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
+from .telling import Progress, say
 
 if TYPE_CHECKING:
     from ..training.host import Picture
@@ -16,57 +16,28 @@ if TYPE_CHECKING:
     from ..training.settings import TrainSettings
 
 TRACKERS = ("none", "all", "tensorboard", "wandb", "comet_ml")
-LINES = 20
-"""Where there is no terminal, so many lines a run stand for the bar."""
 
 
-class Terminal:
-    """`training.host.Watcher` on stderr: a bar on a terminal, else a line now and then. Silent unless it `speaks`."""
+class Terminal(Progress):
+    """`training.host.Watcher` on stderr, whose lines begin with nothing of ours. Silent unless it `speaks`."""
 
     def __init__(self, speaks: bool) -> None:
+        super().__init__(speaks, begin="")
         self.track: Callable[[Step], None] = lambda step: None
-        self._speaks = speaks
-        self._bar: Any = None
-        self._task: Any = None
-
-    def say(self, text: str) -> None:
-        if self._speaks and self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        elif self._speaks:
-            print(text, file=sys.stderr, flush=True)
 
     def drawing(self, number: int, of: int, prompt: str) -> None:
-        self._show(number, of, f"picture {number} of {of} of the class: {prompt}", number - 1)
+        self.show(f"picture {number} of {of} of the class: {prompt}", number, of, done=number - 1)
 
     def step(self, step: Step, sheet: Picture | None) -> None:
         from ..training.progress import progress_text
 
         self.track(step)
-        self._show(step.number, step.total, progress_text(step), step.number)
+        self.show(progress_text(step), step.number, step.total)
 
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _show(self, number: int, total: int, words: str, done: int) -> None:
-        if not self._speaks:
-            return
-        if sys.stderr.isatty():
-            self._start_bar()
-            self._bar.update(self._task, total=total, completed=done, words=words)
-        elif number == total or number % max(1, total // LINES) == 0:
-            self.say(words)
-
-    def _start_bar(self) -> None:
-        if self._bar is not None:
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        self._bar = Progress(BarColumn(), TextColumn("{task.fields[words]}", markup=False), console=Console(stderr=True))
-        self._task = self._bar.add_task("", words="")
-        self._bar.start()
+    def hand_out(self, path: Path) -> None:
+        """A file's path on stdout, where a bar would break it."""
+        self.close()
+        print(path, flush=True)
 
 
 def check_tracker(name: str) -> None:
@@ -104,7 +75,7 @@ def tracker(report_to: str, log_folder: Path, settings: TrainSettings) -> Iterat
                 what()
         except Exception as reason:
             failed = True
-            print(f"faceexpr: {report_to} takes no more of this run's numbers ({reason}); the training goes on", file=sys.stderr)
+            say(f"{report_to} takes no more of this run's numbers ({reason}); the training goes on")
 
     def log(step: Step) -> None:
         parts = {name: value for name, value in step.losses.items() if value == value}  # NaN: not taken

@@ -13,6 +13,7 @@ import torch
 
 from .. import mini
 from ..errors import FaceExprError
+from ..training.libraries import leave_out_broken
 from ..training.settings import PREDICTIONS, TrainSettings
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def load_pipeline(
     Raises FaceExprError when there is no such model, or it is not an SDXL base model that predicts noise or velocity on SDXL's noise
     schedule.
     """
+    leave_out_broken()
     from diffusers import StableDiffusionXLPipeline
     from safetensors import SafetensorError
 
@@ -106,6 +108,11 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> StableDiffusionXLPipeline:
         tokenizer_2=tokenizer("tokenizer_2"),
         add_watermarker=False,
     )
+
+
+def native_side(pipe: StableDiffusionXLPipeline) -> int:
+    """Pixels along each side of the pictures that the model was made for: 1024 for SDXL, 192 for Mini."""
+    return 8 * int(pipe.unet.config.sample_size)
 
 
 def prediction_of(pipe: StableDiffusionXLPipeline) -> dict[str, Any]:
