@@ -14,7 +14,8 @@ from faceexpr_core import mini
 from faceexpr_core.commands import extract as extract_command
 from faceexpr_core.commands import generate as generate_command
 from faceexpr_core.commands.cli import main
-from faceexpr_core.commands.generate import METADATA_KEY, PROMPT
+from faceexpr_core.commands.generate import PROMPT
+from faceexpr_core.commands.saved_picture import METADATA_KEY
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.fusion.recorder import load_bank
 from faceexpr_core.fusion.settings import paper_settings

@@ -20,8 +20,9 @@ from random_lora import every_projection, write_lora
 from safetensors.torch import load_file, save_file
 
 from faceexpr_core import mini
-from faceexpr_core.commands.generate import METADATA_KEY, add_generate_command, save_picture
+from faceexpr_core.commands.generate import add_generate_command
 from faceexpr_core.commands.loras import _low_rank, load_loras
+from faceexpr_core.commands.saved_picture import METADATA_KEY, save_picture
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.errors import FaceExprError
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
 from ..expressions import NONE, names
@@ -21,12 +21,13 @@ from .generate import (
     add_machine_arguments,
     moved_by,
     open_pipeline,
-    save_picture,
     spelled,
     terms_of,
 )
 from .given_picture import read_given
 from .loras import check_loras, load_loras
+from .saved_picture import save_picture
+from .telling import Evaluations
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     from PIL import Image
 
     from ..diffusers_host import encoding
+    from ..diffusers_host.pipeline import native_side
     from ..diffusers_host.redraw import Redrawing, change_face
     from ..faces.change import cut_face
     from ..faces.images import read_rgb_and_alpha
@@ -99,13 +101,12 @@ def run(arguments: argparse.Namespace) -> None:
     picture = np.asarray(given / 255, np.float32)
     words = {shown: redraw_words(arguments.prompt, terms, shown, partial(encoding.count_tokens, pipe)) for _, shown in found}
     drawn = sum(not stays(words[shown], how.strength) for _, shown in found)
-    on_call = partial(_show, iter(range(1, 10**9)), drawn * redraw_evaluations(arguments.steps))
-    for face, shown in found:
-        if not stays(words[shown], how.strength):
-            cut = cut_face(picture, face, 8 * pipe.unet.config.sample_size)
-            picture = change_face(pipe, picture, cut, words[shown], shown, moved, how, on_call)
-        done = told_of_face(face.size, shown, words[shown], how.strength, arguments.shown == READ)
-        print(f"faceexpr: {done}", file=sys.stderr)
+    with closing(Evaluations(drawn * redraw_evaluations(arguments.steps))) as progress:
+        for face, shown in found:
+            if not stays(words[shown], how.strength):
+                cut = cut_face(picture, face, native_side(pipe))
+                picture = change_face(pipe, picture, cut, words[shown], shown, moved, how, progress.step)
+            progress.say(told_of_face(face.size, shown, words[shown], how.strength, arguments.shown == READ))
     saved = {key: value for key, value in vars(arguments).items() if key not in ("func", "verb", "output_dir", "no_metadata")}
     saved |= {"picture": arguments.picture.name, "lora": [path.name for path in arguments.lora], "model": Path(arguments.model).name}
     made = Image.fromarray(np.round(picture * 255).astype(np.uint8))
@@ -131,9 +132,3 @@ def _faces(arguments: argparse.Namespace, picture: NDArray[np.uint8]) -> list[tu
             "the front or nearly so, and --face -1 or 0."
         )
     return [(face, shown_expression(picture, face) if arguments.shown == READ else arguments.shown) for face in meant]
-
-
-def _show(calls: Any, total: int) -> None:
-    if sys.stderr.isatty():
-        done = next(calls)
-        print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
 from ..expressions import NONE, names
-from ..fusion.settings import CONTEXT_SITE, MODES, SITES, default_levels, default_site
+from ..fusion.settings import CONTEXT_SITE, MODES, SITES, FusionSettings, default_levels, default_site
 from .flags import check_seeds, refuse_idle_negative, refuse_unused
 from .generate import (
     PROMPT,
@@ -21,11 +21,19 @@ from .generate import (
     fusion_settings,
     moved_by,
     open_pipeline,
-    save_picture,
     spelled,
     terms_of,
 )
 from .given_picture import read_given
+from .saved_picture import save_picture
+from .telling import Evaluations, say
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+
+    from ..fusion.donor_faces import Picture
+    from ..fusion.donors import Donors
+    from ..text import Term
 
 
 def add_extract_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -72,17 +80,33 @@ def add_extract_command(subparsers: argparse._SubParsersAction[argparse.Argument
     parser.set_defaults(func=run)
 
 
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What is recorded: an expression in words, and the regions of the face that it moves; photos as uint8 [H, W, 3]."""
+
+    expression: str
+    terms: tuple[Term, ...]
+    moved: tuple[str, ...]
+    settings: FusionSettings
+    photo: Picture | None
+    neutral_photo: Picture | None
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Record and save what the arguments ask for; prints the paths of both files. Raises FaceExprError for what cannot be done."""
-    from PIL import Image
+    from ..fusion.donors import describe
 
-    from .. import text
-    from ..diffusers_host import encoding, sampling
-    from ..diffusers_host.donors import Run, draw_photo_donors, draw_text_donors
+    wanted = checked(arguments)
+    made = record(open_pipeline(arguments), arguments, wanted)
+    for path in save(made, arguments, wanted.expression):
+        print(path)
+    say(describe(made))
+
+
+def checked(arguments: argparse.Namespace) -> Wanted:
+    """What the arguments ask for, before the model is loaded. Raises FaceExprError for what cannot be done or would change nothing."""
+    from ..diffusers_host.sampling import check_size
     from ..faces.images import read_rgb
-    from ..fusion import donors
-    from ..fusion.donor_faces import crop_photos, twins_picture
-    from ..fusion.recorder import save_bank
 
     if arguments.steps < 1:
         raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")
@@ -92,7 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.neutral_photo is not None and arguments.photo is None:
         raise FaceExprError("--neutral_photo was given without --photo. Give the photo with the expression too.")
     _refuse_unused(arguments)
-    sampling.check_size(arguments.width or 8, arguments.height or 8)
+    check_size(arguments.width or 8, arguments.height or 8)
     expression = spelled(arguments.expression)
     terms, moved = terms_of(arguments, expression), moved_by(arguments, expression)
     if arguments.photo is None and not (moved and arguments.intensity):
@@ -108,53 +132,7 @@ def run(arguments: argparse.Namespace) -> None:
             arguments, idle, f"the site {CONTEXT_SITE} records the words alone, at no noise level. Give another --site, or leave it out."
         )
     photo, neutral_photo = (None if path is None else read_given(path, read_rgb) for path in (arguments.photo, arguments.neutral_photo))
-
-    pipe = open_pipeline(arguments)
-    native = 8 * pipe.unet.config.sample_size
-    plan = Run(
-        arguments.seed,
-        arguments.steps,
-        arguments.cfg,
-        arguments.width or native,
-        arguments.height or native,
-        arguments.negative,
-        _schedule(arguments.sigmas),
-    )
-    prompt = text.build_prompts(arguments.prompt, terms, partial(encoding.count_tokens, pipe))
-    draw = partial(
-        draw_text_donors if photo is None else draw_photo_donors,
-        pipe,
-        prompt,
-        settings=settings,
-        run=plan,
-        moved=moved,
-        model=Path(arguments.model).name,
-        expression=expression,
-        keep=arguments.tokens,
-        levels=default_levels(arguments.photo is not None) if arguments.levels is None else arguments.levels,
-        on_call=_show_calls(),
-    )
-    if photo is None:
-        made = draw()
-    else:
-        from ..faces.detector import FaceDetector
-
-        with FaceDetector() as detector:
-            crops = crop_photos(photo, neutral_photo, min(plan.width, plan.height), detector)
-        made = draw(crops=crops, neutral=arguments.neutral)
-
-    sheet = Image.fromarray(twins_picture(made.twins, made.bank.mask))
-    saved = None if arguments.no_metadata else {**made.bank.notes, "site": made.bank.site}
-    picture = save_picture(sheet, arguments.output_dir, f"{expression}_{arguments.seed}", saved)
-    try:
-        print(save_bank(made.bank, picture.with_suffix(".safetensors")))
-    except FaceExprError:
-        picture.unlink()
-        raise
-    print(picture)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    print(f"faceexpr: {donors.describe(made)}", file=sys.stderr)
+    return Wanted(expression, terms, moved, settings, photo, neutral_photo)
 
 
 def _refuse_unused(arguments: argparse.Namespace) -> None:
@@ -170,18 +148,59 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
         )
 
 
+def record(pipe: StableDiffusionXLPipeline, arguments: argparse.Namespace, wanted: Wanted) -> Donors:
+    """The features and the twins that they were recorded from. Raises FaceExprError where a photo shows no face, and for noise levels that
+    cannot be."""
+    from .. import text
+    from ..diffusers_host import encoding
+    from ..diffusers_host.donors import Run, draw_photo_donors, draw_text_donors
+    from ..diffusers_host.pipeline import native_side
+    from ..faces.detector import FaceDetector
+    from ..fusion.donor_faces import crop_photos
+
+    of_photo, native = wanted.photo is not None, native_side(pipe)
+    width, height = arguments.width or native, arguments.height or native
+    with closing(Evaluations()) as calls:
+        draw = partial(
+            draw_photo_donors if of_photo else draw_text_donors,
+            pipe,
+            text.build_prompts(arguments.prompt, wanted.terms, partial(encoding.count_tokens, pipe)),
+            settings=wanted.settings,
+            run=Run(arguments.seed, arguments.steps, arguments.cfg, width, height, arguments.negative, _schedule(arguments.sigmas)),
+            moved=wanted.moved,
+            model=Path(arguments.model).name,
+            expression=wanted.expression,
+            keep=arguments.tokens,
+            levels=default_levels(of_photo) if arguments.levels is None else arguments.levels,
+            on_call=calls.step,
+        )
+        if wanted.photo is None:
+            return draw()
+        with FaceDetector() as detector:
+            crops = crop_photos(wanted.photo, wanted.neutral_photo, min(width, height), detector)
+        return draw(crops=crops, neutral=arguments.neutral)
+
+
+def save(made: Donors, arguments: argparse.Namespace, expression: str) -> tuple[Path, Path]:
+    """Where the features lie and where their picture, under one new name in the folder. Raises FaceExprError where the disk does not take
+    both; none of them is left then."""
+    from PIL import Image
+
+    from ..fusion.donor_faces import twins_picture
+    from ..fusion.recorder import save_bank
+
+    sheet = Image.fromarray(twins_picture(made.twins, made.bank.mask))
+    told = None if arguments.no_metadata else {**made.bank.notes, "site": made.bank.site}
+    picture = save_picture(sheet, arguments.output_dir, f"{expression}_{arguments.seed}", told)
+    try:
+        return save_bank(made.bank, picture.with_suffix(".safetensors")), picture
+    except FaceExprError:
+        picture.unlink()
+        raise
+
+
 def _schedule(sigmas: list[float] | None) -> tuple[float, ...]:
     """Noise levels as given, with the 0 at which a sampler ends."""
     if not sigmas:
         return ()
     return tuple(sigmas) if sigmas[-1] == 0 else (*sigmas, 0.0)
-
-
-def _show_calls() -> Callable[[], None]:
-    calls = count(1)
-
-    def show() -> None:
-        if sys.stderr.isatty():
-            print(f"\rU-Net evaluations: {next(calls)}", end="", file=sys.stderr, flush=True)
-
-    return show

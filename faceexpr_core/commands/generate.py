@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import io
-import json
-import re
-import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from ..expressions import NONE, canonical_name, names
-from ..files import write_first_free
 from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
-from ..provenance import DRAWN_BY_A_MODEL, say_drawn_by_a_model
 from ..training.settings import PREDICTIONS
 from .flags import check_seeds, refuse_idle_intensity, refuse_idle_negative, refuse_unused
 from .loras import check_loras, load_loras
+from .saved_picture import save_picture
+from .telling import Progress, say
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
-    from PIL import Image
 
+    from ..diffusers_host.donors import Run
     from ..diffusers_host.fusion import Fusion
     from ..fusion.bank import FeatureBank
-    from ..text import Term
+    from ..text import ExpressionPrompt, Term
 
 PROMPT = "a photo of a person"
 NEUTRAL_TEXT, EXPRESSION_TEXT = "neutral", "expression"
@@ -46,8 +41,6 @@ OF_FUSION = {
 }
 """Options that only a fusion uses, with their defaults."""
 
-METADATA_KEY = "faceexpr"
-"""The PNG text chunk that holds a picture's settings as JSON."""
 UNSAVED = ("func", "verb", "output_dir", "no_metadata", "lora", "features")
 """Arguments that are no setting of a picture, or are saved as the names of files."""
 
@@ -187,13 +180,64 @@ def fusion_settings(
     return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What is drawn: an expression's words by the name that its pictures get, and what is fused into them. `neutral_text`: a fused picture
+    is asked for at rest."""
+
+    terms: Mapping[str, tuple[Term, ...]]
+    settings: FusionSettings
+    bank: FeatureBank | None
+    neutral_text: bool
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Draw and save what the arguments ask for; prints the path of each picture. Raises FaceExprError for what cannot be done."""
     from PIL import Image
 
     from .. import text
     from ..diffusers_host import encoding, sampling
-    from ..diffusers_host.donors import Run, own_donors
+    from ..diffusers_host.donors import Run
+    from ..diffusers_host.pipeline import native_side
+
+    wanted = checked(arguments)
+    pipe = open_pipeline(arguments)
+    load_loras(pipe, arguments.lora, arguments.lora_strength)
+    native = native_side(pipe)
+    width, height = arguments.width or native, arguments.height or native
+    how = Run(arguments.seed, arguments.steps, arguments.cfg, width, height, arguments.negative)
+    notes: list[str] = []
+    for expression, parts in wanted.terms.items():
+        prompt = text.build_prompts(arguments.prompt, parts, partial(encoding.count_tokens, pipe))
+        fusions, reports = fusions_for(pipe, arguments, wanted, how, expression, prompt)
+        notes += reports
+        with closing(Progress(lines=0)) as progress:
+            pictures = sampling.generate(
+                pipe,
+                prompt.at_rest() if fusions and wanted.neutral_text else prompt,
+                negative=how.negative,
+                seed=how.seed,
+                count=arguments.count,
+                steps=how.steps,
+                cfg=how.cfg,
+                width=width,
+                height=height,
+                expression_scale=arguments.expression_scale,
+                fusion=fusions,
+                on_step=partial(_show, progress, expression),
+                on_note=notes.append,
+            )
+        told = told_of(arguments, wanted, how, expression, prompt, bool(fusions))
+        for number, picture in enumerate(pictures):
+            saved = None if arguments.no_metadata else {**told, "picture": number}
+            print(save_picture(Image.fromarray(picture.numpy()), arguments.output_dir, f"{expression}_{arguments.seed}", saved))
+    for note in dict.fromkeys(notes):
+        say(note)
+
+
+def checked(arguments: argparse.Namespace) -> Wanted:
+    """What the arguments ask for, before the model is loaded. Raises FaceExprError for what cannot be done or would change nothing."""
+    from ..diffusers_host.sampling import check_size
     from ..fusion.recorder import load_bank
 
     if arguments.steps < 1 or arguments.count < 1:
@@ -205,7 +249,7 @@ def run(arguments: argparse.Namespace) -> None:
         refuse_unused(arguments, {"donor_prompt": None}, "the file of --features says what the expression is. Leave one of them out.")
     elif arguments.fusion_strength is None:
         refuse_unused(arguments, OF_FUSION, "nothing is fused. Give --features or --fusion_strength, or leave it out.")
-    sampling.check_size(arguments.width or 8, arguments.height or 8)
+    check_size(arguments.width or 8, arguments.height or 8)
     expressions = [*map(spelled, arguments.expression)]
     terms = {expression: terms_of(arguments, expression) for expression in expressions}
     if arguments.features is None:
@@ -221,55 +265,45 @@ def run(arguments: argparse.Namespace) -> None:
     neutral_text = settings.strength > 0 and arguments.fusion_text == NEUTRAL_TEXT and arguments.expression_scale in (None, 1.0)
     if bank is not None and neutral_text:
         terms = {_shown_by(bank, arguments, expressions): terms[expressions[0]]}
-    pipe = open_pipeline(arguments)
-    load_loras(pipe, arguments.lora, arguments.lora_strength)
-    native = 8 * pipe.unet.config.sample_size
-    width, height = arguments.width or native, arguments.height or native
-    notes: list[str] = []
+    return Wanted(terms, settings, bank, neutral_text)
 
-    for expression, parts in terms.items():
-        prompt = text.build_prompts(arguments.prompt, parts, partial(encoding.count_tokens, pipe))
-        fusions: list[Fusion] = []
-        if bank is not None:
-            fusions = sampling.fusions_of(bank, settings, arguments.seed, arguments.count, width, height, prompt.neutral)
-        elif arguments.fusion_strength and (moved := moved_by(arguments, expression)):
-            donor = text.build_prompts(arguments.donor_prompt or arguments.prompt, parts, partial(encoding.count_tokens, pipe))
-            run_of = Run(arguments.seed, arguments.steps, arguments.cfg, width, height, arguments.negative)
-            fusions, reports = own_donors(pipe, donor, settings, run_of, arguments.count, moved=moved)
-            notes += reports
-        pictures = sampling.generate(
-            pipe,
-            prompt.at_rest() if fusions and neutral_text else prompt,
-            negative=arguments.negative,
-            seed=arguments.seed,
-            count=arguments.count,
-            steps=arguments.steps,
-            cfg=arguments.cfg,
-            width=width,
-            height=height,
-            expression_scale=arguments.expression_scale,
-            fusion=fusions,
-            on_step=partial(_show, expression),
-            on_note=notes.append,
-        )
-        for number, picture in enumerate(pictures):
-            saved = {
-                **{key: value for key, value in vars(arguments).items() if key not in UNSAVED},
-                "lora": [path.name for path in arguments.lora],
-                "features": None if bank is None else arguments.features.name,
-                "fusion": {**asdict(settings), "strength 1": settings.units} if fusions else None,
-                "model": Path(arguments.model).name,
-                "expression": expression,
-                "second_expression": spelled(arguments.second_expression),
-                "width": width,
-                "height": height,
-                "picture": number,
-                "prompts": {"neutral": prompt.neutral, "expressions": prompt.expressions, "weights": prompt.weights},
-            }
-            told = None if arguments.no_metadata else saved
-            print(save_picture(Image.fromarray(picture.numpy()), arguments.output_dir, f"{expression}_{arguments.seed}", told))
-    for note in dict.fromkeys(notes):
-        print(f"faceexpr: {note}", file=sys.stderr)
+
+def fusions_for(
+    pipe: StableDiffusionXLPipeline, arguments: argparse.Namespace, wanted: Wanted, how: Run, expression: str, prompt: ExpressionPrompt
+) -> tuple[list[Fusion], list[str]]:
+    """What is fused into an expression's pictures, of the features that were given or of the base model's own; what is to be told of it."""
+    from ..diffusers_host import encoding, sampling
+    from ..diffusers_host.donors import own_donors
+    from ..text import build_prompts
+
+    if wanted.bank is not None:
+        return sampling.fusions_of(wanted.bank, wanted.settings, how.seed, arguments.count, how.width, how.height, prompt.neutral), []
+    if not arguments.fusion_strength or not (moved := moved_by(arguments, expression)):
+        return [], []
+    donor = build_prompts(arguments.donor_prompt or arguments.prompt, wanted.terms[expression], partial(encoding.count_tokens, pipe))
+    return own_donors(pipe, donor, wanted.settings, how, arguments.count, moved=moved)
+
+
+def told_of(
+    arguments: argparse.Namespace, wanted: Wanted, how: Run, expression: str, prompt: ExpressionPrompt, fused: bool
+) -> dict[str, Any]:
+    """What the files of an expression's pictures say of them: every setting, files and the model by their names alone."""
+    return {
+        **{key: value for key, value in vars(arguments).items() if key not in UNSAVED},
+        "lora": [path.name for path in arguments.lora],
+        "features": None if wanted.bank is None else arguments.features.name,
+        "fusion": {**asdict(wanted.settings), "strength 1": wanted.settings.units} if fused else None,
+        "model": Path(arguments.model).name,
+        "expression": expression,
+        "second_expression": spelled(arguments.second_expression),
+        "width": how.width,
+        "height": how.height,
+        "prompts": {"neutral": prompt.neutral, "expressions": prompt.expressions, "weights": prompt.weights},
+    }
+
+
+def _show(progress: Progress, expression: str, done: int, total: int) -> None:
+    progress.show(f"{expression}: {done}/{total}", done, total)
 
 
 def _shown_by(bank: FeatureBank, arguments: argparse.Namespace, expressions: Sequence[str]) -> str:
@@ -280,36 +314,3 @@ def _shown_by(bank: FeatureBank, arguments: argparse.Namespace, expressions: Seq
     if [*expressions] not in (["neutral"], [shown]):
         raise FaceExprError(f"--expression {' '.join(expressions)} would change nothing: {reason}")
     return shown
-
-
-def save_picture(picture: Image.Image, folder: Path, stem: str, settings: Mapping[str, Any] | None, source: str = DRAWN_BY_A_MODEL) -> Path:
-    """Save as the first free `<stem>_00001.png` in `folder`; the file holds the settings as text, and that a model drew it (`source`).
-    Without settings it holds neither.
-
-    Raises FaceExprError if it cannot be written; nothing is left then.
-    """
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    if settings is not None:
-        info.add_text(METADATA_KEY, json.dumps(settings))
-        say_drawn_by_a_model(info, source)
-    stream, name = io.BytesIO(), _for_files(stem)
-    try:
-        picture.save(stream, format="PNG", pnginfo=info)
-        return write_first_free((folder / f"{name}_{number:05d}.png" for number in count(1)), stream.getvalue())
-    except OSError as error:
-        raise FaceExprError(
-            f"the picture could not be saved in {folder}: {error}. Free some space or choose another --output_dir."
-        ) from error
-
-
-def _for_files(stem: str) -> str:
-    """`stem` with nothing in it but letters, digits and marks of any language and `._-`: every disk takes these."""
-    kept = (letter if letter in "._-" or unicodedata.category(letter)[0] in "LMN" else "/" for letter in stem)
-    return re.sub("/+", "_", "".join(kept))
-
-
-def _show(expression: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{expression}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
