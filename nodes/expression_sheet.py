@@ -19,6 +19,7 @@ from .expression_text_encode import ExpressionTextEncode
 from .fusion_inputs import strength_input
 from .host.folders import missing_models
 from .host.models import require_sdxl, require_sdxl_clip
+from .host.pixels import to_bytes
 from .host.progress import PREVIEW_SIDE, say_or_stop, show
 from .host.sampling import Span
 from .host.widgets import require_choices, tell, tell_unused
@@ -186,6 +187,6 @@ def _collect(pictures: Iterator[Tensor], labels: Sequence[str], columns: int) ->
     page = sheet.SheetPage(height, width, len(labels), columns, PREVIEW_SIDE)
     for number, picture in enumerate(chain([first], pictures)):
         batch[number] = picture
-        page.add((picture.clamp(0, 1) * 255).round().byte().numpy(), labels[number])
+        page.add(to_bytes(picture), labels[number])
         show(page.small())
     return batch, page.pixels()

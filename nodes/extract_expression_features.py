@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import comfy.samplers
-import torch
 from comfy_api.latest import io, ui
 
 from ..faceexpr_core.errors import FaceExprError
@@ -27,6 +26,7 @@ from . import extraction
 from .fusion_inputs import FEATURES, window_inputs
 from .host.folders import missing_models
 from .host.models import require_sdxl
+from .host.pixels import to_image
 from .host.predictions import require_added_noise
 from .host.widgets import advanced, require_choices, require_pictures, tell_unused
 
@@ -201,5 +201,5 @@ class ExtractExpressionFeatures(io.ComfyNode):
             levels=default_levels(of_photo) if levels == AUTO else levels,
         )
         made = extraction.from_photo(request, photo, neutral_photo, photo_neutral) if of_photo else extraction.from_text(request)
-        picture = torch.from_numpy(twins_picture(made.twins, made.bank.mask)).float()[None] / 255
+        picture = to_image(twins_picture(made.twins, made.bank.mask))
         return io.NodeOutput(made.bank, picture, describe(made), ui=ui.PreviewImage(picture, cls=cls))

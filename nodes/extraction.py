@@ -15,7 +15,7 @@ from torch import Tensor
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion import donors
 from ..faceexpr_core.fusion.bank import FeatureBank
-from ..faceexpr_core.fusion.donor_faces import Picture, Twins, crop_photos
+from ..faceexpr_core.fusion.donor_faces import Twins, crop_photos
 from ..faceexpr_core.fusion.recorder import Recorder
 from ..faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places, window_range, window_weight
 from .host.capture import attach_capture
@@ -24,6 +24,7 @@ from .host.conditioning import Conditioning
 from .host.donors import DonorHost, Recording, TwinGuider, first_noise, run_session, schedule_of
 from .host.folders import model_folders
 from .host.models import model_name
+from .host.pixels import to_bytes
 from .host.progress import say_or_stop
 from .host.run import places_of
 from .host.sampling import first_latent
@@ -114,7 +115,7 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
     side = 8 * min(first_latent(request.model, request.latent).shape[2:])
     say_or_stop("looking for the face in the photo")
     with FaceDetector(model_folders()) as detector:
-        crops = crop_photos(_bytes(photo), None if neutral_photo is None else _bytes(neutral_photo), side, detector)
+        crops = crop_photos(to_bytes(photo[0]), None if neutral_photo is None else to_bytes(neutral_photo[0]), side, detector)
     noise = torch.randn(1, 4, side // 8, side // 8, generator=torch.Generator().manual_seed(request.seed))
     total = donors.photo_evaluations(recorder, neutral_photo is not None, neutral)
     made: list[donors.Donors] = []
@@ -190,11 +191,6 @@ def _said(model: Any, extra: dict[str, Any], sigma: float) -> bool:
     )
     above = first > 0 and sigma > float(sampling.percent_to_sigma(first))
     return not above and not (last < 1 and sigma < float(sampling.percent_to_sigma(last)))
-
-
-def _bytes(image: Tensor) -> Picture:
-    picture: Picture = (image[0, ..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    return picture
 
 
 def _notes(request: Request, source: str, noise: Tensor) -> dict[str, str]:

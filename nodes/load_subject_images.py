@@ -13,6 +13,7 @@ from comfy_api.latest import io, ui
 from ..faceexpr_core import mini
 from ..faceexpr_core.errors import FaceExprError
 from .host.folders import input_folder, missing_models, model_folders
+from .host.pixels import to_image
 from .host.progress import Progress, say_or_stop
 from .host.widgets import one_value, require_choices, require_pictures
 
@@ -175,7 +176,7 @@ class LoadSubjectImages(io.ComfyNode):
         progress.update(len(sources))
         pictures = torch.stack([torch.from_numpy(photo.image) for photo in subject.photos]).float() / 255
         masks = torch.stack([torch.from_numpy(photo.mask()) for photo in subject.photos])
-        sheet = torch.from_numpy(contact_sheet(subject))[None].float() / 255
+        sheet = to_image(contact_sheet(subject))
         shown = {**ui.PreviewImage(sheet, cls=cls).as_dict(), **ui.PreviewText(subject.report).as_dict()}
         return io.NodeOutput(subject, pictures, masks, subject.report, sheet, ui=shown)
 

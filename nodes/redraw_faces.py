@@ -22,6 +22,7 @@ from . import extraction
 from .host.conditioning import Conditioning, count_tokens, encode_conditioning, encode_expression
 from .host.folders import model_folders
 from .host.models import drawn_side
+from .host.pixels import to_bytes
 from .host.progress import say_or_stop, show
 from .host.redraw import Change, Fused, Redrawing, redraw_latent
 
@@ -75,7 +76,7 @@ def change_faces(
     for job, before, after in _drawn(jobs, model, drawing, clip, vae, wish, how) if jobs else ():
         pictures[job.picture] = paste_change(pictures[job.picture], job.cut, before, after)
         changed[job.picture] = torch.maximum(changed[job.picture], torch.from_numpy(job.cut.mask))
-        show((pictures[job.picture].clip(0, 1) * 255).round().astype("uint8"))
+        show(to_bytes(torch.from_numpy(pictures[job.picture])))
     return Changed(_put(image, pictures, changed), changed, "\n".join(lines))
 
 
@@ -91,7 +92,7 @@ def _jobs(image: Tensor, mask: Tensor | None, wish: Wish, side: int, words: Call
         for number, one in enumerate(image):
             say_or_stop(f"looking for faces in picture {number + 1} of {len(image)}")
             picture = one[..., :3].float().cpu().numpy()
-            seen = (one[..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+            seen = to_bytes(one)
             free = None if masks is None else masks[number % len(masks)]
             faces = detector.detect(seen, every=True)
             meant = chosen_faces(faces, wish.face, free)

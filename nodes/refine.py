@@ -11,8 +11,11 @@ from torch import Tensor
 
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.faces import models, small_faces
-from ..faceexpr_core.fusion.grids import grid_mask
+from ..faceexpr_core.faces.change import chosen_faces
+from ..faceexpr_core.faces.face_choice import ALL_FACES
+from ..faceexpr_core.fusion.grids import grid_mask, paste_latent
 from .host.folders import model_folders
+from .host.pixels import to_bytes, to_image
 from .host.progress import say_or_stop, show
 from .host.spots import Spot
 
@@ -41,12 +44,12 @@ def refine_faces(vae: Any, latent: dict[str, Any], below: float, side: int, draw
 
     samples = latent["samples"]
     say_or_stop("looking for small faces")
-    pictures = [_bytes(vae.decode(sample[None])) for sample in samples]
+    pictures = [to_bytes(vae.decode(sample[None])[0]) for sample in samples]
     height, width = pictures[0].shape[:2]
     with FaceDetector(model_folders()) as detector:
         found = [small_faces.small_faces(detector.detect(picture, every=True), height, width, below) for picture in pictures]
     masks = _free(latent, height, width)
-    found = [[face for face in faces if _touched(face, mask)] for faces, mask in zip(found, masks, strict=True)]
+    found = [chosen_faces(faces, ALL_FACES, None if mask is None else mask.numpy()) for faces, mask in zip(found, masks, strict=True)]
     side = min(side, 8 * min(samples.shape[-2:]))
 
     def shrinks(face: Any) -> bool:
@@ -73,15 +76,6 @@ def _free(latent: dict[str, Any], height: int, width: int) -> list[Tensor | None
     return [maps[number % len(maps)] for number in range(count)]
 
 
-def _touched(face: Any, free: Tensor | None) -> bool:
-    """Whether the face may be drawn again: most of it may change."""
-    if free is None:
-        return True
-    left, top, right, bottom = (max(0, round(float(edge))) for edge in face.box)
-    inside = free[top:bottom, left:right]
-    return inside.numel() > 0 and float(inside.mean()) > 0.5
-
-
 def _refine(
     vae: Any,
     sample: Tensor,
@@ -98,18 +92,14 @@ def _refine(
         say_or_stop(f"drawing small face {number} of {len(faces)} again")
         cut = small_faces.cut_around(face, height, width)
         enlarged = small_faces.enlarge(picture, cut, side)
-        drawn = draw({"samples": vae.encode(_image(enlarged))}, spot(face, cut, height, width))
+        drawn = draw({"samples": vae.encode(to_image(enlarged))}, spot(face, cut, height, width))
         mask = small_faces.paste_mask(face, cut, height, width)
         if free is not None:
             mask = mask * free.numpy()
-        picture = small_faces.paste(picture, _bytes(vae.decode(drawn["samples"])), cut, mask)
+        picture = small_faces.paste(picture, to_bytes(vae.decode(drawn["samples"])[0]), cut, mask)
         show(picture)
         replaced = torch.maximum(replaced, torch.from_numpy(mask))
-    new = vae.encode(_image(picture))[0].to(sample)
-    share = grid_mask(replaced, (int(sample.shape[-2]), int(sample.shape[-1]))).to(sample)
-    if free is not None:
-        share = share * (grid_mask(free, (int(sample.shape[-2]), int(sample.shape[-1]))) > 0).to(sample)
-    return torch.where(share > 0, torch.lerp(sample, new, share), sample)
+    return paste_latent(sample, vae.encode(to_image(picture))[0].to(sample), replaced, free)
 
 
 def _spot(number: int, sample: Tensor, face: Any, cut: small_faces.Cut, height: int, width: int) -> Spot:
@@ -117,11 +107,3 @@ def _spot(number: int, sample: Tensor, face: Any, cut: small_faces.Cut, height: 
     area = cut.top / height, (cut.top + cut.side) / height, cut.left / width, (cut.left + cut.side) / width
     centre = min(max((top + bottom) / 2 / height, 0.0), 1.0), min(max((left + right) / 2 / width, 0.0), 1.0)
     return Spot(number, area, centre, (int(sample.shape[-2]), int(sample.shape[-1])))
-
-
-def _image(picture: Any) -> Tensor:
-    return torch.from_numpy(picture).float()[None] / 255
-
-
-def _bytes(image: Tensor) -> Any:
-    return (image[0, ..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

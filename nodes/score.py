@@ -15,6 +15,7 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.text import MAX_WEIGHT
 from .host.folders import model_folders
+from .host.pixels import to_bytes
 from .host.progress import Progress, say_or_stop
 from .host.widgets import action_units_or_reason, one_value, require_choices, require_pictures
 
@@ -111,12 +112,12 @@ class Score(io.ComfyNode):
         with Judges(model_folders()) as judges:
             photos = _one("subject", subject).photos
             person = judges.looks([photo.image for photo in photos], [photo.face for photo in photos])
-            calm = [require_neutral_face(judges.see(_bytes(one)), f"{number}") for number, one in enumerate(resting, start=1)]
+            calm = [require_neutral_face(judges.see(to_bytes(one)), f"{number}") for number, one in enumerate(resting, start=1)]
             for number, picture in enumerate(pictures):
                 say_or_stop(f"measuring picture {number + 1} of {len(pictures)}")
-                seen = judges.see(_bytes(picture))
+                seen = judges.see(to_bytes(picture))
                 scores.append(score_picture(seen, asked[number], person, calm[number % len(calm)] if calm else None))
-                progress.update(number + 1, Image.fromarray(_bytes(picture)))
+                progress.update(number + 1, Image.fromarray(to_bytes(picture)))
         order = best_first(scores)
         report = told(scores, [f"picture {number + 1}" for number in range(len(pictures))])
         data = json.dumps([{"picture": number, **asdict(one)} for number, one in enumerate(scores, start=1)], indent=1)
@@ -148,10 +149,6 @@ def _require_size(number: int, picture: Tensor, resting: Sequence[Tensor]) -> No
             f"picture {number + 1} has {width} x {height} pixels and its neutral one {calm_width} x {calm_height}; draw both from the same "
             "noise, in one size."
         )
-
-
-def _bytes(picture: Tensor) -> Any:
-    return (picture[..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def _batched(pictures: list[Tensor]) -> list[Tensor]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import comfy.sd
 import folder_paths
-import torch
 from comfy_api.latest import io, ui
 
 from ..faceexpr_core.training.options import NO_FILE, OPTIONS
@@ -65,6 +64,7 @@ class TrainLoRA(io.ComfyNode):
         from ..faceexpr_core.lora.reserve import reserve
         from ..faceexpr_core.training.loss_plot import loss_picture
         from ..faceexpr_core.training.run import run
+        from .host.pixels import to_image
         from .host.predictions import told_prediction
         from .host.training import Page, TrainingHost, give_back
         from .training_job import job_of, settle_for
@@ -93,7 +93,7 @@ class TrainLoRA(io.ComfyNode):
             raise finished.result.stopped_by
         state, _ = lora.read_lora(finished.paths[0])
         trained, trained_clip = comfy.sd.load_lora_for_models(model, clip if settings.text_encoder else None, state, 1.0, 1.0)
-        curve = torch.from_numpy(loss_picture(finished.result.curves)).float()[None] / 255
+        curve = to_image(loss_picture(finished.result.curves))
         return io.NodeOutput(
             trained, str(finished.paths[0]), curve, trained_clip if settings.text_encoder else clip, ui=ui.PreviewImage(curve, cls=cls)
         )

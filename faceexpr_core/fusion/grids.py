@@ -1,4 +1,4 @@
-"""Maps of a picture brought to a U-Net's grids of tokens."""
+"""Maps of a picture brought to a U-Net's grids of tokens, and to those of latents."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ def grid_mask(mask: Tensor, grid: Grid) -> Tensor:
     rows = mask.float()[None] if mask.dim() == 2 else mask.float()
     resized = resize(rows[:, None], grid)[:, 0].clamp(0, 1)
     return resized[0] if mask.dim() == 2 else resized
+
+
+def paste_latent(given: Tensor, drawn: Tensor, mask: Tensor, free: Tensor | None = None) -> Tensor:
+    """A picture's latent [C, h, w] with `drawn`, another of its size, mixed in by what `mask` (float [H, W] in 0..1) has of each token's
+    area; equal to the bit where that is 0, and where `free` [H, W] lets nothing change."""
+    grid = (int(given.shape[-2]), int(given.shape[-1]))
+    share = grid_mask(mask, grid).to(given)
+    if free is not None:
+        share = share * (grid_mask(free, grid) > 0).to(given)
+    return torch.where(share > 0, torch.lerp(given, drawn, share), given)
 
 
 def grid_regions(regions: Tensor, grid: Grid) -> Tensor:

@@ -21,6 +21,7 @@ from .capture import record_context
 from .conditioning import Conditioning
 from .encoding import decode_latents, encode_images
 from .loading import bring_back
+from .pixels import to_bytes, to_image
 from .run import RECORD, Record
 from .sampling import first_latent
 
@@ -73,17 +74,15 @@ class DonorHost:
             record_context(self.guider, self.guider.conds[name], which, *self._recording, self._extra_args["model_options"])
 
     def encode(self, picture: Picture) -> Tensor:
-        pixels = torch.from_numpy(picture.copy()).float()[None] / 255
         self._vae_loaded = True
-        return encode_images(self.guider.model_patcher, self._vae, pixels).to(self.start)
+        return encode_images(self.guider.model_patcher, self._vae, to_image(picture)).to(self.start)
 
     def decode(self, latent: Tensor) -> Picture:
         """The picture [8h, 8w, 3]; grey where there is no VAE."""
         if self._vae is None:
             return torch.full((8 * latent.shape[2], 8 * latent.shape[3], 3), 127, dtype=torch.uint8).numpy()
         self._vae_loaded = True
-        picture = decode_latents(self.guider.model_patcher, self._vae, latent)[0]
-        return (picture.float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        return to_bytes(decode_latents(self.guider.model_patcher, self._vae, latent)[0])
 
     def _evaluate(self, x: Tensor, sigma: float, which: Which, record: int | None, alone: bool) -> Tensor:
         if self._vae_loaded:  # which may have put the U-Net off the device

@@ -19,6 +19,7 @@ from ...faceexpr_core.fusion.donor_faces import Picture
 from ...faceexpr_core.fusion.injection import Area, Call
 from .encoding import decode_latents
 from .loading import bring_back
+from .pixels import to_bytes
 from .predictions import noise_level
 from .progress import show
 from .rows import Row, conditional_entries, rows_of
@@ -67,7 +68,7 @@ class Session:
         off its weights."""
         self.moved = True
         drawn = decode_latents(self.guider.model_patcher, vae, latent)[0]
-        picture: Picture = (drawn[..., :3].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+        picture = to_bytes(drawn)
         show(picture)
         return picture
 

@@ -20,6 +20,7 @@ from ...faceexpr_core.training.progress import progress_text
 from .conditioning import Conditioning, count_tokens, encode_conditioning
 from .encoding import decode_latents, encode_images, encode_text
 from .models import require_sdxl_clip
+from .pixels import to_bytes
 from .predictions import prediction_of
 from .progress import Interrupted, Progress, say, show
 from .sampling import sample
@@ -79,7 +80,7 @@ class TrainingHost:
         return encode_images(self.model, self.vae, images)
 
     def decode(self, latents: Tensor) -> Picture:
-        return _picture(decode_latents(self.model, self.vae, latents))
+        return to_bytes(decode_latents(self.model, self.vae, latents)[0])
 
     def text_encoders(self, dtype: torch.dtype) -> TextEncoders:
         return export_text_encoders(self.clip, dtype, self.node)
@@ -94,7 +95,9 @@ class TrainingHost:
         empty = {"samples": torch.zeros(1, 4, side // 8, side // 8)}
         positive, negative = self._said(prompt), self._said("")
         drawn = sample(self._base, positive, negative, empty, seed=seed, denoise=1.0, **CLASS_PICTURES)
-        picture = _picture(self.vae.decode(drawn["samples"]))
+        decoded = self.vae.decode(drawn["samples"])[0]
+        # not rounded: earlier runs keep and learn them so, as the command does
+        picture: Picture = (decoded.clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
         show(picture)
         return picture
 
@@ -153,7 +156,3 @@ class Page:
             self._told = time.monotonic()
             say(progress_text(step))
         self._progress.update(step.number, None if sheet is None else Image.fromarray(sheet))
-
-
-def _picture(images: Tensor) -> Picture:
-    return (images[0].clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
