@@ -25,6 +25,8 @@ def pearson(asked: Sequence[float], measured: Sequence[float]) -> float:
     return float(np.corrcoef(asked, measured)[0, 1]) if _varies(asked, measured) else 0.0
 
 
+LEVEL = 0.95
+"""Share of the intervals that hold the mean."""
 FEW = 5
 """Under so many groups there is too little to draw from: 95 % are 49 (two groups), 76 and 89 then, and 91 to 95 from five to fifteen
 (1,200 sets of normal values)."""
@@ -45,9 +47,9 @@ class Interval:
         return self.groups >= FEW
 
 
-def mean_interval(groups: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 4000, seed: int = 0) -> Interval:
-    """Mean of the groups' means with its interval, resampling whole groups: Efron's bootstrap, with its percentiles expanded for few
-    groups (Hesterberg 1411.5279), where plain ones hold the mean too seldom.
+def mean_interval(groups: Sequence[Sequence[float]], resamples: int = 4000) -> Interval:
+    """Mean of the groups' means with its interval (LEVEL), resampling whole groups: Efron's bootstrap, with its percentiles expanded for
+    few groups (Hesterberg 1411.5279), where plain ones hold the mean too seldom.
 
     A group holds the values of one subject, whose pictures are alike and so no independent draws. For a difference of two arms give
     each subject's differences. Under FEW groups there is no interval: both ends are the mean. Raises FaceExprError without values.
@@ -56,18 +58,19 @@ def mean_interval(groups: Sequence[Sequence[float]], level: float = 0.95, resamp
     if not len(means):
         raise FaceExprError("There are no values to take an interval of.")
     if len(means) < FEW:
-        return Interval(*3 * [float(means.mean())], len(means))
-    drawn = np.random.default_rng(seed).integers(0, len(means), (resamples, len(means)))
-    tail = _expanded_tail(level, len(means))
+        mean = float(means.mean())
+        return Interval(mean, mean, mean, len(means))
+    drawn = np.random.default_rng(0).integers(0, len(means), (resamples, len(means)))
+    tail = _expanded_tail(len(means))
     low, high = np.quantile(means[drawn].mean(axis=1), [tail, 1 - tail])
     return Interval(float(means.mean()), float(low), float(high), len(means))
 
 
-def _expanded_tail(level: float, count: int) -> float:
+def _expanded_tail(count: int) -> float:
     """What is cut off at each end for `count` groups."""
     from scipy.stats import norm, t
 
-    return float(norm.cdf(math.sqrt(count / (count - 1)) * t.ppf((1 - level) / 2, count - 1)))
+    return float(norm.cdf(math.sqrt(count / (count - 1)) * t.ppf((1 - LEVEL) / 2, count - 1)))
 
 
 def _varies(asked: Sequence[float], measured: Sequence[float]) -> bool:
