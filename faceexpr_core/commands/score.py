@@ -6,11 +6,16 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
 from ..expressions import NONE, names
 from ..files import try_name, write_new
 from .flags import refuse_idle_intensity
+
+if TYPE_CHECKING:
+    from ..measure.judges import Looks, Seen
+    from ..measure.picture_score import Asked, PictureScore
 
 SIDE = 512
 """Pixels along the square that is cut around the face of each of the person's photos."""
@@ -40,11 +45,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure and print. Raises FaceExprError for what cannot be read or written."""
     from ..faces.images import read_rgb
     from ..measure.judges import Judges
-    from ..measure.picture_score import Asked, best_first, score_picture, told
+    from ..measure.picture_score import Asked, best_first, require_neutral_face, told
     from ..photos.dataset import read_dataset
     from ..photos.subject import SubjectSettings, prepare_subject
     from .given_picture import read_given
-    from .sharing import say
+    from .telling import say
 
     if arguments.best < 0:
         raise FaceExprError(f"--best {arguments.best}: give how many of the pictures you want, from 1.")
@@ -57,8 +62,10 @@ def run(arguments: argparse.Namespace) -> None:
         subject = prepare_subject(photos, SubjectSettings(resolution=SIDE, drop_small=False), detector=judges.detector)
         say(f"the person: {subject.shortened()}")
         person = judges.looks([photo.image for photo in subject.photos], [photo.face for photo in subject.photos])
-        neutral = None if arguments.neutral is None else judges.see(read_given(arguments.neutral, read_rgb))
-        scores = [score_picture(judges.see(read_given(path, read_rgb)), asked, person, neutral) for path in arguments.pictures]
+        neutral = None
+        if arguments.neutral is not None:
+            neutral = require_neutral_face(judges.see(read_given(arguments.neutral, read_rgb)), f"--neutral {arguments.neutral}")
+        scores = [_scored(path, judges.see(read_given(path, read_rgb)), asked, person, neutral) for path in arguments.pictures]
     if arguments.best:
         print("\n".join(str(arguments.pictures[number]) for number in best_first(scores)[: arguments.best]))
     else:
@@ -70,6 +77,15 @@ def run(arguments: argparse.Namespace) -> None:
         except OSError as reason:
             raise _unwritten(arguments.json, reason) from reason
         say(f"all measures: {written}")
+
+
+def _scored(path: Path, seen: Seen, asked: Asked, person: Looks, neutral: Seen | None) -> PictureScore:
+    from ..measure.picture_score import score_picture
+
+    try:
+        return score_picture(seen, asked, person, neutral)
+    except FaceExprError as reason:
+        raise FaceExprError(f"{path}: {reason}") from reason
 
 
 def _check_json(path: Path) -> None:
