@@ -35,21 +35,25 @@ NEEDED = (
     Package("scipy", ("scipy",), "0", "masks of small faces"),
     Package("matplotlib", ("matplotlib",), "0", "the picture of the loss"),
 )
+OPTIONAL = (Package("bitsandbytes", ("bitsandbytes",), "0.45.2", "8-bit AdamW and a base in fewer bits"),)
+"""What training does without where it is not there."""
 
 
 def lacking(
     there: Callable[[str], bool] = lambda module: find_spec(module) is not None, installed: Callable[[str], str | None] | None = None
 ) -> tuple[str, ...]:
-    """What is wrong with each needed package, in a sentence with what to type: () where all is well.
+    """What is wrong with each package, in a sentence with what to type: () where all is well.
 
     `there` says whether a module can be found, `installed` which version of a distribution is there (None: not at all).
     """
     found = installed or _installed
     told = []
-    for package in NEEDED:
+    for package in (*NEEDED, *OPTIONAL):
         versions = {name: number for name in package.distributions if (number := found(name)) is not None}
         wanted = package.distributions[0] if package.least == "0" else f"{package.distributions[0]}>={package.least}"
         if not there(package.module):
+            if package in OPTIONAL:
+                continue
             told.append(f"{package.distributions[0]} is missing ({package.purpose}). Type: {installing(wanted)}")
         elif versions and all(_numbers(number) < _numbers(package.least) for number in versions.values()):
             name, number = next(iter(versions.items()))

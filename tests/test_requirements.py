@@ -60,6 +60,12 @@ def test_an_opencv_without_metadata_is_left_in_peace_and_two_that_differ_are_sai
     assert said({**GOOD, "opencv-python-headless": "4.12.0.88"}) == ()
 
 
+def test_bitsandbytes_may_be_missing_but_not_be_old() -> None:
+    assert said(GOOD, ("bitsandbytes",)) == () and said({**GOOD, "bitsandbytes": "0.45.2"}) == ()
+    (sentence,) = said({**GOOD, "bitsandbytes": "0.44.1"})
+    assert sentence.startswith("bitsandbytes 0.44.1 is older than 0.45.2") and '"bitsandbytes>=0.45.2"' in sentence
+
+
 def test_looking_loads_none_of_them() -> None:
     code = "import sys; from faceexpr_core.requirements import lacking; lacking(); assert not {'cv2', 'mediapipe'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/")

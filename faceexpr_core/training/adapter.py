@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import FaceExprError
+from .libraries import leave_out_broken
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -41,12 +42,19 @@ def put_lora(
     model: torch.nn.Module, names: Sequence[str], rank: int, alpha: float, generator: torch.Generator
 ) -> dict[str, tuple[torch.nn.Parameter, torch.nn.Parameter]]:
     """`add_lora` on the layers of any model that have these names. Inputs that are not float32 need autocast around the call."""
+    leave_out_broken()
     from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora import LoraLayer, layer
 
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(names))
+    # named here, since peft's own search asks every library of other layers, of which an old one raises
+    plain: dict[type[torch.nn.Module], type[torch.nn.Module]] = {torch.nn.Conv2d: layer.Conv2d}
+    if {type(model.get_submodule(name)) for name in names} <= {torch.nn.Linear, torch.nn.Conv2d}:
+        plain[torch.nn.Linear] = layer.Linear  # else some are bitsandbytes', which are linear layers too
+    config._register_custom_module(plain)
     # peft draws its own initial weights from the global generator: give it back untouched.
     with torch.random.fork_rng(devices=[]):
-        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(names)), model)
+        inject_adapter_in_model(config, model)
     layers = {}
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):

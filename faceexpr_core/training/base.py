@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from ..errors import FaceExprError
+from .adapter import put_lora
 from .bits import unusable
+from .libraries import refusal
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -43,6 +45,18 @@ def quantise(unet: UNet2DConditionModel, base: str, device: torch.device, dtype:
         parent, _, child = name.rpartition(".")
         owner = unet.get_submodule(parent)
         setattr(owner, child, _packed(unet.get_submodule(name), base, dtype).to(device))
+
+
+def check_lora(base: str, device: torch.device) -> None:
+    """Raise FaceExprError where no LoRA can be put on a base kept so on the device: tried on a layer of its own, before any work."""
+    try:
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            model: Any = nn.Module()
+            model.attentions = nn.ModuleList([nn.Linear(64, 64)])  # as wide as bitsandbytes' smallest block
+            quantise(model, base, device, torch.float32)
+            put_lora(model, ["attentions.0"], 1, 1.0, torch.Generator())
+    except Exception as reason:  # peft's and bitsandbytes' own, of any kind
+        raise FaceExprError(refusal(reason)) from reason
 
 
 def _is_news(record: logging.LogRecord) -> bool:

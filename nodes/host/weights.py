@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...faceexpr_core.errors import FaceExprError
+from ...faceexpr_core.training.libraries import leave_out_broken
 from .models import require_sdxl
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def empty_unet(model: Any, node: str) -> UNet2DConditionModel:
 
     Raises FaceExprError for another MODEL, a pruned one, and one that holds its weights packed, as those from GGUF files do.
     """
+    leave_out_broken()
     from diffusers import UNet2DConditionModel
 
     require_sdxl(model, node)
