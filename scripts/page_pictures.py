@@ -12,12 +12,12 @@ from pathlib import Path
 
 from browser import comfyui_page
 from comfy_process import REPOSITORY, ComfyProcess, comfyui
-from editor import Editor, add_editor
+from editor import add_editor
+from editor_heads import GROUND, head
 from PIL import Image, ImageDraw, ImageFont
 from workflow_api import WORKFLOWS
 
 IMAGES = REPOSITORY / "docs" / "images"
-GROUND = (54, 54, 60)
 THUMBNAIL = ("happy", "surprised", "angry")
 BANNER = ("sad", "surprised", "happy", "disgusted", "shocked")
 TEMPLATE = "faceexpr_mini_expression"
@@ -28,7 +28,7 @@ def main() -> None:
         drawn = {name: _drawn(comfy, name) for name in THUMBNAIL}
         with comfyui_page(comfy, scale=2) as (page, _):
             editor = add_editor(page, "nodes 2.0")
-            heads = {name: _head(editor, name) for name in dict.fromkeys((*THUMBNAIL, *BANNER))}
+            heads = {name: head(editor, expression=name) for name in dict.fromkeys((*THUMBNAIL, *BANNER))}
             editor.set(expression="happy", intensity=0.85, second_expression="surprised", second_weight=0.45, action_units="L2")
             editor.head()
             node = page.locator("[data-node-id]").first.screenshot()
@@ -48,14 +48,6 @@ def _drawn(comfy: ComfyProcess, expression: str) -> Image.Image:
     graph[number]["inputs"]["expression"] = expression
     (shown,) = comfy.run(graph).values()
     return Image.open(io.BytesIO(comfy.view(shown["images"][0]))).convert("RGB")
-
-
-def _head(editor: Editor, expression: str) -> Image.Image:
-    editor.set(expression=expression)
-    head = Image.fromarray(editor.head().astype("uint8"), "RGBA")
-    ground = Image.new("RGBA", head.size, (*GROUND, 255))
-    ground.alpha_composite(head)
-    return ground.convert("RGB")
 
 
 def _row(pictures: list[Image.Image], side: int) -> Image.Image:

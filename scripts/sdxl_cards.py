@@ -12,13 +12,14 @@ from typing import Any
 
 from browser import comfyui_page
 from comfy_process import comfyui
-from editor import Editor, add_editor
+from editor import add_editor
+from editor_heads import GROUND, head
 from PIL import Image, ImageDraw, ImageFont
 from workflow_api import WORKFLOWS
 
 Values = dict[str, Any]  # what the editor is set to
 WIDTH, TALLEST, LINE = 480, 240, 44
-GROUND, WORDS = (54, 54, 60), (230, 230, 230)
+WORDS = (230, 230, 230)
 SHEET = ("happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt", "shocked", "happily surprised", "sadly angry")
 HAPPY: Values = {"expression": "happy"}
 
@@ -51,18 +52,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, comfyui(Path(home)) as comfy, comfyui_page(comfy, scale=2) as (page, _):
         editor = add_editor(page, "nodes 2.0")
         for name, (words, rows) in CARDS.items():
-            card(words, [[head(editor, values) for values in row] for row in rows]).save(WORKFLOWS / f"{name}.jpg", quality=88)
+            card(words, [[middle(head(editor, **values)) for values in row] for row in rows]).save(WORKFLOWS / f"{name}.jpg", quality=88)
 
 
-def head(editor: Editor, values: Values) -> Image.Image:
-    """The head as the editor draws it, a square of its middle, RGB."""
-    editor.set(**values)
-    drawn = Image.fromarray(editor.head().astype("uint8"), "RGBA")
-    ground = Image.new("RGBA", drawn.size, (*GROUND, 255))
-    ground.alpha_composite(drawn)
-    side = min(drawn.size)
-    left, top = (drawn.width - side) // 2, (drawn.height - side) // 2
-    return ground.convert("RGB").crop((left, top, left + side, top + side))
+def middle(picture: Image.Image) -> Image.Image:
+    """The largest square in the middle of a picture."""
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))
 
 
 def card(words: str, rows: list[list[Image.Image]]) -> Image.Image:

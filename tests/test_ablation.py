@@ -20,7 +20,8 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.draw import Drawer
 from faceexpr_core.evaluation.people import Person
 from faceexpr_core.evaluation.plan import Drawing, Place, Plan
-from faceexpr_core.evaluation.run import Evaluation
+from faceexpr_core.evaluation.records import Lines
+from faceexpr_core.evaluation.run import Evaluation, read_picture, write_picture
 from faceexpr_core.evaluation.summary import Row, summarise
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import IdentityMeter, normalised
@@ -33,7 +34,7 @@ from lab.benchmarks.ablation_class import class_arms, class_evaluation, with_cla
 from lab.benchmarks.ablation_figures import read_figures, with_figures, write_figures
 from lab.benchmarks.ablation_unseen import compare_unseen, with_unseen
 from lab.benchmarks.preset_arms import parse_preset_arms
-from lab.benchmarks.store import Lines, read_picture, write_json, write_picture
+from lab.benchmarks.store import write_json
 from lab.benchmarks.subjects import class_noise, lora_file
 
 COMMON = "steps=400,learning_rate=6e-4"

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from rendered import rendered_people
 
+from faceexpr_core.evaluation.records import Lines
+from faceexpr_core.evaluation.run import write_picture
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.measure.identity import IdentityMeter, identity_scale, normalised
 from faceexpr_core.measure.statistics import mean_interval
 from lab.benchmarks import change, dataset_classifier, frowns, photographs, preset_summary
-from lab.benchmarks.store import Lines, write_picture
 from lab.benchmarks.summary import cell
 
 

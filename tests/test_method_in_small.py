@@ -28,6 +28,7 @@ from faceexpr_core.fusion.donor_faces import moved_regions
 from faceexpr_core.fusion.settings import default_site, paper_settings, site_settings
 from faceexpr_core.measure.expression import ExpressionMeter, intensity_of
 from faceexpr_core.measure.identity import IdentityMeter
+from faceexpr_core.measure.judges import Picture
 from faceexpr_core.photos.subject import SubjectSettings, prepare_subject
 from faceexpr_core.text import ExpressionPrompt, build_prompts, expression_terms
 from faceexpr_core.training.crafting import build_crafting_set
@@ -36,7 +37,6 @@ from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.prior import ClassImage, build_class_set
 from faceexpr_core.training.settings import TrainSettings
 from lab.benchmarks.drawing import Schedule, draw
-from lab.benchmarks.store import Picture
 
 MAN, ANOTHER_MAN = rendered_people()[1:]
 REST, SMILE = COLUMNS.index("neutral"), COLUMNS.index("happy")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluation.markdown import table_head, table_line
 from ..measure.reader import READER_CLASSES
 from ..measure.reading import READ_CLASSES
 from .plan import REJECTED, SPLITS
@@ -83,7 +84,7 @@ def kept(rows: Sequence[Row]) -> list[Row]:
 
 def markdown(table: Table) -> str:
     head, *lines = table
-    return "\n".join([_line(head), _line(["---"] * len(head)), *[_line(line) for line in lines]])
+    return "\n".join([*table_head(head), *map(table_line, lines)])
 
 
 def size_category(pictures: int) -> str:
@@ -110,7 +111,3 @@ def _share(right: Sequence[bool]) -> str:
 
 def _mean(values: Sequence[float], digits: int = 2) -> str:
     return f"{np.mean(values):.{digits}f}" if values else "-"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -73,7 +73,7 @@ def _arm(word: str) -> Arm:
             raise FaceExprError(f"it starts with none of {', '.join(WAYS)}")
         given = _given(rest)
         scale = _number(given, "scale")
-        embeddings = _one_of("embeddings", given.pop("embeddings", "on"), ("on", "off")) == "on"
+        embeddings = one_of("embeddings", given.pop("embeddings", "on"), ("on", "off")) == "on"
         if not embeddings and scale is not None:
             raise FaceExprError("scale needs embeddings, which are off")
         if way == BASE:
@@ -83,7 +83,7 @@ def _arm(word: str) -> Arm:
         strength = _number(given, "lora_strength")
         arm = Arm(word, (), scale=scale, lora_strength=1.0 if strength is None else strength, embeddings=embeddings)
         if way == FUSION:
-            arm = replace(arm, text=_one_of("text", given.pop("text", "neutral"), TEXTS), fusion=_fusion(given))
+            arm = replace(arm, text=one_of("text", given.pop("text", "neutral"), TEXTS), fusion=_fusion(given))
         if wrong := [key for key in _FUSED if key in given]:
             raise FaceExprError(f"{wrong[0]} belongs to {FUSION}")
         return replace(arm, training=tuple(given.items()))
@@ -106,9 +106,9 @@ def _given(rest: str) -> dict[str, str]:
 def _fusion(given: dict[str, str]) -> FusionSettings:
     mode, site = given.pop("mode", None), given.pop("site", None)
     if mode is not None:
-        _one_of("mode", mode, MODES)
+        one_of("mode", mode, MODES)
     chosen = site or (None if mode == "paper" else default_site(False))
-    settings = paper_settings() if chosen is None else site_settings(_one_of("site", chosen, SITES))
+    settings = paper_settings() if chosen is None else site_settings(one_of("site", chosen, SITES))
     changed: dict[str, Any] = {name: value for name, value in (("mode", mode), ("layers", given.pop("layers", None))) if value is not None}
     if (strength := _number(given, "strength")) is not None:
         changed["strength"] = strength
@@ -128,7 +128,8 @@ def _number(given: dict[str, str], key: str) -> float | None:
         raise FaceExprError(f"{key} is '{text}', which is no number") from None
 
 
-def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> str:
+def one_of(what: str, value: str, allowed: tuple[str, ...]) -> str:
+    """The value. Raises FaceExprError for one that is not `allowed`, which says `what` it is of."""
     if value not in allowed:
         raise FaceExprError(f"{what} is {value}, not one of {', '.join(allowed)}")
     return value

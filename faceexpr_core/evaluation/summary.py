@@ -64,9 +64,9 @@ def measures(output: Path) -> tuple[Measure, ...]:
                 "the same by a classifier that learned on photographs and sees the picture alone"),
         Measure("accuracy_12", "Acc-12, blendshapes", _accuracy_12, 1, 2,
                 "of twelve: the six, contempt and five compounds; only where more than the six were asked"),
-        Measure("right_7", "Right of 7", _mean("right", strongest=True), 1, 2,
+        Measure("right_7", "Right of 7", _mean("right", at_strongest=True), 1, 2,
                 "as Acc-6, of seven with contempt, for all expressions asked"),
-        Measure("right_on_person", "Right on the person", _mean("right_on_person", strongest=True), 1, 2,
+        Measure("right_on_person", "Right on the person", _mean("right_on_person", at_strongest=True), 1, 2,
                 "as Right of 7, but as a change from the resting face of the person's photos: a person who always smiles counts here"),
         Measure("confusion", "mSCR, blendshapes", _confusion("read_of_six"), -1, 2,
                 "how often fear and surprise, and anger and disgust, are taken for each other"),
@@ -171,18 +171,15 @@ def _expressive(records: Records) -> list[Record]:
     return [one for one in records if one["expression"] != NEUTRAL]
 
 
-def _mean(key: str, strongest: bool = False, zero: bool = False) -> Callable[[Records], float | None]:
+def _mean(key: str, at_strongest: bool = False, zero: bool = False) -> Callable[[Records], float | None]:
     """The mean over the expressive pictures that have a value; with `zero` one without counts 0."""
 
     def of(records: Records) -> float | None:
-        chosen = _expressive(_strongest(records) if strongest else records)
+        chosen = _expressive(strongest(records) if at_strongest else records)
         values = [float(one[key] or 0.0) for one in chosen if zero or one[key] is not None]
         return float(np.mean(values)) if values else None
 
     return of
-
-
-_strongest = strongest
 
 
 def _accuracy(key: str, among: Sequence[str]) -> Callable[[Records], float | None]:

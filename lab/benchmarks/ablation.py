@@ -42,12 +42,14 @@ from faceexpr_core.evaluation.arms import Arm
 from faceexpr_core.evaluation.draw import Drawer
 from faceexpr_core.evaluation.people import Person as Subject
 from faceexpr_core.evaluation.plan import Drawing, Place, Plan
+from faceexpr_core.evaluation.records import Lines, keep_meaning, read_all
 from faceexpr_core.evaluation.report import write_report
-from faceexpr_core.evaluation.run import Evaluation, draw_place, keep_person, kept_person
+from faceexpr_core.evaluation.run import Evaluation, draw_place, keep_person, kept_person, read_picture, write_picture
 from faceexpr_core.evaluation.summary import summarise
+from faceexpr_core.files import replace_file
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import IdentityMeter, donor_leak
-from faceexpr_core.measure.judges import Judges, Looks, measured_by
+from faceexpr_core.measure.judges import Judges, Looks, Picture, measured_by
 from faceexpr_core.measure.picture_score import NEUTRAL
 
 from .ablation_arms import ARMS, BASE, Step, chosen_steps
@@ -58,7 +60,6 @@ from .ablation_truth import TRUTH, in_folder, rendered, truth_evaluation
 from .ablation_unseen import UNSEEN, compare_unseen, unseen_album, with_unseen
 from .albums import ALBUMS
 from .preset_arms import PresetArm
-from .store import Lines, Picture, keep_meaning, read_all, read_picture, write_picture, write_whole
 from .subjects import Person, add_arguments, base_hash, class_noise, draw_class, person, personalised, seeds
 from .tools import pipeline
 from .workers import each
@@ -315,7 +316,7 @@ def write_summary(run: Ablation, command: str, figures: Path | None = None) -> s
     chosen = {one.name: kept[one.name] for one in asked if one.name in kept}
     told = table(with_figures(measured, chosen, names, MEASURES), command)
     told += f"\n{len({*chosen, *(one.name for one in whole)})} of {len(asked)} people are whole.\n"
-    write_whole(output / "table.md", told.encode())
+    replace_file(output / "table.md", told.encode())
     if records:
         write_picture(output / "sheet.png", np.asarray(sheet(output, records, names)))
         write_report(here.evaluation, {"Command": command, **{f"Arm {step.name}": ARMS.get(step.name, step.name) for step in run.steps}})

@@ -7,7 +7,6 @@ People measured before, on another machine, count with those of today.
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from faceexpr_core.evaluation.records import keep_meaning
 from faceexpr_core.evaluation.summary import Measure, Row, row_of
 
-from .store import write_json
+from .store import commit, write_json
 
 MEANING = "meaning.json"
 PICTURES = "pictures"
@@ -45,7 +44,7 @@ def write_figures(folder: Path, meaning: Mapping[str, Any], rows: Sequence[Row],
         before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {ARMS: {}, COMMITS: {}}
         # every person of a row has as many pictures as any other
         own = {row.arm: {PICTURES: row.pictures // len(row.people), **row.people[name]} for row in rows if name in row.people}
-        write_json(path, {COMMITS: {**before[COMMITS], **dict.fromkeys(own, _commit())}, ARMS: {**before[ARMS], **own}})
+        write_json(path, {COMMITS: {**before[COMMITS], **dict.fromkeys(own, commit())}, ARMS: {**before[ARMS], **own}})
 
 
 def with_figures(rows: Sequence[Row], kept: Figures, arms: Sequence[str], chosen: Sequence[Measure]) -> list[Row]:
@@ -65,8 +64,3 @@ def with_figures(rows: Sequence[Row], kept: Figures, arms: Sequence[str], chosen
 
 def _keep(folder: Path, meaning: Mapping[str, Any]) -> None:
     keep_meaning(folder / MEANING, meaning, holds="figures", instead="give another --figures_dir")
-
-
-def _commit() -> str:
-    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return found.stdout.strip()

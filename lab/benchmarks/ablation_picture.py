@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.records import read_all
 
 from .ablation_table import sheet
 from .ablation_truth import TRUTH, TRUTH_FOLDER, in_folder
-from .store import read_all
 
 
 def records_of(output: Path, people: Sequence[str], arms: Sequence[str]) -> list[dict[str, Any]]:

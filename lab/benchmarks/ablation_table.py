@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from faceexpr_core.evaluation.markdown import table_head, table_line
 from faceexpr_core.evaluation.plan import Place
+from faceexpr_core.evaluation.run import read_picture
 from faceexpr_core.evaluation.summary import Difference, Measure, Records, Row, differences, grouped, intensity_order, strongest
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import normalised
+from faceexpr_core.measure.judges import Picture
 from faceexpr_core.measure.picture_score import NEUTRAL
 from faceexpr_core.measure.statistics import Interval
 
 from . import summary
 from .ablation_arms import ARMS, PARTS
 from .ablation_unseen import UNSEEN
-from .store import Picture, read_picture
-from .summary import table_head, table_line
 
 HARM = 0.03
 """By so much a part may be worse in a measure, on average over people, without being said to harm."""

@@ -17,9 +17,8 @@ from faceexpr_core.evaluation.plan import Place
 from faceexpr_core.evaluation.run import Evaluation
 from faceexpr_core.evaluation.summary import Records
 from faceexpr_core.expressions import EXPRESSIONS
+from faceexpr_core.measure.judges import Picture
 from faceexpr_core.measure.picture_score import NEUTRAL
-
-from .store import Picture
 
 TRUTH, TRUTH_FOLDER = "the person", "truth"
 FIRST_NUMBER = 44_000

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceexpr_core.evaluation.plan import Place
+from faceexpr_core.evaluation.records import Lines, read_all
+from faceexpr_core.evaluation.run import read_picture
 from faceexpr_core.evaluation.summary import Records
 from faceexpr_core.measure.identity import IdentityMeter
 
 from .albums import MIXED
-from .store import Lines, read_all, read_picture
 
 UNSEEN = "unseen"
 _KEYS = ("person", "scene", "seed", "arm", "expression", "intensity")

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.arms import one_of
 from faceexpr_core.fusion.settings import SITES, FusionSettings, paper_settings, site_settings
 
 TARGETS = ("expression", "neutral")
@@ -85,10 +86,10 @@ def _arm(word: str, target: str) -> Arm:
             return _text_arm(word, site, given)
         if site != "paper" and site not in SITES:
             raise FaceExprError(f"it names no site: text, none, paper, {', '.join(SITES)}")
-        drawn = _one_of("target", given.pop("target", target), TARGETS)
-        donor = _one_of("donor", given.pop("donor", "text"), DONORS)
-        keep = _one_of("keep", given.pop("keep", "all"), KEEPS)
-        mask = _one_of("mask", given.pop("mask", "auto"), MASKS)
+        drawn = one_of("target", given.pop("target", target), TARGETS)
+        donor = one_of("donor", given.pop("donor", "text"), DONORS)
+        keep = one_of("keep", given.pop("keep", "all"), KEEPS)
+        mask = one_of("mask", given.pop("mask", "auto"), MASKS)
         if mask == "auto":
             mask = "twin" if donor == "text" and site != "paper" else "none"
         settings = paper_settings() if site == "paper" else site_settings(site)
@@ -112,13 +113,7 @@ def _settings(given: Mapping[str, str]) -> dict[str, Any]:
         low, high = given["window"].split("-")
         values["window"] = (float(low), float(high))
     if "matching" in given:
-        values["matching"] = _one_of("matching", given["matching"], ("yes", "no")) == "yes"
+        values["matching"] = one_of("matching", given["matching"], ("yes", "no")) == "yes"
     if "regions" in given:
         values["regions"] = tuple(given["regions"].split("+"))
     return values
-
-
-def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise FaceExprError(f"{what} is {value}, not one of {', '.join(allowed)}")
-    return value

@@ -19,17 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.markdown import table_head, table_line
 from faceexpr_core.evaluation.records import read_all
+from faceexpr_core.evaluation.run import read_picture
 from faceexpr_core.evaluation.summary import grouped
+from faceexpr_core.files import replace_file
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.picture_score import NEUTRAL
 from faceexpr_core.measure.scores import harmonic_score
 from faceexpr_core.measure.statistics import mean_interval
 
-from .store import read_picture, write_whole
 from .subjects import PHOTOS, add_arguments, base_hash, learn, person, seeds, train_settings
 from .subjects import prepare as learn_people
-from .summary import table_head, table_line
 from .tools import pipeline
 from .workers import each
 
@@ -165,7 +166,7 @@ def main() -> None:
         table = f"`python -m lab.benchmarks.best_of {shlex.join(sys.argv[1:])}`\n\n{best_of(records)}"
     except FaceExprError as reason:
         sys.exit(f"best_of: {reason}")
-    write_whole(arguments.output_dir / "best_of.md", table.encode())
+    replace_file(arguments.output_dir / "best_of.md", table.encode())
     print(table)
 
 

@@ -21,15 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from faceexpr_core.evaluation.markdown import table_head, table_line
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.measure.expression import blendshape_vector, measured_as, prototypes, read_change
+from faceexpr_core.measure.judges import Picture
 from faceexpr_core.measure.reader import Judgement, judge_faces
 from faceexpr_core.measure.reading import READ_CLASSES, read_album
 
-from .store import Picture, measures_name, write_json
+from .store import measures_name, write_json
 from .subjects import seeds
-from .summary import table_head, table_line
 from .workers import each
 
 NEUTRAL = "neutral"

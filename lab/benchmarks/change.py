@@ -33,21 +33,26 @@ from faceexpr_core import mini
 from faceexpr_core.diffusers_host import encoding
 from faceexpr_core.diffusers_host.redraw import RedrawHost, Redrawing, change_face
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.markdown import table_head, table_line
+from faceexpr_core.evaluation.records import Lines, keep_meaning, read_all
+from faceexpr_core.evaluation.run import read_picture, write_picture
+from faceexpr_core.evaluation.summary import grouped
 from faceexpr_core.faces.change import FaceCut, cut_face
+from faceexpr_core.files import replace_file
 from faceexpr_core.fusion.donor_faces import moved_regions
 from faceexpr_core.fusion.grids import grid_mask
 from faceexpr_core.fusion.redraw import AWAY, SHOWN_ALONE, SHOWN_SHARE, redraw, redraw_words
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import normalised
-from faceexpr_core.measure.judges import measured_by
+from faceexpr_core.measure.judges import Picture, measured_by
 from faceexpr_core.measure.picture_score import NEUTRAL
 from faceexpr_core.measure.shown import shown_expression
 from faceexpr_core.text import expression_terms
 
 from . import tools
-from .store import Lines, Picture, file_name, keep_meaning, read_all, read_picture, write_picture, write_whole
+from .store import file_name
 from .subjects import Person, base_hash, expressive_photo, learn, person, personalised, seeds, train_settings
-from .summary import cell, grouped, over_subjects, page_of, table_head, table_line
+from .summary import cell, over_subjects, page_of
 from .workers import each
 
 RENDER = "render"
@@ -199,7 +204,7 @@ def main() -> None:
         write_picture(arguments.output_dir / f"{file_name(arm)}.png", sheet(arguments.output_dir, chosen, arm))
     rows = [row for row in read_all(arguments.output_dir) if row["subject"] in chosen and row["arm"] in arguments.arms]
     told = table(rows, f"python -m lab.benchmarks.change {shlex.join(sys.argv[1:])}")
-    write_whole(arguments.output_dir / "table.md", told.encode())
+    replace_file(arguments.output_dir / "table.md", told.encode())
     print(told)
 
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.markdown import table_head, table_line
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.faces.detector import Face, FaceDetector
 from faceexpr_core.measure.reader import face_square
@@ -37,7 +38,7 @@ from faceexpr_core.measure.statistics import Interval, mean_interval
 
 from .albums import PHOTO_SIDE
 from .subjects import seeds
-from .summary import cell, table_head, table_line
+from .summary import cell
 
 SIDE = 48
 """Pixels along the square that the net sees."""

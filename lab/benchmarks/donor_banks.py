@@ -14,16 +14,18 @@ from faceexpr_core import text
 from faceexpr_core.diffusers_host import encoding
 from faceexpr_core.diffusers_host.donors import Run, draw_photo_donors, draw_text_donors
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.run import write_picture
 from faceexpr_core.fusion.bank import FeatureBank
 from faceexpr_core.fusion.donor_faces import crop_photos, moved_regions, twins_picture
 from faceexpr_core.fusion.donors import Donors
 from faceexpr_core.fusion.recorder import load_bank, save_bank
 from faceexpr_core.fusion.settings import FusionSettings, site_settings
 from faceexpr_core.measure.identity import IdentityMeter
+from faceexpr_core.measure.judges import Picture
 
 from .arms import Arm
 from .drawing import Schedule
-from .store import Picture, file_name, write_json, write_picture
+from .store import file_name, write_json
 from .subjects import DONOR_STEP, Person, expressive_photo, person
 from .tools import meters, pipeline
 

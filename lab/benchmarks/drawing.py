@@ -14,8 +14,7 @@ from faceexpr_core import text
 from faceexpr_core.diffusers_host import encoding, sampling
 from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion
 from faceexpr_core.fusion.look import Look
-
-from .store import Picture
+from faceexpr_core.measure.judges import Picture
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline

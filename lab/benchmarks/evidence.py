@@ -23,8 +23,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from faceexpr_core.files import replace_file
+
 from .pieces import PIECES, Piece
-from .store import write_json, write_whole
+from .store import commit, write_json
 
 PROGRESS = "evidence.json"
 GRACE = 120
@@ -51,7 +53,7 @@ class Progress:
         spent = self.hours(piece) if before.get("command") == piece.words(self.work) and not before.get("done") else 0.0
         self.known[piece.name] = {
             "command": piece.words(self.work),
-            "commit": _commit(),
+            "commit": commit(),
             "hours": round(spent + hours, 3),
             "done": time.strftime("%Y-%m-%d %H:%M") if done else None,
         }
@@ -72,7 +74,7 @@ def run(work: Path, piece: Piece, until: float) -> bool:
     if code:
         raise SystemExit(f"evidence: {piece.name} ended with {code}; what it said is above and in {output}. The same command goes on.")
     tables = work / piece.table if piece.table else output
-    write_whole(work / "evidence" / f"{piece.name}.md", tables.read_bytes())
+    replace_file(work / "evidence" / f"{piece.name}.md", tables.read_bytes())
     return True
 
 
@@ -88,11 +90,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _commit() -> str:
-    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return found.stdout.strip()
 
 
 def told(progress: Progress) -> Table:

@@ -33,19 +33,24 @@ from faceexpr_core.diffusers_host import encoding
 from faceexpr_core.diffusers_host.donors import Run, own_donors
 from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.markdown import table_head, table_line
+from faceexpr_core.evaluation.records import Lines, keep_meaning, read_all
+from faceexpr_core.evaluation.run import read_picture, write_picture
+from faceexpr_core.evaluation.summary import grouped
 from faceexpr_core.expressions import EXPRESSIONS
+from faceexpr_core.files import replace_file
 from faceexpr_core.fusion.donor_faces import moved_regions
 from faceexpr_core.fusion.settings import default_site, site_settings
 from faceexpr_core.measure.expression import intensity_of
-from faceexpr_core.measure.judges import measured_by
+from faceexpr_core.measure.judges import Picture, measured_by
 
 from . import summary, tools
 from .albums import FROWNING
 from .drawing import Schedule, draw
 from .preset_arms import PresetArm, parse_preset_arms
-from .store import Lines, Picture, file_name, keep_meaning, read_all, read_picture, write_picture, write_whole
+from .store import file_name
 from .subjects import Person, add_arguments, base_hash, expressive_photo, person, personalised, seeds
-from .summary import Record, table_head, table_line
+from .summary import Record
 from .workers import each
 
 SHOWN, ASKED = "sad", ("neutral", "happy")
@@ -149,7 +154,7 @@ def table(records: Sequence[Record], command: str) -> str:
 def sheet(output: Path, records: Sequence[Record], people: int = 4) -> Picture:
     """A row a person: each of DRAWN from the first noise."""
     rows = []
-    for seed, own in list(summary.grouped(records, "subject").items())[:people]:
+    for seed, own in list(grouped(records, "subject").items())[:people]:
         first = [one for one in own if one["noise"] == own[0]["noise"]]
         by = {(one["arm"], one["expression"]): read_picture(_picture(output, one)) for one in first}
         rows.append((f"{seed}", [by[drawn] for drawn in DRAWN]))
@@ -183,7 +188,7 @@ def main() -> None:
         chosen = seeds(arguments.subjects)
         records = [one for one in read_all(output / "records") if one["subject"] in chosen and one["noise"] in run.noises]
         told = table(records, f"python -m lab.benchmarks.frowns {shlex.join(sys.argv[1:])}")
-        write_whole(output / "table.md", told.encode())
+        replace_file(output / "table.md", told.encode())
         write_picture(output / "sheet.png", sheet(output, records))
         print(told)
     except FaceExprError as reason:

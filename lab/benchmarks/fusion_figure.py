@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from faceexpr_core.evaluation.run import read_picture
 from faceexpr_core.measure.expression import CLASSES
 
 from .fusion_sites import NEUTRAL
-from .store import read_picture
 from .summary import page_of, picture_path
 
 

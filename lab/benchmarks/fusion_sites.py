@@ -27,11 +27,14 @@ from torch import Tensor
 from faceexpr_core import mini, text
 from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.records import Lines, keep_meaning
+from faceexpr_core.evaluation.run import read_picture, write_picture
 from faceexpr_core.faces.detector import Face
+from faceexpr_core.files import replace_file
 from faceexpr_core.fusion.donor_faces import location_of, moved_regions
 from faceexpr_core.measure.expression import CLASSES, intensity_of
 from faceexpr_core.measure.identity import donor_leak
-from faceexpr_core.measure.judges import measured_by
+from faceexpr_core.measure.judges import Picture, measured_by
 from faceexpr_core.measure.pictures import locality
 from faceexpr_core.training.settings import TrainSettings
 
@@ -40,7 +43,7 @@ from . import summary
 from .arms import BASELINE, Arm, parse_arms
 from .donor_banks import Kept, Wanted, expression_prompt, wanted_by
 from .drawing import Schedule, draw
-from .store import Lines, Picture, file_name, keep_meaning, read_picture, write_picture, write_whole
+from .store import file_name
 from .subjects import Person, add_arguments, base_hash, chosen_settings, learn, person, personalised, prepare, seeds, train_settings
 from .tools import close, meters, pipeline
 from .workers import each
@@ -83,7 +86,7 @@ class Comparison:
             for arm in self.arms:
                 drawer.arm(arm)
         over_words = [value for arm in self.arms for value in self._over_words(arm, one, known)]
-        write_whole(summary.over_words(self.output) / f"{seed}.jsonl", "".join(f"{json.dumps(value)}\n" for value in over_words).encode())
+        replace_file(summary.over_words(self.output) / f"{seed}.jsonl", "".join(f"{json.dumps(value)}\n" for value in over_words).encode())
         return f"{seed}: {len(lines.values) - before} pictures drawn, {before} were there"
 
     def _over_words(self, arm: Arm, one: Person, known: Mapping[tuple[str, int, str], Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -234,7 +237,7 @@ def compare(arguments: argparse.Namespace) -> None:
 def write_summary(output: Path, arms: Sequence[str], command: str, wanted: summary.Wanted) -> str:
     """table.md and sheet.png of what is recorded and wanted; the table."""
     table = summary.table(output, arms, command, wanted)
-    write_whole(output / "table.md", table.encode())
+    replace_file(output / "table.md", table.encode())
     write_picture(output / "sheet.png", np.asarray(summary.sheet(output, arms, wanted)))
     return table
 

@@ -19,18 +19,19 @@ from typing import Any
 
 import numpy as np
 
+from faceexpr_core.evaluation.markdown import table_head, table_line
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.measure.action_units import unit_errors
 from faceexpr_core.measure.expression import blendshape_vector, intensity_of, nearest_of
+from faceexpr_core.measure.judges import Picture
 from faceexpr_core.measure.pose import pose_change
 from faceexpr_core.measure.reader import judge_faces
 from faceexpr_core.measure.scores import BASIC_SIX, TWELVE, accuracy, blendshape_distance, control_linearity, structural_confusion
 
 from .albums import PHOTO_SIDE
-from .store import Picture, measures_name, write_json
+from .store import measures_name, write_json
 from .subjects import seeds
-from .summary import table_head, table_line
 from .workers import each
 
 STEPS = (0.25, 0.5, 0.75, 1.0)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from faceexpr_core.evaluation.markdown import table_head, table_line
 from faceexpr_core.faces.detector import FaceDetector, square_around
 from faceexpr_core.faces.images import crop_resized, read_images
 from faceexpr_core.faces.upright import turned_upright
@@ -27,8 +28,6 @@ from faceexpr_core.measure.reader import Judgement, judge_faces
 from faceexpr_core.measure.reading import READ_CLASSES, read_album
 from faceexpr_core.photos.people import COPY, SAME_PERSON
 from faceexpr_core.sheet import labelled_sheet
-
-from .summary import table_head, table_line
 
 BARS = (SAME_PERSON, 0.6, 0.8)
 SIDE, COLUMNS = 160, 10

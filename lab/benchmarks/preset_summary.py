@@ -11,15 +11,20 @@ import numpy as np
 from PIL import Image
 
 from faceexpr_core import mini
+from faceexpr_core.evaluation.markdown import table_head, table_line
+from faceexpr_core.evaluation.records import read_all
+from faceexpr_core.evaluation.run import read_picture
+from faceexpr_core.evaluation.summary import grouped
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import identity_drop
+from faceexpr_core.measure.judges import Picture
 from faceexpr_core.measure.statistics import Interval
 
 from . import summary
 from .preset_arms import BASE
-from .store import Picture, file_name, read_all, read_picture
+from .store import file_name
 from .subjects import PHOTOS
-from .summary import Record, Value, Wanted, every, likeness, table_head, table_line
+from .summary import Record, Value, Wanted, every, likeness
 
 NEUTRAL = "neutral"
 PERSON, CLASS = "person", "class"
@@ -71,7 +76,7 @@ def table(output: Path, arms: Sequence[str], against: Sequence[str], command: st
         cells = [summary.cell(summary.over_subjects(read(arm, column), column.value), name) for name, column in columns.items()]
         for kind, name in ((PERSON, "varies"), (CLASS, "class varies")):
             cells.append(summary.cell(summary.diversity(expressive[arm, kind], partial(picture_path, output)), name))
-        lines.append(table_line([f"`{arm}`", f"{len(summary.grouped(own, 'subject'))}", *cells]))
+        lines.append(table_line([f"`{arm}`", f"{len(grouped(own, 'subject'))}", *cells]))
     for other in against:
         lines += ["", f"Differences from `{other}`:", "", *table_head(["arm", *columns])]
         plain = {kind: {summary.place(one): one for one in whole.get((other, kind), [])} for kind in (PERSON, CLASS)}
@@ -91,12 +96,12 @@ def table(output: Path, arms: Sequence[str], against: Sequence[str], command: st
     ]
     shown = [arm for arm in found if arm != BASE]
     for arm, kind in [*((arm, PERSON) for arm in shown), *((arm, CLASS) for arm in found)]:
-        by_name = summary.grouped(expressive[arm, kind], "expression")
+        by_name = grouped(expressive[arm, kind], "expression")
         shares = (summary.over_subjects(by_name.get(name, []), _right) for name in CLASSES)
         at_rest = summary.over_subjects((one for one in whole[arm, kind] if one["expression"] == NEUTRAL), _on_person)
         lines.append(table_line([f"`{arm}`", kind, _mean(at_rest), *map(_mean, shares)]))
     lines += ["", f"Each person, {' / '.join(f'`{arm}`' for arm in shown)}:", "", *table_head(["person", *EACH_PERSON])]
-    by_person = {(arm, name): summary.grouped(read(arm, columns[name]), "subject") for arm in shown for name in EACH_PERSON}
+    by_person = {(arm, name): grouped(read(arm, columns[name]), "subject") for arm in shown for name in EACH_PERSON}
     for subject in sorted({one["subject"] for arm in shown for one in found[arm]}):
         means = [
             [summary.over_subjects(by_person[arm, name].get(subject, []), columns[name].value) for arm in shown] for name in EACH_PERSON

@@ -24,9 +24,12 @@ import numpy as np
 
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.records import Lines, keep_meaning
+from faceexpr_core.evaluation.run import read_picture, write_picture
 from faceexpr_core.faces.detector import Face
+from faceexpr_core.files import replace_file
 from faceexpr_core.measure.expression import CLASSES, intensity_of
-from faceexpr_core.measure.judges import measured_by
+from faceexpr_core.measure.judges import Picture, measured_by
 
 from . import preset_arms, preset_summary
 from .albums import ALBUMS, MIXED
@@ -34,7 +37,7 @@ from .donor_banks import expression_prompt
 from .drawing import Schedule, draw
 from .preset_arms import BASE, PresetArm, parse_preset_arms
 from .preset_summary import CLASS, NEUTRAL, PERSON, picture_path
-from .store import Lines, Picture, file_name, keep_meaning, read_picture, write_picture, write_whole
+from .store import file_name
 from .subjects import Person, add_arguments, base_hash, class_noise, draw_class, people_folder, person, personalised, seeds
 from .summary import Wanted, of_people
 from .tools import close, meters, pipeline
@@ -162,7 +165,7 @@ def measure(arguments: argparse.Namespace, arms: Sequence[PresetArm]) -> None:
 def write_summary(output: Path, people: Path, arms: Sequence[str], against: Sequence[str], command: str, wanted: Wanted) -> str:
     """table.md, sheet.png and class.png of what is recorded and wanted; the table."""
     table = preset_summary.table(output, arms, against, command, wanted)
-    write_whole(output / "table.md", table.encode())
+    replace_file(output / "table.md", table.encode())
     for kind, name in ((PERSON, "sheet"), (CLASS, "class")):
         write_picture(output / f"{name}.png", np.asarray(preset_summary.sheet(output, people, arms, kind, wanted)))
     return table

@@ -14,11 +14,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from faceexpr_core.evaluation.markdown import table_head, table_line
 from faceexpr_core.measure.expression import CLASSES, intensity_of
 from faceexpr_core.measure.identity import normalised
 
 from .subjects import expressive_photo, person, seeds
-from .summary import cell, over_subjects, table_head, table_line
+from .summary import cell, over_subjects
 from .tools import close, meters
 
 NEUTRAL = "neutral"

@@ -29,12 +29,12 @@ from torch import Tensor
 from faceexpr_core import mini
 from faceexpr_core.dataset.people import described
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.markdown import table_head, table_line
+from faceexpr_core.files import replace_file
 from faceexpr_core.fusion.donor_faces import Picture, faces_in, location_of
 from faceexpr_core.fusion.look import FIRST_SCALE
 
 from .comfyui_here import comfyui_nodes, load_model, pack_module
-from .store import write_whole
-from .summary import table_head, table_line
 from .workers import one_thread
 
 EXPRESSION, CFG = "happy", 5.0
@@ -168,7 +168,7 @@ def main() -> None:
     told = [f"`python -m lab.benchmarks.seen_faces {shlex.join(sys.argv[1:])}`", table_of_steps(bench, runs, finished)]
     told += [table_of_noise(bench, latents, finished), *([table_of_samplers(bench, names, finished)] if names else [])]
     page = "\n\n".join(told) + "\n"
-    write_whole(arguments.work_dir / "seen_faces.md", page.encode())
+    replace_file(arguments.work_dir / "seen_faces.md", page.encode())
     print(page)
 
 

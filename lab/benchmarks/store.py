@@ -1,43 +1,16 @@
-"""Files of a benchmark: written whole, and lines that survive a killed run (those of `faceexpr evaluate`)."""
+"""Files of a benchmark: their names, JSON written whole, and the code that they are of."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from faceexpr_core.evaluation.records import Lines, keep_meaning, read_all
+from faceexpr_core.files import replace_file
 from faceexpr_core.measure.judges import measured_by
-
-__all__ = [
-    "Lines",
-    "Picture",
-    "file_name",
-    "keep_meaning",
-    "measures_name",
-    "read_all",
-    "read_picture",
-    "write_json",
-    "write_picture",
-    "write_whole",
-]
-
-Picture = NDArray[np.uint8]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, in the place of what was there; never a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
 
 
 def measures_name() -> str:
@@ -45,23 +18,15 @@ def measures_name() -> str:
     return hashlib.sha256(json.dumps(measured_by()).encode()).hexdigest()[:8]
 
 
+def commit() -> str:
+    """The commit of the code, marked `-dirty` where it was changed since; "" outside a repository."""
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
 def write_json(path: Path, value: Any) -> None:
-    write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
-
-
-def write_picture(path: Path, picture: Picture) -> None:
-    """A PNG file."""
-    import io
-
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "PNG")
-    write_whole(path, stream.getvalue())
-
-
-def read_picture(path: Path) -> Picture:
-    """uint8 [H, W, 3]."""
-    with Image.open(path) as opened:
-        return np.array(opened.convert("RGB"))
+    """A JSON file, whole or not at all. Raises OSError."""
+    replace_file(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def file_name(words: str) -> str:

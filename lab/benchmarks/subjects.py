@@ -22,14 +22,16 @@ from numpy.typing import NDArray
 from faceexpr_core import mini
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.run import read_picture, write_picture
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.measure.identity import IdentityMeter
+from faceexpr_core.measure.judges import Picture
 from faceexpr_core.training.prior import CLASS_CFG, CLASS_STEPS
 from faceexpr_core.training.settings import BACKGROUND_WEIGHT, PRIOR_IMAGES, TrainSettings
 from lab.recipe.check import QUICK_START
 
 from .albums import MIXED, PHOTO_SIDE, album_photos
-from .store import Picture, read_picture, write_json, write_picture
+from .store import write_json
 from .workers import each
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,13 +10,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from faceexpr_core.evaluation.markdown import table_head, table_line
+from faceexpr_core.evaluation.records import read_all
+from faceexpr_core.evaluation.run import read_picture
+from faceexpr_core.evaluation.summary import grouped
 from faceexpr_core.measure import pictures as compared
 from faceexpr_core.measure.identity import identity_drop, normalised
+from faceexpr_core.measure.judges import Picture
 from faceexpr_core.measure.pictures import Locality
 from faceexpr_core.measure.statistics import Interval, mean_interval
 
 from .arms import BASELINE
-from .store import Picture, file_name, read_all, read_picture
+from .store import file_name
 
 Record = Mapping[str, Any]
 Value = Callable[[Record], float | None]
@@ -150,24 +154,6 @@ def diversity(records: Iterable[Record], path: Callable[[Record], Path]) -> Inte
 def place(record: Record) -> tuple[Any, ...]:
     """What two arms' records must share to be compared."""
     return record["subject"], record["noise"], record["expression"]
-
-
-def grouped(records: Iterable[Record], key: str) -> dict[Any, list[Record]]:
-    """The records of each value of `key`, in order."""
-    found: dict[Any, list[Record]] = defaultdict(list)
-    for record in records:
-        found[record[key]].append(record)
-    return dict(found)
-
-
-def table_head(columns: Sequence[str]) -> list[str]:
-    """The first two lines of a Markdown table."""
-    return [table_line(columns), table_line(["---"] * len(columns))]
-
-
-def table_line(cells: Iterable[str]) -> str:
-    """One line of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
 
 
 def cell(interval: Interval | None, name: str, signed: bool = False, places: int | None = None) -> str:

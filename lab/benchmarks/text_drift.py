@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faceexpr_core.errors import FaceExprError
+from faceexpr_core.evaluation.records import keep_meaning
 from faceexpr_core.expressions import EXPRESSIONS
+from faceexpr_core.files import replace_file
 from faceexpr_core.training.update import Diverged
 
 from .albums import ALBUMS
 from .preset_arms import PresetArm, parse_preset_arms
-from .store import file_name, keep_meaning, write_json, write_whole
+from .store import file_name, write_json
 from .subjects import Person, add_arguments, base_hash, draw_class, person, seeds
 from .tools import pipeline
 from .workers import each
@@ -141,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for line in each(run, [(arm, seed) for seed in numbers for arm in arms], arguments.processes):
             print(line, file=sys.stderr, flush=True)
         told = table([json.loads(run.record(arm, seed).read_text()) for seed in numbers for arm in arms])
-        write_whole(arguments.output_dir / "table.md", told.encode())
+        replace_file(arguments.output_dir / "table.md", told.encode())
         print(told)
     except FaceExprError as reason:
         sys.exit(f"text_drift: {reason}")

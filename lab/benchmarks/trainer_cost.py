@@ -22,9 +22,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from faceexpr_core import mini
+from faceexpr_core.files import replace_file
 
 from .comfyui_here import REPOSITORY
-from .store import write_json, write_whole
+from .store import write_json
 from .trainer_models import write_photos, write_random_sdxl
 from .trainer_probe import Measured, Memory
 from .trainer_runs import Task, write_task
@@ -226,7 +227,7 @@ def main() -> None:
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=arguments.output_dir) as work:
         text, values = report(arguments, Path(work).resolve())
-    write_whole(arguments.output_dir / "trainer_cost.md", text.encode())
+    replace_file(arguments.output_dir / "trainer_cost.md", text.encode())
     write_json(arguments.output_dir / "trainer_cost.json", values)
     print(text)
 

@@ -13,13 +13,14 @@ import resource
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from lab.card.watched import children
 
 UNETS = ("UNet2DConditionModel", "UNetModel")
 """The class in diffusers, and in ComfyUI."""
@@ -111,8 +112,8 @@ class Probe:
     def _count_children(self) -> None:
         """The most that this process and those that it started took together, twenty times a second until the steps begin."""
         while not self._training.wait(0.05):
-            if children := _children(os.getpid()):
-                self._together = max(self._together, _status("VmRSS") + sum(_status("VmHWM", child) for child in children))
+            if started := children(os.getpid()):
+                self._together = max(self._together, _status("VmRSS") + sum(_status("VmHWM", child) for child in started))
 
     def _peak(self) -> int:
         return torch.cuda.max_memory_allocated() if self.cuda else _status("VmHWM")
@@ -127,12 +128,3 @@ def _status(name: str, process: int | str = "self") -> int:
     if found is None and process == "self":
         sys.exit("trainer_cost: memory is measured on Linux only, where /proc/self/status tells it.")
     return 0 if found is None else 1024 * int(found[1])
-
-
-def _children(process: int) -> list[int]:
-    """The processes that a process started and that still run, and those that they started."""
-    found: list[int] = []
-    for path in Path(f"/proc/{process}/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            found += map(int, path.read_text().split())
-    return [*found, *(one for child in found for one in _children(child))]

@@ -39,7 +39,7 @@ def watched(process: int) -> Iterator[Taken]:
 
     def look() -> None:
         while True:
-            taken.host = max(taken.host, sum(_anonymous(one) for one in (process, *_children(process))))
+            taken.host = max(taken.host, sum(_anonymous(one) for one in (process, *children(process))))
             if available() < LAST and process != os.getpid():
                 taken.ended = True
                 with suppress(ProcessLookupError):
@@ -73,12 +73,14 @@ def _anonymous(process: int) -> int:
     return 0
 
 
-def _children(process: int) -> list[int]:
+def children(process: int) -> list[int]:
+    """The processes that a process started and that still run, and those that they started; Linux only. Not by psutil, which reads all
+    processes of the machine: it is asked twenty times a second of a process that is measured."""
     found: list[int] = []
     for path in Path(f"/proc/{process}/task").glob("*/children"):
         with suppress(FileNotFoundError, ProcessLookupError):
             found += map(int, path.read_text().split())
-    return [*found, *(one for child in found for one in _children(child))]
+    return [*found, *(one for child in found for one in children(child))]
 
 
 def _on_card() -> int:

@@ -17,7 +17,7 @@ from .covers import HEADSCARF, Cover, cover_on, hidden_skin
 from .hair import Shell, sheet_fade, sheet_points, sheet_texture, shells_of, strand_texture, tangents_of
 from .identity import Person
 from .maps import noise
-from .mesh import head_mesh, incidence_of, normals_of, phenotype_vertices
+from .mesh import head_mesh, incidence_of, normals_of, phenotype_vertices, skin_incidence
 from .raster import BROW, CLOTH, EYE, FRAME, HAIR, LENS, SHELL, SKIN, TEETH, TONGUE, Surface
 from .scene import Outfit
 from .skin import skin_texture
@@ -155,15 +155,9 @@ def fabric() -> np.ndarray:
     return np.asarray(np.clip(np.dstack([weave] * 3), 0, 255), np.uint8)
 
 
-@lru_cache(maxsize=1)
-def _skin_incidence() -> sp.csr_matrix:
-    mesh = head_mesh()
-    return incidence_of(mesh.triangles, len(mesh.canonical))
-
-
 def skin_normals(skin: np.ndarray) -> np.ndarray:
     """[S, 3] of the subdivided skin."""
-    return normals_of(skin, head_mesh().triangles, _skin_incidence())
+    return normals_of(skin, head_mesh().triangles, skin_incidence())
 
 
 def _build(person: Person, outfit: Outfit, parts: Parts, detail: float) -> Body:

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg
 
 from .maps import hat_line, noise, scarf_edge, smooth
-from .mesh import CAVITY, head_mesh, incidence_of, normals_of
+from .mesh import CAVITY, head_mesh, normals_of, skin_incidence
 
 HATS = ("knit cap", "baseball cap", "brimmed hat")
 HEADSCARF = "headscarf"
@@ -48,7 +48,7 @@ def cover_on(kind: str, skin: np.ndarray, seed: int) -> Cover:
     mesh = head_mesh()
     inside = edge_of(mesh.canonical, kind)
     rounded = _rounded(skin)
-    normals = normals_of(rounded, mesh.triangles, _skin_incidence())
+    normals = normals_of(rounded, mesh.triangles, skin_incidence())
     chosen = (inside[mesh.triangles] > 0).any(1) & (mesh.island != CAVITY) & (mesh.canonical[mesh.triangles][..., 2] > 0.505).all(1)
     used, triangles = np.unique(mesh.triangles[chosen], return_inverse=True)
     triangles = triangles.reshape(-1, 3).astype(np.int32)
@@ -103,12 +103,6 @@ def _thickness(kind: str, depth: np.ndarray, place: np.ndarray, seed: int) -> np
     return np.asarray(0.004 + 0.009 * smooth(depth, -0.001, 0.012) + (0.032 * drape + 0.005 * folds * drape) * smooth(depth, 0, 0.02)
                       + 0.0022 * across * smooth(depth, 0.004, 0.02) + 0.008 * smooth(z, 0.77, 0.83)
                       + 0.012 * smooth(-z, -0.70, -0.62) * smooth(y, -0.06, 0.02))
-
-
-@lru_cache(maxsize=1)
-def _skin_incidence() -> sp.csr_matrix:
-    mesh = head_mesh()
-    return incidence_of(mesh.triangles, len(mesh.canonical))
 
 
 @lru_cache(maxsize=1)

@@ -131,6 +131,13 @@ def incidence_of(triangles: np.ndarray, count: int) -> sp.csr_matrix:
     return sp.csr_matrix((np.ones(3 * faces, np.float32), (triangles.ravel(), np.repeat(np.arange(faces), 3))), shape=(count, faces))
 
 
+@lru_cache(maxsize=1)
+def skin_incidence() -> sp.csr_matrix:
+    """`incidence_of` the head's subdivided skin."""
+    mesh = head_mesh()
+    return incidence_of(mesh.triangles, len(mesh.canonical))
+
+
 def subdivide(quads: np.ndarray, count: int) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray]:
     """One step of Catmull and Clark (Computer-Aided Design 10, 1978) over quads [Q, 4] of `count` vertices.
 
