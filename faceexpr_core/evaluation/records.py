@@ -1,4 +1,4 @@
-"""What an evaluation keeps on the disk: lines that survive a killed run, and what their names stand for."""
+"""What evaluations, data sets and the lab keep on the disk: lines that survive a killed run, and what names in them stand for."""
 
 from __future__ import annotations
 

@@ -207,6 +207,7 @@ def _upright(opened: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 
 def read_source(path: Path) -> SourceImage:
+    """A picture file with the caption beside it. What cannot be read is no error: `rgb` is None then, and `problem` says why."""
     from PIL import Image, UnidentifiedImageError
 
     caption, notes, problem = _read_caption(path)

@@ -26,6 +26,7 @@ def read_key(key: str) -> tuple[str, str] | None:
 
 
 def key_of(name: str, what: str) -> str:
+    """The key of the tensor `what` of an embedding; `read_key` takes it apart."""
     return f"bundle_emb.{name}.{what}"
 
 

@@ -73,6 +73,7 @@ def _by_pattern(patterns: Mapping[str, Any] | None, name: str, otherwise: Any) -
 
 
 def read_json(text: str | bytes, where: str) -> dict[str, Any]:
+    """PEFT's settings out of a LoRA's file; `where` in it names them to users. Raises FaceExprError for what is no JSON object."""
     try:
         read = json.loads(text)
     except ValueError as reason:

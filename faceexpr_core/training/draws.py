@@ -64,6 +64,8 @@ class Draws:
         return steps + [[self.crafting()] for _ in range(crafting_batches(batches) if crafting else 0)]
 
     def identity(self) -> Batch:
+        """Photos, each once an epoch, with t of 0 to 999; `noise_offset` moves the noise of each channel as a whole, `caption_dropout` is
+        the chance of a caption to be left out."""
         settings, generator = self.settings, self.generators["photos"]
         positions = self._next("photos", self.photos[0])
         timesteps, noise = self._timesteps_and_noise("photos", self.photos[1])
@@ -83,6 +85,7 @@ class Draws:
         return Batch("prior", positions, timesteps, noise, chosen)
 
     def crafting(self) -> Batch:
+        """Photos, each with an expression, both by chance, with t of CRAFTING_TIMESTEPS; the sides that learn take turns in the batch."""
         count, shape = self.photos
         batch, generator = self.settings.batch_size, self.generators["crafting"]
         positions = torch.randint(count, (batch,), generator=generator)
@@ -94,12 +97,14 @@ class Draws:
         return Batch("crafting", positions, timesteps, noise, chosen, learning=learning)
 
     def standing(self) -> Standing:
+        """Where the draws stand, as a copy of their own."""
         return Standing(
             {name: generator.get_state() for name, generator in self.generators.items()},
             {name: list(queue) for name, queue in self.queues.items()},
         )
 
     def put_back(self, standing: Standing) -> None:
+        """Go on from there: what is drawn next is what was drawn next then."""
         for name, state in standing.generators.items():
             self.generators[name].set_state(state)
         self.queues = {name: list(queue) for name, queue in standing.queues.items()}

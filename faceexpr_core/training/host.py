@@ -52,7 +52,9 @@ class Host(Protocol):
         """int64 [N, 2, K, 77], as the two text encoders read them."""
         ...
 
-    def count_tokens(self, text: str) -> tuple[int, ...]: ...
+    def count_tokens(self, text: str) -> tuple[int, ...]:
+        """How many tokens a text has in each text encoder."""
+        ...
 
     def encode_images(self, images: Tensor) -> Tensor:
         """float [N, H, W, 3] in 0..1 -> latents, fit for autograd."""

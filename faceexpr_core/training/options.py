@@ -85,10 +85,12 @@ class Option:
 
     @property
     def field(self) -> str:
+        """Its name in TrainSettings, where it is one of them."""
         return self.setting or self.name
 
     @property
     def tooltip(self) -> str:
+        """The node's help, with what the number for `unset` means; of options with a widget."""
         assert self.widget is not None
         words = self.help.format(*(self.labels or self.choices))
         unset = "" if self.widget.unset is None else f" {self.widget.unset:g}: as the preset."

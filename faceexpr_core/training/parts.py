@@ -80,6 +80,8 @@ class Parts:
         return crafting_loss(change, wanted, None if pairs.areas is None else pairs.areas[batch.positions, e], floor)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, embeds: Tensor, pooled: Tensor, time_ids: Tensor) -> Tensor:
+        """What the U-Net predicts (the noise, or v), float32 [B, 4, h, w], of latents `noisy` of that size at `timesteps` int64 [B], with
+        `embeds` [B, T, C] and `pooled` [B, P] of the texts and SDXL's size ids `time_ids` [B, 6]."""
         # a context of its own for each call: autocast keeps the LoRA's cast weights, those cast without gradient too
         with torch.autocast(noisy.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.unet(noisy, timesteps, embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids}).sample.float()
