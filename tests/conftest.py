@@ -6,15 +6,26 @@ import importlib
 import importlib.util
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from comfy_process import REPOSITORY, ComfyProcess, comfyui, comfyui_path, make_home, models_path
+from numpy.typing import NDArray
 from prepared import prepare_here
 
 from faceexpr_core.photos import subject_process
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+    from playwright.sync_api import Page
+
+    from faceexpr_core.faces.detector import FaceDetector
+    from faceexpr_core.measure.identity import IdentityMeter
 
 LONGEST = (Path(__file__).parent / "longest.txt").read_text().split()
 """The files of tests that take more than some ten seconds, about the longest first: `pytest --durations=0` tells."""
@@ -40,6 +51,70 @@ def prepared_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def model_folder() -> Path:
     """The folder with MediaPipe's, YuNet's and SFace's files."""
     return models_path()
+
+
+@pytest.fixture(scope="session")
+def detector(model_folder: Path) -> Iterator[FaceDetector]:
+    from faceexpr_core.faces.detector import FaceDetector
+
+    with FaceDetector([model_folder]) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def meter(model_folder: Path, detector: FaceDetector) -> IdentityMeter:
+    from faceexpr_core.measure.identity import IdentityMeter
+
+    return IdentityMeter([model_folder], detector)
+
+
+@pytest.fixture(scope="session")
+def photo() -> NDArray[np.uint8]:
+    """A photograph of 512 x 512 with one smiling face of about 105 pixels (NASA, public domain)."""
+    from skimage.data import astronaut
+
+    picture: NDArray[np.uint8] = astronaut()
+    picture.flags.writeable = False
+    return picture
+
+
+@pytest.fixture(scope="session")
+def pipe() -> StableDiffusionXLPipeline:
+    """Mini in diffusers, one for all tests: they change nothing about it."""
+    from faceexpr_core.diffusers_host.pipeline import load_pipeline
+
+    return load_pipeline("mini")
+
+
+@pytest.fixture(scope="session")
+def lora_pipe() -> StableDiffusionXLPipeline:
+    """Mini in diffusers for tests that load LoRAs, and unload them."""
+    from faceexpr_core.diffusers_host.pipeline import load_pipeline
+
+    return load_pipeline("mini")
+
+
+@pytest.fixture(scope="session")
+def loaded_pipes() -> dict[tuple[object, ...], StableDiffusionXLPipeline]:
+    return {}
+
+
+@pytest.fixture
+def loaded_once(loaded_pipes: dict[tuple[object, ...], StableDiffusionXLPipeline], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that draw load a model once for all tests; the LoRAs of one command are gone before the next."""
+    from faceexpr_core.commands import change, extract, generate
+
+    load = generate.open_pipeline
+
+    def opened(arguments: Namespace) -> StableDiffusionXLPipeline:
+        asked = tuple(getattr(arguments, name) for name in ("model", "device", "dtype", "prediction_type"))
+        if asked not in loaded_pipes:
+            loaded_pipes[asked] = load(arguments)
+        loaded_pipes[asked].unload_lora_weights()
+        return loaded_pipes[asked]
+
+    for command in (change, extract, generate):
+        monkeypatch.setattr(command, "open_pipeline", opened)
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +146,16 @@ def comfy_modules(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     core = importlib.import_module("faceexpr_pack.faceexpr_core")
     importlib.import_module("faceexpr_pack.faceexpr_core.errors")
     return SimpleNamespace(comfy=sys.modules["comfy"], folder_paths=folder_paths, nodes=nodes, pack=pack, core=core, home=home)
+
+
+@pytest.fixture(scope="module")
+def opened(comfy: ComfyProcess) -> Iterator[tuple[Page, list[str]]]:
+    """ComfyUI's page, and the errors that it did not catch: at the end of a file there is none."""
+    from browser import comfyui_page
+
+    with comfyui_page(comfy) as (page, errors):
+        yield page, errors
+        assert errors == []
 
 
 def _import_package(name: str, folder: Path) -> ModuleType:

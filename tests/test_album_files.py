@@ -30,12 +30,6 @@ HEIC_HEAD = bytes.fromhex("00000018667479706865696300000000") + b"mif1heic" + by
 
 
 @pytest.fixture(scope="module")
-def detector(model_folder: Path) -> Iterator[FaceDetector]:
-    with FaceDetector([model_folder]) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
 def photo() -> Picture:
     return np.asarray(data.astronaut())[:256, 96:352]
 

@@ -6,7 +6,7 @@ Faces: three rendered people of 192 px, nine expressions each, and skimage's ast
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from rendered import rendered_people, turned_faces
-from skimage import data
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces import models
@@ -36,17 +35,6 @@ from faceexpr_core.photos.subject_files import read_subject, write_subject
 from faceexpr_core.photos.subject_process import prepare_centred
 
 Picture = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def meter(model_folder: Path) -> Iterator[IdentityMeter]:
-    with FaceDetector([model_folder]) as detector:
-        yield IdentityMeter([model_folder], detector)
-
-
-@pytest.fixture(scope="module")
-def photo() -> Picture:
-    return np.asarray(data.astronaut())
 
 
 @pytest.fixture(scope="module")

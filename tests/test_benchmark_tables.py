@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from rendered import rendered_people
 
 from faceexpr_core.evaluation.records import Lines
 from faceexpr_core.evaluation.run import write_picture
-from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.measure.identity import IdentityMeter, identity_scale, normalised
 from faceexpr_core.measure.statistics import mean_interval
 from lab.benchmarks import change, dataset_classifier, frowns, photographs, preset_summary
@@ -74,12 +72,6 @@ def test_presets_are_told_by_arm_by_difference_and_by_person(tmp_path: Path) -> 
     likeness = " / ".join(f"{normalised(similar[arm]):.2f}" for arm in ("paper", "default"))
     assert ["1", "0.50 / 1.00", "0.33 / 0.67", likeness, "0.30 / 0.40"] in told
     assert ["2", "1.00 / 1.00", "1.00 / 0.67", likeness, "0.30 / 0.40"] in told
-
-
-@pytest.fixture(scope="module")
-def meter(model_folder: Path) -> Iterator[IdentityMeter]:
-    with FaceDetector([model_folder]) as detector:
-        yield IdentityMeter([model_folder], detector)
 
 
 @pytest.fixture

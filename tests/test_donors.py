@@ -15,7 +15,6 @@ from PIL import Image
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces import models
-from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.fusion import donors
 from faceexpr_core.fusion.donor_faces import Twins, crop_photos, locate, location_of, moved_regions, twins_picture
@@ -55,12 +54,6 @@ class PointHost:
     def decode(self, latent: torch.Tensor) -> np.ndarray:
         value = round(float(latent.mean()) * 50) + 100
         return np.full((8 * latent.shape[2], 8 * latent.shape[3], 3), value, np.uint8)
-
-
-@pytest.fixture(scope="module")
-def detector(model_folder: Path):
-    with FaceDetector([model_folder]) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from rendered import turned_faces
-from skimage import data
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces import detector as faces
@@ -20,17 +18,6 @@ from faceexpr_core.faces import models
 from faceexpr_core.faces.detector import Face, FaceDetector, face_mask, region_mask
 
 Picture = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def detector(model_folder: Path) -> Iterator[FaceDetector]:
-    with FaceDetector([model_folder]) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def photo() -> Picture:
-    return np.asarray(data.astronaut())
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +21,6 @@ from PIL import Image
 from rendered import rendered_people
 
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.photos.dataset import read_dataset
 from faceexpr_core.photos.sheet import contact_sheet
@@ -148,12 +146,6 @@ captions = st.builds(
 others = st.builds(Named, st.sampled_from(OTHERS), st.sampled_from(SCRAPS))
 files = st.one_of(photos(), photos(), photos(), photos(), scraps, captions, others)
 folders = st.sampled_from(["", "", "", "", "", "", "10_ohwx person/", "1_x/", "more/", "img/3_ohwx/", "train/"])
-
-
-@pytest.fixture(scope="module")
-def meter(model_folder: Path) -> Iterator[IdentityMeter]:
-    with FaceDetector([model_folder]) as detector:
-        yield IdentityMeter([model_folder], detector)
 
 
 def missing_lines(folder: Path, report: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,6 @@ from faceexpr_core.measure.reader import face_square
 from faceexpr_core.measure.statistics import Interval, mean_interval, spearman
 
 Picture = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def detector(model_folder: Path) -> Iterator[FaceDetector]:
-    with FaceDetector([model_folder]) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

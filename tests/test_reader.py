@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -14,7 +13,6 @@ from PIL import Image
 from reader_inputs import reference_squares
 from rendered import COLUMNS, rendered_people
 from safetensors import safe_open
-from skimage import data
 
 from faceexpr_core.faces.detector import Face, FaceDetector
 from faceexpr_core.measure import reader
@@ -23,17 +21,6 @@ from faceexpr_core.measure.reader_network import weights
 
 DATA = Path(__file__).parent / "data"
 Picture = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def detector(model_folder: Path) -> Iterator[FaceDetector]:
-    with FaceDetector([model_folder]) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def photo() -> Picture:
-    return np.asarray(data.astronaut())
 
 
 def turned(picture: Picture, degrees: float) -> Picture:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -34,12 +33,6 @@ from faceexpr_core.measure.reading import (
 from faceexpr_core.measure.shown import shown_expression
 
 Shapes = dict[str, float]
-
-
-@pytest.fixture(scope="module")
-def detector(model_folder: Path) -> Iterator[FaceDetector]:
-    with FaceDetector([model_folder]) as one:
-        yield one
 
 
 def showing(expression: str = "neutral", share: float = 1.0, resting: Mapping[str, float] | None = None) -> Shapes:
