@@ -50,6 +50,7 @@ class Expression:
 
     @property
     def regions(self) -> frozenset[str]:
+        """Those that its action units move; a face that shows it moves more (`fusion.donor_faces.moved_regions`)."""
         return frozenset().union(*(unit.regions for unit in self.action_units))
 
     @property

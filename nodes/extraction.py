@@ -37,7 +37,7 @@ KEPT_TEXTS = 8
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What features depend on. `latent` is the sampler's own, `name` the expression's, `moved` the regions of the face that it moves;
+    """What features depend on. `latent` is the sampler's own, `name` the expression's, `moved` the regions to which it is held;
     `keep` and `levels` as in `donors.recorder_for`."""
 
     model: Any

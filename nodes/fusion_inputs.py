@@ -37,5 +37,5 @@ def window_inputs(low: str, high: str) -> tuple[Any, ...]:
 
 
 def moved_by(features: FeatureBank) -> tuple[str, ...]:
-    """The regions of the face that the features' expression moves; () for all of it, where that is not known."""
+    """The regions of the face to which the features are held; () for all of it."""
     return moved_in(features.notes)

@@ -17,8 +17,18 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces import models
 from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.fusion import donors
-from faceexpr_core.fusion.donor_faces import Twins, crop_photos, locate, location_of, moved_regions, twins_picture
+from faceexpr_core.fusion.donor_faces import (
+    Twins,
+    crop_photos,
+    locate,
+    location_of,
+    moved_in,
+    moved_regions,
+    moves_face,
+    twins_picture,
+)
 from faceexpr_core.fusion.recorder import Recorder
+from faceexpr_core.fusion.redraw import acting_regions
 from faceexpr_core.fusion.settings import site_settings
 
 SIGMAS = (14.6, 8.0, 5.0, 2.0, 0.5, 0.0)
@@ -120,7 +130,7 @@ def test_a_text_without_a_face_acts_everywhere_and_says_so(model_folder: Path) -
     host = PointHost()
     made = donors.text_donors(host, host.recorder, START, SIGMAS, moved=("mouth",), notes={"a": "b"}, folders=[model_folder])
     assert made.bank.sigmas == (5.0, 2.0, 0.5)
-    assert (made.bank.mask, made.bank.regions, dict(made.bank.notes)) == (None, None, {"a": "b"})
+    assert (made.bank.mask, made.bank.regions, dict(made.bank.notes)) == (None, None, {"a": "b", "regions": "mouth"})
     assert "no face" in made.report
 
 
@@ -305,12 +315,22 @@ def test_a_photo_without_a_face_is_refused(detector, photo) -> None:
 # Where the expression acts
 
 
-def test_expressions_move_their_regions() -> None:
-    assert moved_regions("happy") == ("eyes", "mouth")
-    assert moved_regions("surprised") == ("brows", "eyes", "mouth", "jaw")
-    assert moved_regions("contempt", action_units="AU1") == ("brows", "mouth")
-    assert moved_regions("neutral") == moved_regions("none") == ()
-    assert moved_regions("none", "disgusted") == ("nose", "mouth", "jaw")
+def test_action_units_are_held_to_their_regions_and_a_word_to_none() -> None:
+    """Who is disgusted squints too, though none of its units moves the eyes."""
+    assert moved_regions("none", action_units="AU1+AU12") == ("brows", "mouth")
+    assert moved_regions("neutral", action_units="R46") == ("eyes",)
+    for asked in (("disgusted",), ("none", "happy"), ("contempt", "none", "AU1"), ("neutral",), ("none",)):
+        assert moved_regions(*asked) == ()
+    assert moves_face("happily surprised") and moves_face("neutral", "sad") and moves_face("none", action_units="AU4")
+    assert not moves_face("none") and not moves_face("neutral", "none")
+    assert acting_regions("neutral", ("eyes",)) == acting_regions("none", ("eyes",)) == ("eyes",)
+    assert acting_regions("happy", ("eyes",)) == ()  # whose smile goes
+
+
+def test_a_bank_says_where_it_is_held() -> None:
+    """Whatever its expression is called, by units alone or beside a word; older banks are held nowhere."""
+    assert moved_in({"expression": "none", "regions": "brows,mouth"}) == ("brows", "mouth")
+    assert moved_in({"expression": "disgusted"}) == moved_in({}) == ()
 
 
 def test_the_mask_covers_what_moves_with_a_margin_and_regions_are_numbered(detector, photo) -> None:

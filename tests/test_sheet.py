@@ -42,7 +42,8 @@ def test_a_grid_has_a_row_an_expression_and_a_column_an_intensity() -> None:
     assert asked[:2] == [Asked("happy", 0.5), Asked("happy", 1.0)]
     assert asked[2:] == [Asked("none", 0.5, action_units="AU12"), Asked("none", 1.0, action_units="AU12")]
     assert [one.label for one in asked] == ["happy 0.5", "happy", "AU12 0.5", "AU12"]
-    assert [Asked("happy", strength).label for strength in (1.05, 1.1, 1.25, 0.125)] == ["happy 1.05", "happy 1.1", "happy 1.25", "happy 0.125"]
+    labels = [Asked("happy", strength).label for strength in (1.05, 1.1, 1.25, 0.125)]
+    assert labels == ["happy 1.05", "happy 1.1", "happy 1.25", "happy 0.125"]
     assert sheet_columns(2, 2) == 2
     assert sheet_columns(9, 1) == 3
     with pytest.raises(FaceExprError, match="400 at most"):

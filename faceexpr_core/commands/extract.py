@@ -20,6 +20,7 @@ from .generate import (
     add_run_arguments,
     fusion_settings,
     moved_by,
+    moves,
     open_pipeline,
     spelled,
     terms_of,
@@ -119,7 +120,7 @@ def checked(arguments: argparse.Namespace) -> Wanted:
     check_size(arguments.width or 8, arguments.height or 8)
     expression = spelled(arguments.expression)
     terms, moved = terms_of(arguments, expression), moved_by(arguments, expression)
-    if arguments.photo is None and not (moved and arguments.intensity):
+    if arguments.photo is None and not (moves(arguments, expression) and arguments.intensity):
         raise FaceExprError(
             f"--expression {arguments.expression} --intensity {arguments.intensity:g} moves nothing in the face: there are no features to "
             "record. Give another expression, --action_units, or a --photo."

@@ -65,7 +65,7 @@ class Rows:
 class Fusion:
     """Features and how to fuse them. `mask` (float [H, W] in 0..1) and `regions` (integers [H, W], see `settings.region_ids`) lie over
     the picture to be drawn, None where they are not known; `picture` is the number of the only picture that is changed, None for all.
-    `moved`: the regions that the expression moves, () for the whole face: the face is looked for in the picture's own steps, and `mask`
+    `moved`: the regions to which the change is held, () for the whole face: the face is looked for in the picture's own steps, and `mask`
     and `regions` are what is taken until it is seen; None: it is not looked for."""
 
     bank: FeatureBank

@@ -47,10 +47,10 @@ class Arm:
     embeddings: bool = True
 
     def meaning(self) -> dict[str, Any]:
-        """All fields, and of fusion what strength 1 stands for, which may change with the code. `embeddings`, which came later, is left
-        out where it was not given, so that older folders can be gone on with."""
+        """All fields, and of fusion what strength 1 stands for and where it acts, which may change with the code. `embeddings`, which came
+        later, is left out where it was not given, so that older folders can be gone on with."""
         found = {name: value for name, value in asdict(self).items() if name != "embeddings" or not value}
-        return found if self.fusion is None else {**found, "strength 1": self.fusion.units}
+        return found if self.fusion is None else {**found, "strength 1": self.fusion.units, "acts on": "the whole face"}
 
 
 def parse_arms(words: Iterable[str]) -> list[Arm]:

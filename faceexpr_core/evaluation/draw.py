@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .. import text
 from ..diffusers_host import encoding, sampling
 from ..diffusers_host.donors import Run, own_donors
-from ..fusion.donor_faces import moved_regions
+from ..fusion.donor_faces import moved_regions, moves_face
 from ..measure.judges import Picture
 from ..measure.picture_score import NEUTRAL
 from .arms import Arm
@@ -45,10 +45,9 @@ class Drawer:
         terms = text.expression_terms(expression, intensity) if arm.embeddings else text.plain_terms(expression, intensity)
         prompt = text.build_prompts(words, terms, partial(encoding.count_tokens, pipe))
         fusions: list[Fusion] = []
-        moved = moved_regions(expression)
-        if arm.fusion is not None and arm.fusion.strength > 0 and moved:
+        if arm.fusion is not None and arm.fusion.strength > 0 and moves_face(expression):
             run = Run(place.seed, how.steps, how.cfg, how.width, how.height, how.negative)
-            fusions, _ = own_donors(self._base, prompt, arm.fusion, run, moved=moved)
+            fusions, _ = own_donors(self._base, prompt, arm.fusion, run, moved=moved_regions(expression))
         alone = fusions and arm.text == NEUTRAL and arm.scale in (None, 1.0)
         drawn = sampling.generate(
             pipe,

@@ -1,4 +1,4 @@
-"""The donor's face: photos cut and laid onto each other, the regions that an expression moves, and a picture of the twins."""
+"""The donor's face: photos cut and laid onto each other, where an expression acts, and a picture of the twins."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import FaceExprError
-from ..expressions import NONE, REGIONS, blend_of, names, parse_action_units
+from ..expressions import NONE, REGIONS, blend_of, parse_action_units
 from ..faces import native
 from ..faces.images import crop_resized
 from ..faces.limits import within_limits
@@ -118,27 +118,33 @@ def _similarity(face: Face, onto: Face) -> tuple[float, NDArray[np.float64]]:
 
 
 def moved_regions(expression: str, second: str = NONE, action_units: str = "") -> tuple[str, ...]:
-    """The regions of the face (in the order of expressions.REGIONS) that expressions and action units move; () for a neutral face.
+    """The regions of the face (in the order of expressions.REGIONS) to which a change is held (ours): those that action units move, where
+    units alone are asked; () for all of the face.
 
-    Raises FaceExprError for unknown names.
+    A word says more than its FACS units do: who is disgusted squints too. On Mini disgust came at half its strength while it was held to
+    nose, mouth and jaw (`docs/measurements.md`, "Where an expression acts"). Raises FaceExprError for unknown names.
     """
+    if moves_face(expression, second):
+        return ()
     moved = {region for unit in parse_action_units(action_units) for region in unit.regions}
-    for name in (expression, second):
-        if name != NONE:
-            moved |= {region for part, _ in blend_of(name) for region in part.regions}
     return tuple(region for region in REGIONS if region in moved)
 
 
+def moves_face(expression: str, second: str = NONE, action_units: str = "") -> bool:
+    """Whether they move anything: a neutral face and `none` do not. Raises FaceExprError for unknown names."""
+    parts = [part for name in (expression, second) if name != NONE for part, _ in blend_of(name)]
+    return any(part.action_units for part in parts) or bool(parse_action_units(action_units))
+
+
 def moved_in(notes: Mapping[str, str]) -> tuple[str, ...]:
-    """The regions that the expression of a bank with these notes moves; () for all of the face, where that is not known."""
-    name = notes.get("expression", NONE)
-    return moved_regions(name) if name in names() else ()
+    """The regions to which a bank with these notes is held; () for all of the face."""
+    return tuple(region for region in REGIONS if region in notes.get("regions", "").split(","))
 
 
 def locate(
     picture: Picture, moved: Iterable[str], folders: Iterable[str | os.PathLike[str]] = (), detector: FaceDetector | None = None
 ) -> Location:
-    """Mask of the regions that an expression moves (the whole face if it names none), dilated by 15 % of the face's width and
+    """Mask of the regions to which an expression is held (the whole face if it names none), dilated by 15 % of the face's width and
     feathered, and the regions themselves, from the largest face of the neutral twin.
 
     Never fails: without a face, or without what finds it, there is no mask, and the report says why.

@@ -96,6 +96,11 @@ class _Watcher:
         self.location = locate(neutral, self._moved, self._folders)
         self._recorder.focus(self.location.mask)
 
+    def bank(self, notes: Mapping[str, str] | None) -> FeatureBank:
+        """What was recorded; of where it acts the notes say what `donor_faces.moved_in` reads."""
+        held = {"regions": ",".join(self._moved)} if self._moved else {}
+        return self._recorder.bank(self.location.regions, {**(notes or {}), **held})
+
 
 def text_donors(
     host: Host,
@@ -113,14 +118,14 @@ def text_donors(
     of a neutral run at 1024 px would take 2 GB of the host's memory.
 
     `start` [1, 4, h, w] is the sampler's own first latent, `sigmas` its falling schedule with its 0, `moved` the regions of the face
-    that the expression moves (`moved_regions`).
+    to which the change is held (`moved_regions`).
     """
     watcher = _Watcher(recorder, moved, folders)
     recorded = _record_texts(host, recorder, sigmas)
     if recorded:
         watcher(host.decode(neutral_look(host, start, sigmas)))
     twins = text_twin(host, start, sigmas, recorded, None if recorded else watcher)
-    return Donors(recorder.bank(watcher.location.regions, notes), twins, watcher.location.report)
+    return Donors(watcher.bank(notes), twins, watcher.location.report)
 
 
 def own_features(
@@ -143,7 +148,7 @@ def own_features(
     if recorded:
         watcher(host.decode(neutral_look(host, start, sigmas)))
         text_twin(host, start, sigmas, recorded, finish=False)
-    return recorder.bank(watcher.location.regions, notes), watcher.location.report
+    return watcher.bank(notes), watcher.location.report
 
 
 def _record_texts(host: Host, recorder: Recorder, sigmas: Sequence[float]) -> tuple[int, ...]:
@@ -185,7 +190,7 @@ def photo_donors(
     side = crops.photo.shape[0]
     drawn = neutral_mask(crops.face, side, side) if neutral == "drawn" else None
     twins = photo_twin(host, crops.photo, recorder.sigmas, noise, crops.neutral, drawn, watcher)
-    return Donors(recorder.bank(watcher.location.regions, notes), twins, watcher.location.report)
+    return Donors(watcher.bank(notes), twins, watcher.location.report)
 
 
 def text_evaluations(recorder: Recorder, sigmas: Sequence[float], pictures: bool) -> int:

@@ -53,7 +53,7 @@ EVERYWHERE = Where()
 class Look:
     """Faces of the pictures of one run of a sampler.
 
-    `decode` makes a picture of a latent [1, 4, h, w]. `moved`: the regions of the face that the expression moves, () for all of it.
+    `decode` makes a picture of a latent [1, 4, h, w]. `moved`: the regions of the face to which the change is held, () for all of it.
     `free` [B or 1, 1, h, w]: where the pictures are drawn at all (inpainting); a face elsewhere is not meant.
     `seen` is called after each evaluation. `look`, before the next, decodes a picture if that is due; `known` says what was found.
     """

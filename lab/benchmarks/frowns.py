@@ -39,7 +39,6 @@ from faceexpr_core.evaluation.run import read_picture, write_picture
 from faceexpr_core.evaluation.summary import grouped
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.files import replace_file
-from faceexpr_core.fusion.donor_faces import moved_regions
 from faceexpr_core.fusion.settings import default_site, site_settings
 from faceexpr_core.measure.expression import intensity_of
 from faceexpr_core.measure.judges import Picture, measured_by
@@ -102,15 +101,14 @@ class Frowns:
             before = {WORDS: None, FUSED: "neutral", FROM_SAD: SHOWN}[arm]
             shown = said["neutral" if arm == FUSED else name]
             prompts.append(text.ExpressionPrompt(shown, (shown,), (1.0,)))
-            fusions.append(None if before is None else self._fusion(said[before], said[name], moved_regions(before) + moved_regions(name)))
+            fusions.append(None if before is None else self._fusion(said[before], said[name]))
         return draw(pipe, prompts, noise, self.how, fusions)
 
-    def _fusion(self, before: str, after: str, moved: Sequence[str]) -> Fusion:
+    def _fusion(self, before: str, after: str) -> Fusion:
         """What the model without the LoRA changes from one text to another of the same length."""
         change = text.ExpressionPrompt(before, (after,), (1.0,))
         run = Run(steps=self.how.steps, cfg=self.how.cfg, width=self.how.side, height=self.how.side)
-        regions = tuple(dict.fromkeys(moved))
-        (fusion,), _ = own_donors(tools.pipeline(self.model), change, SETTINGS, run, moved=regions)
+        (fusion,), _ = own_donors(tools.pipeline(self.model), change, SETTINGS, run)
         return fusion
 
 

@@ -34,7 +34,6 @@ from faceexpr_core.fusion.donor_faces import location_of, moved_regions
 from faceexpr_core.fusion.donors import steps_in_window
 from faceexpr_core.fusion.grids import Grid, grid_mask
 from faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places
-from faceexpr_core.measure.expression import CLASSES
 
 from .arms import parse_arms
 from .tools import close, meters
@@ -169,14 +168,13 @@ def _numbers(place: Place, mask: Tensor | None) -> int:
     return 2 * int((grid_mask(mask, place.grid) > 0).sum()) + 1
 
 
-def masks(pipe: StableDiffusionXLPipeline, run: Run) -> list[Tensor]:
-    """Where each expression acts on a portrait that the model draws. Raises FaceExprError where it draws no face."""
+def face_place(pipe: StableDiffusionXLPipeline, run: Run) -> Tensor | None:
+    """Where an expression acts on a portrait that the model draws. Raises FaceExprError where it draws no face."""
     prompt = text.build_prompts("a photo of a woman", text.expression_terms("neutral"), partial(encoding.count_tokens, pipe))
     face = meters().expression.face(_generate(pipe, prompt, run)[0].numpy())
     if face is None:
         raise FaceExprError(f"the model drew no face with seed {run.seed}; choose another --seed.")
-    places = [location_of(face, run.height, run.width, moved_regions(name)).mask for name in CLASSES]
-    return [mask for mask in places if mask is not None]
+    return location_of(face, run.height, run.width, ()).mask
 
 
 # Tables
@@ -209,22 +207,21 @@ def table(arguments: argparse.Namespace) -> str:
 def _sizes(
     pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, arms: dict[str, FusionSettings], run: Run, expression: str
 ) -> list[str]:
-    sigmas, areas = run.schedule(pipe), masks(pipe, run)
+    sigmas, area = run.schedule(pipe), face_place(pipe, run)
     lines = [
-        f"| arm | sigmas of {run.steps} | here, MB: all | face | SDXL at {SDXL_SIDE} px, MB: all | face, mean | face, largest |",
-        "|---|---|---|---|---|---|---|",
+        f"| arm | sigmas of {run.steps} | here, MB: all | face | SDXL at {SDXL_SIDE} px, MB: all | face |",
+        "|---|---|---|---|---|---|",
     ]
     for name, settings in arms.items():
         own = [
             draw_text_donors(pipe, prompt, settings, run, moved=moved_regions(expression), keep=keep).bank.nbytes
             for keep in ("all", "face")
         ]
-        faces = [predicted_bytes(settings, sigmas, mask) for mask in areas]
-        sizes = [*own, predicted_bytes(settings, sigmas, None), sum(faces) / len(faces), max(faces)]
+        sizes = [*own, *(predicted_bytes(settings, sigmas, mask) for mask in (None, area))]
         levels = 0 if settings.site == CONTEXT_SITE else len(steps_in_window(sigmas, settings.window))
         lines.append(f"| `{name}` | {levels} | {' | '.join(f'{size / MEGABYTE:.1f}' for size in sizes)} |")
-    share = sum(float((mask > 0).float().mean()) for mask in areas) / len(areas)
-    return [*lines, "", f"Where the expression acts covers {share:.0%} of the portrait, mean of {len(areas)} expressions."]
+    share = 0.0 if area is None else float((area > 0).float().mean())
+    return [*lines, "", f"Where the expression acts covers {share:.0%} of the portrait."]
 
 
 def main() -> None:

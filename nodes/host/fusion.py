@@ -29,7 +29,7 @@ others of the same words."""
 
 
 class Seen(NamedTuple):
-    """How the face is found in the picture that is drawn: with which VAE, and the regions that the expression moves (() for all)."""
+    """How the face is found in the picture that is drawn: with which VAE, and the regions to which the change is held (() for all)."""
 
     vae: Any
     moved: tuple[str, ...] = ()
