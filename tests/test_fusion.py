@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from distances import relative
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -535,7 +536,7 @@ def test_on_a_toy_face_the_change_travels_and_the_donor_stays_behind() -> None:
             "tightly capped": fuse(x, donor, Target((16, 16)), replace(SKIP, cap=0.6), 1.0),
         }
         for name, result in results.items():
-            errors.setdefault(name, []).append(float((result - x - edit).norm() / edit.norm()))
+            errors.setdefault(name, []).append(relative(result - x, edit))
             leaks.setdefault(name, []).append(float(torch.cosine_similarity((result - x).mean(1), stranger)))
     error, leak = ({name: sum(values) / len(values) for name, values in table.items()} for table in (errors, leaks))
     assert error["published"] > 1.5  # changing nothing is 1

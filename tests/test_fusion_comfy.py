@@ -15,6 +15,7 @@ import numpy as np
 import pack
 import pytest
 import torch
+from distances import relative
 from skimage.data import astronaut
 
 from faceexpr_core.mini import RESOLUTION
@@ -76,14 +77,10 @@ def plain(mini):
     return mini.nodes.KSampler().sample(mini.model, *arguments)[0]["samples"]
 
 
-def change(given: torch.Tensor, before: torch.Tensor) -> float:
-    return float((given - before).norm() / before.norm())
-
-
 @pytest.mark.parametrize("site", SITES)
 def test_every_site_changes_the_picture_and_strength_0_is_ksampler_bit_for_bit(mini, banks, plain, site: str) -> None:
     fused = drawn(mini, mini.apply(mini.model, banks[site], 1.0).args[0])
-    assert 1e-3 < change(fused, plain) < 1
+    assert 1e-3 < relative(fused, plain) < 1
     model = mini.apply(mini.model, banks[site], 0.0).args[0]
     assert torch.equal(drawn(mini, model), plain)
     assert torch.equal(drawn(mini, features=banks[site], fusion_strength=0.0), plain)
@@ -102,7 +99,7 @@ def test_only_the_conditional_prediction_changes_and_the_unconditional_one_by_no
         predictions(mini, model, sigma) for model in (mini.model, mini.apply(mini.model, banks[site], 1.0).args[0])
     )
     assert torch.equal(uncond, fused_uncond)
-    assert change(fused_cond, cond) > 1e-4
+    assert relative(fused_cond, cond) > 1e-4
     for picture in range(len(cond)):
         assert not torch.equal(fused_cond[picture], cond[picture])
 
@@ -189,7 +186,7 @@ def test_what_apply_is_told_reaches_the_fusion_and_the_picture(mini, banks, monk
     drawn = {"": predictions(mini, mini.apply(mini.model, bank, 1.0).args[0], sigma)[0]}
     for name in ("mode", "temperature", "cap", "matching"):
         drawn[name] = predictions(mini, mini.apply(mini.model, bank, 1.0, **{name: told[name]}).args[0], sigma)[0]
-    assert [pair for pair in combinations(drawn, 2) if change(drawn[pair[0]], drawn[pair[1]]) < 1e-5] == []
+    assert [pair for pair in combinations(drawn, 2) if relative(drawn[pair[0]], drawn[pair[1]]) < 1e-5] == []
 
 
 def test_two_fusions_add_up_and_their_order_of_clones_does_not_matter(mini, banks, plain) -> None:
@@ -199,7 +196,7 @@ def test_two_fusions_add_up_and_their_order_of_clones_does_not_matter(mini, bank
     fused = drawn(mini, both)
     assert torch.equal(fused, drawn(mini, other))
     one, two = drawn(mini, first), drawn(mini, mini.apply(mini.model, banks["skip"], 1.0).args[0])
-    assert min(change(fused, one), change(fused, two), change(fused, plain)) > 1e-3
+    assert min(relative(fused, one), relative(fused, two), relative(fused, plain)) > 1e-3
 
 
 def test_clones_share_the_features(mini, banks) -> None:
@@ -274,7 +271,7 @@ def test_with_a_vae_the_face_is_found_and_only_its_tokens_are_kept(mini) -> None
     assert twins.shape == (1, side, 3 * side, 3)
     assert twins.std() > 0.05
     assert bank.nbytes < 0.9 * whole[0].nbytes
-    assert change(drawn(mini, latent=latent, features=bank), drawn(mini, latent=latent)) > 1e-3
+    assert relative(drawn(mini, latent=latent, features=bank), drawn(mini, latent=latent)) > 1e-3
 
 
 def test_a_photo_gives_features_with_and_without_a_neutral_twin(mini) -> None:
@@ -287,7 +284,7 @@ def test_a_photo_gives_features_with_and_without_a_neutral_twin(mini) -> None:
         assert bank.notes["source"] == "photo"
         assert bank.notes["size"] == "96x96"
         assert picture.shape[1] == 96
-        assert change(drawn(mini, latent=latent, features=bank), before) > 1e-3
+        assert relative(drawn(mini, latent=latent, features=bank), before) > 1e-3
     with pytest.raises(mini.error, match="words alone"):
         features(mini, "cross_attention_difference", vae=mini.vae, latent=latent, photo=photo)
     with pytest.raises(mini.error, match="no face"):
@@ -334,7 +331,7 @@ def test_words_cost_no_row_of_the_base_model_and_their_keys_and_values_serve_any
     assert (rows, len(loaded)) == ([], 1)
     assert torch.equal(words(), first)
     surprised = mini.expression_text_encode.ExpressionTextEncode.execute(mini.clip, PERSON, "surprised", 1.0, "none", 0.5, "").args[0]
-    assert change(words(positive=surprised), first) > 1e-3
+    assert relative(words(positive=surprised), first) > 1e-3
     assert (rows, len(loaded)) == ([], 2)
 
 
@@ -383,7 +380,7 @@ def test_what_changes_nothing_is_told(mini, caplog) -> None:
 def test_the_sampler_fuses_in_the_layers_that_were_recorded(mini, plain) -> None:
     bank = features(mini, layers="encoder").args[0]
     assert all(place.startswith("input") for place in bank.places())
-    assert change(drawn(mini, features=bank), plain) > 1e-3
+    assert relative(drawn(mini, features=bank), plain) > 1e-3
     assert torch.equal(drawn(mini, features=bank), drawn(mini, mini.apply(mini.model, bank, 1.0).args[0]))
 
 
@@ -393,7 +390,7 @@ def test_each_picture_of_a_batch_is_fused_and_strength_0_draws_the_words(mini, p
     fused = mini.draw(*arguments, **options).args[0]["samples"]
     text_alone = mini.draw(*arguments).args[0]["samples"]
     for picture in (0, 1):
-        assert min(change(fused[picture], text_alone[picture]), change(fused[picture], plain[picture])) > 1e-3
+        assert min(relative(fused[picture], text_alone[picture]), relative(fused[picture], plain[picture])) > 1e-3
     assert torch.equal(mini.draw(*arguments, **options, fusion_strength=0.0).args[0]["samples"], text_alone)
 
 
@@ -401,7 +398,7 @@ def test_a_fused_picture_is_drawn_from_the_neutral_text_unless_asked(mini, banks
     """A fusion too weak to be seen shows which text it is."""
     arguments = (mini.model, SEED, STEPS, CFG, "euler", "normal", mini.positive, mini.negative, empty(), 1.0)
     words = mini.draw(*arguments).args[0]["samples"]
-    apart = change(words, plain)
+    apart = relative(words, plain)
     assert apart > 1e-3
     bank = banks["cross_attention_difference"]
     for fusion in ({"base_model": mini.model}, {"features": bank}):
@@ -411,8 +408,8 @@ def test_a_fused_picture_is_drawn_from_the_neutral_text_unless_asked(mini, banks
             (words, {"neutral": mini.neutral, "fusion_text": "positive"}),
             (words, {"neutral": mini.neutral, "expression_scale": 1.001}),
         ):
-            assert change(mini.draw(*arguments, **faint, **options).args[0]["samples"], expected) < 0.1 * apart
-    assert change(mini.draw(*arguments, features=bank, fusion_strength=1e-3).args[0]["samples"], words) < 0.1 * apart
+            assert relative(mini.draw(*arguments, **faint, **options).args[0]["samples"], expected) < 0.1 * apart
+    assert relative(mini.draw(*arguments, features=bank, fusion_strength=1e-3).args[0]["samples"], words) < 0.1 * apart
 
 
 def test_words_take_their_difference_and_a_photo_its_attention_unless_told(mini) -> None:
@@ -434,7 +431,7 @@ def test_the_first_picture_of_a_batch_is_fused_as_if_it_were_alone(mini) -> None
     arguments = (mini.model, SEED, STEPS, CFG, "euler", "normal", mini.positive, mini.negative)
     options = {"neutral": mini.neutral, "base_model": mini.model}
     two, one = (mini.draw(*arguments, empty((count, *SMALL[1:])), 1.0, **options).args[0]["samples"] for count in (2, 1))
-    assert change(two[:1], one) < 1e-3
+    assert relative(two[:1], one) < 1e-3
 
 
 @pytest.mark.parametrize(("sampler", "cfg"), [("heun", CFG), ("euler", 1.0), ("dpmpp_2m_sde", CFG), ("uni_pc", CFG), ("lcm", 1.5)])
@@ -443,7 +440,7 @@ def test_samplers_that_call_the_model_otherwise_are_fused_too(mini, sampler: str
     bank = features(mini, "cross_attention", latent=latent, sampler=sampler).args[0]
     before, after = (drawn(mini, latent=latent, sampler=sampler, cfg=cfg, **options) for options in ({}, {"features": bank}))
     assert torch.isfinite(after).all()
-    assert 1e-3 < change(after, before) < 1
+    assert 1e-3 < relative(after, before) < 1
 
 
 def test_the_base_models_loras_are_off_in_the_donors(mini) -> None:
@@ -466,7 +463,7 @@ def test_in_the_epsilon_mode_neutral_rows_are_not_fused(mini, banks) -> None:
         fused, plain = (
             mini.draw(*arguments, **options, expression_scale=scale, fusion_strength=strength).args[0]["samples"] for strength in (1.0, 0.0)
         )
-        assert (change(fused, plain) > 1e-3) == changes
+        assert (relative(fused, plain) > 1e-3) == changes
         assert torch.equal(fused, plain) != changes
 
 
@@ -531,5 +528,5 @@ def test_over_http_the_nodes_work_in_a_graph(comfy) -> None:
         load_file(next((comfy.output_dir / "fusion").glob(f"{node}_*.latent")))["latent_tensor"] for node in "679"
     )
     assert torch.equal(by_apply, by_sampler)
-    assert change(by_apply, without) > 1e-3
+    assert relative(by_apply, without) > 1e-3
     assert (comfy.home / "models" / "faceexpr_features" / "http" / "happy.safetensors").is_file()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pack
 import pytest
 import torch
+from distances import relative
 from fusion_graphs import PACKS, SAME_HOOK, Graph, deep_shrink, person_lora, random_controlnet, stock
 
 PERSON = "a photo of a young man, black hair, blue background"
@@ -105,10 +106,6 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0))
 
 
-def change(given: torch.Tensor, before: torch.Tensor) -> float:
-    return float((given - before).norm() / before.norm())
-
-
 @pytest.fixture(scope="module")
 def alone(mini, banks, sigma):
     """Without fusion and pack, with fusion and no pack, and with a pack and no fusion."""
@@ -122,12 +119,12 @@ def alone(mini, banks, sigma):
 @pytest.mark.parametrize("name", PACKS)
 def test_beside_another_pack_the_fusion_does_what_it_does_alone(mini, banks, sigma, alone, name: str, site: str) -> None:
     (pack, bound), bank, of_pack = PACKS[name], banks[site], alone.pack[name]
-    assert change(of_pack.guided, alone.before.guided) > 1e-3
+    assert relative(of_pack.guided, alone.before.guided) > 1e-3
     after = look(fused(mini, pack(mini, plain_graph(mini)), bank), sigma)
     assert torch.equal(after.uncond, of_pack.uncond)
     together, by_itself = after.cond - of_pack.cond, alone.fused[site].cond - alone.before.cond
     assert cosine(together, by_itself) > (max(bound, WORDS_APART) if site == "cross_attention_difference" and bound > 0 else bound)
-    assert change(after.cond, of_pack.cond) > 1e-4
+    assert relative(after.cond, of_pack.cond) > 1e-4
     if (name, site) not in SAME_HOOK:
         assert torch.equal(look(pack(mini, fused(mini, plain_graph(mini), bank)), sigma).guided, after.guided)
     same = replace(bank, tokens={key: bank.tokens[key.replace(":e", ":n")] for key in bank.tokens})
@@ -195,7 +192,7 @@ def test_a_mask_lies_over_the_picture_where_a_conditioning_has_an_area(mini, ban
     for mask, inside, outside in ((left, slice(0, 8), slice(8, 16)), (1 - left, slice(8, 16), slice(0, 8))):
         after = look(fused(mini, graph, banks[site], mask=mask), sigma).cond
         assert torch.equal(after[..., outside], before[..., outside])
-        assert change(after[..., inside], before[..., inside]) > 1e-4
+        assert relative(after[..., inside], before[..., inside]) > 1e-4
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -208,8 +205,8 @@ def test_conditional_and_unconditional_rows_in_two_calls(mini, banks, sigma, alo
     before, after = look(apart, sigma), look(fused(mini, apart, banks[site]), sigma, calls=calls)
     assert sorted(calls) == [[0], [1]]
     assert torch.equal(after.uncond, before.uncond)
-    assert change(after.cond, alone.fused[site].cond) < 1e-4
-    assert change(after.cond, before.cond) > 1e-3
+    assert relative(after.cond, alone.fused[site].cond) < 1e-4
+    assert relative(after.cond, before.cond) > 1e-3
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -219,11 +216,11 @@ def test_guidance_of_one_and_of_ten(mini, banks, sigma, alone, site: str) -> Non
     calls: list[list[int]] = []
     one = look(graph, sigma, cfg=1.0, calls=calls)
     assert calls == [[0]]
-    assert change(one.guided, alone.fused[site].cond) < 1e-4
+    assert relative(one.guided, alone.fused[site].cond) < 1e-4
     ten = look(graph, sigma, cfg=10.0).cond - alone.before.cond
     if site == "cross_attention_difference":
-        assert change(2 * ten, alone.fused[site].cond - alone.before.cond) < 0.5
-    assert change(alone.before.cond + ten, alone.before.cond) < change(alone.fused[site].cond, alone.before.cond)
+        assert relative(2 * ten, alone.fused[site].cond - alone.before.cond) < 0.5
+    assert relative(alone.before.cond + ten, alone.before.cond) < relative(alone.fused[site].cond, alone.before.cond)
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -233,9 +230,9 @@ def test_each_picture_of_a_batch_has_a_mask_of_its_own(mini, banks, sigma, alone
     second = look(fused(mini, plain_graph(mini), banks[site], mask=torch.cat([none, every])), sigma)
     assert torch.equal(second.cond[0], alone.before.cond[0])
     assert torch.equal(second.uncond, alone.before.uncond)
-    assert change(second.cond[1], alone.fused[site].cond[1]) < 1e-5
+    assert relative(second.cond[1], alone.fused[site].cond[1]) < 1e-5
     both = look(fused(mini, plain_graph(mini), banks[site], mask=torch.cat([every, every])), sigma)
-    assert change(both.cond, alone.fused[site].cond) < 1e-5
+    assert relative(both.cond, alone.fused[site].cond) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
@@ -244,16 +241,16 @@ def test_half_precision(mini, banks, sigma, alone, dtype: str) -> None:
     """ComfyUI's own switch. The fusion rounds no worse than the model does without it."""
     model = stock("nodes_model_advanced", "ModelComputeDtype")().patch(mini.model, dtype)[0]
     before = look(plain_graph(mini, model), sigma)
-    rounding = change(before.cond, alone.before.cond)
+    rounding = relative(before.cond, alone.before.cond)
     assert 1e-5 < rounding < 0.05
     for site in SITES:
         after = look(fused(mini, plain_graph(mini, model), banks[site]), sigma)
         assert torch.equal(after.uncond, before.uncond)
-        assert change(after.cond, alone.fused[site].cond) < 2 * rounding
+        assert relative(after.cond, alone.fused[site].cond) < 2 * rounding
         assert not torch.equal(after.cond, before.cond)
     bank, whole = features(mini, "cross_attention", model=model), banks["cross_attention"]
     for key, value in whole.tokens.items():
-        assert change(bank.tokens[key].float(), value.float()) < 0.2
+        assert relative(bank.tokens[key].float(), value.float()) < 0.2
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 16, 16), (1, 4, 10, 6)])
@@ -388,4 +385,4 @@ def test_over_http_with_three_packs_in_either_order(comfy) -> None:
     assert torch.equal(drawn["zero"], drawn["plain"])
     assert torch.equal(drawn["before"], drawn["after"])
     for picture in (0, 1):
-        assert 1e-3 < change(drawn["after"][picture], drawn["plain"][picture]) < 1
+        assert 1e-3 < relative(drawn["after"][picture], drawn["plain"][picture]) < 1

@@ -11,6 +11,7 @@ import numpy as np
 import pack
 import pytest
 import torch
+from distances import relative
 from fusion_graphs import Graph, controlnet, person_lora, random_controlnet
 from skimage.data import astronaut
 
@@ -68,10 +69,6 @@ def combined(mini, one, other):
     return mini.nodes.ConditioningCombine().combine(one, other)[0]
 
 
-def change(given: torch.Tensor, before: torch.Tensor) -> float:
-    return float((given - before).norm() / before.norm())
-
-
 def same_tokens(one, other) -> bool:
     return one.tokens.keys() == other.tokens.keys() and all(torch.equal(one.tokens[key], other.tokens[key]) for key in one.tokens)
 
@@ -90,17 +87,17 @@ def test_features_of_combined_texts_are_those_of_the_one_with_the_expression_in_
         nearest = max(given.sigmas)  # later ones follow another picture
         keys = [key for key in alone.tokens if key.endswith(("@0:e", "@0:n"))]
         assert nearest == max(alone.sigmas) and keys
-        assert all(change(given.tokens[key].float(), alone.tokens[key].float()) < 0.2 for key in keys)
+        assert all(relative(given.tokens[key].float(), alone.tokens[key].float()) < 0.2 for key in keys)
 
 
 def test_combined_texts_draw_the_expression_in_either_order(mini) -> None:
     options = {"base_model": mini.model}
     plain = drawn(mini, combined(mini, mini.neutral, mini.other))
     first, second = (drawn(mini, combined(mini, *pair), **options) for pair in ((mini.positive, mini.other), (mini.other, mini.positive)))
-    assert change(first, plain) > 1e-2
-    assert change(second, first) < 1e-4
+    assert relative(first, plain) > 1e-2
+    assert relative(second, first) < 1e-4
     both = combined(mini, mini.neutral, mini.other)
-    assert change(drawn(mini, combined(mini, mini.positive, mini.other), both, **options), first) < 1e-4
+    assert relative(drawn(mini, combined(mini, mini.positive, mini.other), both, **options), first) < 1e-4
 
 
 def test_texts_are_paired_by_what_they_say(mini) -> None:
@@ -381,4 +378,4 @@ def test_the_network_that_runs_is_asked_and_not_that_of_the_model_in_the_graph(m
     arguments = (SEED, STEPS, CFG, "euler", "normal", mini.neutral, mini.negative, latent(), 1.0)
     given, expected, plain = (mini.draw(model, *arguments).args[0]["samples"] for model in (first, last, on_other(mini.model)))
     assert torch.equal(given, expected)
-    assert change(given, plain) > 1e-3
+    assert relative(given, plain) > 1e-3

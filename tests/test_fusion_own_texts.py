@@ -8,6 +8,7 @@ from typing import Any
 import pack
 import pytest
 import torch
+from distances import relative
 
 PERSON = "a photo of a young man, black hair, blue background"
 RUN = (7, 4, 4.0, "euler", "normal")
@@ -40,25 +41,21 @@ def drawn(mini: SimpleNamespace, positive: Any, neutral: Any, pictures: int = 2,
     return samples
 
 
-def change(given: torch.Tensor, before: torch.Tensor) -> float:
-    return float((given - before).norm() / before.norm())
-
-
 @pytest.mark.parametrize("more", ["vae", "scale", "positive"])
 def test_each_picture_is_fused_with_its_own_text(mini, more: str) -> None:
     options = {"vae": {"vae": mini.vae}, "scale": {"expression_scale": 1.4}, "positive": {"fusion_text": "positive"}}[more]
     happy, surprised = (drawn(mini, text, mini.neutral, 3, **options) for text in (mini.positive, mini.surprised))
     both = drawn(mini, stacked(mini.positive, mini.surprised), mini.neutral, 3, **options)
     for picture, (own, other) in enumerate([(happy, surprised), (surprised, happy), (happy, surprised)]):
-        assert change(both[picture], own[picture]) < 1e-4 < 1e-3 < change(both[picture], other[picture])
+        assert relative(both[picture], own[picture]) < 1e-4 < 1e-3 < relative(both[picture], other[picture])
 
 
 def test_a_neutral_text_of_its_own_counts_as_well(mini) -> None:
     """Where the second picture's neutral text says what its positive one does, there is nothing to fuse."""
     neutral = stacked(mini.neutral, mini.positive)
     both = drawn(mini, mini.positive, neutral)
-    assert change(both[:1], drawn(mini, mini.positive, mini.neutral)[:1]) < 1e-4
-    assert change(both[1:], drawn(mini, mini.positive, mini.positive)[1:]) < 1e-4
+    assert relative(both[:1], drawn(mini, mini.positive, mini.neutral)[:1]) < 1e-4
+    assert relative(both[1:], drawn(mini, mini.positive, mini.positive)[1:]) < 1e-4
 
 
 def test_rows_that_say_the_same_are_one_text(mini, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +82,7 @@ def test_features_are_of_one_text_and_others_are_refused_by_name(mini, site: str
 
     one, same = extract(mini.positive, mini.neutral), extract(stacked(mini.positive, mini.positive), mini.neutral)
     assert one.tokens.keys() == same.tokens.keys()
-    assert all(change(value.float(), one.tokens[key].float()) < 1e-3 for key, value in same.tokens.items())
+    assert all(relative(value.float(), one.tokens[key].float()) < 1e-3 for key, value in same.tokens.items())
     with pytest.raises(mini.error, match=r"positive holds 2 texts, one for each picture of a batch, which differ.*base_model"):
         extract(stacked(mini.positive, mini.surprised), mini.neutral)
     with pytest.raises(mini.error, match="neutral holds 2 texts"):

@@ -11,6 +11,7 @@ from typing import Any
 import pack
 import pytest
 import torch
+from distances import relative
 from fusion_graphs import Graph, gligen, random_gligen
 
 PERSON = "a photo of a young man, black hair, blue background"
@@ -59,10 +60,6 @@ def last_steps(mini, model: Any, left: dict, start: int = SPLIT) -> torch.Tensor
     return mini.nodes.KSamplerAdvanced().sample(model, *given)[0]["samples"]
 
 
-def change(given: torch.Tensor, before: torch.Tensor) -> float:
-    return float((given - before).norm() / before.norm())
-
-
 def counted(model: Any) -> tuple[Any, list[list[int]]]:
     """The MODEL, and a list that grows with what each of its evaluations holds."""
     calls: list[list[int]] = []
@@ -97,9 +94,9 @@ def test_fusion_acts_in_the_steps_of_the_model_that_has_it(mini) -> None:
     sample = mini.nodes.KSampler().sample
     arguments = (SEED, STEPS, CFG, "euler", "normal", mini.neutral, mini.negative, mini.start, 1.0)
     whole, plain = (sample(model, *arguments)[0]["samples"] for model in (with_fusion, mini.model))
-    assert change(both, whole) < 1e-4 > change(neither, plain)
-    assert min(change(first, neither), change(second, neither)) > 1e-3
-    assert change(both, neither) > max(change(first, neither), change(second, neither))
+    assert relative(both, whole) < 1e-4 > relative(neither, plain)
+    assert min(relative(first, neither), relative(second, neither)) > 1e-3
+    assert relative(both, neither) > max(relative(first, neither), relative(second, neither))
 
 
 @pytest.mark.long
@@ -111,8 +108,8 @@ def test_a_window_that_lies_in_the_other_part_changes_nothing_and_that_is_told(m
     assert caplog.text.count("no step of this part of the schedule") == 1
     assert torch.equal(first_steps(mini, low)["samples"], left["samples"])
     assert caplog.text.count("no step of this part of the schedule") == 2
-    assert change(first_steps(mini, high)["samples"], left["samples"]) > 1e-4
-    assert change(last_steps(mini, low, left), last_steps(mini, mini.model, left)) > 1e-4
+    assert relative(first_steps(mini, high)["samples"], left["samples"]) > 1e-4
+    assert relative(last_steps(mini, low, left), last_steps(mini, mini.model, left)) > 1e-4
 
 
 def parts_given(mini: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -157,7 +154,7 @@ def test_a_change_of_a_picture_is_no_part_of_a_schedule(mini) -> None:
     kept, changed = (
         redraw.redraw_latent(how, redraw.Change(given, everywhere, mini.neutral, asked, None)) for asked in (None, (bank, low))
     )
-    assert change(changed, kept) > 1e-3
+    assert relative(changed, kept) > 1e-3
 
 
 # A VAE in tiles
@@ -188,7 +185,7 @@ def test_the_face_is_seen_where_comfyui_has_no_room_but_for_tiles(mini, monkeypa
     assert "retrying with tiled VAE decoding" in caplog.text
     given = parts[-1].where[0].mask >= 0.5
     assert float((given & expected).sum() / (given | expected).sum()) > 0.7
-    assert change(in_tiles, in_one) < 0.5 * change(in_one, plain)
+    assert relative(in_tiles, in_one) < 0.5 * relative(in_one, plain)
 
 
 @pytest.mark.long
@@ -230,4 +227,4 @@ def test_the_neutral_text_is_drawn_with_the_boxes_of_the_positive_one(mini, base
         for text in (graph.positive, mini.positive)
     )
     assert 0 in with_boxes
-    assert change(given["samples"], without["samples"]) > 1e-2
+    assert relative(given["samples"], without["samples"]) > 1e-2

@@ -11,6 +11,7 @@ from typing import Any
 import pack
 import pytest
 import torch
+from distances import relative
 from fusion_graphs import Graph, attention_couple
 
 PERSON = "a photo of a young man, black hair, blue background"
@@ -62,10 +63,6 @@ def step(graph: Graph, shape: tuple[int, ...] = SHAPE) -> SimpleNamespace:
     return seen
 
 
-def change(given: torch.Tensor, before: torch.Tensor) -> float:
-    return float((given - before).norm() / before.norm())
-
-
 def half(left: bool = True) -> torch.Tensor:
     mask = torch.zeros(1, 64, 128)
     mask[..., :64] = 1
@@ -102,7 +99,7 @@ def test_in_tiles_nothing_is_changed_where_rows_or_mask_are_not_known_and_that_i
     assert "tiles" in caplog.text
     everywhere = step(graph._replace(model=tiled(fused(mini), at_once)))
     assert torch.equal(everywhere.uncond, before.uncond)
-    assert (change(everywhere.cond, before.cond) > 1e-3) != at_once
+    assert (relative(everywhere.cond, before.cond) > 1e-3) != at_once
 
 
 # Regions of the attention
@@ -123,7 +120,7 @@ def test_where_texts_of_regions_share_the_attention_the_expression_acts_under_it
         assert all(picture[..., inside].norm() > picture[..., outside].norm() for picture in moved)
     everywhere = step(graph._replace(model=fused(mini)))
     same = attention_couple(mini, graph._replace(model=fused(mini)), regions, graph.positive)
-    assert change(step(same).cond, everywhere.cond) < 1e-4
+    assert relative(step(same).cond, everywhere.cond) < 1e-4
 
 
 def test_the_words_of_a_text_with_regions_are_its_own(mini) -> None:
@@ -133,7 +130,7 @@ def test_the_words_of_a_text_with_regions_are_its_own(mini) -> None:
     assert all(torch.equal(bank.tokens[key], value) for key, value in mini.bank.tokens.items())
     recorded = (mini.extract(given, *mini.run, site="cross_attention", tokens="all").args[0] for given in (mini.model, model))
     plain, coupled = (bank.tokens for bank in recorded)
-    assert plain.keys() == coupled.keys() and any(change(coupled[key].float(), plain[key].float()) > 1e-3 for key in plain)
+    assert plain.keys() == coupled.keys() and any(relative(coupled[key].float(), plain[key].float()) > 1e-3 for key in plain)
 
 
 # Copies of entries
@@ -159,7 +156,7 @@ def test_where_the_negative_prompt_has_an_area_the_copy_of_the_expressions_text_
 
     plain, own, other = texts(None), texts(0), texts(1)
     assert sorted(part.shape[-1] for part in plain) == [8, 16]
-    assert all(change(given, before) > 1e-3 for given, before in zip(own, plain, strict=True))
+    assert all(relative(given, before) > 1e-3 for given, before in zip(own, plain, strict=True))
     assert all(torch.equal(given, before) for given, before in zip(other, plain, strict=True))
 
 
@@ -208,8 +205,8 @@ def test_a_compiled_network_is_fused_as_the_plain_one(mini, caplog: pytest.LogCa
         with caplog.at_level("INFO"):
             given = step(graph._replace(model=compiled(model)))
         assert "the MODEL is compiled; what is fused or recorded is drawn uncompiled" in caplog.text
-        assert change(given.uncond, before.uncond) < 1e-5
-        assert change(given.cond, expected.cond) < 1e-5 < 1e-3 < change(expected.cond, before.cond)
+        assert relative(given.uncond, before.uncond) < 1e-5
+        assert relative(given.cond, expected.cond) < 1e-5 < 1e-3 < relative(expected.cond, before.cond)
 
 
 @pytest.mark.long
@@ -225,5 +222,5 @@ def test_a_compiled_network_that_was_drawn_without_fusion_is_fused_all_the_same(
             return mini.draw(model, *run, mini.positive, mini.negative, start, 1.0, **more).args[0]["samples"]  # type: ignore[no-any-return]
 
     plain, expected, model = draw(mini.model, 0), draw(mini.model, 1.5), compiled(mini.model.clone())
-    assert change(draw(model, 0), plain) < 1e-5
-    assert change(draw(model, 1.5), expected) < 1e-5 < 1e-3 < change(expected, plain)
+    assert relative(draw(model, 0), plain) < 1e-5
+    assert relative(draw(model, 1.5), expected) < 1e-5 < 1e-3 < relative(expected, plain)

@@ -10,6 +10,7 @@ from typing import Any
 import pack
 import pytest
 import torch
+from distances import relative
 from fusion_graphs import stock
 from torch import Tensor
 
@@ -41,7 +42,7 @@ def drawn(mini: SimpleNamespace, model: Any = None, *, fused: bool, steps: int =
 def changed(mini: SimpleNamespace, model: Any = None, **how: Any) -> float:
     before, after = (drawn(mini, model, fused=fused, **how) for fused in (False, True))
     assert after.isfinite().all()
-    return float((after - before).norm() / before.norm())
+    return relative(after, before)
 
 
 def test_fusion_acts_with_every_sampler_that_comfyui_offers(mini: SimpleNamespace) -> None:

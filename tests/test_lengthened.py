@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from comfy_process import ComfyError, ComfyProcess, copy_subject
+from distances import relative
 from safetensors.torch import load_file, save_file
 from test_train_node import graph
 from test_training_state import PAIRS, PHOTOS, Stop, assert_same
@@ -214,7 +215,7 @@ def test_the_node_goes_on_with_a_kept_state_and_says_what_it_begins_with(comfy: 
     path = comfy.lora_dir / "kept" / "berta.safetensors"
     assert read_lora(path)[1]["faceexpr.started_from"] == "anna.safetensors"
     ups, first = load_file(path), load_file(comfy.lora_dir / "kept" / "anna.safetensors")
-    apart = [float((ups[key].float() - first[key].float()).norm() / first[key].float().norm()) for key in first if "lora_down" in key]
+    apart = [relative(ups[key].float(), first[key].float()) for key in first if "lora_down" in key]
     assert max(apart) < 0.3  # new ones would be drawn anew
     with pytest.raises(ComfyError, match="has rank 2, and the run rank 1; give rank 2 or more"):
         comfy.run(graph(folder, **{**few, "rank": 1}, lora_name="kept/clara", start_from="kept/anna.safetensors"))

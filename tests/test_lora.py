@@ -17,8 +17,9 @@ import pack
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from distances import relative
+from mini_noise import epsilon
 
-from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.files import read_lora, require_space, save_lora
 from faceexpr_core.lora.formats import decode
@@ -34,32 +35,15 @@ from faceexpr_core.training.settings import TrainSettings
 RANK, ALPHA = 4, 2.0
 
 
-@pytest.fixture(scope="module")
-def pipe() -> StableDiffusionXLPipeline:
-    return StableDiffusionXLPipeline.from_pretrained(mini.path(), torch_dtype=torch.float32, add_watermarker=False)
-
-
 @pytest.fixture(scope="module", params=[False, True], ids=["attention", "with convolutions"])
-def adapted(pipe: StableDiffusionXLPipeline, request: pytest.FixtureRequest) -> tuple[UNet2DConditionModel, dict[str, torch.Tensor]]:
+def adapted(lora_pipe: StableDiffusionXLPipeline, request: pytest.FixtureRequest) -> tuple[UNet2DConditionModel, dict[str, torch.Tensor]]:
     """Mini's U-Net with a random LoRA as the trainer puts it on, and that LoRA in kohya's keys."""
-    unet = copy.deepcopy(pipe.unet)
+    unet = copy.deepcopy(lora_pipe.unet)
     generator = torch.Generator().manual_seed(5)
     layers = add_lora(unet, RANK, ALPHA, generator, convolutions=request.param)
     for _, up in layers.values():
         torch.nn.init.normal_(up, std=0.3, generator=generator)
     return unet, to_kohya(layers, ALPHA)
-
-
-@torch.no_grad()
-def epsilon(unet: UNet2DConditionModel) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(9)
-    x, context, pooled = (torch.randn(*shape, generator=generator) for shape in [(2, 4, 16, 16), (2, 77, 96), (2, 64)])
-    added = {"text_embeds": pooled, "time_ids": torch.tensor([[128.0, 128, 0, 0, 128, 128]] * 2)}
-    return unet(x, torch.tensor([200, 700]), context, added_cond_kwargs=added).sample
-
-
-def relative(given: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((given - expected).norm() / expected.norm())
 
 
 def result(state: dict[str, torch.Tensor], stopped_by: BaseException | None = None) -> TrainResult:
@@ -80,29 +64,29 @@ def test_kohya_keys_are_spelled_as_other_tools_spell_them(adapted: tuple) -> Non
     assert "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_out_0.alpha" in state
 
 
-def test_the_size_is_known_before_the_training(pipe: StableDiffusionXLPipeline, adapted: tuple) -> None:
+def test_the_size_is_known_before_the_training(lora_pipe: StableDiffusionXLPipeline, adapted: tuple) -> None:
     _, state = adapted
     convolutions = any("_resnets_" in key for key in state)
-    assert lora_parameters(pipe.unet, RANK, convolutions=convolutions) == sum(value.numel() for value in state.values())
+    assert lora_parameters(lora_pipe.unet, RANK, convolutions=convolutions) == sum(value.numel() for value in state.values())
 
 
 def test_diffusers_uses_every_key_and_draws_the_same(
-    pipe: StableDiffusionXLPipeline, adapted: tuple, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    lora_pipe: StableDiffusionXLPipeline, adapted: tuple, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     unet, state = adapted
     path = save_lora(tmp_path / "person.safetensors", state, {}, torch.float32)
-    plain = epsilon(pipe.unet)
+    plain = epsilon(lora_pipe.unet)
     with caplog.at_level(logging.WARNING):
-        pipe.load_lora_weights(str(path), adapter_name="person")
+        lora_pipe.load_lora_weights(str(path), adapter_name="person")
     try:
-        loaded = [name for name, _ in pipe.unet.named_parameters() if "lora_" in name]
+        loaded = [name for name, _ in lora_pipe.unet.named_parameters() if "lora_" in name]
         others = [record.message for record in caplog.records if "associated to CLIPTextModel" not in record.message]
         assert others == []  # a U-Net LoRA has no keys for the text encoders; diffusers mentions that
         assert len(loaded) == 2 * len(state) // 3
-        assert relative(epsilon(pipe.unet), epsilon(unet)) < 1e-4
+        assert relative(epsilon(lora_pipe.unet), epsilon(unet)) < 1e-4
         assert relative(plain, epsilon(unet)) > 1e-2
     finally:
-        pipe.unload_lora_weights()
+        lora_pipe.unload_lora_weights()
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float16, 1e-3)])
@@ -140,7 +124,7 @@ def test_a_file_says_what_it_is_to_other_tools(adapted: tuple, tmp_path: Path) -
     assert all(str(tmp_path) not in value for value in metadata.values())
 
 
-def test_the_base_model_is_named_by_what_the_lora_fits_and_by_its_weights(pipe: StableDiffusionXLPipeline, tmp_path: Path) -> None:
+def test_the_base_model_is_named_by_what_the_lora_fits_and_by_its_weights(lora_pipe: StableDiffusionXLPipeline, tmp_path: Path) -> None:
     def told(width: int, **more: str) -> dict[str, str]:
         state = to_kohya({"mid_block.attentions.0.transformer_blocks.0.attn2.to_k": (torch.ones(1, width), torch.ones(8, 1))}, 1.0)
         return training_metadata("anna", result(state), TrainSettings(rank=1), SUBJECT, 0.3, **more)
@@ -150,8 +134,8 @@ def test_the_base_model_is_named_by_what_the_lora_fits_and_by_its_weights(pipe: 
     assert (sdxl["faceexpr.preset"], sdxl["faceexpr.base_model_hash"]) == ("paper", "abc")
     assert "ss_base_model_version" not in told(77) and "modelspec.architecture" not in told(77)
 
-    whole = base_model_hash(pipe.unet)
-    half = copy.deepcopy(pipe.unet).to(torch.bfloat16)
+    whole = base_model_hash(lora_pipe.unet)
+    half = copy.deepcopy(lora_pipe.unet).to(torch.bfloat16)
     assert base_model_hash(half) == whole and len(whole) == 64
     with torch.no_grad():
         half.conv_out.bias[0] += 1

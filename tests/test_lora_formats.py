@@ -15,6 +15,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_diffusers
+from distances import relative
+from mini_noise import epsilon
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -176,58 +178,41 @@ def test_sd_scripts_names_are_those_of_stabilitys_unet_which_kohyas_scripts_have
 
 
 def test_what_is_written_for_sd_scripts_is_read_back_and_drawn_the_same(
-    pipe: StableDiffusionXLPipeline, adapter: PeftModel, tmp_path: Path
+    lora_pipe: StableDiffusionXLPipeline, adapter: PeftModel, tmp_path: Path
 ) -> None:
     weights = {key.removeprefix("base_model.model."): value for key, value in get_peft_model_state_dict(adapter).items()}
     lora = decode({f"unet.{key}": value for key, value in weights.items()}, {}, {})
     path = written(lora, "sd-scripts", tmp_path / "scripts")
     assert not [key for key in load_file(path) if "down_blocks" in key or "up_blocks" in key or "mid_block_" in key]
     assert same(lora, load(path))
-    assert relative(drawn_with(pipe, path), drawn_with(pipe, written(lora, "kohya", tmp_path / "plain"))) < 1e-6
-
-
-@pytest.fixture(scope="module")
-def pipe() -> StableDiffusionXLPipeline:
-    return StableDiffusionXLPipeline.from_pretrained(mini.path(), torch_dtype=torch.float32, add_watermarker=False)
+    assert relative(drawn_with(lora_pipe, path), drawn_with(lora_pipe, written(lora, "kohya", tmp_path / "plain"))) < 1e-6
 
 
 CONFIG = LoraConfig(r=4, lora_alpha=2, target_modules=["to_q", "to_k", "to_v", "to_out.0"], alpha_pattern={"mid_block.*to_k": 6})
 
 
 @pytest.fixture(scope="module")
-def adapter(pipe: StableDiffusionXLPipeline) -> Iterator[PeftModel]:
+def adapter(lora_pipe: StableDiffusionXLPipeline) -> Iterator[PeftModel]:
     """PEFT's own model of Mini's U-Net, with a random LoRA whose alphas differ."""
     torch.manual_seed(3)
-    model = get_peft_model(copy.deepcopy(pipe.unet), CONFIG)
+    model = get_peft_model(copy.deepcopy(lora_pipe.unet), CONFIG)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.3)
     yield model.eval()
 
 
-@torch.no_grad()
-def epsilon(unet: torch.nn.Module) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(9)
-    x, context, pooled = (torch.randn(*shape, generator=generator) for shape in [(2, 4, 16, 16), (2, 77, 96), (2, 64)])
-    added = {"text_embeds": pooled, "time_ids": torch.tensor([[128.0, 128, 0, 0, 128, 128]] * 2)}
-    return unet(x, torch.tensor([200, 700]), context, added_cond_kwargs=added).sample
-
-
-def relative(given: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((given - expected).norm() / expected.norm())
-
-
-def drawn_with(pipe: StableDiffusionXLPipeline, path: Path) -> torch.Tensor:
-    pipe.load_lora_weights(str(path))
+def drawn_with(lora_pipe: StableDiffusionXLPipeline, path: Path) -> torch.Tensor:
+    lora_pipe.load_lora_weights(str(path))
     try:
-        return epsilon(pipe.unet)
+        return epsilon(lora_pipe.unet)
     finally:
-        pipe.unload_lora_weights()
+        lora_pipe.unload_lora_weights()
 
 
 @pytest.mark.parametrize("form", ["lora.down", "lora_A"])
 def test_diffusers_own_files_are_read_whole_and_written_as_diffusers_reads_them(
-    pipe: StableDiffusionXLPipeline, adapter: PeftModel, tmp_path: Path, form: str
+    lora_pipe: StableDiffusionXLPipeline, adapter: PeftModel, tmp_path: Path, form: str
 ) -> None:
     weights = {key.removeprefix("base_model.model."): value for key, value in get_peft_model_state_dict(adapter).items()}
     weights = convert_state_dict_to_diffusers(weights) if form == "lora.down" else weights
@@ -241,8 +226,8 @@ def test_diffusers_own_files_are_read_whole_and_written_as_diffusers_reads_them(
     assert {one.alpha for name, one in lora.layers.items() if name.endswith("to_q")} == {2.0}
     through_kohya = load(written(lora, "kohya", tmp_path / "kohya"))  # diffusers itself reads one alpha of a kohya file
     for one in (lora, through_kohya):
-        assert relative(drawn_with(pipe, written(one, "diffusers", tmp_path / "ours")), epsilon(adapter)) < 1e-5
-    assert relative(epsilon(pipe.unet), epsilon(adapter)) > 1e-2
+        assert relative(drawn_with(lora_pipe, written(one, "diffusers", tmp_path / "ours")), epsilon(adapter)) < 1e-5
+    assert relative(epsilon(lora_pipe.unet), epsilon(adapter)) > 1e-2
 
 
 def test_a_diffusers_file_without_metadata_is_taken_at_scale_1_and_that_is_said(adapter: PeftModel, tmp_path: Path) -> None:
@@ -253,13 +238,15 @@ def test_a_diffusers_file_without_metadata_is_taken_at_scale_1_and_that_is_said(
     assert lora.notes == (f"{len(lora.layers)} of {len(lora.layers)} layers name no alpha: taken as the rank, scale 1",)
 
 
-def test_pefts_own_adapters_are_read_and_ours_are_read_by_peft(pipe: StableDiffusionXLPipeline, adapter: PeftModel, tmp_path: Path) -> None:
+def test_pefts_own_adapters_are_read_and_ours_are_read_by_peft(
+    lora_pipe: StableDiffusionXLPipeline, adapter: PeftModel, tmp_path: Path
+) -> None:
     adapter.save_pretrained(tmp_path / "theirs")
     lora = load(tmp_path / "theirs")
     assert lora.spelling == "peft" and not lora.notes
     assert same(lora, load(tmp_path / "theirs" / "adapter_model.safetensors"))
-    assert relative(drawn_with(pipe, written(lora, "diffusers", tmp_path / "diffusers")), epsilon(adapter)) < 1e-5
-    ours = PeftModel.from_pretrained(copy.deepcopy(pipe.unet), written(lora, "peft", tmp_path / "ours"))
+    assert relative(drawn_with(lora_pipe, written(lora, "diffusers", tmp_path / "diffusers")), epsilon(adapter)) < 1e-5
+    ours = PeftModel.from_pretrained(copy.deepcopy(lora_pipe.unet), written(lora, "peft", tmp_path / "ours"))
     assert relative(epsilon(ours.eval()), epsilon(adapter)) < 1e-6
 
 
@@ -281,17 +268,17 @@ def reading() -> Lora:
     return Lora({Q: table().layers[Q], **layers}, {}, {}, {}, "kohya")
 
 
-def test_text_encoders_go_through_diffusers_too(pipe: StableDiffusionXLPipeline, tmp_path: Path) -> None:
+def test_text_encoders_go_through_diffusers_too(lora_pipe: StableDiffusionXLPipeline, tmp_path: Path) -> None:
     """A LoRA on all three parts, in both formats that diffusers reads, gives the same text embeddings."""
     lora = reading()
-    plain = pipe.encode_prompt("a photo of a woman", device="cpu")[0]
+    plain = lora_pipe.encode_prompt("a photo of a woman", device="cpu")[0]
     embeds = []
     for spelling in ("kohya", "diffusers"):
-        pipe.load_lora_weights(str(written(lora, spelling, tmp_path / spelling)))
+        lora_pipe.load_lora_weights(str(written(lora, spelling, tmp_path / spelling)))
         try:
-            embeds.append(pipe.encode_prompt("a photo of a woman", device="cpu")[0])
+            embeds.append(lora_pipe.encode_prompt("a photo of a woman", device="cpu")[0])
         finally:
-            pipe.unload_lora_weights()
+            lora_pipe.unload_lora_weights()
     assert relative(embeds[1], embeds[0]) < 1e-6
     assert relative(embeds[0], plain) > 1e-3
 

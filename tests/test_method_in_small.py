@@ -20,7 +20,7 @@ from PIL import Image
 from rendered import COLUMNS, rendered_people
 
 from faceexpr_core import mini
-from faceexpr_core.diffusers_host import donors, encoding, pipeline, sampling
+from faceexpr_core.diffusers_host import donors, encoding, sampling
 from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.faces.images import read_images
@@ -71,11 +71,6 @@ class Meters:
 def meters(model_folder: Path) -> Meters:
     expression = ExpressionMeter([model_folder])
     return Meters(expression, IdentityMeter([model_folder], expression.detector))
-
-
-@pytest.fixture(scope="module")
-def pipe() -> Any:
-    return pipeline.load_pipeline("mini")
 
 
 Words = Callable[[str, str], ExpressionPrompt]

@@ -12,7 +12,7 @@ import torch
 from rendered import rendered_people
 
 from faceexpr_core import mini, text
-from faceexpr_core.diffusers_host import encoding, pipeline
+from faceexpr_core.diffusers_host import encoding
 from faceexpr_core.measure.expression import CLASSES, ExpressionMeter
 from faceexpr_core.measure.identity import IdentityMeter
 from lab.benchmarks.drawing import Schedule, draw
@@ -25,11 +25,6 @@ CAPTIONS = (
 VAE_KEEPS = 0.84
 EXPRESSIONS_RIGHT = 0.75
 HOW = Schedule(steps=12, cfg=4.0, side=mini.RESOLUTION)
-
-
-@pytest.fixture(scope="module")
-def pipe() -> object:
-    return pipeline.load_pipeline("mini")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import numpy as np
 import pack
 import pytest
 import torch
+from distances import relative
 
 from faceexpr_core import mini
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling, training
@@ -27,11 +28,6 @@ SIZE = mini.RESOLUTION
 
 
 @pytest.fixture(scope="module")
-def pipe():
-    return pipeline.load_pipeline("mini")
-
-
-@pytest.fixture(scope="module")
 def comfyui(comfy_modules):
     """ComfyUI's Mini with the pack's own host and nodes."""
     host, text_encode, sampler = pack.host(), pack.node("expression_text_encode"), pack.node("sampler")
@@ -40,10 +36,6 @@ def comfyui(comfy_modules):
     return SimpleNamespace(
         host=host, model=model, clip=clip, vae=vae, encode=text_encode.ExpressionTextEncode.execute, sample=sampler.Sampler.execute
     )
-
-
-def relative(given: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((given - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

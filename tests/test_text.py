@@ -9,17 +9,12 @@ import pytest
 import torch
 
 from faceexpr_core import text
-from faceexpr_core.diffusers_host import encoding, pipeline
+from faceexpr_core.diffusers_host import encoding
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import ACTION_UNITS, NONE, names
 from faceexpr_core.text import Term, build_prompts, expression_terms, mix, mix_pooled, plain_terms
 
 SCENE = "a photo of sks woman, curly hair, wearing a suit, standing near a skyscraper in a bustling city"
-
-
-@pytest.fixture(scope="module")
-def pipe():
-    return pipeline.load_pipeline("mini")
 
 
 @pytest.fixture(scope="module")

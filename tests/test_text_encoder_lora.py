@@ -13,6 +13,7 @@ import pack
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from distances import relative
 from safetensors.torch import save_file
 from toys import lora_of, toy_unet
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -23,7 +24,6 @@ from faceexpr_core.commands.dreambooth_flags import build_parser
 from faceexpr_core.commands.loras import load_loras
 from faceexpr_core.commands.train import settings_of
 from faceexpr_core.diffusers_host.encoding import encode_prompts, tokenize_prompts
-from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.describe import describe
 from faceexpr_core.lora.files import save_lora
@@ -356,11 +356,6 @@ def test_what_is_missing_is_told() -> None:
 # On Mini
 
 
-@pytest.fixture(scope="module")
-def pipe() -> StableDiffusionXLPipeline:
-    return load_pipeline("mini")
-
-
 def private(pipe: StableDiffusionXLPipeline) -> TextEncoders:
     return TextEncoders(copy.deepcopy(pipe.text_encoder), copy.deepcopy(pipe.text_encoder_2))
 
@@ -445,10 +440,10 @@ def test_diffusers_draws_with_the_encoders_of_the_run(
         assert sum("lora_A" in name for name, _ in encoder.named_parameters()) == (8, 12)[number]
     words = encode_prompts(whole, PROMPTS)
     for given, expected in zip(words, seen["words"], strict=True):
-        assert float((given - expected).norm() / expected.norm()) < 1e-4
-    assert float((words[0] - plain).norm() / plain.norm()) > 1e-2
+        assert relative(given, expected) < 1e-4
+    assert relative(words[0], plain) > 1e-2
     whole.set_adapters(["lora0"], [0.0])
-    assert float((encode_prompts(whole, PROMPTS)[0] - plain).norm() / plain.norm()) < 1e-5
+    assert relative(encode_prompts(whole, PROMPTS)[0], plain) < 1e-5
 
 
 # In ComfyUI
@@ -471,7 +466,7 @@ def test_comfyuis_encoders_come_out_private_and_exact(comfyui, pipe: StableDiffu
         expected = comfyui.host.encode_text(comfyui.clip, PROMPTS)
     assert torch.equal(tokens, tokenize_prompts(pipe, PROMPTS))
     for given, wanted in zip(embed_tokens(encoders, tokens), expected, strict=True):
-        assert float((given - wanted).norm() / wanted.norm()) < 1e-4
+        assert relative(given, wanted) < 1e-4
     with torch.no_grad():
         for encoder in encoders.parts.values():
             for weight in encoder.parameters():
@@ -494,11 +489,11 @@ def test_comfyuis_clip_with_the_lora_reads_as_the_run_did(comfyui, trained: tupl
         assert len(model.patches) + len(clip.patcher.patches) == len(lora_of(result)) // 3
         words = comfyui.host.encode_text(clip, PROMPTS)
         for given, expected in zip(words, seen["words"], strict=True):
-            assert float((given - expected).norm() / expected.norm()) < 1e-3  # 0.0003 on a CPU without AVX-512
+            assert relative(given, expected) < 1e-3  # 0.0003 on a CPU without AVX-512
         # the CLIP with a LoRA comes out with it
         again = comfyui.text_encoders.export_text_encoders(clip, torch.float32, "a node")
         tokens = comfyui.text_encoders.tokenize(clip, PROMPTS, "a node")
-        assert float((embed_tokens(again, tokens)[0] - words[0]).norm() / words[0].norm()) < 1e-4
+        assert relative(embed_tokens(again, tokens)[0], words[0]) < 1e-4
 
 
 def load_kohya(path: Path) -> tuple[dict, dict]:
