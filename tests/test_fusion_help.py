@@ -46,7 +46,7 @@ HELD: dict[str, tuple[str, ...]] = {
     ),
     "a second pass at another size": (
         "test_fusion_daily.py::test_a_later_pass_over_the_same_picture_keeps_the_features_mask_at_any_size",
-        "test_look.py::test_each_picture_is_decoded_at_the_first_change_and_a_large_or_given_one_once_more",
+        "test_look.py::test_each_picture_is_decoded_at_the_first_change_and_once_more_later",
     ),
     "tiled VAE nodes": (
         "test_fusion_passes.py::test_the_face_is_seen_where_comfyui_has_no_room_but_for_tiles",

@@ -152,6 +152,16 @@ def test_a_face_that_is_not_found_is_told_in_every_run(mini: SimpleNamespace, ca
         assert times(caplog, NO_FACE) > before
 
 
+def test_a_first_step_in_which_nothing_can_be_seen_is_told_in_every_run(mini: SimpleNamespace, caplog) -> None:
+    """The expression acts in the whole picture there."""
+    model = fused(mini, replace(mini.bank, mask=None, regions=None), vae=mini.vae, window_high=1.0)
+    for run in (1, 2):
+        drawn(mini, model)
+        assert times(caplog, "nothing is drawn yet in which the face could be seen") == run
+    drawn(mini, model, start={"samples": torch.ones(1, 4, 8, 16)}, denoise=0.5)  # which is seen
+    assert times(caplog, "nothing is drawn yet in which the face could be seen") == 2
+
+
 def test_what_a_window_leaves_out_is_told_in_every_run_and_once_in_each(mini: SimpleNamespace, caplog) -> None:
     model = fused(mini, window_low=0.999, window_high=1.0)
     for run in (1, 2):

@@ -50,16 +50,19 @@ def numbered(pictures: list[np.ndarray]) -> torch.Tensor:
     return torch.stack([torch.stack([torch.full_like(rows, number), rows, columns, rows]) for number in range(len(pictures))]).float()
 
 
-@pytest.mark.parametrize(("side", "given", "looks"), [(128, False, 1), (128, True, 2), (640, False, 2)])
-def test_each_picture_is_decoded_at_the_first_change_and_a_large_or_given_one_once_more(
-    photo, model_folder: Path, side: int, given: bool, looks: int
-) -> None:
+EARLY = (11.0, 9.0, 7.0, 6.0, 5.2)
+
+
+@pytest.mark.parametrize("side", [128, 640])
+@pytest.mark.parametrize(("sigmas", "looks"), [(SIGMAS, 2), ((*EARLY, *SIGMAS), 3), ((2.1, 0.9, 0.1), 1)])
+def test_each_picture_is_decoded_at_the_first_change_and_once_more_later(photo, model_folder: Path, side: int, sigmas, looks: int) -> None:
+    """Where the first was at much noise, in between too."""
     seen: list[int] = []
     large = np.array(Image.fromarray(photo).resize((side, side), Image.Resampling.BICUBIC))
     look = watching(pictures := [large, large], model_folder, seen)
     assert where(look, 0, 5.1) is EVERYWHERE  # nothing is known yet
-    look.seen(numbered(pictures), given)
-    places = [[where(look, picture, sigma) for _ in range(3) for picture in (0, 1)] for sigma in SIGMAS]
+    look.seen(numbered(pictures))
+    places = [[where(look, picture, sigma) for _ in range(3) for picture in (0, 1)] for sigma in sigmas]
     assert seen == [0, 1] * looks
     assert all(where.mask is not None and where.regions is not None for step in places for where in step)
     first, again = (places[index][0].mask for index in (0, -1))
@@ -82,11 +85,47 @@ def test_a_face_that_is_not_found_is_looked_for_again_and_one_that_was_is_kept(p
     assert where(look, 0, 2.1).mask is not None
     assert any("no face found" in what for what in told)
     lost = [photo]
-    again = watching(lost, model_folder, seen)
+    again = watching(lost, model_folder, seen, tell=told.add)
     again.seen(numbered(lost))
     before = where(again, 0, 4.9)
     lost[0] = np.full_like(photo, 128)
+    told.clear()
     assert where(again, 0, 2.0).mask is before.mask is not None
+    assert not told  # that it acts everywhere would not be true
+
+
+def test_at_much_noise_a_missing_face_is_looked_for_more_often_and_told_once(photo, model_folder: Path) -> None:
+    seen: list[int] = []
+    told: list[str] = []
+    grey = np.full_like(photo, 128)
+    look = watching(pictures := [grey], model_folder, seen, tell=told.append)
+    look.seen(numbered(pictures))
+    looks = []
+    for sigma in (*EARLY, *SIGMAS):
+        look.look(0, sigma)
+        looks.append(len(seen))
+    assert looks == [1, 2, 3, 3, 4, 4, 4, 5, 5, 6, 6, 7, 7, 7]
+    assert len(told) == 1 and "no face found in picture 1 at sigma 11" in told[0]
+
+
+def test_what_seemed_a_face_at_much_noise_is_dropped_where_there_is_none(photo, model_folder: Path) -> None:
+    told: list[str] = []
+    pictures = [photo]
+    look = watching(pictures, model_folder, [], tell=told.append)
+    look.seen(numbered(pictures))
+    assert where(look, 0, 11.0).mask is not None
+    pictures[0] = np.full_like(photo, 128)
+    assert where(look, 0, 5.2) is EVERYWHERE
+    assert len(told) == 1 and "at sigma 5.2" in told[0]
+    pictures[0] = photo
+    assert where(look, 0, 3.1).mask is not None
+
+
+def test_where_nothing_can_be_seen_yet_that_is_told_once(photo, model_folder: Path) -> None:
+    told: list[str] = []
+    look = watching([photo, photo], model_folder, [], tell=told.append)
+    assert all(where(look, picture, 14.6) is EVERYWHERE for picture in (0, 1))
+    assert len(told) == 1 and "at sigma 14.6, the first step, nothing is drawn yet" in told[0]
 
 
 def test_the_face_of_an_area_is_the_one_that_lies_in_it(photo, model_folder: Path) -> None:

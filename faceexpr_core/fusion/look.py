@@ -24,16 +24,19 @@ Area = tuple[float, float, float, float]
 """Top, bottom, left and right in shares of the picture."""
 
 WHOLE = 512
-"""Pixels of the shorter side up to which a picture is looked at in its own size at first, and so once."""
+"""Pixels of the shorter side up to which a picture is looked at in its own size from the first."""
 FIRST_SCALE = 0.75
-"""Of the first look at a larger one, whose estimate has no more detail, at 56 % of the cost."""
+"""Of the early looks at a larger one, whose estimate has no more detail, at 56 % of the cost."""
 MARGIN = 0.1
 """What is decoded around faces that were seen before, as a share of their size."""
-AGAIN = (2.2,)
-"""Noise levels below which faces are looked for once more that were seen at first in less: a large picture made smaller, or the picture
-that is to be changed."""
-MISSING = (3.2, 1.0)
-"""Noise levels below which that is done for pictures in which none was found."""
+EARLY = 5.5
+"""Noise level above which what is taken for a face need not be one: below, the whole picture is looked at anew. The default window begins
+at 5.1, so that one look and one more, of the face alone, are all that it costs."""
+AGAIN = (EARLY, 2.2)
+"""Noise levels below which faces that were found are looked for once more: the first estimates are rough, and of large pictures made
+smaller."""
+MISSING = (10.0, 7.5, EARLY, 3.2, 2.2, 1.0)
+"""The same for pictures in which none was found."""
 
 FREE = (0.5, 0.0)
 """How much a picture is drawn, and a text said, where a face is meant: more than half, or, where no such face is, at all (grey masks)."""
@@ -56,6 +59,7 @@ class Look:
     `decode` makes a picture of a latent [1, 4, h, w]. `moved`: the regions of the face to which the change is held, () for all of it.
     `free` [B or 1, 1, h, w]: where the pictures are drawn at all (inpainting); a face elsewhere is not meant.
     `seen` is called after each evaluation. `look`, before the next, decodes a picture if that is due; `known` says what was found.
+    `tell` is called where a face is wanted and there is nothing yet to see it in, and where none was found.
     """
 
     def __init__(
@@ -69,21 +73,22 @@ class Look:
         self._decode, self._moved, self._folders, self._tell = decode, tuple(moved), tuple(folders), tell
         self._free = None if free is None else free.reshape(-1, *free.shape[-3:])[:, 0].detach().cpu()
         self._clean: Tensor | None = None
-        self._is_given = False
-        self._seen_in_less: set[int] = set()
+        self._told_unseen = False
         self._looked: dict[int, float] = {}
         self._faces: dict[int, list[Face]] = {}
         self._size = (0, 0)
         self._places: dict[tuple[int, Area | None, int], Where] = {}
         self._said: dict[int, Tensor] = {}
 
-    def seen(self, clean: Tensor, given: bool = False) -> None:
-        """The latest estimate of the clean latents [B, 4, h, w], or, before there is one, those `given` to start from."""
-        self._clean, self._is_given = clean, given
+    def seen(self, clean: Tensor) -> None:
+        """The latest estimate of the clean latents [B, 4, h, w], or, before there is one, those given to start from."""
+        self._clean = clean
 
     def look(self, picture: int, sigma: float) -> None:
         """Look for the faces of a picture, if that is due at this noise level."""
-        if self._due(picture, sigma):
+        if self._clean is None:
+            self._tell_unseen(sigma)
+        elif self._due(picture, sigma):
             self._find(picture, sigma)
 
     def known(self, picture: int, sigma: float, area: Area | None = None, said: Tensor | None = None) -> Where:
@@ -104,36 +109,47 @@ class Look:
             self._places[key] = EVERYWHERE if found is None else Where(found.mask, found.regions)
         return self._places[key]
 
+    def _tell_unseen(self, sigma: float) -> None:
+        if not self._told_unseen:
+            self._told_unseen = True
+            self._tell(
+                f"at sigma {sigma:.3g}, the first step, nothing is drawn yet in which the face could be seen, so that the expression is "
+                "not held to it there. With more steps, or a window that begins later, it is seen first"
+            )
+
     def _due(self, picture: int, sigma: float) -> bool:
-        if self._clean is None:
-            return False
         if picture not in self._looked:
             return True
-        again = AGAIN if picture in self._seen_in_less else ()
-        levels = again if self._faces[picture] else (*AGAIN, *MISSING)
-        return any(sigma <= level < self._looked[picture] for level in levels)
+        return any(sigma <= level < self._looked[picture] for level in (AGAIN if self._faces[picture] else MISSING))
 
     def _find(self, picture: int, sigma: float) -> None:
         assert self._clean is not None
-        latent, first = self._clean[picture : picture + 1], picture not in self._looked
+        latent, before = self._clean[picture : picture + 1], self._looked.get(picture)
         height, width = 8 * latent.shape[2], 8 * latent.shape[3]
-        smaller = first and min(height, width) > WHOLE
+        anew = before is None or before > EARLY
+        known = [] if anew else self._faces[picture]
+        smaller = min(height, width) > WHOLE and (before is None or sigma > EARLY)
         self._looked[picture] = sigma
-        if first and (smaller or self._is_given):
-            self._seen_in_less.add(picture)
         try:
-            faces = self._seen_in(latent, smaller, self._faces.get(picture, []))
+            faces = self._seen_in(latent, smaller, known)
         except FaceExprError as error:
             faces = []
             self._tell(f"no mask of the face: {error}")
-        if faces or picture not in self._faces:  # a face that is found no more was there all the same
+        if not known:
+            self._tell_missing(picture, sigma, faces)
+        if faces or not known:  # a face that is found no more was there all the same
             self._faces[picture], self._size = faces, (height, width)
             self._places = {key: where for key, where in self._places.items() if key[0] != picture}
-        if not faces:
-            self._tell(f"no face found in picture {picture + 1} at sigma {sigma:.2g}, so that the expression acts everywhere in it")
+
+    def _tell_missing(self, picture: int, sigma: float, faces: list[Face]) -> None:
+        """Where none is found, that it is so until one is: told at the first look, and where what seemed to be one is gone."""
+        if not faces and self._faces.get(picture, [None]):
+            self._tell(
+                f"no face found in picture {picture + 1} at sigma {sigma:.2g}, so that the expression acts everywhere in it until one is"
+            )
 
     def _seen_in(self, latent: Tensor, smaller: bool, known: list[Face]) -> list[Face]:
-        """Faces, in the picture's pixels: in the whole made smaller, else where they were, or, where none was, in the whole."""
+        """Faces, in the picture's pixels: in the whole made smaller, else where they are known to be, or, where none is, in the whole."""
         height, width = int(latent.shape[2]), int(latent.shape[3])
         if smaller:
             given = latent.cpu() if latent.device.type == "mps" else latent  # older torch has no antialias on a Mac's graphics chip

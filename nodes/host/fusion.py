@@ -71,7 +71,7 @@ class Fusion:
         """See where the faces are, before the network runs."""
         look, session = self._look(run), run.session
         if session.clean is not None:
-            look.seen(session.clean, given=session.clean is session.start)
+            look.seen(session.clean)
         for picture in self._pictures or range(run.pictures):
             look.look(picture, run.call.sigma)
 
