@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from comfy_process import ComfyError, ComfyProcess
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from rendered import rendered_people
-from skimage import data
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.detector import FaceDetector
@@ -31,17 +30,6 @@ from faceexpr_core.photos.subject_files import read_subject, write_subject
 
 Picture = NDArray[np.uint8]
 Save = Callable[[Path, Image.Image], None]
-
-
-@pytest.fixture(scope="module")
-def detector(model_folder: Path) -> Iterator[FaceDetector]:
-    with FaceDetector([model_folder]) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def photo() -> Picture:
-    return np.asarray(data.astronaut())
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +68,7 @@ def with_profile(path: Path, picture: Image.Image) -> None:
         ("16 bit.png", sixteen_bit_grey, True, 0.01),
         ("16 bit.tif", sixteen_bit_grey, True, 0.01),
         ("cmyk.tif", lambda path, picture: picture.convert("CMYK").save(path), False, 0.01),
+        ("cmyk.jpg", lambda path, picture: picture.convert("CMYK").save(path, quality=95), False, 3),
         ("rgba.png", lambda path, picture: picture.convert("RGBA").save(path), False, 0),
         ("palette.gif", lambda path, picture: picture.convert("P").save(path), False, 20),
         ("profile.png", with_profile, False, 1),
@@ -319,8 +308,12 @@ def loaded(**inputs: Any) -> tuple[Any, ...]:
     return pack.node("load_subject_images").LoadSubjectImages.execute(images=images, **given).args
 
 
+def batch_of(*pictures: Picture) -> torch.Tensor:
+    return torch.tensor(np.stack(pictures)).float() / 255
+
+
 def test_the_nodes_trigger_word_is_in_the_captions_and_its_padding_in_the_pictures(comfy_modules: Any, photo: Picture) -> None:
-    image, shares = torch.from_numpy(photo).float()[None] / 255, {}
+    image, shares = batch_of(photo), {}
     for padding in (0.2, 0.75, 1.5):
         subject, pictures, masks, *_ = loaded(images=[image], trigger_word="sks", padding=padding)
         (one,) = subject.photos
@@ -328,6 +321,20 @@ def test_the_nodes_trigger_word_is_in_the_captions_and_its_padding_in_the_pictur
         assert one.face.size == pytest.approx(128 / (1 + 2 * padding), rel=0.03)
         shares[padding] = float(masks.mean())
     assert shares[0.2] > 2 * shares[0.75] > 4 * shares[1.5]
+
+
+def test_the_nodes_choices_of_a_face_and_of_what_is_dropped_reach_the_subject(comfy_modules: Any, photo: Picture) -> None:
+    pair, sizes = np.concatenate([np.pad(resized(photo, 300, 300), ((0, 212), (0, 0), (0, 0))), photo], axis=1), []
+    for face in (0, 1):
+        report = loaded(images=[batch_of(pair)], face=face)[3]
+        assert "2 faces found" in report
+        sizes.append(int(re.search(r"face (\d+) px", report).group(1)))  # type: ignore[union-attr]
+    assert sizes[0] > 1.2 * sizes[1]
+    small = np.full((512, 512, 3), 120, np.uint8)
+    small[100:290, 100:290] = resized(photo, 190, 190)
+    for name, pictures in (("drop_small_faces", (photo, small)), ("drop_duplicates", (photo, photo))):
+        free = {"drop_small_faces": False, "drop_duplicates": False}
+        assert [len(loaded(images=[batch_of(*pictures)], **{**free, name: drop})[0].photos) for drop in (False, True)] == [2, 1], name
 
 
 def test_the_node_stops_at_the_photo_that_it_reads_when_the_user_cancels(comfy_modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:

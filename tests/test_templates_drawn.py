@@ -10,7 +10,9 @@ from comfy_process import ComfyProcess, Graph
 from mini_graphs import difference, drawn, ids, put_mini_in, shortened, unfused
 from workflow_api import WORKFLOWS
 
-FUSED = ("faceexpr_sdxl_controlnet", "faceexpr_sdxl_few_steps", "faceexpr_sdxl_fusion_photo", "faceexpr_sdxl_two_people")
+SHORTER = ("faceexpr_sdxl_fusion_photo", "faceexpr_sdxl_two_people")
+FUSED = (*SHORTER, "faceexpr_sdxl_controlnet", "faceexpr_sdxl_few_steps")
+DRAWN = (*FUSED, "faceexpr_sdxl_fusion_text", "faceexpr_sdxl_my_lora_frowns", "faceexpr_sdxl_small_faces")
 
 
 def api(name: str) -> Graph:
@@ -18,7 +20,7 @@ def api(name: str) -> Graph:
     return shortened(graph)
 
 
-@pytest.mark.parametrize("name", [*FUSED, "faceexpr_sdxl_fusion_text", "faceexpr_sdxl_my_lora_frowns", "faceexpr_sdxl_small_faces"])
+@pytest.mark.parametrize("name", [name if name in SHORTER else pytest.param(name, marks=pytest.mark.long) for name in DRAWN])
 def test_a_template_for_sdxl_draws_with_mini_in_the_checkpoints_place(comfy: ComfyProcess, name: str) -> None:
     graph = put_mini_in(comfy, api(name))
     pictures = drawn(comfy, graph)
@@ -44,7 +46,7 @@ def test_a_lora_learned_from_frowns_is_drawn_with_and_without_fusion(comfy: Comf
     assert difference(drawn(comfy, graph)["With fusion"], pictures["Without fusion"]) == 0
 
 
-@pytest.mark.parametrize("model", ["mini", "sdxl"])
+@pytest.mark.parametrize("model", ["mini", pytest.param("sdxl", marks=pytest.mark.long)])
 def test_the_template_of_intensities_draws_a_sheet_and_a_blend_of_two(comfy: ComfyProcess, model: str) -> None:
     graph = put_mini_in(comfy, api(f"faceexpr_{model}_intensity_and_blend"))
     pictures = drawn(comfy, graph)
