@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from comfy_process import ComfyProcess, Graph
+from comfy_process import ComfyProcess, Graph, Progress
 from PIL import Image
 from random_lora import write_lora
 
@@ -56,9 +57,9 @@ def put_mini_in(comfy: ComfyProcess, graph: Graph) -> Graph:
     return graph
 
 
-def drawn(comfy: ComfyProcess, graph: Graph) -> dict[str, np.ndarray]:
+def drawn(comfy: ComfyProcess, graph: Graph, on_progress: Callable[[Progress], None] | None = None) -> dict[str, np.ndarray]:
     """The last picture of each node that saves or previews some, float [H, W, 3] in 0..255, by the node's title."""
-    shown = comfy.run(graph)
+    shown = comfy.run(graph, on_progress)
     return {
         graph[number]["_meta"]["title"]: np.asarray(Image.open(io.BytesIO(comfy.view(shown[number]["images"][-1]))).convert("RGB"), float)
         for number in (*ids(graph, "SaveImage"), *ids(graph, "PreviewImage"))

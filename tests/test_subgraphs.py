@@ -12,6 +12,7 @@ from mini_graphs import difference, drawn, ids, put_mini_in, shortened, unfused
 from workflow_api import WORKFLOWS, to_api
 
 SUBGRAPHS = sorted((REPOSITORY / "subgraphs").glob("*.json"))
+CHANGE = REPOSITORY / "subgraphs" / "FaceExpr change of expression.json"
 INPUTS, OUTPUTS = -10, -20
 SEED_CONTROL = "control_after_generate"
 """A widget of the page beside each seed, which is none of the node's inputs."""
@@ -88,13 +89,17 @@ def test_the_widgets_that_it_shows_are_those_of_its_nodes(comfy: ComfyProcess, b
     assert {one for one in usual if not isinstance(graph[one[0]]["inputs"][one[1]], list)} - set(shown) == set()
 
 
-def test_model_clip_and_vae_are_given_and_all_that_its_last_node_of_ours_says_is_handed_out(blueprint: dict[str, Any]) -> None:
+def test_model_clip_and_vae_are_given(blueprint: dict[str, Any]) -> None:
     subgraph = inside(blueprint)
     assert {"MODEL", "CLIP", "VAE"} <= {slot["type"] for slot in subgraph["inputs"]}
     assert not [node for node in subgraph["nodes"] if node["type"] == "CheckpointLoaderSimple"]
+
+
+def test_all_that_the_change_of_an_expression_says_is_handed_out() -> None:
+    subgraph = inside(json.loads(CHANGE.read_text()))
     leaving = {link["id"] for link in subgraph["links"] if link["target_id"] == OUTPUTS}
-    for node in (node for node in subgraph["nodes"] if node["type"] == "FaceExprChangeExpression"):
-        assert all(leaving & set(output["links"]) for output in node["outputs"])
+    (change,) = (node for node in subgraph["nodes"] if node["type"] == "FaceExprChangeExpression")
+    assert change["outputs"] and all(leaving & set(output["links"]) for output in change["outputs"])
 
 
 def test_a_person_is_drawn_with_the_settings_of_the_template(comfy: ComfyProcess) -> None:
@@ -122,7 +127,7 @@ def test_it_draws(comfy: ComfyProcess, blueprint: dict[str, Any]) -> None:
 
 
 def test_the_mask_and_the_model_that_are_given_reach_the_change(comfy: ComfyProcess) -> None:
-    blueprint = json.loads((REPOSITORY / "subgraphs" / "FaceExpr change of expression.json").read_text())
+    blueprint = json.loads(CHANGE.read_text())
     graph = unpacked(blueprint, comfy.object_info(), mask=["nowhere", 0], person_model=["mini", 0])
     graph["nowhere"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 64, "height": 64}}
     (change,) = ids(graph, "FaceExprChangeExpression")

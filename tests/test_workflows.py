@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from comfy_process import ComfyProcess, Graph, Progress, comfyui_path
-from mini_graphs import put_mini_in
+from mini_graphs import difference, drawn, ids, put_mini_in, shortened
 from PIL import Image
 from workflow_api import NOTES, WORKFLOWS, input_specs, to_api, with_sources
 
@@ -30,11 +30,8 @@ TRAIN, SHEET, EXTRACT, APPLY, SAMPLER = (
 TRAINING = [name for name in NAMES if TRAIN in (WORKFLOWS / name).read_text()]
 MINIS = [name.removesuffix(".json") for name in NAMES if "_mini_" in name]
 LORAS, FILES = {"FaceExprLoadLoRA", "CreateHookLora"}, {"ckpt_name", "lora_name", "control_net_name", "image"}
-SHORT: dict[str, dict[str, Any]] = {
-    TRAIN: {"steps": 4, "rank": 4, "batch_size": 2, "preview_every": 0, "state_every": 0, "lora_name": "test/fusion"},
-    EXTRACT: {"steps": 3},
-    SAMPLER: {"steps": 3},
-}
+UNFUSED = ("_change.json", "_expression.json", "_intensity_and_blend.json", "_quick_start.json", "_sdxl.json", "_sheet.json")
+"""How the names of those end that fuse nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -57,31 +54,19 @@ def api(kind: str) -> Graph:
     return graph
 
 
-def short(kind: str, **inputs: dict[str, Any]) -> Graph:
-    """A fusion workflow, small enough for a test; `inputs` are changes by class of node."""
-    graph = api(kind)
+def small(name: str, **inputs: dict[str, Any]) -> Graph:
+    """A workflow, small enough for a test; `inputs` are changes by class of node."""
+    graph = shortened(json.loads((WORKFLOWS / "api" / f"{name}.json").read_text()))
     for node in graph.values():
-        node["inputs"] |= SHORT.get(node["class_type"], {}) | inputs.get(node["class_type"], {})
+        node["inputs"] |= {TRAIN: {"lora_name": "test/fusion"}, **inputs}.get(node["class_type"], {})
     return graph
 
 
-def ids(graph: Graph, class_type: str) -> list[str]:
-    return [number for number, node in graph.items() if node["class_type"] == class_type]
-
-
-def drawn(comfy: ComfyProcess, graph: Graph) -> tuple[np.ndarray, np.ndarray, set[str]]:
-    """The pictures without and with fusion, float [H, W, 3] in 0..255, and the nodes that worked."""
+def both(comfy: ComfyProcess, graph: Graph) -> tuple[np.ndarray, np.ndarray, set[str]]:
+    """The pictures without and with fusion, and the nodes that worked."""
     told: list[Progress] = []
-    shown = comfy.run(graph, told.append)
-    pictures = {
-        graph[number]["_meta"]["title"]: np.asarray(Image.open(io.BytesIO(comfy.view(shown[number]["images"][0]))).convert("RGB"), float)
-        for number in ids(graph, "SaveImage")
-    }
+    pictures = drawn(comfy, graph, told.append)
     return pictures["Without fusion"], pictures["With fusion"], {step.node_id for step in told}
-
-
-def difference(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.abs(one - other).mean())
 
 
 def test_all_workflows_are_there() -> None:
@@ -211,6 +196,7 @@ def test_the_face_is_seen_wherever_an_expression_is_fused(name: str) -> None:
     fusing = [
         node["inputs"] for node in graph.values() if node["class_type"] == APPLY or {"features", "base_model"} & node["inputs"].keys()
     ]
+    assert bool(fusing) != name.endswith(UNFUSED)
     assert all("vae" in inputs for inputs in fusing)
 
 
@@ -344,18 +330,18 @@ def test_both_pictures_differ_by_the_fusion_and_its_neutral_text_alone(kind: str
 
 @pytest.mark.parametrize("kind", FUSIONS)
 def test_the_fusion_workflow_changes_the_picture_and_strength_0_leaves_the_text_alone(comfy: ComfyProcess, kind: str) -> None:
-    graph = short(kind)
-    without, fused, _ = drawn(comfy, graph)
+    graph = small(f"faceexpr_mini_fusion_{kind}")
+    without, fused, _ = both(comfy, graph)
     assert without.shape == fused.shape == (RESOLUTION, RESOLUTION, 3)
     assert difference(without, fused) > 0.5
 
-    off = short(kind, **{APPLY: {"strength": 0.0}})
+    off = small(f"faceexpr_mini_fusion_{kind}", **{APPLY: {"strength": 0.0}})
     words, other = (off[number]["inputs"] for number in ids(off, SAMPLER))
     if kind == "text":
         other["fusion_strength"] = 0.0
     else:
         words["positive"] = other["positive"]
-    expected, given, worked = drawn(comfy, off)
+    expected, given, worked = both(comfy, off)
     assert np.array_equal(given, expected)
     assert np.array_equal(expected, without) == (kind == "text")
     assert difference(fused, given) > 0.5
@@ -363,20 +349,18 @@ def test_the_fusion_workflow_changes_the_picture_and_strength_0_leaves_the_text_
 
 
 def test_the_picture_follows_the_photos(comfy: ComfyProcess) -> None:
-    without, fused, _ = drawn(comfy, short("photo"))
-    graph = short("photo")
+    without, fused, _ = both(comfy, small("faceexpr_mini_fusion_photo"))
+    graph = small("faceexpr_mini_fusion_photo")
     photos = graph[ids(graph, EXTRACT)[0]]["inputs"]
     photos["photo"], photos["neutral_photo"] = photos["neutral_photo"], photos["photo"]
-    _, exchanged, _ = drawn(comfy, graph)
+    _, exchanged, _ = both(comfy, graph)
     assert difference(exchanged, fused) > 0.2  # of the face alone
     assert difference(exchanged, without) > 0.5
 
 
-@pytest.mark.parametrize("model", ["mini", "sdxl"])
+@pytest.mark.parametrize("model", [pytest.param("mini", marks=pytest.mark.long), "sdxl"])
 def test_the_best_of_four_is_saved_and_all_four_are_shown_best_first(comfy: ComfyProcess, model: str) -> None:
-    graph: Graph = json.loads((WORKFLOWS / "api" / f"faceexpr_{model}_best_of_four.json").read_text())
-    for node in graph.values():
-        node["inputs"] |= SHORT.get(node["class_type"], {})
+    graph = small(f"faceexpr_{model}_best_of_four")
     if model == "sdxl":
         (photos,) = ids(graph, "FaceExprLoadSubjectImages")
         graph[photos]["inputs"] |= {"folder": "example: a rendered person", "resolution": RESOLUTION, "framing": "whole picture"}
