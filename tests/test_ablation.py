@@ -284,7 +284,7 @@ def test_who_was_not_compared_with_photos_that_nothing_learned_is_not_whole(tmp_
         for place in one.places():
             lines, where = Lines(place.records(one.output)), {"person": "7", "scene": place.scene, "seed": place.seed}
             for (name, intensity), arm in product(one.plan.wanted(), one.plan.arms):
-                lines.add({**where, "arm": arm.name, "expression": name, "intensity": intensity})
+                lines.add({**where, "arm": arm.name, "expression": name, "intensity": intensity, "face": True, "picture": "."})
     assert run.whole_people() == ()
     for one in (run.evaluation, run.of_person):
         for record in one.records():

@@ -230,3 +230,15 @@ def test_a_scene_may_be_added_and_leaves_what_was_there(made: Path, tmp_path: Pa
     written = {path.relative_to(tmp_path / "whole").as_posix() for path in tmp_path.rglob("*.png") if "making" not in path.parts}
     assert len(written) == len(found)
     assert f"rejected {sum('reasons' in row for row in found)}." in capsys.readouterr().err
+
+
+def test_a_picture_that_was_weeded_out_by_hand_stays_out(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(made / "whole", tmp_path / "whole")
+    words = [word.replace(str(made / "whole"), str(tmp_path / "whole")) for word in again(made)]
+    before = lines(tmp_path / "whole" / "train" / "metadata.jsonl")
+    weeded = next(row["file_name"] for row in before if row["expression"] != "neutral")
+    (tmp_path / "whole" / "train" / weeded).unlink()
+    assert faceexpr(words) == 0
+    assert lines(tmp_path / "whole" / "train" / "metadata.jsonl") == [row for row in before if row["file_name"] != weeded]
+    assert "1 pictures were deleted or moved since they were drawn, and are left out" in capsys.readouterr().err
+    assert not (tmp_path / "whole" / "train" / weeded).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import asdict, replace
@@ -14,6 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from faceexpr_core import mini
@@ -27,14 +29,14 @@ from faceexpr_core.commands.sharing import Share
 from faceexpr_core.commands.train_flags import split_flags, training_flags, training_words
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation import page as evaluation_page
-from faceexpr_core.evaluation.arms import parse_arms
+from faceexpr_core.evaluation.arms import parse_arms, without_folders
 from faceexpr_core.evaluation.page import _differences as page_differences
 from faceexpr_core.evaluation.page import build_page
 from faceexpr_core.evaluation.people import Person, find_people, parse_class_words, passed_over
 from faceexpr_core.evaluation.plan import Plan
 from faceexpr_core.evaluation.records import Lines, keep_meaning, short_name
 from faceexpr_core.evaluation.report import write_report
-from faceexpr_core.evaluation.run import Evaluation, write_picture
+from faceexpr_core.evaluation.run import Evaluation, kept_person, write_picture
 from faceexpr_core.evaluation.summary import differences, measures, summarise
 from faceexpr_core.evaluation.tables import difference_rows, summary_rows
 from faceexpr_core.fusion import settings
@@ -116,6 +118,50 @@ def test_people_are_one_folder_of_photos_or_its_folders(tmp_path: Path) -> None:
     assert [one.name for one in find_people(tmp_path / "ben", "ohwx", "man")] == ["ben"]
     with pytest.raises(FaceExprError, match="class word is given for 'dan', but the people are: anna, ben, carla"):
         find_people(tmp_path, "ohwx", "person", {"dan": "man"})
+
+
+@pytest.mark.parametrize("inside", ["10_ohwx person", "img/10_ohwx person", "train"])
+def test_one_persons_folder_is_what_train_reads_as_one(inside: str, tmp_path: Path) -> None:
+    """Two of kohya's folders are one album, and `img` and `train` hold what lies in them."""
+    for place in (f"anna/{inside}", f"anna/{inside.replace('10_', '5_')}", f"ben/{inside}"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy(mini.subject_path() / "photo_1.png", tmp_path / place)
+    assert [one.name for one in find_people(tmp_path / "anna", "ohwx", "person")] == ["anna"]
+    people = find_people(tmp_path, "ohwx", "person")
+    assert [one.name for one in people] == ["anna", "ben"] and passed_over(tmp_path, people) == []
+
+
+def test_without_a_class_word_anybody_is_a_person(tmp_path: Path) -> None:
+    assert Person("anna", tmp_path, "sks", "").anybody == "a person" and Person("anna", tmp_path, "sks", "").words == "sks"
+
+
+@pytest.mark.parametrize("arms", [("base",), ("base", "lora:preset=paper")])
+def test_photos_are_prepared_whether_or_not_anything_is_learned(arms: tuple[str, ...], tmp_path: Path) -> None:
+    worker = worker_of(mini.subject_path(), tmp_path / "out", "--arms", *arms)
+    (one,) = worker.evaluation.people
+    with judges.Judges() as opened:
+        worker._prepare(one, opened)
+    assert kept_person(tmp_path / "out", one.name) is not None
+
+
+def test_photos_that_cannot_be_used_are_told_with_whose_they_are(tmp_path: Path) -> None:
+    (tmp_path / "anna").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "anna" / "1.png")
+    worker = worker_of(tmp_path / "anna", tmp_path / "out")
+    with judges.Judges() as opened, pytest.raises(FaceExprError, match=rf"anna \({re.escape(str(tmp_path / 'anna'))}\): None of"):
+        worker._prepare(worker.evaluation.people[0], opened)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("faceexpr train --start_from /home/me/anna.safetensors --rank=8", "faceexpr train --start_from anna.safetensors --rank=8"),
+        (r"lora:vae=C:\Users\me\v.safetensors,preset=paper", "lora:vae=v.safetensors,preset=paper"),
+        ("fusion:strength=0.8,window=0-0.8", "fusion:strength=0.8,window=0-0.8"),
+    ],
+)
+def test_readers_are_told_no_folders_of_a_computer(words: str, told: str) -> None:
+    assert without_folders(words) == told
 
 
 def test_a_link_is_called_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,7 +481,7 @@ def test_looking_what_is_missing_leaves_what_another_process_is_writing(tmp_path
     (place,) = run.places()
     file = place.records(tmp_path)
     file.parent.mkdir()
-    file.write_text('{"arm": "base", "expression": "neutral", "intensity": 1.0}\n{"arm": "base", "expr')
+    file.write_text('{"arm": "base", "expression": "neutral", "intensity": 1.0, "picture": "."}\n{"arm": "base", "expr')
     assert list(run.missing(place).values()) == [[("happy", 1.0)]]
     assert file.read_text().endswith('"expr')
 

@@ -91,6 +91,8 @@ class Worker:
         about = about_of(self.arguments, self.run, (width, height))
         card = write_card(self.run.output, build_card(self.run, cast, found, about, self.arguments.license))
         say(f"{len(kept)} pictures of {len(cast.people)} people; rejected {len(found) - len(kept)}. {_reasons(found)}")
+        if gone := self.run.count_gone(cast.people):
+            say(f"{gone} pictures were deleted or moved since they were drawn, and are left out; another --output_dir has all")
         if card.name != CARD:
             say(f"{CARD} was changed by somebody and is left as it is; the new card is {card.name}")
 

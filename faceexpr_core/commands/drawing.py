@@ -40,7 +40,7 @@ def check_drawing(arguments: argparse.Namespace) -> None:
 
     if arguments.steps < 1:
         raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")
-    check_size(arguments.width or 8, arguments.height or 8)
+    check_size(*(8 if side is None else side for side in (arguments.width, arguments.height)))
     refuse_idle_negative(arguments)
 
 

@@ -39,7 +39,8 @@ def evaluation_of(arguments: argparse.Namespace) -> Evaluation:
     )
     _refuse_idle(arguments, plan.arms)
     class_words = parse_class_words(arguments.class_words)
-    trigger, class_word = (TRIGGER if arguments.trigger is None else arguments.trigger), arguments.class_word or CLASS_WORD
+    trigger = TRIGGER if arguments.trigger is None else arguments.trigger
+    class_word = CLASS_WORD if arguments.class_word is None else arguments.class_word
     people = find_people(arguments.photos, trigger, class_word, class_words)
     if others := passed_over(arguments.photos, people):
         say(f"passed over: {', '.join(others)}")
@@ -85,7 +86,7 @@ def _with_learned_words(one: Person, file: Path, arguments: argparse.Namespace, 
     if said is None:
         return one
     trigger = one.trigger if arguments.trigger is not None else said[0]
-    class_word = one.class_word if arguments.class_word or one.name in class_words else said[1]
+    class_word = one.class_word if arguments.class_word is not None or one.name in class_words else said[1]
     found = replace(one, trigger=trigger, class_word=class_word)
     if (trigger, class_word) != said:
         learned = " ".join(said).strip()
@@ -96,12 +97,13 @@ def _with_learned_words(one: Person, file: Path, arguments: argparse.Namespace, 
 def about_of(arguments: argparse.Namespace, plan: Plan, people: tuple[Person, ...]) -> dict[str, str]:
     """How it was made, for readers of the page; no folders, so that it can be given away."""
     from .. import __version__
+    from ..evaluation.arms import without_folders
 
     size = f"{arguments.width or 'own'} x {arguments.height or 'own'}" if arguments.width or arguments.height else "the model's own size"
     return {
         "Model": Path(arguments.model).name,
-        "LoRAs": "as given" if arguments.lora else f"faceexpr train {arguments.train}".strip(),
-        "Arms": "; ".join(f"{arm.name}" for arm in plan.arms),
+        "LoRAs": "as given" if arguments.lora else without_folders(f"faceexpr train {arguments.train}".strip()),
+        "Arms": "; ".join(without_folders(arm.name) for arm in plan.arms),
         "Scenes": "; ".join(plan.scenes),
         "Seeds": ", ".join(map(str, plan.seeds)),
         "Intensities": ", ".join(f"{one:g}" for one in plan.intensities),

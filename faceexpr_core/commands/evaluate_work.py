@@ -105,10 +105,14 @@ class Worker:
     def _prepare(self, one: Person, judges: Judges) -> None:
         from ..photos.dataset import read_dataset
         from ..photos.subject import prepare_subject
+        from .train import photo_settings
 
         first = next((training for name, training in self.loras if name == one.name), ())
-        settings = self._job(one, first).subject  # before the photos are read: the job holds them too
-        subject = prepare_subject(read_dataset(one.folder), settings, detector=judges.detector)
+        settings = photo_settings(train_parser().parse_args(self._train_words(one, first, "")))
+        try:
+            subject = prepare_subject(read_dataset(one.folder), settings, detector=judges.detector)
+        except FaceExprError as reason:
+            raise FaceExprError(f"{one.name} ({one.folder}): {reason}") from reason
         say(f"{one.name}: {subject.shortened()}")
         keep_person(self.evaluation.output, one, subject, judges)
 
@@ -151,11 +155,14 @@ class Worker:
         """The training of a person's LoRA; its photos are read."""
         from .train import job_of
 
+        return job_of(train_parser().parse_args(self._train_words(one, training, str(self._file(one, training)))))
+
+    def _train_words(self, one: Person, training: tuple[tuple[str, str], ...], output: str) -> list[str]:
+        """The words of `faceexpr train` for a person's LoRA."""
         words = [*_OWN_DEFAULTS, *split_flags(self.arguments.train), *training_flags(training)]
-        words += ["--model", self.arguments.model, "--photos", str(one.folder), "--output", str(self._file(one, training))]
+        words += ["--model", self.arguments.model, "--photos", str(one.folder), "--output", output]
         words += ["--trigger", one.trigger, "--class_word", one.class_word, "--device", self.device]
-        words += ["--prediction_type", self.arguments.prediction_type] if self.arguments.prediction_type else []
-        return job_of(train_parser().parse_args(words))
+        return words + (["--prediction_type", self.arguments.prediction_type] if self.arguments.prediction_type else [])
 
     def _lora(self, name: str, arm: Arm) -> Path | None:
         if arm.training is None:

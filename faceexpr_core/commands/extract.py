@@ -117,7 +117,7 @@ def checked(arguments: argparse.Namespace) -> Wanted:
     if arguments.neutral_photo is not None and arguments.photo is None:
         raise FaceExprError("--neutral_photo was given without --photo. Give the photo with the expression too.")
     _refuse_unused(arguments)
-    check_size(arguments.width or 8, arguments.height or 8)
+    check_size(*(8 if side is None else side for side in (arguments.width, arguments.height)))
     expression = spelled(arguments.expression)
     terms, moved = terms_of(arguments, expression), moved_by(arguments, expression)
     if arguments.photo is None and not (moves(arguments, expression) and arguments.intensity):

@@ -260,7 +260,7 @@ def checked(arguments: argparse.Namespace) -> Wanted:
         refuse_unused(arguments, {"donor_prompt": None}, "the file of --features says what the expression is. Leave one of them out.")
     elif arguments.fusion_strength is None:
         refuse_unused(arguments, OF_FUSION, "nothing is fused. Give --features or --fusion_strength, or leave it out.")
-    check_size(arguments.width or 8, arguments.height or 8)
+    check_size(*(8 if side is None else side for side in (arguments.width, arguments.height)))
     expressions = [*map(spelled, arguments.expression)]
     terms = {expression: terms_of(arguments, expression) for expression in expressions}
     if arguments.features is None:

@@ -16,6 +16,7 @@ from .flags import add_flag, refuse_unused
 from .watch import TRACKERS
 
 if TYPE_CHECKING:
+    from ..photos.settings import SubjectSettings
     from .train_job import TrainJob
 
 
@@ -95,7 +96,6 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
     """The run that the arguments ask for. Raises FaceExprError for what cannot be."""
     from ..photos.dataset import read_dataset
     from ..photos.room import share_apart
-    from ..photos.settings import SubjectSettings
     from ..training.previews import Previews
     from ..training.run import ClassPictures
     from ..training.state import StateFolder
@@ -110,17 +110,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
         vae=arguments.vae,
         prediction=arguments.prediction_type,
         images=read_dataset(arguments.photos, share=share_apart(world_size())),
-        subject=SubjectSettings(
-            trigger=arguments.trigger,
-            class_word=arguments.class_word,
-            resolution=chosen.resolution if arguments.resolution is None else arguments.resolution,
-            framing=arguments.framing,
-            padding=arguments.padding,
-            face_index=arguments.face,
-            drop_small=not arguments.keep_small_faces,
-            drop_duplicates=not arguments.keep_duplicates,
-            person=arguments.person,
-        ),
+        subject=photo_settings(arguments),
         settings=settings,
         preset=arguments.preset,
         given=given,
@@ -142,6 +132,23 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
         log_folder=output.with_name(f"{output.stem}_logs"),
         device=arguments.device,
         anew="" if arguments.resume == "off" else "--resume off trains it again.",
+    )
+
+
+def photo_settings(arguments: argparse.Namespace) -> SubjectSettings:
+    """How the arguments have the photos prepared."""
+    from ..photos.settings import SubjectSettings
+
+    return SubjectSettings(
+        trigger=arguments.trigger,
+        class_word=arguments.class_word,
+        resolution=preset(arguments.preset).resolution if arguments.resolution is None else arguments.resolution,
+        framing=arguments.framing,
+        padding=arguments.padding,
+        face_index=arguments.face,
+        drop_small=not arguments.keep_small_faces,
+        drop_duplicates=not arguments.keep_duplicates,
+        person=arguments.person,
     )
 
 

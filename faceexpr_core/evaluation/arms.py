@@ -17,6 +17,7 @@ window. Every other key is an option of `faceexpr train`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -64,6 +65,11 @@ def parse_arms(words: Iterable[str]) -> list[Arm]:
     if not arms:
         raise FaceExprError(f"no arms were given. Give some of {', '.join(DEFAULT_ARMS)}.")
     return arms
+
+
+def without_folders(words: str) -> str:
+    """Words of an arm or a training for readers, of a file's path its name alone: where it lies on a computer stays there."""
+    return re.sub(r"(?:[A-Za-z]:)?[^\s=,:'\"]*[\\/]([^\s=,'\"\\/]+)", r"\1", words)
 
 
 def _arm(word: str) -> Arm:

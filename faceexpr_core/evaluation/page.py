@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from ..measure.picture_score import NEUTRAL
 from ..measure.statistics import FEW, Interval
 from ..text import without_slot
 from . import plots
+from .arms import without_folders
 from .plan import PERSON
 from .records import Record
 from .run import Evaluation, person_folder, read_picture
@@ -43,7 +45,7 @@ def build_page(
     intensities = by_intensity(records, arms)
     sheets, left_out = _sheets(run, records)
     template = Environment(autoescape=True, trim_blocks=False).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    page = template.render(
         title=f"Expressions of {run.people[0].name}" if len(run.people) == 1 else f"Expressions of {len(run.people)} people",
         people=run.people,
         few=FEW,
@@ -72,6 +74,9 @@ def build_page(
         about=list(about.items()),
         measures=known,
     )
+    for arm in arms:
+        page = page.replace(escape(arm), escape(without_folders(arm)))
+    return page
 
 
 def _differences(against: str, measures: Sequence[Measure], compared: Sequence[Difference]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from ..errors import FaceExprError
 from ..faces.images import picture_files
-from ..photos.dataset import METADATA, photo_files
-from ..photos.folder import kohya_folders
+from ..photos.dataset import has_photos, holds_photos, photo_files
+
+ANYBODY = "person"
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class Person:
 
     @property
     def anybody(self) -> str:
-        """The class in a prompt of a model that did not."""
-        return f"{'an' if self.class_word[:1].lower() in 'aeiou' else 'a'} {self.class_word}"
+        """The class in a prompt of a model that did not; `a person` for who has no class word."""
+        word = self.class_word or ANYBODY
+        return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
 
     def meaning(self) -> dict[str, Any]:
         """Trigger, class word, and a digest of the photos' files: nothing else in their folder, where an output may lie, counts."""
@@ -43,14 +45,16 @@ class Person:
 
 
 def find_people(folder: Path, trigger: str, class_word: str, class_words: Mapping[str, str] | None = None) -> list[Person]:
-    """The person whose photos lie in `folder`, or else one for each folder in it that holds photos, by name.
+    """The person whose photos lie in `folder` as `read_dataset` finds them, or else one for each folder in it that holds photos, by name.
 
     `class_words` says for some names another class word than `class_word`. Raises FaceExprError where there are no photos, where pictures
     lie beside several folders of pictures, for two people of one name, and for a class word of a name that nobody has.
     """
     if not folder.is_dir():
         raise FaceExprError(f"There is no folder {folder}. Give a folder of one person's photos, or of people's folders.")
-    folders = [folder] if _holds_photos(folder) else [one for one in _inside(folder) if _holds_photos(one) or kohya_folders(one)]
+    inside = [one for one in _inside(folder) if holds_photos(one)]
+    alone = has_photos(folder) or (holds_photos(folder) and len(inside) == 1)
+    folders = [folder] if alone else inside
     if not folders:
         raise FaceExprError(
             f"{folder} holds no photos, nor does a folder in it. Give a folder of one person's photos, or of people's folders."
@@ -113,7 +117,3 @@ def _not_read(folder: Path) -> list[Path]:
 
 def _inside(folder: Path) -> list[Path]:
     return sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
-
-
-def _holds_photos(folder: Path) -> bool:
-    return bool(picture_files(folder)) or (folder / METADATA).is_file()

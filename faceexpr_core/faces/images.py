@@ -6,8 +6,10 @@ import codecs
 import io
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaceExprError
-from .kinds import CAPTION_SUFFIXES, FORMATS, HEIF, OTHER, PICTURE, Kind, heif_reader, is_meant_as_picture, kind_of
+from .kinds import CAPTION_SUFFIXES, FORMATS, HEIF, OTHER, PICTURE, Kind, heif_reader, is_meant_as_picture, kind_of, without_reader
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,9 +52,31 @@ def shown_name(path: Path) -> str:
 
 
 def caption_files(picture: Path) -> list[Path]:
-    """The text files beside a picture that may hold its caption; the first of them counts."""
+    """The text files beside a picture that may hold its caption; the first of them counts. One whose name is only spelled in another way
+    (capitals, accents composed or not) is the picture's, where it is no other's."""
     names = [name for suffix in CAPTION_SUFFIXES for name in (picture.with_suffix(suffix), picture.with_name(picture.name + suffix))]
-    return [name for name in names if name != picture and name.is_file() and not _is_picture(name)]
+    spelled, owners = _captions_in(picture.parent, picture.parent.stat().st_mtime_ns)
+
+    def meant(name: Path) -> Path:
+        other = spelled.get(plain_name(name.name), name)
+        return name if name.is_file() or (other.stem != name.stem and other.stem in owners) else other
+
+    found = [meant(name) for name in names]
+    return [name for name in dict.fromkeys(found) if name != picture and name.is_file() and not _is_picture(name)]
+
+
+def plain_name(name: str) -> str:
+    """A name as disks and systems may spell it otherwise: without capitals, accents composed."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+@lru_cache(maxsize=8)
+def _captions_in(folder: Path, changed: int) -> tuple[dict[str, Path], set[str]]:
+    """Captions of a folder by their plain names, and the stems that other files have for their own, as it was when it `changed`."""
+    paths = [path for path in folder.iterdir() if path.is_file()]
+    captions = {plain_name(path.name): path for path in paths if path.suffix.lower() in CAPTION_SUFFIXES}
+    others = [path for path in paths if path.suffix.lower() not in CAPTION_SUFFIXES]
+    return captions, {name for path in others for name in (path.name, path.stem)}
 
 
 def read_images(folder: str | os.PathLike[str], reading: Callable[[str], None] | None = None) -> list[SourceImage]:
@@ -175,9 +199,10 @@ def _opened(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
 
 
 def notes_of(path: Path) -> tuple[str, ...]:
-    """What is to be said of a picture file by its header: that it holds more pictures than the one that is read. Raises as `read_rgb`."""
+    """What is to be said of a picture file by its header: that it holds more pictures than the one that is read, and EXIF data that are
+    damaged. Raises as `read_rgb`."""
     with _unread(path) as opened:
-        return _frames(opened)
+        return (*_frames(opened), *_upright(opened)[1])
 
 
 def _frames(opened: Image.Image) -> tuple[str, ...]:
@@ -224,7 +249,7 @@ def read_source(path: Path) -> SourceImage:
         if what == HEIF:
             problem = "is a HEIC picture, but damaged or of an unknown kind; if other programs open it, save it as JPEG"
         elif isinstance(error, UnidentifiedImageError):
-            problem = "is damaged or no picture"
+            problem = without_reader(path) or "is damaged or no picture"
         else:
             problem = f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
     return SourceImage(shown_name(path), None, caption, problem, notes)
@@ -246,7 +271,9 @@ def _read_caption(picture: Path) -> tuple[str | None, tuple[str, ...], str]:
     try:
         content = file.read_bytes()
         text = content.decode("utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
-    except (OSError, UnicodeDecodeError) as reason:
+        if "\0" in text:
+            raise ValueError("it holds zeros, as UTF-16 does")
+    except (OSError, ValueError) as reason:
         return None, tuple(notes), f"its caption {file.name} cannot be read ({reason}). Save it as UTF-8 text, or take it away"
     caption = " ".join(text.split())
     if not caption:

@@ -65,6 +65,19 @@ def kind_of(path: Path) -> Kind:
     return Kind(UNREADABLE, "is damaged or no picture") if is_meant_as_picture(path) else Kind(OTHER, "no picture")
 
 
+def without_reader(path: Path) -> str:
+    """Why an intact picture cannot be read: the Pillow that is installed lacks its reader; "" where it has it. Raises OSError."""
+    import PIL
+    from PIL import Image
+
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    name = next((name for name, fits in _OPTIONAL.items() if fits(head)), None)
+    if name is None or name in Image.OPEN:
+        return ""
+    return f"is a picture of the kind {name}, which this Pillow ({PIL.__version__}) does not read; update Pillow, or save it as JPEG"
+
+
 def is_meant_as_picture(path: Path) -> bool:
     """Whether the file ends as pictures do."""
     return path.suffix.lower() in (*SUFFIXES, *RAW_SUFFIXES)
@@ -104,15 +117,29 @@ def _starts(*signatures: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(signatures)
 
 
+_is_jpeg_2000 = _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+
+
+def _is_avif(head: bytes) -> bool:
+    return bool(_brands(head) & _AVIF_BRANDS)
+
+
+def _is_webp(head: bytes) -> bool:
+    return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+
+
+_OPTIONAL = {"AVIF": _is_avif, "JPEG2000": _is_jpeg_2000, "WEBP": _is_webp}
+"""Kinds that Pillow is built without in places."""
+
 _SIGNATURES: tuple[tuple[Callable[[bytes], bool], Kind], ...] = (
     (_starts(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"8BPS", b"qoif"), Kind(PICTURE)),
     (_starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), Kind(PICTURE)),
-    (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", Kind(PICTURE)),
+    (_is_webp, Kind(PICTURE)),
     (lambda head: head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS, Kind(PICTURE)),
     (lambda head: re.match(rb"P[1-6]\s+[\d#]", head) is not None, Kind(PICTURE)),
-    (_starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), Kind(PICTURE)),
+    (_is_jpeg_2000, Kind(PICTURE)),
     (_starts(b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"), Kind(UNREADABLE, "is a JPEG XL picture, not read here; save it as JPEG")),
-    (lambda head: bool(_brands(head) & _AVIF_BRANDS), Kind(PICTURE)),
+    (_is_avif, Kind(PICTURE)),
     (lambda head: bool(_brands(head) & _HEIF_BRANDS), Kind(HEIF, HEIF_PROBLEM)),
     (lambda head: bool(_brands(head)), Kind(OTHER, "a video")),
     (_starts(b"\x1aE\xdf\xa3", b"\0\0\x01\xba"), Kind(OTHER, "a video")),

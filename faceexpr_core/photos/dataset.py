@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import FaceExprError
-from ..faces.images import SourceImage, caption_files, picture_files, read_images, shown_name
+from ..faces.images import SourceImage, caption_files, picture_files, plain_name, read_images, shown_name
 from .folder import folders_of_photos, inside_of, kohya_folders, looked_into, no_photo, others, read_folder
 from .room import HALF, require_room
 
@@ -54,6 +54,8 @@ def read_dataset(
     require_room(folder, photo_files(folder, image_column), share)
     parents = {name.parent for name in names}
     pictures = {path: source for parent in parents for path, source in _read_folder(folder, parent, reading).items()}
+    spelled = {plain_name(path.as_posix()): path for path in pictures}
+    names = [name if name in pictures else spelled.get(plain_name(name.as_posix()), name) for name in names]
     found = []
     for name, (number, row) in zip(names, rows, strict=True):
         if name not in pictures:
@@ -81,13 +83,19 @@ def photo_files(folder: Path, image_column: str = "image") -> list[Path]:
 
 def _photos_inside(folder: Path) -> Path | None:
     """The folder in a folder without photos that has them: `img` of kohya's projects, `train` of Hugging Face's."""
-    if _has_photos(folder):
+    if has_photos(folder):
         return None
-    places = (("img", kohya_folders), ("train", _has_photos))
+    places = (("img", kohya_folders), ("train", has_photos))
     return next((folder / name for name, fits in places if (folder / name).is_dir() and fits(folder / name)), None)
 
 
-def _has_photos(folder: Path) -> bool:
+def holds_photos(folder: Path) -> bool:
+    """Whether `read_dataset` finds any in a folder."""
+    return has_photos(folder) or _photos_inside(folder) is not None
+
+
+def has_photos(folder: Path) -> bool:
+    """Whether photos, their table or kohya's folders lie directly in it."""
     return bool(picture_files(folder) or kohya_folders(folder) or (folder / METADATA).is_file())
 
 
