@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from diffusers import StableDiffusionXLPipeline
 from rendered import rendered_people
 
-from faceexpr_core.diffusers_host import pipeline
 from faceexpr_core.faces.detector import FaceDetector
 from lab.recipe import attributes
 from lab.recipe.attributes import ATTRIBUTES, NO_FACE, PLAIN, SCENES, Attribute, Picture, aligned, framed, learned, scene_reader, tallied
 from lab.world.backgrounds import background
 from lab.world.identity import person_of
 from lab.world.light import Lights
-
-
-@pytest.fixture(scope="module")
-def detector(model_folder: Path) -> Iterator[FaceDetector]:
-    with FaceDetector([model_folder]) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +52,7 @@ def test_a_place_is_read_from_what_lies_beside_the_person(places: attributes.Rea
     assert np.mean([name == key[0] for key, name in read.items()]) > 0.8  # of 19; by chance 0.05
 
 
-def test_mini_draws_a_person_where_the_prompt_says(places: attributes.Reader) -> None:
-    pipe = pipeline.load_pipeline("mini")
+def test_mini_draws_a_person_where_the_prompt_says(places: attributes.Reader, pipe: StableDiffusionXLPipeline) -> None:
     asked = ("purple", "library")
     drawn = [attributes.drawn(pipe, 4.0, 8, 200_003, SCENES[name]) for name in asked]
     assert tuple(places.read(framed(one)) for one in drawn) == asked

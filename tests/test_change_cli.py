@@ -19,6 +19,7 @@ from faceexpr_core.commands.given_picture import read_given
 from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.provenance import CHANGED_BY_A_MODEL, XMP_KEY
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 STEPS = 4
 
 

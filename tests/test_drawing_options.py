@@ -14,34 +14,18 @@ from PIL import Image
 from random_lora import write_lora
 
 from faceexpr_core import mini
-from faceexpr_core.commands import change, extract, generate
 from faceexpr_core.commands.cli import main
-from faceexpr_core.diffusers_host import pipeline
 from faceexpr_core.faces import change as faces
 from faceexpr_core.faces.images import read_rgb
 from faceexpr_core.fusion.recorder import load_bank
 from faceexpr_core.provenance import XMP_KEY
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 SIDE = 64
 SMALL = ("--width", str(SIDE), "--height", str(SIDE), "--steps", "1")
 OTHER = "a photo of an old woman"
 Picture = NDArray[np.int16]
 Words = tuple[str, ...]
-
-
-@pytest.fixture(scope="module")
-def pipe():
-    return pipeline.load_pipeline("mini")
-
-
-@pytest.fixture(autouse=True)
-def loaded_once(pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    def opened(_: object):
-        pipe.unload_lora_weights()
-        return pipe
-
-    for command in (change, extract, generate):
-        monkeypatch.setattr(command, "open_pipeline", opened)
 
 
 def drawn(folder: Path, verb: str, *more: str) -> list[Path]:

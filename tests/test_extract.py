@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
 from faceexpr_core import mini
-from faceexpr_core.commands import extract as extract_command
-from faceexpr_core.commands import generate as generate_command
 from faceexpr_core.commands.cli import main
 from faceexpr_core.commands.generate import PROMPT
 from faceexpr_core.commands.saved_picture import METADATA_KEY
-from faceexpr_core.diffusers_host import encoding, pipeline, sampling
+from faceexpr_core.diffusers_host import encoding, sampling
 from faceexpr_core.fusion.recorder import load_bank
 from faceexpr_core.fusion.settings import paper_settings
 from faceexpr_core.text import build_prompts, expression_terms
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 QUICK = ("--steps", "4", "--device", "cpu")
 SMALL = ("--width", "64", "--height", "64", *QUICK)
 
@@ -179,10 +179,7 @@ def test_features_decide_the_expression_unless_the_text_says_it(tmp_path: Path, 
     assert files(tmp_path / "out") == ["happy_0_00001.png", "happy_0_00002.png", "happy_0_00003.png", "surprised_0_00001.png"]
 
 
-def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipe = pipeline.load_pipeline("mini")
-    for command in (generate_command, extract_command):
-        monkeypatch.setattr(command, "open_pipeline", lambda _: pipe)
+def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path, pipe: StableDiffusionXLPipeline) -> None:
     assert extract(tmp_path / "f", *SMALL, "--mode", "paper", "--tokens", "all") == 0
     features = tmp_path / "f" / "surprised_0_00001.safetensors"
     bank = load_bank(features)

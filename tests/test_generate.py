@@ -26,12 +26,8 @@ from faceexpr_core.commands.saved_picture import METADATA_KEY, save_picture
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.errors import FaceExprError
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 PROMPT = "a photo of an old woman, {expression}, grey hair"
-
-
-@pytest.fixture(scope="module")
-def pipe():
-    return pipeline.load_pipeline("mini")
 
 
 def generate(folder: Path, *more: str, model: str = "mini") -> list[Path]:
