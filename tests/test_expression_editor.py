@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import comfyui_page
 from comfy_process import REPOSITORY, ComfyProcess
 from editor import EDITOR, NEUTRAL, RENDERERS, SETTLE, Editor, add_editor, keep_picture
 from playwright.sync_api import Page, expect
@@ -24,12 +23,6 @@ ADD_BLUEPRINT = "({nodes, definitions: {subgraphs}}) => { app.canvas._deserializ
 PRESETS = "FaceExpr.ExpressionPresets"
 BROW = (0.07, 0.27)  # the person's left inner brow: right of the middle, from the top, in heights of the head's canvas
 CORNER = (-0.10, 0.655)  # the right corner of the mouth
-
-
-@pytest.fixture(scope="module")
-def opened(comfy: ComfyProcess) -> Iterator[tuple[Page, list[str]]]:
-    with comfyui_page(comfy) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module", params=RENDERERS)
@@ -489,7 +482,3 @@ def test_the_editor_of_a_node_that_was_removed_is_let_go(editor: Editor) -> None
         editor.page.evaluate("app.graph.remove(other); delete globalThis.other")
         editor.page.wait_for_function("document.querySelectorAll('.fx-head').length === 1")
     assert living_heads(editor.page) <= before + 1  # the page itself may hold the last
-
-
-def test_the_page_reports_no_error(opened: tuple[Page, list[str]], shown: Editor) -> None:
-    assert opened[1] == []

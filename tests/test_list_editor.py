@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from browser import comfyui_page
-from comfy_process import ComfyProcess
 from editor import EDITOR, RENDERERS, SETTLE, Editor, keep_picture
 from playwright.sync_api import Page, expect
 from workflow_api import WORKFLOWS
@@ -45,12 +42,6 @@ class ListEditor(Editor):
 
     def listed(self) -> list[str]:
         return self.root.locator(".fx-list .fx-name").all_inner_texts()
-
-
-@pytest.fixture(scope="module")
-def opened(comfy: ComfyProcess) -> Iterator[tuple[Page, list[str]]]:
-    with comfyui_page(comfy) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module", params=RENDERERS)
@@ -267,7 +258,3 @@ def test_lists_that_are_loaded_leave_the_history_of_the_page_alone(opened: tuple
     unsaved = page.evaluate(f"globalThis.left = {TRACKER}; JSON.stringify([left.activeState, left.undoQueue])")
     page.evaluate("file => app.loadGraphData(file)", json.loads((WORKFLOWS / "faceexpr_mini_sheet.json").read_text()))
     assert page.evaluate(f"[{TRACKER} === left, JSON.stringify([left.activeState, left.undoQueue])]") == [False, unsaved]
-
-
-def test_the_page_reports_no_error(opened: tuple[Page, list[str]]) -> None:
-    assert opened[1] == []

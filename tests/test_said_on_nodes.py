@@ -7,7 +7,6 @@ import logging
 import re
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import pack
 import pytest
 import websocket
-from browser import comfyui_page
 from comfy_process import REPOSITORY, ComfyProcess
 from editor import RENDERERS, keep_picture
 from playwright.sync_api import Page, expect
@@ -46,12 +44,6 @@ AGAIN = """async () => {
     return before
 }"""
 REPORT = "textarea.fx-report"
-
-
-@pytest.fixture(scope="module")
-def opened(comfy: ComfyProcess) -> Iterator[tuple[Page, list[str]]]:
-    with comfyui_page(comfy) as opened:
-        yield opened
 
 
 @pytest.fixture
