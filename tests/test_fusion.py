@@ -436,6 +436,16 @@ def test_a_step_outside_the_window_has_a_weight_where_no_other_is_inside() -> No
     assert "the nearest, sigma 5, is used" in told
 
 
+def test_a_step_at_the_very_edge_of_the_window_counts_as_outside() -> None:
+    """One-step Hyper-SDXL starts at timestep 800, where the default window ends: nothing was drawn, at a weight of 0.0002, nor told."""
+    window, start = window_range((0.0, 0.8)), 5.088
+    assert window[0] < start < window[1] and window_weight(start, *window) == 0.0
+    weight, told = step_weight(start, (start, 0.0), *window)
+    assert weight == 1.0 and "the nearest, sigma 5.09, is used" in told
+    assert window_sigmas((start, 3.0, 0.5, 0.0), *window) == (1, 2)
+    assert step_weight(start, (start, 3.0, 0.5, 0.0), *window) == (0.0, "")
+
+
 def test_a_part_of_a_schedule_takes_no_step_outside_the_window() -> None:
     """Its other steps are another sampler's."""
     window = 0.833, 3.334

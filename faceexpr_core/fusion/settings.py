@@ -32,6 +32,10 @@ TIMESTEPS = 1000
 
 PHOTO_LEVELS = 4
 
+LEAST_WEIGHT = 0.1
+"""Share of the full strength below which a step counts as outside the window (ours): it draws next to nothing, for which no face need be
+looked for, and a schedule's only step there would leave it at that."""
+
 RESPONSE = 0.36
 """See `FusionSettings.shared_strength`."""
 
@@ -191,7 +195,8 @@ def window_range(window: tuple[float, float]) -> tuple[float, float]:
 
 
 def window_weight(sigma: float, sigma_low: float, sigma_high: float, ramp: float = 0.1) -> float:
-    """w(sigma) in 0..1: a raised cosine in log sigma over the first and last `ramp` of the window, 1 between, exactly 0 outside.
+    """w(sigma) in 0..1: a raised cosine in log sigma over the first and last `ramp` of the window, 1 between, exactly 0 outside, and where
+    it would be less than LEAST_WEIGHT.
 
     An end beyond SDXL's schedule (0 or infinity) is open: no ramp there.
     """
@@ -205,7 +210,7 @@ def window_weight(sigma: float, sigma_low: float, sigma_high: float, ramp: float
         weight *= _rise(math.log(sigma) - low, width)
     if sigma_high <= last:
         weight *= _rise(high - math.log(sigma), width)
-    return weight
+    return weight if weight >= LEAST_WEIGHT else 0.0
 
 
 def window_sigmas(sigmas: Sequence[float], sigma_low: float, sigma_high: float) -> tuple[int, ...]:
@@ -233,14 +238,15 @@ def step_weight(sigma: float, schedule: Sequence[float], sigma_low: float, sigma
         return weight, ""
     if continued or schedule[-1] > 0:
         told = (
-            f"no step of this part of the schedule, sigma {schedule[0]:.3g} to {schedule[-1]:.3g}, lies in the window; nothing is changed"
+            f"no step of this part of the schedule, sigma {schedule[0]:.3g} to {schedule[-1]:.3g}, lies well inside the window; nothing is "
+            "changed"
         )
         return 0.0, "" if any(window_weight(step, sigma_low, sigma_high) for step in schedule[:-1]) else told
     chosen = [schedule[index] for index in window_sigmas(schedule, sigma_low, sigma_high)]
     if len(chosen) != 1 or window_weight(chosen[0], sigma_low, sigma_high):
         return 0.0, ""
     nearest = abs(sigma - chosen[0]) <= 1e-4 * chosen[0]
-    return float(nearest), f"no step of this schedule lies in the window; the nearest, sigma {chosen[0]:.3g}, is used"
+    return float(nearest), f"no step of this schedule lies well inside the window; the nearest, sigma {chosen[0]:.3g}, is used"
 
 
 def guidance_weight(strength: float, cfg: float) -> float:
