@@ -46,11 +46,6 @@ INSIDE = 2.0
 RUN = diffusers_donors.Run(SEED, cfg=CFG, width=SIDE, height=SIDE, sigmas=SIGMAS)
 
 
-@pytest.fixture(scope="module")
-def pipe():
-    return pipeline.load_pipeline("mini")
-
-
 @cache
 def _prompt(pipe, expression: str) -> ExpressionPrompt:
     return build_prompts(PERSON, expression_terms(expression), partial(encoding.count_tokens, pipe))
