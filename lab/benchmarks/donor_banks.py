@@ -16,7 +16,7 @@ from faceexpr_core.diffusers_host.donors import Run, draw_photo_donors, draw_tex
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.run import write_picture
 from faceexpr_core.fusion.bank import FeatureBank
-from faceexpr_core.fusion.donor_faces import crop_photos, moved_regions, twins_picture
+from faceexpr_core.fusion.donor_faces import crop_photos, twins_picture
 from faceexpr_core.fusion.donors import Donors
 from faceexpr_core.fusion.recorder import load_bank, save_bank
 from faceexpr_core.fusion.settings import FusionSettings, site_settings
@@ -104,9 +104,8 @@ def _draw(kept: Kept, wanted: Wanted) -> Donors:
     pipe = pipeline(kept.model)
     prompt = expression_prompt(kept.model, kept.prompt, wanted.class_word, wanted.expression)
     run = Run(seed=wanted.noise, steps=kept.how.steps, cfg=kept.how.cfg, width=kept.how.side, height=kept.how.side)
-    moved = moved_regions(wanted.expression)
     if wanted.source == "text":
-        return draw_text_donors(pipe, prompt, _everywhere(wanted.site), run, moved=moved, expression=wanted.expression, keep=wanted.keep)
+        return draw_text_donors(pipe, prompt, _everywhere(wanted.site), run, expression=wanted.expression, keep=wanted.keep)
     donor = int(wanted.who)
     neutral = expressive_photo(kept.work, donor, "neutral") if wanted.source in ("photo", "photo-aside") else None
     crops = crop_photos(expressive_photo(kept.work, donor, wanted.expression), neutral, kept.how.side, meters().expression.detector)
@@ -119,7 +118,6 @@ def _draw(kept: Kept, wanted: Wanted) -> Donors:
         _everywhere(wanted.site),
         run,
         neutral=_NEUTRAL_OF[wanted.source],
-        moved=moved,
         expression=wanted.expression,
         keep=wanted.keep,
     )

@@ -30,7 +30,7 @@ from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.diffusers_host.donors import Run, draw_text_donors, own_donors
 from faceexpr_core.diffusers_host.fusion import contexts, places_of, record
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.fusion.donor_faces import location_of, moved_regions
+from faceexpr_core.fusion.donor_faces import location_of
 from faceexpr_core.fusion.donors import steps_in_window
 from faceexpr_core.fusion.grids import Grid, grid_mask
 from faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places
@@ -90,19 +90,18 @@ def _clock(pipe: StableDiffusionXLPipeline) -> float:
 
 
 def ways_of(
-    pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, settings: FusionSettings, run: Run, expression: str, count: int
+    pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, settings: FusionSettings, run: Run, count: int
 ) -> dict[str, Callable[[], object]]:
     """Name -> what is timed: `count` pictures in one batch."""
     generate: Callable[..., Tensor] = partial(_generate, pipe, prompt, run, count=count)
-    moved = moved_regions(expression)
-    own, _ = own_donors(pipe, prompt, settings, run, count, moved=moved)
+    own, _ = own_donors(pipe, prompt, settings, run, count)
     again: Callable[[], object] = partial(_generate, pipe, prompt, replace(run, seed=run.seed + 1), own, count)
-    bank = draw_text_donors(pipe, prompt, settings, run, moved=moved, keep=_keep(settings)).bank
+    bank = draw_text_donors(pipe, prompt, settings, run, keep=_keep(settings)).bank
     return {
         "plain": generate,
         "strength 0": partial(generate, fusion=(bank, replace(settings, strength=0.0))),
         "cached": partial(generate, fusion=(bank, settings)),
-        "made": lambda: generate(fusion=own_donors(pipe, prompt, settings, run, count, moved=moved)[0]),
+        "made": lambda: generate(fusion=own_donors(pipe, prompt, settings, run, count)[0]),
         **({"again": again} if settings.site == CONTEXT_SITE else {}),  # at other sites features are of one noise
     }
 
@@ -194,29 +193,24 @@ def table(arguments: argparse.Namespace) -> str:
     arms = {arm.name: arm.fusion for arm in parse_arms(arguments.arms) if arm.fusion is not None}
     lines = ["| arm | plain, s | strength 0 | cached | made | again | U-Net rows: cached | made |", "|---|---|---|---|---|---|---|---|"]
     for name, settings in arms.items() if arguments.repeats else ():
-        found = times(pipe, ways_of(pipe, prompt, settings, run, arguments.expression, arguments.count), arguments.repeats)
+        found = times(pipe, ways_of(pipe, prompt, settings, run, arguments.count), arguments.repeats)
         plain = found.pop("plain")
         ratios = [f"{cost.seconds / plain.seconds:.2f}x" for cost in found.values()] + ["-"] * ("again" not in found)
         rows = [f"{found[way].rows / plain.rows:.2f}x" for way in ("cached", "made")]
         lines.append(f"| `{name}` | {' | '.join([f'{plain.seconds:.2f}', *ratios, *rows])} |")
     if not arguments.times_only:
-        lines += ["", *_sizes(pipe, prompt, arms, run, arguments.expression)]
+        lines += ["", *_sizes(pipe, prompt, arms, run)]
     return "\n".join([f"`python -m lab.benchmarks.fusion_cost {shlex.join(sys.argv[1:])}`", "", *lines]) + "\n"
 
 
-def _sizes(
-    pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, arms: dict[str, FusionSettings], run: Run, expression: str
-) -> list[str]:
+def _sizes(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, arms: dict[str, FusionSettings], run: Run) -> list[str]:
     sigmas, area = run.schedule(pipe), face_place(pipe, run)
     lines = [
         f"| arm | sigmas of {run.steps} | here, MB: all | face | SDXL at {SDXL_SIDE} px, MB: all | face |",
         "|---|---|---|---|---|---|",
     ]
     for name, settings in arms.items():
-        own = [
-            draw_text_donors(pipe, prompt, settings, run, moved=moved_regions(expression), keep=keep).bank.nbytes
-            for keep in ("all", "face")
-        ]
+        own = [draw_text_donors(pipe, prompt, settings, run, keep=keep).bank.nbytes for keep in ("all", "face")]
         sizes = [*own, *(predicted_bytes(settings, sigmas, mask) for mask in (None, area))]
         levels = 0 if settings.site == CONTEXT_SITE else len(steps_in_window(sigmas, settings.window))
         lines.append(f"| `{name}` | {levels} | {' | '.join(f'{size / MEGABYTE:.1f}' for size in sizes)} |")

@@ -31,7 +31,7 @@ from faceexpr_core.evaluation.records import Lines, keep_meaning
 from faceexpr_core.evaluation.run import read_picture, write_picture
 from faceexpr_core.faces.detector import Face
 from faceexpr_core.files import replace_file
-from faceexpr_core.fusion.donor_faces import location_of, moved_regions
+from faceexpr_core.fusion.donor_faces import location_of
 from faceexpr_core.measure.expression import CLASSES, intensity_of
 from faceexpr_core.measure.identity import donor_leak
 from faceexpr_core.measure.judges import Picture, measured_by
@@ -141,16 +141,16 @@ class _Drawer:
             return None
         bank = self.run.kept.bank(wanted)
         if arm.mask == "look":
-            return Fusion(bank, arm.fusion, moved=moved_regions(name))
-        mask, regions = {"twin": (bank.mask, bank.regions), "own": self._place(name), "none": (None, None)}[arm.mask]
+            return Fusion(bank, arm.fusion, moved=())
+        mask, regions = {"twin": (bank.mask, bank.regions), "own": self._place(), "none": (None, None)}[arm.mask]
         return Fusion(bank, arm.fusion, mask, regions)
 
-    def _place(self, name: str) -> tuple[Tensor | None, Tensor | None]:
+    def _place(self) -> tuple[Tensor | None, Tensor | None]:
         """Where the expression acts on the subject's own face."""
         if self.resting is None:
             return None, None
         height, width = self.rest.shape[:2]
-        place = location_of(self.resting, height, width, moved_regions(name))
+        place = location_of(self.resting, height, width, ())
         return place.mask, place.regions
 
     def _measure(self, arm: Arm, name: str, picture: Picture, donor: Wanted | None) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class _Drawer:
             "moved": reading.moved,
             **self._likeness(picture),
         }
-        mask, _ = self._place(name)
+        mask, _ = self._place()
         if mask is not None and 0 < float(mask.mean()) < 1:
             change = locality(picture, self.rest, mask.numpy())
             values |= {"inside": change.inside, "outside": change.outside}
