@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 from typing import Any
 
 import bitsandbytes
@@ -28,6 +29,7 @@ def another_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 6))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_: SimpleNamespace(name="RTX 3060", major=8))
     specs = bitsandbytes.cuda_specs
     monkeypatch.setattr(specs, "get_cuda_version_tuple", specs.get_cuda_version_tuple.__wrapped__)  # it remembers that there is none
     monkeypatch.setattr(bitsandbytes.cextension, "lib", library_loaded_anew())

@@ -172,7 +172,7 @@ def open_pipeline(arguments: argparse.Namespace) -> StableDiffusionXLPipeline:
     from ..diffusers_host.placement import manage
 
     device = devices.chosen_device(arguments.device or "")
-    dtype = getattr(torch, arguments.dtype or ("float32" if device.type == "cpu" else "float16"))
+    dtype = getattr(torch, arguments.dtype) if arguments.dtype else devices.drawing_dtype(device)
     pipe = pipeline.load_pipeline(arguments.model, dtype, prediction=arguments.prediction_type)
     manage(pipe, device)
     return pipe

@@ -210,11 +210,19 @@ def _processes(asked: str, alone: bool) -> Iterator[tuple[torch.device, bool]]:
 
     if asked not in ("", "cpu", "cuda"):
         raise FaceExprError(f"The device is {asked}, but each of several processes gets its own; give cpu or cuda, or leave it out.")
-    state = PartialState(cpu=asked == "cpu")
+    state = PartialState(cpu=asked == "cpu", **_backend(asked))
     try:
         yield state.device, state.is_main_process
     finally:
         state.destroy_process_group()
+
+
+def _backend(asked: str) -> dict[str, str]:
+    """What PartialState is told beside: on Windows PyTorch has no NCCL, which accelerate takes for cards all the same."""
+    import torch
+
+    on_cards = asked != "cpu" and torch.cuda.is_available()
+    return {"backend": "gloo"} if on_cards and not torch.distributed.is_nccl_available() else {}
 
 
 def world_size() -> int:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from ..errors import FaceExprError
-
-if TYPE_CHECKING:
-    pass
+from ..training.precision import best_dtype
 
 
 def best_device() -> str:
-    """`cuda` or `mps` where there is one, else `cpu`."""
+    """`cuda`, `mps`, `xpu` or what else PyTorch has been built for, where there is one; else `cpu`."""
     if torch.cuda.is_available():
         return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    if torch.backends.mps.is_available():
+        return "mps"
+    if hasattr(torch, "accelerator"):  # from PyTorch 2.6 on
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return "cpu" if found is None else found.type
+    return "xpu" if torch.xpu.is_available() else "cpu"
+
+
+def drawing_dtype(device: torch.device) -> torch.dtype:
+    """In what pictures are drawn: float16, and float32 on the CPU and on cards whose float16 is not relied on."""
+    if device.type == "cpu" or (device.type == "cuda" and best_dtype(device) == torch.float32):
+        return torch.float32
+    return torch.float16
 
 
 def chosen_device(asked: str) -> torch.device:

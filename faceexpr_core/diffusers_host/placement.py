@@ -42,8 +42,7 @@ def bring(pipe: StableDiffusionXLPipeline, parts: tuple[str, ...], room: int = 0
     wanted = [part for name in parts if (part := getattr(pipe, name)) is not None]
     away = [part for part in wanted if part.device.type != device.type]
     others = [part for name in PARTS if name not in parts and (part := getattr(pipe, name)) is not None and part.device.type == device.type]
-    free = free_memory(device)
-    if others and free is not None and free < sum(map(_size, away)) + room:
+    if others and not _fits(device, sum(map(_size, away)) + room):
         for part in others:
             part.to("cpu")
         give_back(device)
@@ -57,8 +56,7 @@ def bring_vae(pipe: StableDiffusionXLPipeline, call: str, height: int, width: in
     room = call_bytes(f"vae {call} {kind}", height * width)
     bring(pipe, ("vae",), room)
     device = _devices.get(pipe)
-    free = None if device is None else free_memory(device)
-    if height * width > LARGE or (free is not None and free < room):
+    if height * width > LARGE or (device is not None and not _fits(device, room)):
         small = TILE // 8
         pipe.vae.tile_sample_min_size, pipe.vae.tile_latent_min_size = TILE, small
         pipe.vae.enable_tiling()
@@ -67,16 +65,25 @@ def bring_vae(pipe: StableDiffusionXLPipeline, call: str, height: int, width: in
 
 
 def fitting(pipe: StableDiffusionXLPipeline, count: int, rows: int, height: int, width: int) -> int:
-    """How many of `count` pictures the U-Net can draw at once, each in `rows` rows; all of them where there is no card."""
+    """How many of `count` pictures the U-Net can draw at once, each in `rows` rows; all of them where there is no card, one at a time on
+    a card that does not say what is free."""
     device = _devices.get(pipe)
     bring(pipe, ("unet",), sampling_room(rows, height, width))
     free = None if device is None else free_memory(device)
-    return count if free is None else max(1, min(count, free // sampling_room(rows, height, width)))
+    if free is None:
+        return count if device is None or device.type == "cpu" else 1
+    return max(1, min(count, free // sampling_room(rows, height, width)))
 
 
 def sampling_room(rows: int, height: int, width: int) -> int:
     """Bytes that the U-Net works in for so many rows."""
     return call_bytes("unet, 1 with guidance", height * width) * rows // 2
+
+
+def _fits(device: torch.device, needed: int) -> bool:
+    """Whether so many bytes are free there; False on a card that does not say, as Apple's and some of Intel's."""
+    free = free_memory(device)
+    return device.type == "cpu" if free is None else needed <= free
 
 
 def _size(part: torch.nn.Module) -> int:

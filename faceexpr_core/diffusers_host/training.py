@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,10 @@ from ..errors import FaceExprError
 from ..text import ExpressionPrompt
 from ..training.fingerprint import text_digest, weights_digest
 from ..training.memory import room_on
-from ..training.plan import rest
-from ..training.precision import compute_dtype
+from ..training.plan import card_table, rest
+from ..training.precision import best_dtype, compute_dtype
 from ..training.prior import CLASS_CFG, CLASS_STEPS
+from ..training.ram import short_of_ram
 from ..training.text_encoders import TextEncoders
 from . import encoding, pipeline, sampling
 from .placement import manage
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 
     from ..training.host import Picture
+
+log = logging.getLogger(__name__)
 
 VAE_FIRST = "encoder.conv_in.weight"
 """A VAE's first weights, in diffusers' names and in the original ones."""
@@ -88,8 +92,8 @@ class DiffusersHost:
         self.pipe.register_modules(text_encoder=None, text_encoder_2=None, unet=None)
         if not decode:
             self.pipe.register_modules(vae=None, tokenizer=None, tokenizer_2=None)
-        elif self.device.type == "cuda":
-            if torch.cuda.is_bf16_supported(including_emulation=False):  # a look needs no more, and it does not overflow
+        elif self.device.type != "cpu":
+            if best_dtype(self.device) == torch.bfloat16:  # a look needs no more, and it does not overflow
                 torch.nn.Module.to(self.pipe.vae, torch.bfloat16)  # diffusers' own `to` warns about an empty list of float32 modules
             self.pipe.vae.to("cpu")
 
@@ -101,6 +105,10 @@ def open_host(model: str, vae: str, precision: str, device: torch.device, predic
     """
     # bfloat16 is too coarse for embeddings and latents that are computed once and used for the whole run
     half = torch.float32 if compute_dtype(precision, device) == torch.float32 else torch.float16
+    if pipeline.is_full_size(model):
+        weights = sum(card_table()["weights"].values()) * half.itemsize // 2
+        if (short := short_of_ram("The model", weights)) is not None:
+            log.warning(short)
     pipe = pipeline.load_pipeline(model, half, prediction=prediction)
     if vae:
         pipe.register_modules(vae=load_vae(vae, half))

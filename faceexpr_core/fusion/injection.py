@@ -232,7 +232,11 @@ class Injection:
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on a device, without making the host wait where that can be had."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        try:
+            tensor = tensor.pin_memory()
+        except RuntimeError:  # no more of that memory: the host waits
+            return tensor.to(device)
+        return tensor.to(device, non_blocking=True)
     return tensor.to(device)
 
 

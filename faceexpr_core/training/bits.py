@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 NOT_INSTALLED = "is not installed"
+NOT_TRIED = "was not tried on cards of this kind"
 _STANDS_IN = "ErrorHandlerMockBNBNativeLibrary"
 """What bitsandbytes from 0.45.2 on puts in the place of a CUDA library that does not load: importing works, the first call raises."""
 
@@ -23,7 +24,7 @@ def unusable(device: torch.device | None = None) -> str | None:
     if importlib.util.find_spec("bitsandbytes") is None:
         return NOT_INSTALLED
     if device is None and not torch.cuda.is_available():
-        return None
+        return NOT_TRIED if torch.xpu.is_available() else None
     try:
         import bitsandbytes
 

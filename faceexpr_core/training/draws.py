@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .memory import pinned
 from .settings import TrainSettings
 
 TIMESTEPS = 1000
@@ -129,7 +130,7 @@ def uploaded(batches: Sequence[Batch], device: torch.device) -> list[Batch]:
         return [_with(batch, [tensor.to(device) for tensor in _tensors(batch).values()]) for batch in batches]
     given = [tensor for batch in batches for tensor in _tensors(batch).values()]
     sizes = [-(-tensor.nbytes // ALIGNED) * ALIGNED for tensor in given]
-    packed = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=True)
+    packed = pinned([sum(sizes)], torch.uint8)
     for tensor, place in zip(given, packed.split(sizes), strict=True):
         place[: tensor.nbytes].copy_(tensor.contiguous().flatten().view(torch.uint8))
     there = packed.to(device, non_blocking=True).split(sizes)

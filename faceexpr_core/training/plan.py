@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .bits import unusable
 from .memory import card_name, first_line, free_memory, give_back
+from .precision import whole_on_this_card
 from .progress import duration
 from .settings import KEEP, PRESETS, PRIOR_IMAGES, TrainSettings, preset_settings
 
@@ -96,7 +97,7 @@ def need_of(settings: TrainSettings, side: int, *, prior_images: int = PRIOR_IMA
     parts["activations"] = round(parts["activations"] * (settings.batch_size / made.batch_size) * (side / row["side"]) ** 2)
     if settings.base != row["base"] == "full":
         parts["U-Net"] = round(parts["U-Net"] * FEWER_BITS[settings.base])
-    if settings.precision == "fp32":
+    if settings.precision == "fp32" or (settings.precision == "auto" and whole_on_this_card()):
         parts = {name: size if name in LEARNING else 2 * size for name, size in parts.items()}
     allocated = sum(parts.values())
     crafting = row["tflop"]["crafting"] / settings.crafting_every if settings.crafting_weight else 0.0
@@ -145,6 +146,12 @@ def call_bytes(call: str, pixels: int) -> int:
     return round(known["bytes"] * pixels / row["side"] ** 2)
 
 
+def decodes_in_tiles(device: torch.device, dtype: torch.dtype, pixels: int) -> bool:
+    """Whether a card has less free than the VAE in this dtype works in for a whole picture; False where that is not known."""
+    free = free_memory(device)
+    return free is not None and free < call_bytes("vae decode float16" if dtype.itemsize == 2 else "vae decode float32", pixels)
+
+
 def forward_tflop(side: int) -> float:
     """Of one call of SDXL's U-Net with one latent."""
     row = _at(side)
@@ -181,8 +188,8 @@ def plan_on(
 
     Where the whole U-Net does not fit, which a run with a packed base does not need, no time is told.
     """
-    need, card = need_of(settings, side, prior_images=prior_images), device.type == "cuda"
-    free, tflops = free_memory(device), None
+    need, free, tflops = need_of(settings, side, prior_images=prior_images), free_memory(device), None
+    card = free is not None
     if free is None or sum(one.nbytes for one in unet.parameters()) + call_bytes("unet, 1 with guidance", side**2) // 2 <= free:
         try:
             tflops = measured_tflops(unet, device, side if card else TIMED_ON_A_CPU)
@@ -222,12 +229,12 @@ def told(preset: str, settings: TrainSettings, side: int, need: Need, where: str
 
 
 def slow(settings: TrainSettings, need: Need, device: torch.device, tflops: float | None) -> str:
-    """The warning that SDXL learns where there is no NVIDIA card."""
+    """The warning that SDXL learns where there is no card, or one whose memory is not known."""
     import torch
 
     long = "" if tflops is None else f" and takes about {spoken(need.tflop / tflops)} (one call of the U-Net, timed)"
     built = ""
-    if torch.version.cuda is None:
+    if device.type == "cpu" and torch.version.cuda is None:
         built = (
             " This PyTorch is built without CUDA, as pip installs it on Windows: with an NVIDIA card, install the build for CUDA that "
             "https://pytorch.org/get-started/locally shows."

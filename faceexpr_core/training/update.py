@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
+from .memory import pinned
 from .optimizers import build_optimizer, optimizer_for
 from .settings import TrainSettings
 
@@ -93,7 +94,7 @@ class Update:
 
 def _kept(weight: Tensor) -> Tensor:
     """A copy on the host. That of weights on a card is pinned, so that copying to it makes nobody wait: the card's memory is dear."""
-    copy = torch.empty(weight.shape, dtype=weight.dtype, pin_memory=weight.device.type == "cuda")
+    copy = (pinned if weight.device.type == "cuda" else torch.empty)(weight.shape, dtype=weight.dtype)
     return copy.copy_(weight.detach())
 
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from .ledger import Ledger
 
 NAME = "NVIDIA GeForce RTX 4090 (pretended)"
-CAPABILITY = (8, 9)
+CAPABILITY, WITHOUT_BF16 = (8, 9), (7, 5)
 
 
 class Properties:
     """torch.cuda.get_device_properties, as far as ComfyUI and accelerate read it."""
 
-    def __init__(self, total: int) -> None:
-        self.total_memory, (self.major, self.minor), self.multi_processor_count = total, CAPABILITY, 128
+    def __init__(self, total: int, bf16: bool) -> None:
+        self.total_memory, (self.major, self.minor), self.multi_processor_count = total, CAPABILITY if bf16 else WITHOUT_BF16, 128
         self.name, self.gcnArchName, self.warp_size = NAME, "", 32
 
 
@@ -76,7 +76,7 @@ def enter_answers(stack: contextlib.ExitStack, ledger: Ledger, total: int, bf16:
         "memory_stats": lambda device=None: {"active_bytes.all.current": ledger.current, "reserved_bytes.all.current": ledger.current},
         "get_device_name": lambda device=None: NAME,
         "get_device_capability": lambda device=None: CAPABILITY,
-        "get_device_properties": lambda device=None: Properties(total),
+        "get_device_properties": lambda device=None: Properties(total, bf16),
         "is_current_stream_capturing": lambda: False,
         "Stream": stream,
         "Event": stream,
