@@ -247,7 +247,7 @@ def test_a_bank_with_settings_is_fused_where_its_mask_lies(pipe) -> None:
     mask = torch.zeros(SIDE, SIDE)
     mask[:, : SIDE // 2] = 1
     bank = _bank(pipe, "cross_attention")
-    bank = dataclasses.replace(bank, mask=mask, notes={**bank.notes, "expression": "surprised"})
+    bank = dataclasses.replace(bank, mask=mask, notes={**bank.notes, "regions": "brows,mouth"})
     given = sampling.generate(
         pipe,
         _prompt(pipe, "neutral"),
@@ -266,7 +266,7 @@ def test_a_bank_with_settings_is_fused_where_its_mask_lies(pipe) -> None:
     others = [(99, 1, SIDE, SIDE, words), (SEED, 2, SIDE, SIDE, words), (SEED, 1, SIDE, 2 * SIDE, words), (SEED, 1, SIDE, SIDE, "a dog")]
     for elsewhere in others:
         (one,) = sampling.fusions_of(bank, settings, *elsewhere)
-        assert one.mask is None and one.moved == moved_in(bank.notes) != ()
+        assert one.mask is None and one.moved == moved_in(bank.notes) == ("brows", "mouth")
     (words_alone,) = sampling.fusions_of(dataclasses.replace(bank, mask=None), settings, SEED, 1, SIDE, SIDE, words)
     assert words_alone.moved  # nothing says where the face is
 

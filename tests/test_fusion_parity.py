@@ -16,7 +16,7 @@ from faceexpr_core.diffusers_host import donors as diffusers_donors
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.fusion import donors
-from faceexpr_core.fusion.donor_faces import crop_photos, moved_regions
+from faceexpr_core.fusion.donor_faces import crop_photos
 from faceexpr_core.fusion.recorder import Recorder
 from faceexpr_core.fusion.settings import CONTEXT_SITE, site_settings
 from faceexpr_core.text import build_prompts, expression_terms
@@ -70,8 +70,7 @@ def plan(hosts, size: tuple[int, int]) -> diffusers_donors.Run:
 
 
 def in_diffusers(hosts, site: str, size: tuple[int, int], keep: str = "all"):
-    moved = moved_regions("surprised")
-    return diffusers_donors.draw_text_donors(hosts.pipe, hosts.prompt, site_settings(site), plan(hosts, size), moved=moved, keep=keep).bank
+    return diffusers_donors.draw_text_donors(hosts.pipe, hosts.prompt, site_settings(site), plan(hosts, size), keep=keep).bank
 
 
 class Precise(Recorder):
@@ -164,7 +163,7 @@ def test_the_same_features_come_from_a_photo(hosts) -> None:
     with FaceDetector() as detector:
         crops = crop_photos(picture, None, size[0], detector)
     expected = diffusers_donors.draw_photo_donors(
-        hosts.pipe, hosts.prompt, crops, site_settings(site), plan(hosts, size), moved=moved_regions("surprised"), keep="all"
+        hosts.pipe, hosts.prompt, crops, site_settings(site), plan(hosts, size), keep="all"
     ).bank
     assert given.mode == expected.mode == "twin"
     assert given.tokens.keys() == expected.tokens.keys()

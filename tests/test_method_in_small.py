@@ -24,7 +24,6 @@ from faceexpr_core.diffusers_host import donors, encoding, sampling
 from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.faces.images import read_images
-from faceexpr_core.fusion.donor_faces import moved_regions
 from faceexpr_core.fusion.settings import default_site, paper_settings, site_settings
 from faceexpr_core.measure.expression import ExpressionMeter, intensity_of
 from faceexpr_core.measure.identity import IdentityMeter
@@ -165,7 +164,7 @@ def test_fusion_brings_the_expression_to_a_neutral_text_and_keeps_more_than_word
     ours = site_settings(default_site(photo=False))
     fusions: list[Fusion] = []
     for name in FUSED:
-        (one,), _ = donors.own_donors(pipe, words(CLASS, name), ours, run, 1, moved=moved_regions(name))
+        (one,), _ = donors.own_donors(pipe, words(CLASS, name), ours, run, 1)
         fusions.append(one)
     paper = Fusion(donors.draw_text_donors(pipe, words(CLASS, FUSED[0]), paper_settings(), run).bank, paper_settings())
     neutral, *by_words = draw(own, [words(PERSON, name) for name in ("neutral", *FUSED)], 0, HOW)
