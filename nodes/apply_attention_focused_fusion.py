@@ -10,11 +10,11 @@ from comfy_api.latest import io
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import REGIONS
 from ..faceexpr_core.fusion.settings import CONTEXT_SITE, MODES, FusionSettings, site_settings
-from .fusion_inputs import FEATURES, moved_by, strength_input, window_inputs
+from .fusion_inputs import FEATURES, SAYS_NOTHING, moved_by, strength_input, window_inputs
 from .host.folders import missing_models
 from .host.fusion import Seen, attach_fusion
 from .host.models import require_sdxl
-from .host.widgets import advanced, require_choices, tell_unused
+from .host.widgets import advanced, require_choices, tell, tell_unused
 
 NODE = "Apply Attention-Focused Fusion"
 WHERE: dict[str, tuple[str, ...]] = {
@@ -129,6 +129,8 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
         require_sdxl(model, NODE)
         if mask is not None and (mask.dim() not in (2, 3) or 0 in mask.shape):
             raise FaceExprError(f"{NODE} got a mask of shape {tuple(mask.shape)}; it needs height and width.")
+        if features.says_nothing:
+            tell(cls, SAYS_NOTHING)
         settings = site_settings(features.site)
         settings = replace(
             settings,

@@ -23,12 +23,12 @@ from ..faceexpr_core.fusion.settings import (
     site_settings,
 )
 from . import extraction
-from .fusion_inputs import FEATURES, window_inputs
+from .fusion_inputs import FEATURES, SAYS_NOTHING, window_inputs
 from .host.folders import missing_models
 from .host.models import require_sdxl
 from .host.pixels import to_image
 from .host.predictions import require_added_noise
-from .host.widgets import advanced, require_choices, require_pictures, tell_unused
+from .host.widgets import advanced, require_choices, require_pictures, tell, tell_unused
 
 NODE = "Extract Expression Features"
 DEFAULT = "default"
@@ -201,5 +201,7 @@ class ExtractExpressionFeatures(io.ComfyNode):
             levels=default_levels(of_photo) if levels == AUTO else levels,
         )
         made = extraction.from_photo(request, photo, neutral_photo, photo_neutral) if of_photo else extraction.from_text(request)
+        if made.bank.says_nothing:
+            tell(cls, SAYS_NOTHING)
         picture = to_image(twins_picture(made.twins, made.bank.mask))
         return io.NodeOutput(made.bank, picture, describe(made), ui=ui.PreviewImage(picture, cls=cls))

@@ -29,7 +29,7 @@ from .host.progress import say_or_stop
 from .host.run import places_of
 from .host.sampling import first_latent
 from .host.telling import TellingHost
-from .host.texts import Entry, Pair, bare, differs, own_texts, pair_texts, tagged, without_places
+from .host.texts import Entry, Pair, bare, differs, own_texts, pair_texts, same_text, tagged, without_places
 
 KEPT_TEXTS = 8
 """Who draws many pictures reads so many texts at once: each change between base and person takes the network off the card and back."""
@@ -235,7 +235,8 @@ def read_contexts(model: Any, texts: Iterable[tuple[Conditioning, Conditioning]]
     for expression, neutral in texts:
         for pair in pair_texts(expression, neutral):
             for own in own_texts(expression[pair.expression], neutral[pair.neutral], pictures):
-                kept_contexts(model, own.expression, own.neutral, settings)
+                if not same_text(own.expression, own.neutral):
+                    kept_contexts(model, own.expression, own.neutral, settings)
 
 
 def _drop_gone() -> None:

@@ -36,6 +36,12 @@ def window_inputs(low: str, high: str) -> tuple[Any, ...]:
     )
 
 
+SAYS_NOTHING = (
+    "the features change nothing: the text with the expression says the same as the neutral one. Extract them of two texts that differ"
+)
+"""What is told of features with `says_nothing`."""
+
+
 def moved_by(features: FeatureBank) -> tuple[str, ...]:
     """The regions of the face to which the features are held; () for all of it."""
     return moved_in(features.notes)

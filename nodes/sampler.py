@@ -13,13 +13,13 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion.settings import FusionSettings, site_settings, words_settings
 from ..faceexpr_core.text import expression_direction
 from . import extraction
-from .fusion_inputs import FEATURES, moved_by, strength_input
+from .fusion_inputs import FEATURES, SAYS_NOTHING, moved_by, strength_input
 from .host.folders import missing_models
 from .host.fusion import Seen, attach_fusion
 from .host.models import drawn_side, require_sdxl
 from .host.sampling import ExpressionGuider, Span, sample
 from .host.spots import Spot, at_spot, texts_at
-from .host.texts import at_rest, own_texts, pair_texts, tagged
+from .host.texts import at_rest, own_texts, pair_texts, same_text, tagged, unmatched
 from .host.widgets import advanced, require_choices, tell, tell_unused
 from .refine import refine_faces, require_refining
 
@@ -180,6 +180,9 @@ class Sampler(io.ComfyNode):
         if span is None and (fusion_strength == 0 or (features is None and base_model is None)):
             tell_unused(cls, "nothing is fused", fusion_text=fusion_text, **({} if refines else {"vae": vae}))
 
+        if span is None and fusion_strength > 0:
+            cls.tell_texts(positive, neutral, features, base_model)
+
         def draw(model: Any, latent: dict[str, Any], texts: tuple[Any, Any, Any], seed: int, denoise: float) -> dict[str, Any]:
             positive, negative, neutral = texts
             fused, pairs = model, [] if neutral is None else pair_texts(positive, neutral)
@@ -197,6 +200,8 @@ class Sampler(io.ComfyNode):
                 settings = words_settings(fusion_strength)
                 for tag, pair in enumerate(pairs):
                     for own in own_texts(positive[pair.expression], neutral[pair.neutral], len(latent["samples"])):
+                        if same_text(own.expression, own.neutral):
+                            continue
                         bank = extraction.kept_contexts(base_model, own.expression, own.neutral, settings)
                         fused = attach_fusion(fused, bank, settings, seen=seen, tag=tag, pictures=own.pictures)
             fuses = fused is not model and fusion_strength > 0
@@ -228,3 +233,15 @@ class Sampler(io.ComfyNode):
 
         drawn = draw(model, latent_image, (positive, negative, neutral), seed, denoise)
         return refine_faces(vae, drawn, refine_below, drawn_side(model), again, partial(tell, cls)) if refines else drawn
+
+    @classmethod
+    def tell_texts(cls, positive: Any, neutral: Any, features: Any, base_model: Any) -> None:
+        """Say what of the texts, or of the features, is not fused."""
+        if features is not None and features.says_nothing:
+            tell(cls, SAYS_NOTHING)
+        if neutral is None or (features is None and base_model is None):
+            return
+        for what in unmatched(positive, neutral):
+            tell(cls, what)
+        if features is None and all(same_text(positive[one], neutral[other]) for one, other in pair_texts(positive, neutral)):
+            tell(cls, "nothing is fused: no text of positive says something else than its own in neutral")

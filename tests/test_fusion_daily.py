@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,6 +113,40 @@ def test_texts_are_paired_by_what_they_say(mini) -> None:
     assert pairs([happy, other], [rest, blurry]) == [(0, 0), (1, 1)]
     assert pairs([happy, other, blurry], [rest]) == [(0, 0)]
     assert pairs([rest], [rest]) == [(0, 0)]
+    assert pairs([rest, other], [rest]) == [(0, 0)]  # the other one was drawn as the neutral text
+    assert pairs([rest], [other, rest]) == [(0, 1)]
+
+
+def test_texts_without_a_counterpart_are_told(mini, caplog) -> None:
+    def told(expression: list, neutral: list, **options: Any) -> list[str]:
+        caplog.clear()
+        drawn(mini, *([entry for text in side for entry in text] for side in (expression, neutral)), **options)
+        return [re.split("[:,] ", line)[1] for line in caplog.messages if line.startswith("FaceExpr Sampler: ")]
+
+    happy, rest, other, blurry = mini.positive, mini.neutral, mini.other, mini.negative
+    words = {"base_model": mini.model}
+    assert told([other, happy], [rest, other], **words) == []
+    assert told([other, happy], [rest, other], fusion_text="positive", **words) == []
+    assert told([happy, other], [rest], **words) == ["text 2 of positive has no counterpart in neutral"]
+    assert told([happy], [blurry, rest], **words) == ["text 1 of neutral has no counterpart in positive"]
+    assert told([happy, happy], [rest], features=extracted(mini)) == ["text 2 of positive has no counterpart in neutral"]
+    assert told([happy, happy], [rest], **words, fusion_strength=0.0) == []
+
+
+def test_of_texts_that_say_the_same_nothing_is_fused_and_that_is_told(mini, monkeypatch, caplog) -> None:
+    """Nor is anything read of them, or decoded to see the face."""
+    asked: list[Any] = []
+    monkeypatch.setattr(mini.extraction, "_contexts", lambda *given: asked.append(given))
+    monkeypatch.setattr(mini.vae, "decode", lambda *given: asked.append(given))
+    given = drawn(mini, mini.neutral, base_model=mini.model, vae=mini.vae)
+    assert torch.equal(given, drawn(mini, mini.neutral)) and not asked
+    assert "nothing is fused: no text of positive says something else than its own in neutral" in caplog.text
+    monkeypatch.undo()
+    bank = extracted(mini, mini.neutral)
+    assert bank.says_nothing and not extracted(mini).says_nothing
+    assert not mini.apply(mini.model, bank, 1.0).args[0].model_options["transformer_options"].get("patches")
+    assert torch.equal(drawn(mini, mini.neutral, features=bank), drawn(mini, mini.neutral))
+    assert caplog.text.count("the features change nothing") == 3  # extracted, applied, given to the sampler
 
 
 def test_two_texts_with_an_expression_each_are_too_many_for_one_node(mini) -> None:

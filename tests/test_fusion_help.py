@@ -14,7 +14,11 @@ PAGE = TESTS.parent / "web" / "docs" / "FaceExprSampler.md"
 PACKS = "test_fusion_compositions.py::test_beside_another_pack_the_fusion_does_what_it_does_alone"
 
 HELD: dict[str, tuple[str, ...]] = {
-    "Conditioning (Combine)": ("combine", "test_fusion_daily.py::test_combined_texts_draw_the_expression_in_either_order"),
+    "Conditioning (Combine)": (
+        "combine",
+        "test_fusion_daily.py::test_combined_texts_draw_the_expression_in_either_order",
+        "test_fusion_daily.py::test_texts_without_a_counterpart_are_told",
+    ),
     "Conditioning (Concat), (Average)": ("concat", "average"),
     "area, mask, mask bounds, time range, ControlNet, GLIGEN on *positive*": (
         *("areas", "area of the negative", "mask on the conditioning", "mask bounds", "timestep range", "GLIGEN", "ControlNet"),

@@ -101,6 +101,12 @@ class FeatureBank:
         return tuple(dict.fromkeys(parse_key(key)["place"] for key in self.tokens))
 
     @property
+    def says_nothing(self) -> bool:
+        """Both texts of `cross_attention_difference` say the same: nothing would change."""
+        contexts = [self.context(place) for place in self.places()] if self.site == CONTEXT_SITE else [None]
+        return all(context is not None and context.equal for context in contexts)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         parts = [*self.tokens.values(), *self.kept.values(), self.mask, self.regions]

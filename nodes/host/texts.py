@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -34,27 +35,60 @@ class Pair(NamedTuple):
 def pair_texts(expression: Conditioning, neutral: Conditioning) -> list[Pair]:
     """Which entries differ by the expression, however many others were combined with them.
 
-    Entries with the same H on both sides say the same. The others belong together in their order if they are as many, else each neutral
-    one to the nearest of the others. Where both sides say the same throughout, their first entries.
+    Entries with the same H on both sides say the same. The others belong together in their order if they are as many, else the nearest
+    ones, as far as they go. Where nothing differs that belongs together, one pair of entries that say the same.
     """
-    left, rest = list(range(len(expression))), []
+    left, rest, alike = _left_over(expression, neutral)
+    if not rest or not left:
+        return alike[:1]
+    if len(left) == len(rest):
+        return [Pair(*numbers) for numbers in zip(left, rest, strict=True)]
+    pairs = []
+    while left and rest:
+        nearest = max(product(left, rest), key=lambda numbers: _likeness(expression[numbers[0]][0], neutral[numbers[1]][0]))
+        left.remove(nearest[0])
+        rest.remove(nearest[1])
+        pairs.append(Pair(*nearest))
+    return sorted(pairs)
+
+
+def unmatched(expression: Conditioning, neutral: Conditioning) -> list[str]:
+    """What there is to tell of entries that belong to none of the other side's, numbered from 1 as they were combined."""
+    left, rest, _ = _left_over(expression, neutral)
+    pairs = pair_texts(expression, neutral) if left and rest else []
+    alone = [number for number in left if number not in [pair.expression for pair in pairs] and _is_new(expression[number], neutral)]
+    surplus = [number for number in rest if number not in [pair.neutral for pair in pairs] and _is_new(neutral[number], expression)]
+    return [
+        *(
+            f"text {number + 1} of positive has no counterpart in neutral: it is drawn in its own words, and no expression is taken from "
+            "it. If it says one, combine its neutral text into neutral too"
+            for number in alone
+        ),
+        *(f"text {number + 1} of neutral has no counterpart in positive, and is left out" for number in surplus),
+    ]
+
+
+def same_text(expression: Entry, neutral: Entry) -> bool:
+    """Whether two entries say the same, so that there is nothing to fuse."""
+    return _equal(expression[0], neutral[0])
+
+
+def _left_over(expression: Conditioning, neutral: Conditioning) -> tuple[list[int], list[int], list[Pair]]:
+    """Numbers of the entries on both sides that say what no other one of the other side does, and pairs of those that say the same."""
+    left, rest, alike = list(range(len(expression))), list[int](), list[Pair]()
     for number, entry in enumerate(neutral):
-        same = next((other for other in left if _equal(expression[other][0], entry[0])), None)
+        same = next((other for other in left if same_text(expression[other], entry)), None)
         if same is None:
             rest.append(number)
         else:
             left.remove(same)
-    if not rest or not left:
-        return [Pair((left or [0])[0], (rest or [0])[0])]
-    if len(left) == len(rest):
-        return [Pair(*numbers) for numbers in zip(left, rest, strict=True)]
-    pairs = []
-    for number in rest:
-        if left:
-            nearest = max(left, key=lambda other: _likeness(expression[other][0], neutral[number][0]))
-            left.remove(nearest)
-            pairs.append(Pair(nearest, number))
-    return pairs
+            alike.append(Pair(same, number))
+    return left, rest, alike
+
+
+def _is_new(entry: Entry, others: Conditioning) -> bool:
+    """Said by none of the others, not even by one that belongs to an equal entry already, as where a text is combined with itself."""
+    return not any(same_text(entry, other) for other in others)
 
 
 class Own(NamedTuple):
