@@ -153,5 +153,12 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
         elif not matching:
             tell_unused(cls, "nothing is matched", temperature=temperature, region_penalty=region_penalty)
         masks = None if mask is None else mask.reshape(-1, *mask.shape[-2:])
+        if masks is not None and (empty := [str(number) for number, one in enumerate(masks, start=1) if not one.any()]):
+            which = "the mask is empty" if len(masks) == 1 else f"the mask of picture {', '.join(empty)} of the batch is empty"
+            tell(
+                cls,
+                f"{which}, so that nothing is fused there. Load Image gives such a mask for a picture without transparency: paint one in "
+                "its mask editor, or disconnect the input",
+            )
         seen = None if vae is None else Seen(vae, moved_by(features))
         return io.NodeOutput(attach_fusion(model, features, settings, masks, seen))

@@ -74,6 +74,20 @@ def same_tokens(one, other) -> bool:
     return one.tokens.keys() == other.tokens.keys() and all(torch.equal(one.tokens[key], other.tokens[key]) for key in one.tokens)
 
 
+def test_an_empty_mask_is_told_with_its_picture(mini, caplog) -> None:
+    """Load Image gives one for a picture without alpha."""
+    bank, empty = extracted(mini), torch.zeros(1, 64, 64)
+    for masks, told in (
+        (empty, "the mask is empty, so that nothing is fused there"),
+        (torch.cat([empty + 1, empty, empty]), "the mask of picture 2, 3 of the batch is empty"),
+        (empty + 0.1, ""),
+    ):
+        caplog.clear()
+        model = mini.apply(mini.model, bank, 1.0, mask=masks).args[0]
+        assert told in caplog.text if told else not caplog.messages
+        assert bool(model.model_options["transformer_options"].get("patches")) == (masks is not empty)
+
+
 # Texts
 
 

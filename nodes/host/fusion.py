@@ -237,11 +237,11 @@ def attach_fusion(
 
     `masks`: float [P, H, W] in 0..1, one for each picture of the batch, again from the first where there are more pictures. `seen`: look
     for the face in the picture that is drawn. `tag`: only rows of the entries that have it (`texts.TAG`). `pictures`: only of these of the
-    batch. At strength 0, and of texts that say the same, the clone has no patch. Raises FaceExprError where bank, settings and model do
-    not belong together.
+    batch. At strength 0, of texts that say the same, and where all masks are empty, the clone has no patch. Raises FaceExprError where
+    bank, settings and model do not belong together.
     """
     places = fused_places(bank, settings, places_of(model, bank.site))
-    if settings.strength == 0 or bank.says_nothing:
+    if settings.strength == 0 or bank.says_nothing or (masks is not None and not masks.any()):
         return model.clone()
     clone = with_run(model)
     patch = Fusion(bank, settings, places, skips_of(model), masks, seen, tag, pictures)
