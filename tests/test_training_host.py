@@ -95,6 +95,38 @@ def test_each_text_of_the_class_is_encoded_once(comfy_modules: SimpleNamespace, 
     assert all((one != other).any() for one, other in ((drawn[0], drawn[1]), (drawn[0], drawn[2])))
 
 
+@pytest.mark.parametrize("free", [None, 1 << 20, 64 << 30])
+def test_a_preview_is_decoded_in_tiles_where_the_card_is_short_and_leaves_it(
+    comfy_modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, free: int | None
+) -> None:
+    training, called = pack.node("host.training"), list[str]()
+    monkeypatch.setattr("faceexpr_pack.faceexpr_core.training.plan.free_memory", lambda device: free)
+    monkeypatch.setattr(training, "_clear", lambda: called.append("cleared"))
+    with torch.inference_mode():
+        host = training.TrainingHost(*pack.host().load_mini(), "node")
+        for name in ("decode", "decode_tiled"):
+            plain = getattr(host.vae, name)
+            monkeypatch.setattr(host.vae, name, lambda given, name=name, plain=plain: called.append(name) or plain(given))
+        assert host.decode(torch.zeros(1, 4, 8, 8)).shape == (64, 64, 3)
+        host.device = torch.device("cuda")
+        host.decode(torch.zeros(1, 4, 8, 8))
+    how = "decode_tiled" if free == 1 << 20 else "decode"
+    assert called == [how, how, "cleared"]
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_a_copy_that_has_no_room_in_the_systems_memory_is_told_before_it_is_made(
+    comfy_modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, short: bool
+) -> None:
+    training, made = pack.node("host.training"), list[str]()
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1 << 20 if short else 1 << 40))
+    monkeypatch.setattr(training, "export_unet", lambda model, dtype: made.append(caplog.text))
+    with torch.inference_mode():
+        training.TrainingHost(*pack.host().load_mini(), "Train").unet(torch.float32)
+    (told,) = made
+    assert ("Train: The training's own copy of the U-Net, beside ComfyUI's, takes " in told and "page file" in told) is short
+
+
 @pytest.mark.parametrize("reserved", [0.4, 3.0])
 def test_what_comfyui_was_told_to_leave_free_is_left_free(
     comfy_modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, reserved: float

@@ -31,10 +31,10 @@ def encode_images(model: Any, vae: Any, images: Tensor) -> Tensor:
         return _plain(latents)
 
 
-def decode_latents(model: Any, vae: Any, latents: Tensor) -> Tensor:
-    """Latents [N, 4, h, w] in MODEL's scale -> IMAGE float32 [N, 8h, 8w, 3] in 0..1."""
+def decode_latents(model: Any, vae: Any, latents: Tensor, tiled: bool = False) -> Tensor:
+    """Latents [N, 4, h, w] in MODEL's scale -> IMAGE float32 [N, 8h, 8w, 3] in 0..1; `tiled` in less memory, and nearly the same."""
     with torch.inference_mode():
-        return vae.decode(model.model.process_latent_out(latents))
+        return (vae.decode_tiled if tiled else vae.decode)(model.model.process_latent_out(latents))
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ...faceexpr_core.training.fingerprint import weights_digest
 from ...faceexpr_core.training.memory import room_on
-from ...faceexpr_core.training.plan import rest
+from ...faceexpr_core.training.plan import decodes_in_tiles, rest
 from ...faceexpr_core.training.prior import CLASS_CFG, CLASS_STEPS
 from ...faceexpr_core.training.progress import progress_text
+from ...faceexpr_core.training.ram import short_of_ram, weights_bytes
 from .conditioning import Conditioning, count_tokens, encode_conditioning
 from .encoding import decode_latents, encode_images, encode_text
 from .models import require_sdxl_clip
@@ -51,7 +52,7 @@ class TrainingHost:
         self.model, self.clip, self.vae, self.node = model, clip, vae, node
         self._prediction = prediction_of(model, node)
         require_sdxl_clip(clip, node)
-        empty_unet(model, node)  # here already: before the photos are encoded
+        self._shape = empty_unet(model, node)  # here already: before the photos are encoded
         require_loras_in_weights(model, "MODEL", node)
         require_loras_in_weights(clip.patcher, "CLIP", node)
         self._base = weights_alone(model)
@@ -60,7 +61,7 @@ class TrainingHost:
         self.full_size = model.model.model_config.unet_config["model_channels"] == FULL_WIDTH
 
     def room(self) -> int | None:
-        if self.device.type == "cuda":
+        if self.device.type != "cpu":
             _clear()
         return room_on(self.device, max(rest(), int(comfy.model_management.extra_reserved_memory())))  # --reserve-vram
 
@@ -80,13 +81,23 @@ class TrainingHost:
         return encode_images(self.model, self.vae, images)
 
     def decode(self, latents: Tensor) -> Picture:
-        return to_bytes(decode_latents(self.model, self.vae, latents)[0])
+        height, width = latents.shape[-2:]
+        tiled = decodes_in_tiles(self.device, self.vae.vae_dtype, 64 * height * width)
+        try:
+            return to_bytes(decode_latents(self.model, self.vae, latents, tiled)[0])
+        finally:
+            if self.device.type != "cpu":  # the training needs the card again
+                _clear()
 
     def text_encoders(self, dtype: torch.dtype) -> TextEncoders:
         return export_text_encoders(self.clip, dtype, self.node)
 
     def unet(self, dtype: torch.dtype) -> UNet2DConditionModel:
         _clear()
+        short = short_of_ram("The training's own copy of the U-Net, beside ComfyUI's,", weights_bytes(self._shape, dtype))
+        if short is not None:
+            logging.warning("%s: %s", self.node, short)
+            say(short)
         unet = export_unet(self.model, dtype)
         _clear()  # ComfyUI's own is loaded now: what is planned and measured next would count it as the card's other work
         return unet
