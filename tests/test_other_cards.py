@@ -187,8 +187,12 @@ def test_an_upload_without_pinned_memory_waits(monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: object) -> NoReturn:
         raise RuntimeError("CUDA error: out of memory")
 
+    def move(tensor: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        moved.append((*given, *named))
+        return tensor
+
     monkeypatch.setattr(torch.Tensor, "pin_memory", refuse)
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, *given, **named: moved.append((*given, *named)) or self)
+    monkeypatch.setattr(torch.Tensor, "to", move)
     upload(torch.zeros(2), CUDA)
     assert moved == [(CUDA,)]
 

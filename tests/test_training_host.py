@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -104,9 +105,15 @@ def test_a_preview_is_decoded_in_tiles_where_the_card_is_short_and_leaves_it(
     monkeypatch.setattr(training, "_clear", lambda: called.append("cleared"))
     with torch.inference_mode():
         host = training.TrainingHost(*pack.host().load_mini(), "node")
-        for name in ("decode", "decode_tiled"):
-            plain = getattr(host.vae, name)
-            monkeypatch.setattr(host.vae, name, lambda given, name=name, plain=plain: called.append(name) or plain(given))
+        decoded = {name: getattr(host.vae, name) for name in ("decode", "decode_tiled")}
+
+        def decode(name: str, given: torch.Tensor) -> torch.Tensor:
+            called.append(name)
+            made: torch.Tensor = decoded[name](given)
+            return made
+
+        for name in decoded:
+            monkeypatch.setattr(host.vae, name, partial(decode, name))
         assert host.decode(torch.zeros(1, 4, 8, 8)).shape == (64, 64, 3)
         host.device = torch.device("cuda")
         host.decode(torch.zeros(1, 4, 8, 8))
