@@ -28,6 +28,7 @@ from .host.folders import missing_models
 from .host.models import require_sdxl
 from .host.pixels import to_image
 from .host.predictions import require_added_noise
+from .host.texts import has_hooks, without_hooks
 from .host.widgets import advanced, require_choices, require_pictures, tell, tell_unused
 
 NODE = "Extract Expression Features"
@@ -181,11 +182,13 @@ class ExtractExpressionFeatures(io.ComfyNode):
         if settings.site == CONTEXT_SITE:
             idle = {"window_low": window_low, "window_high": window_high, "tokens": tokens, "levels": levels}
             tell_unused(cls, f"at the site {CONTEXT_SITE} nothing is recorded but the words", **idle)
+        if has_hooks(positive, neutral, negative):
+            tell(cls, "the hooks on the texts, such as a person's LoRA, are left out: features are what the MODEL itself makes of them")
         request = extraction.Request(
             model,
-            expression=positive,
-            neutral=neutral,
-            negative=negative,
+            expression=without_hooks(positive),
+            neutral=without_hooks(neutral),
+            negative=without_hooks(negative),
             latent=latent_image,
             seed=seed,
             steps=steps,

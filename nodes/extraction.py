@@ -216,12 +216,13 @@ _kept: deque[tuple[Hashable, FeatureBank]] = deque(maxlen=KEPT_TEXTS)
 
 def kept_contexts(model: Any, expression: Entry, neutral: Entry, settings: FusionSettings) -> FeatureBank:
     """What an expression's text is to the model instead of the neutral one (site `cross_attention_difference`): made once, and kept while
-    the model's weights and the two texts stay the same, whatever is drawn with them.
+    the model's weights and the two texts stay the same, whatever is drawn with them. Hooks of the texts (LoRAs of their own) are not the
+    model's, and do not act.
 
     The last KEPT_TEXTS are kept, in half precision on the CPU, but those whose model is gone. No row of the model is computed.
     """
     _drop_gone()
-    key = _weights(model), settings.layers, *(fingerprint([entry[0], entry[1].get("hooks")]) for entry in (expression, neutral))
+    key = _weights(model), settings.layers, *(fingerprint(entry[0]) for entry in (expression, neutral))
     for known, bank in _kept:
         if known == key:
             return bank

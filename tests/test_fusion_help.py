@@ -36,6 +36,7 @@ HELD: dict[str, tuple[str, ...]] = {
     "LoRA hooks on a text, by a schedule too; a default text": (
         *("LoRA hooks", "LoRA hooks by a schedule", "default text"),
         "test_fusion_hooks.py::test_each_evaluation_has_the_hooks_of_its_text_in_every_layer",
+        "test_fusion_hooks.py::test_the_base_model_knows_nothing_of_a_text_s_person",
     ),
     "a batch; image to image; a noise mask (inpainting)": (
         *("nothing else", "image to image", "noise mask"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,6 +72,34 @@ class Watch:
     def end(self) -> None:
         for handle in self._handles:
             handle.remove()
+
+
+def test_the_base_model_knows_nothing_of_a_text_s_person(mini, caplog) -> None:
+    """Its keys and values were read with the person's LoRA, at the strength of its first keyframe."""
+    extraction = pack.node("extraction")
+    settings = importlib.import_module("faceexpr_pack.faceexpr_core.fusion.settings").words_settings(1.0)
+    with torch.inference_mode():
+        plain, hooked = (
+            extraction.kept_contexts(mini.model, texts[0][0], texts[1][0], settings)
+            for texts in ((mini.positive, mini.neutral), (one_person(mini, mini.positive), one_person(mini, mini.neutral)))
+        )
+        assert hooked is plain
+        extraction._kept.clear()
+        anew = extraction.kept_contexts(mini.model, one_person(mini, mini.positive)[0], one_person(mini, mini.neutral)[0], settings)
+        assert all(torch.equal(anew.tokens[key], value) for key, value in plain.tokens.items())
+
+
+@pytest.mark.parametrize("site", ["cross_attention_difference", "cross_attention"])
+def test_features_are_the_models_own_and_that_hooks_are_left_out_is_told(mini, caplog, site: str) -> None:
+    extract = pack.node("extract_expression_features").ExtractExpressionFeatures.execute
+    rest, told = (mini.negative, mini.latent, 7, 2, 4.0, "euler", "normal", 1.0, "happy"), "hooks on the texts"
+    with torch.inference_mode():
+        plain = extract(mini.model, mini.positive, mini.neutral, *rest, site=site).args[0]
+        assert told not in caplog.text
+        hooked = extract(mini.model, one_person(mini, mini.positive), one_person(mini, mini.neutral), *rest, site=site).args[0]
+    assert told in caplog.text
+    assert hooked.tokens.keys() == plain.tokens.keys()
+    assert all(torch.equal(hooked.tokens[key], value) for key, value in plain.tokens.items())
 
 
 @pytest.mark.parametrize("fusion", ["base_model", "features"])

@@ -86,14 +86,11 @@ def record_context(
 ) -> None:
     """Record the keys and values that a running guider's model makes of the marked entry of a conditioning. No row of it is computed.
 
-    Hooks of the entry (LoRAs of its own) act, and patches of other packs that change what attention is given see it as in a run.
+    Patches of other packs that change what attention is given see it as in a run; hooks of texts (LoRAs of their own) do not act.
     """
     model = guider.inner_model
     entry = next(entry for entry in entries if TAG in entry)
-    hooks = entry.get("hooks")
-    if hooks is not None:
-        model.current_patcher.prepare_hook_patches_current_keyframe(model.model_sampling.sigma_max[None], hooks, options)
-    transformer = {**options.get("transformer_options", {}), **model.current_patcher.apply_hooks(hooks=hooks)}
+    transformer = {**options.get("transformer_options", {}), **model.current_patcher.apply_hooks(hooks=None)}
     dtype = model.manual_cast_dtype if model.manual_cast_dtype is not None else model.get_dtype()
     text = comfy.model_management.cast_to_device(entry["model_conds"]["c_crossattn"].cond[:1], guider.model_patcher.load_device, dtype)
     chosen = frozenset(places)

@@ -19,6 +19,9 @@ CONTROL = ("control", "control_apply_to_uncond", "cross_attn_controlnet")  # the
 PLACED = (*CONTROL, "area", "strength", "mask", "mask_strength", "set_area_to_bounds", "gligen", "default")
 TIMED = ("start_percent", "end_percent", "clip_start_percent", "clip_end_percent")
 
+HOOKS = "hooks"
+"""What changes the model for a text alone, such as a person's LoRA: the base model knows nothing of it."""
+
 OF_THE_TEXT = ("pooled_output", "attention_mask")
 
 Entry = list[Any]
@@ -171,8 +174,19 @@ def tagged(expression: Conditioning, pairs: Sequence[Pair]) -> Conditioning:
 
 
 def bare(entry: Entry) -> Conditioning:
-    """An entry without what belongs to places and times of a picture, as a CONDITIONING of its own, marked as what is to be recorded."""
-    return [[entry[0], {**{key: value for key, value in entry[1].items() if key not in (*PLACED, *TIMED)}, TAG: 0}]]
+    """An entry without what belongs to places and times of a picture, and without hooks, as a CONDITIONING of its own, marked as what is
+    to be recorded."""
+    return [[entry[0], {**{key: value for key, value in entry[1].items() if key not in (*PLACED, *TIMED, HOOKS)}, TAG: 0}]]
+
+
+def has_hooks(*conditionings: Conditioning) -> bool:
+    """Whether a text changes the model for itself."""
+    return any(entry[1].get(HOOKS) is not None for conditioning in conditionings for entry in conditioning)
+
+
+def without_hooks(conditioning: Conditioning) -> Conditioning:
+    """The conditioning as it is said to the model itself."""
+    return [[entry[0], {key: value for key, value in entry[1].items() if key != HOOKS}] for entry in conditioning]
 
 
 def without_places(conditioning: Conditioning | None) -> Conditioning | None:
