@@ -27,7 +27,7 @@ from .fusion_inputs import FEATURES, SAYS_NOTHING, window_inputs
 from .host.folders import missing_models
 from .host.models import require_sdxl
 from .host.pixels import to_image
-from .host.predictions import require_added_noise
+from .host.predictions import require_own_levels
 from .host.texts import has_hooks, without_hooks
 from .host.widgets import advanced, require_choices, require_pictures, tell, tell_unused
 
@@ -176,7 +176,7 @@ class ExtractExpressionFeatures(io.ComfyNode):
         if layers != DEFAULT:
             settings = replace(settings, layers=layers)
         if of_photo or settings.site != CONTEXT_SITE:
-            require_added_noise(model, NODE)
+            require_own_levels(model, NODE)
         if not of_photo or neutral_photo is not None:
             tell_unused(cls, "it is for a photo without a neutral_photo", photo_neutral=photo_neutral)
         if settings.site == CONTEXT_SITE:

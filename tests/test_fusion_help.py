@@ -102,6 +102,12 @@ HELD: dict[str, tuple[str, ...]] = {
         "test_flows.py::test_a_face_is_not_drawn_over_by_a_flow",
         "test_flows.py::test_features_of_noise_levels_are_not_taken_of_a_flow",
     ),
+    "a MODEL that is sampled by EDM (Playground v2.5, ModelSamplingContinuousEDM)": (
+        "test_flows.py::test_where_the_picture_varies_by_half_there_is_twice_the_noise",
+        "test_flows.py::test_the_window_of_a_fusion_lies_where_a_flow_has_as_much_noise",
+        "test_flows.py::test_a_face_is_drawn_over_by_edm",
+        "test_flows.py::test_features_of_noise_levels_are_not_taken_of_a_flow",
+    ),
     "two fusions": (
         "two fusions",
         "test_fusion_comfy.py::test_two_fusions_add_up_and_their_order_of_clones_does_not_matter",

@@ -46,8 +46,14 @@ def _name(sampling: Any) -> str:
 
 
 def noise_level(sampling: Any, sigma: float) -> float:
-    """The noise in a latent at a sampling's `sigma` beside the picture in it: sigma itself where noise is added to the picture, as in
-    SDXL's sampling; in a flow, where the picture fades as noise comes in, the sigma at which SDXL's latent is as noisy."""
+    """The sigma at which SDXL's latent is as noisy as one at a sampling's `sigma`: sigma itself where noise is added to a picture that
+    varies by 1 (`sigma_data`), as in SDXL's sampling; twice that where the picture varies by half (EDM, as of Playground v2.5); more in a
+    flow, where the picture fades as noise comes in."""
+    return _beside_the_picture(sampling, sigma) / float(getattr(sampling, "sigma_data", 1.0))
+
+
+def _beside_the_picture(sampling: Any, sigma: float) -> float:
+    """How much of the noise is in a latent, for each part of the picture in it."""
     at, all_of_it, nothing = torch.tensor(sigma), torch.ones(1), torch.zeros(1)
     noise, picture = (float(sampling.noise_scaling(at, *parts)) for parts in ((all_of_it, nothing), (nothing, all_of_it)))
     return noise / max(picture, LEAST_PICTURE)
@@ -56,11 +62,23 @@ def noise_level(sampling: Any, sigma: float) -> float:
 def require_added_noise(model: Any, node: str) -> None:
     """Raise FaceExprError unless the MODEL's latents are x = z + sigma eps, as `node` makes and reads them."""
     sampling = model.get_model_object("model_sampling")
-    if noise_level(sampling, 0.5) != 0.5:
+    if _beside_the_picture(sampling, 0.5) != 0.5:
         raise FaceExprError(
             f"{node} got a MODEL that is sampled as a flow ({_name(sampling)}), in which the picture fades while noise comes in; it needs "
             "one in which noise is added to the picture, as in SDXL's own sampling. Take ModelSamplingSD3 or the like off the MODEL's way; "
             "if the checkpoint was made for a flow, use another SDXL checkpoint here."
+        )
+
+
+def require_own_levels(model: Any, node: str) -> None:
+    """Raise FaceExprError unless the MODEL's sigmas are SDXL's too, as features of noise levels have them."""
+    require_added_noise(model, node)
+    sampling = model.get_model_object("model_sampling")
+    if noise_level(sampling, 0.5) != 0.5:
+        raise FaceExprError(
+            f"{node} got a MODEL that is sampled as {_name(sampling)} with sigma_data {sampling.sigma_data:g}, whose noise levels are "
+            "others than SDXL's; features of a photo, and of the sites cross_attention and skip, are kept by SDXL's. Take words at the "
+            "site cross_attention_difference, or use another SDXL checkpoint here."
         )
 
 
