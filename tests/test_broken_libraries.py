@@ -51,7 +51,7 @@ def python(code: str, beside: Path) -> subprocess.CompletedProcess[str]:
         "PYTHONPATH": os.pathsep.join((str(beside), str(Path(mini.__file__).parents[2]))),
         "PYTHONWARNINGS": "ignore",
     }
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=500)
 
 
 def test_a_broken_xformers_is_left_out_and_said_once(tmp_path: Path) -> None:
