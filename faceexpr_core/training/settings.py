@@ -83,15 +83,15 @@ class TrainSettings:
     `down.1`, `up.0` ... with commas; `convolutions` adds the ResNet blocks' 3 x 3 convolutions to the attention projections. `schedule` is
     one of diffusers' `get_scheduler`; `warmup` counts steps. `optimizer` adamw8bit is bitsandbytes' on CUDA and plain AdamW elsewhere.
     `min_snr_gamma`, `ema`, `max_grad_norm`, `noise_offset` and `caption_dropout` are off at 0. `captions` False: every photo is learned
-    with the same words; `flip`: each photo mirrored too (off: faces are not symmetric). `precision` auto is what the device
-    computes best in (`precision.best_dtype`), float32 on the CPU. `gradient_checkpointing` None is on wherever there is a GPU. `prior` off,
-    images (L_prior on pictures of the class) or distill (without pictures), times `prior_weight` lambda_pr. `crafting_weight` is lambda_ec, 0 is
-    off; L_ec is taken on every `crafting_every`-th step, its weight rising over the first `crafting_ramp` of the run, with the action
-    units' area only if `crafting_mask`. `text_encoder`: the attention projections of both text encoders learn too, with a LoRA of the same
-    rank and alpha, at `text_encoder_learning_rate` (0: as `learning_rate`) and with `text_encoder_weight_decay`; its default of half the
-    U-Net's rate is what kohya's users take, diffusers' `--text_encoder_lr` has 5e-6. `prediction` and `zero_snr` (noise
-    schedule rescaled to zero SNR) are the checkpoint's. `base` keeps the U-Net's frozen linear layers in nf4 or int8 (see `base`).
-    Raises BadSetting for a value out of range.
+    with the same words; `flip`: each photo mirrored too (off: faces are not symmetric). `precision` auto is what the device computes
+    best in (`precision.best_dtype`), float32 on the CPU. `gradient_checkpointing` None is on wherever there is a GPU. `prior` off,
+    images (L_prior on pictures of the class) or distill (without pictures), times `prior_weight` lambda_pr. `crafting_weight` is
+    lambda_ec, 0 is off; L_ec is taken on every `crafting_every`-th step, its weight rising over the first `crafting_ramp` of the run,
+    with the action units' area only if `crafting_mask`. `text_encoder`: the attention projections of both text encoders learn too, with
+    a LoRA of the same rank and alpha, at `text_encoder_learning_rate` (0: as `learning_rate`) and with `text_encoder_weight_decay`; its
+    default of half the U-Net's rate is what kohya's users take, diffusers' `--text_encoder_lr` has 5e-6. `prediction` and `zero_snr`
+    (noise schedule rescaled to zero SNR) are the checkpoint's. `base` keeps the U-Net's frozen linear layers in nf4 or int8 (see
+    `base`). Raises BadSetting for a value out of range.
     """
 
     rank: int = 32
