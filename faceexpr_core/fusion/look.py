@@ -143,7 +143,7 @@ class Look:
 
     def _tell_missing(self, picture: int, sigma: float, faces: list[Face]) -> None:
         """Where none is found, that it is so until one is: told at the first look, and where what seemed to be one is gone."""
-        if not faces and self._faces.get(picture, [None]):
+        if not faces and (picture not in self._faces or self._faces[picture]):
             self._tell(
                 f"no face found in picture {picture + 1} at sigma {sigma:.2g}, so that the expression acts everywhere in it until one is"
             )
