@@ -37,8 +37,8 @@ def test_the_face_covers_the_share_that_was_asked() -> None:
         assert mask.shape == (128, 128) and float(mask.mean()) == pytest.approx(share, abs=0.01)
 
 
-def test_a_large_picture_is_looked_at_in_less_and_then_around_the_face() -> None:
-    assert looks(512, 0.25) == [512]
+def test_a_picture_is_looked_at_and_then_around_the_face_a_large_one_in_less_at_first() -> None:
+    assert looks(512, 0.25) == [512, 304]
     assert looks(1024, 0.25) == [768, 616]
     assert looks(1024, 1 / pi) == [768, 696]
     assert looks(1024, 1.0) == [768, 1024]

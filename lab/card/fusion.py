@@ -81,10 +81,10 @@ def decoded(sizes: set[int]) -> dict[int, float]:
 
 
 def looks(side: int, share: float) -> list[int]:
-    """Sides of the pictures that are decoded to see the face: as `fusion.look` does it, at first in less, then around the face."""
-    if side <= WHOLE:
-        return [side]
-    return [8 * round(size / 8) for size in (FIRST_SCALE * side, min(side, (1 + 2 * MARGIN) * sqrt(share) * side))]
+    """Sides of the pictures that are decoded to see the face: as `fusion.look` does it, a large one at first in less, then around
+    the face."""
+    first = side if side <= WHOLE else FIRST_SCALE * side
+    return [8 * round(size / 8) for size in (first, min(side, (1 + 2 * MARGIN) * sqrt(share) * side))]
 
 
 def table(side: int, steps: int, faces: list[float]) -> list[str]:
