@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import NONE, names
-from ..faceexpr_core.fusion.donor_faces import moved_regions, twins_picture
+from ..faceexpr_core.fusion.donor_faces import twins_picture
 from ..faceexpr_core.fusion.donors import NEUTRALS, describe
 from ..faceexpr_core.fusion.settings import (
     CONTEXT_SITE,
@@ -70,8 +70,7 @@ class ExtractExpressionFeatures(io.ComfyNode):
                     "expression",
                     options=[NONE, *names()],
                     default=NONE,
-                    tooltip="Which expression this is, so that only those parts of the face that it moves are changed. "
-                    "'none' takes the whole face.",
+                    tooltip="Which expression this is, as the features call themselves. They act on the whole face.",
                 ),
                 io.Vae.Input(
                     "vae",
@@ -199,7 +198,6 @@ class ExtractExpressionFeatures(io.ComfyNode):
             settings=settings,
             vae=vae,
             name=expression,
-            moved=moved_regions(expression),
             keep=tokens,
             levels=default_levels(of_photo) if levels == AUTO else levels,
         )

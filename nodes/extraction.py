@@ -37,8 +37,7 @@ KEPT_TEXTS = 8
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What features depend on. `latent` is the sampler's own, `name` the expression's, `moved` the regions to which it is held;
-    `keep` and `levels` as in `donors.recorder_for`."""
+    """What features depend on. `latent` is the sampler's own, `name` the expression's; `keep` and `levels` as in `donors.recorder_for`."""
 
     model: Any
     expression: Conditioning
@@ -54,7 +53,6 @@ class Request:
     settings: FusionSettings
     vae: Any = None
     name: str = ""
-    moved: tuple[str, ...] = ()
     keep: str = "face"
     levels: int | None = None
 
@@ -76,7 +74,7 @@ def from_text(request: Request) -> donors.Donors:
     def work(lent: DonorHost) -> None:
         host = TellingHost(lent, total)
         if request.vae is not None:
-            made.append(donors.text_donors(host, recorder, lent.start, levels, moved=request.moved, notes=notes, folders=model_folders()))
+            made.append(donors.text_donors(host, recorder, lent.start, levels, notes=notes, folders=model_folders()))
             return
         bank, _ = donors.own_features(host, recorder, lent.start, levels, notes=notes, folders=model_folders())
         unseen = Twins(None, lent.decode(lent.start))
@@ -128,7 +126,6 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
                 crops,
                 noise.to(lent.start),
                 neutral=neutral,
-                moved=request.moved,
                 notes=_notes(request, "photo", noise),
                 folders=model_folders(),
             )
