@@ -29,7 +29,7 @@ from .host.redraw import Change, Fused, Redrawing, redraw_latent
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked: `terms` as `text.expression_terms` gives them, `moved` the regions to which they are held, `shown` what the faces
+    """What is asked: `terms` as `text.expression_terms` gives them, `moved` the regions of the face that they move, `shown` what the faces
     show now (READ: look), `face` as in `chosen_faces`."""
 
     prompt: str

@@ -20,6 +20,7 @@ from faceexpr_core.fusion import donors
 from faceexpr_core.fusion.donor_faces import (
     Twins,
     crop_photos,
+    held_regions,
     locate,
     location_of,
     moved_in,
@@ -315,16 +316,23 @@ def test_a_photo_without_a_face_is_refused(detector, photo) -> None:
 # Where the expression acts
 
 
+def test_expressions_move_the_regions_of_their_units() -> None:
+    assert moved_regions("happy") == ("eyes", "mouth")
+    assert moved_regions("surprised") == ("brows", "eyes", "mouth", "jaw")
+    assert moved_regions("contempt", action_units="AU1") == ("brows", "mouth")
+    assert moved_regions("neutral") == moved_regions("none") == ()
+    assert moved_regions("none", "disgusted") == ("nose", "mouth", "jaw")
+    assert acting_regions("happy", ("brows",)) == ("brows", "eyes", "mouth")  # whose smile goes
+
+
 def test_action_units_are_held_to_their_regions_and_a_word_to_none() -> None:
     """Who is disgusted squints too, though none of its units moves the eyes."""
-    assert moved_regions("none", action_units="AU1+AU12") == ("brows", "mouth")
-    assert moved_regions("neutral", action_units="R46") == ("eyes",)
+    assert held_regions("none", action_units="AU1+AU12") == ("brows", "mouth")
+    assert held_regions("neutral", action_units="R46") == ("eyes",)
     for asked in (("disgusted",), ("none", "happy"), ("contempt", "none", "AU1"), ("neutral",), ("none",)):
-        assert moved_regions(*asked) == ()
+        assert held_regions(*asked) == ()
     assert moves_face("happily surprised") and moves_face("neutral", "sad") and moves_face("none", action_units="AU4")
     assert not moves_face("none") and not moves_face("neutral", "none")
-    assert acting_regions("neutral", ("eyes",)) == acting_regions("none", ("eyes",)) == ("eyes",)
-    assert acting_regions("happy", ("eyes",)) == ()  # whose smile goes
 
 
 def test_a_bank_says_where_it_is_held() -> None:

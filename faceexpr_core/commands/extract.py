@@ -19,8 +19,8 @@ from .generate import (
     add_expression_arguments,
     add_run_arguments,
     fusion_settings,
+    held_by,
     moved_by,
-    moves,
     open_pipeline,
     spelled,
     terms_of,
@@ -119,8 +119,8 @@ def checked(arguments: argparse.Namespace) -> Wanted:
     _refuse_unused(arguments)
     check_size(*(8 if side is None else side for side in (arguments.width, arguments.height)))
     expression = spelled(arguments.expression)
-    terms, moved = terms_of(arguments, expression), moved_by(arguments, expression)
-    if arguments.photo is None and not (moves(arguments, expression) and arguments.intensity):
+    terms, moved = terms_of(arguments, expression), held_by(arguments, expression)
+    if arguments.photo is None and not (moved_by(arguments, expression) and arguments.intensity):
         raise FaceExprError(
             f"--expression {arguments.expression} --intensity {arguments.intensity:g} moves nothing in the face: there are no features to "
             "record. Give another expression, --action_units, or a --photo."

@@ -147,17 +147,17 @@ def spelled(expression: str) -> str:
 
 
 def moved_by(arguments: argparse.Namespace, expression: str) -> tuple[str, ...]:
-    """The regions of the face to which it is held, () for all of it."""
+    """The regions of the face that it moves."""
     from ..fusion.donor_faces import moved_regions
 
     return moved_regions(*_asked(arguments, expression))
 
 
-def moves(arguments: argparse.Namespace, expression: str) -> bool:
-    """Whether it moves anything in the face."""
-    from ..fusion.donor_faces import moves_face
+def held_by(arguments: argparse.Namespace, expression: str) -> tuple[str, ...]:
+    """The regions to which fusion holds it, () for all of the face."""
+    from ..fusion.donor_faces import held_regions
 
-    return moves_face(*_asked(arguments, expression))
+    return held_regions(*_asked(arguments, expression))
 
 
 def _asked(arguments: argparse.Namespace, expression: str) -> tuple[str, str, str]:
@@ -289,10 +289,10 @@ def fusions_for(
 
     if wanted.bank is not None:
         return sampling.fusions_of(wanted.bank, wanted.settings, how.seed, arguments.count, how.width, how.height, prompt.neutral), []
-    if not arguments.fusion_strength or not moves(arguments, expression):
+    if not arguments.fusion_strength or not moved_by(arguments, expression):
         return [], []
     donor = build_prompts(arguments.donor_prompt or arguments.prompt, wanted.terms[expression], partial(encoding.count_tokens, pipe))
-    return own_donors(pipe, donor, wanted.settings, how, arguments.count, moved=moved_by(arguments, expression))
+    return own_donors(pipe, donor, wanted.settings, how, arguments.count, moved=held_by(arguments, expression))
 
 
 def told_of(

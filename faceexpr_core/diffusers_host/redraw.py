@@ -90,7 +90,7 @@ def change_face(
     on_call: Callable[[], None] | None = None,
     draw: Callable[[RedrawHost, Tensor, Sequence[float], Tensor, float], Tensor] = redraw,
 ) -> FloatPicture:
-    """The picture [H, W, 3] with the face of `cut` drawn over; `shown` is what it shows now, `moved` where the change is held.
+    """The picture [H, W, 3] with the face of `cut` drawn over; `shown` is what it shows now, `moved` the regions that `words.asked` moves.
 
     The expression is said by the base model (LoRAs off), the face drawn with them on. At strength 0 the picture itself. `draw` makes the
     latent afterwards (see `redraw`).

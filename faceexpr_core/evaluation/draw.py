@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .. import text
 from ..diffusers_host import encoding, sampling
 from ..diffusers_host.donors import Run, own_donors
-from ..fusion.donor_faces import moved_regions, moves_face
+from ..fusion.donor_faces import held_regions, moves_face
 from ..measure.judges import Picture
 from ..measure.picture_score import NEUTRAL
 from .arms import Arm
@@ -47,7 +47,7 @@ class Drawer:
         fusions: list[Fusion] = []
         if arm.fusion is not None and arm.fusion.strength > 0 and moves_face(expression):
             run = Run(place.seed, how.steps, how.cfg, how.width, how.height, how.negative)
-            fusions, _ = own_donors(self._base, prompt, arm.fusion, run, moved=moved_regions(expression))
+            fusions, _ = own_donors(self._base, prompt, arm.fusion, run, moved=held_regions(expression))
         alone = fusions and arm.text == NEUTRAL and arm.scale in (None, 1.0)
         drawn = sampling.generate(
             pipe,

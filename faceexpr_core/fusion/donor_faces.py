@@ -118,22 +118,27 @@ def _similarity(face: Face, onto: Face) -> tuple[float, NDArray[np.float64]]:
 
 
 def moved_regions(expression: str, second: str = NONE, action_units: str = "") -> tuple[str, ...]:
-    """The regions of the face (in the order of expressions.REGIONS) to which a change is held (ours): those that action units move, where
-    units alone are asked; () for all of the face.
+    """The regions of the face (in the order of expressions.REGIONS) that the FACS units of expressions, and action units, move; () for a
+    neutral face. Raises FaceExprError for unknown names."""
+    moved = {region for unit in parse_action_units(action_units) for region in unit.regions}
+    for name in (expression, second):
+        if name != NONE:
+            moved |= {region for part, _ in blend_of(name) for region in part.regions}
+    return tuple(region for region in REGIONS if region in moved)
+
+
+def held_regions(expression: str, second: str = NONE, action_units: str = "") -> tuple[str, ...]:
+    """The regions to which fusion holds a change (ours): those that action units move, where units alone are asked; () for all of the face.
 
     A word says more than its FACS units do: who is disgusted squints too. On Mini disgust came at half its strength while it was held to
     nose, mouth and jaw (`docs/measurements.md`, "Where an expression acts"). Raises FaceExprError for unknown names.
     """
-    if moves_face(expression, second):
-        return ()
-    moved = {region for unit in parse_action_units(action_units) for region in unit.regions}
-    return tuple(region for region in REGIONS if region in moved)
+    return () if moves_face(expression, second) else moved_regions(NONE, NONE, action_units)
 
 
 def moves_face(expression: str, second: str = NONE, action_units: str = "") -> bool:
     """Whether they move anything: a neutral face and `none` do not. Raises FaceExprError for unknown names."""
-    parts = [part for name in (expression, second) if name != NONE for part, _ in blend_of(name)]
-    return any(part.action_units for part in parts) or bool(parse_action_units(action_units))
+    return bool(moved_regions(expression, second, action_units))
 
 
 def moved_in(notes: Mapping[str, str]) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ def text_donors(
     of a neutral run at 1024 px would take 2 GB of the host's memory.
 
     `start` [1, 4, h, w] is the sampler's own first latent, `sigmas` its falling schedule with its 0, `moved` the regions of the face
-    to which the change is held (`moved_regions`).
+    to which the change is held (`donor_faces.held_regions`).
     """
     watcher = _Watcher(recorder, moved, folders)
     recorded = _record_texts(host, recorder, sigmas)

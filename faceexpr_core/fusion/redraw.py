@@ -25,7 +25,7 @@ from torch import Tensor
 from ..errors import FaceExprError
 from ..expressions import EXPRESSIONS, NONE
 from ..text import ExpressionPrompt, Term, TokenCount, build_prompts, expression_terms
-from .donor_faces import moves_face
+from .donor_faces import moved_regions
 from .donors import Which
 from .grids import grid_mask
 from .settings import WORDS_STRENGTH
@@ -62,8 +62,9 @@ def redraw_words(prompt: str, terms: Sequence[Term], shown: str, count: TokenCou
 
 
 def acting_regions(shown: str, moved: Sequence[str]) -> tuple[str, ...]:
-    """Where a face is drawn over: the regions to which the asked change is held, or all of it, where it shows an expression."""
-    return () if shown != NONE and moves_face(shown) else tuple(moved)
+    """Where a face is drawn over: the regions that the asked expression moves, with those of the one that it shows. Not all of the face, as
+    fusion has it: what is drawn over costs likeness (`docs/measurements.md`, "Changing a picture")."""
+    return (*moved, *(region for region in moved_regions(shown) if region not in moved))
 
 
 class Strengths(NamedTuple):

@@ -37,7 +37,6 @@ from faceexpr_core.evaluation.markdown import table_head, table_line
 from faceexpr_core.evaluation.records import Lines, keep_meaning, read_all
 from faceexpr_core.evaluation.run import read_picture, write_picture
 from faceexpr_core.evaluation.summary import grouped
-from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.faces.change import FaceCut, cut_face
 from faceexpr_core.files import replace_file
 from faceexpr_core.fusion.donor_faces import moved_regions
@@ -62,7 +61,7 @@ ARMS: dict[str, Redrawing] = {
     "gentle": Redrawing(strength=1.0),
     "strong": Redrawing(strength=2.0),
     "strength_3": Redrawing(strength=3.0),
-    "units": Redrawing(),
+    "whole": Redrawing(),
     "image_to_image": Redrawing(strength=1.0, cfg=5.0, denoise=0.5),
     "lora": Redrawing(),
     RENDER: Redrawing(),
@@ -132,7 +131,7 @@ class Measured:
         picture = np.asarray(given / 255, np.float32)
         count = partial(encoding.count_tokens, pipe)
         words = redraw_words(f"a photo of {trigger or 'a '}{one.gender}", expression_terms(asked), read, count)
-        moved = tuple(EXPRESSIONS[asked].regions) if arm == "units" else moved_regions(asked)
+        moved = () if arm == "whole" else moved_regions(asked)
         draw = image_to_image if arm == "image_to_image" else redraw
         made = change_face(pipe, picture, cut, words, read, moved, replace(ARMS[arm], steps=self.steps), draw=draw)
         drawn: Picture = np.round(made * 255).astype(np.uint8)
