@@ -339,6 +339,8 @@ def test_a_picture_for_the_documents_has_the_rows_that_are_asked_for(tmp_path: P
                            "picture": path.as_posix()})  # fmt: skip
     words = ["--output_dir", f"{tmp_path}", "--people", "7", "--save", f"{tmp_path / 'rows.png'}", "--arms"]
     ablation_picture.main([*words, "whole", "the person"])
+    with pytest.raises(SystemExit, match="1 names were given for 2 arms; give one each"):
+        ablation_picture.main([*words, "whole", "the person", "--called", "fused"])
     page = read_picture(tmp_path / "rows.png")
     row_height = 16 + summary.LABEL
     assert page.shape[:2] == (summary.LABEL + 2 * row_height, 8 * 16)

@@ -1,6 +1,7 @@
 """A picture for the documents of what an ablation drew: rows of some of its arms.
 
     python -m lab.benchmarks.ablation_picture --output_dir OUT --people 200005 --arms "the person" base recipe whole --save ablation.jpg
+    python -m lab.benchmarks.ablation_picture --output_dir OUT --people 200005 200006 --arms crafting whole --called "in words" fused ...
 
 The first noise of each person: neutral and every expression at full strength. JPEG, of quality 88.
 """
@@ -37,13 +38,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, required=True, help="where the ablation wrote its pictures")
     parser.add_argument("--people", nargs="+", required=True, help="their seeds")
     parser.add_argument("--arms", nargs="+", required=True, help=f"from above; '{TRUTH}' are renders")
+    parser.add_argument("--called", nargs="+", help="what the rows of the arms are called in the picture (as the arms are)")
     parser.add_argument("--save", type=Path, required=True)
     arguments = parser.parse_args(argv)
     try:
         records = records_of(arguments.output_dir, arguments.people, arguments.arms)
     except FaceExprError as reason:
         sys.exit(f"ablation_picture: {reason}")
-    sheet(arguments.output_dir, records, arguments.arms, len(arguments.people)).save(arguments.save, quality=88)
+    called = arguments.called or arguments.arms
+    if len(called) != len(arguments.arms):
+        sys.exit(f"ablation_picture: {len(called)} names were given for {len(arguments.arms)} arms; give one each.")
+    names = dict(zip(arguments.arms, called, strict=True))
+    records = [{**one, "arm": names[one["arm"]]} for one in records]
+    sheet(arguments.output_dir, records, called, len(arguments.people)).save(arguments.save, quality=88)
 
 
 if __name__ == "__main__":
