@@ -18,7 +18,7 @@ from lab.pretended.card import PretendedCard
 
 pytestmark = pytest.mark.long
 
-SIGMAS = (5.0, 3.0, 2.0, 1.0, 0.0)
+SIGMAS = (4.2, 3.0, 2.0, 1.0, 0.0)
 SETTINGS = {
     "plain": None,
     "difference": site_settings(CONTEXT_SITE),
