@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _WHITE = (255, 255, 255)
+_DAMAGED = "its EXIF data is damaged and was not used"
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +203,7 @@ def notes_of(path: Path) -> tuple[str, ...]:
     """What is to be said of a picture file by its header: that it holds more pictures than the one that is read, and EXIF data that are
     damaged. Raises as `read_rgb`."""
     with _unread(path) as opened:
-        return (*_frames(opened), *_upright(opened)[1])
+        return (*_frames(opened), *_damaged_exif(opened))
 
 
 def _frames(opened: Image.Image) -> tuple[str, ...]:
@@ -228,7 +229,18 @@ def _upright(opened: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     try:
         return ImageOps.exif_transpose(opened), ()
     except Exception:  # whatever a parser meets in bytes that are no EXIF
-        return opened, ("its EXIF data is damaged and was not used",)
+        return opened, (_DAMAGED,)
+
+
+def _damaged_exif(opened: Image.Image) -> tuple[str, ...]:
+    """The note of `_upright`, by the header alone."""
+    from PIL.ExifTags import Base
+
+    try:
+        opened.getexif().get(Base.Orientation)
+    except Exception:  # as there
+        return (_DAMAGED,)
+    return ()
 
 
 def read_source(path: Path) -> SourceImage:

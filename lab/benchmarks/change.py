@@ -131,7 +131,7 @@ class Measured:
         picture = np.asarray(given / 255, np.float32)
         count = partial(encoding.count_tokens, pipe)
         words = redraw_words(f"a photo of {trigger or 'a '}{one.gender}", expression_terms(asked), read, count)
-        moved = () if arm == "whole" else moved_regions(asked)
+        moved = ("face",) if arm == "whole" else moved_regions(asked)
         draw = image_to_image if arm == "image_to_image" else redraw
         made = change_face(pipe, picture, cut, words, read, moved, replace(ARMS[arm], steps=self.steps), draw=draw)
         drawn: Picture = np.round(made * 255).astype(np.uint8)
