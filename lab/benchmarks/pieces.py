@@ -60,7 +60,7 @@ PIECES = (
     Piece("mini_lora", "ten people learned", "lab.recipe.check", ("lora", "--people", "10", "--output_dir", "{work}/mini"), 1.0),
     _sites(
         "tune", "where to fuse, neutral text", 1.5, "--subjects", TUNING, "--seeds", "0-1", "--target_text", "neutral",
-        "--arms", "cross_attention:strength=1/2", "cross_attention_difference:strength=1/2", "skip:strength=1/2", "paper", "none",
+        "--arms", "cross_attention:strength=1/2", "cross_attention_difference:strength=0.8/1/1.6", "skip:strength=1/2", "paper", "none",
     ),
     _sites(
         "tune_text", "where to fuse, the expression's text", 1.0, "--subjects", TUNING, "--seeds", "0-1",
@@ -68,8 +68,8 @@ PIECES = (
     ),
     _sites(
         "tune_settings", "settings of the difference", 1.0, "--subjects", TUNING, "--seeds", "0", "--target_text", "neutral",
-        "--arms", "cross_attention_difference:strength=0.5/1/1.25/1.5", "cross_attention_difference:layers=all",
-        "cross_attention_difference:mask=none/own", "cross_attention_difference:window=0-1/0.2-0.8/0.2-1",
+        "--arms", "cross_attention_difference:strength=0.4/0.8/1/1.25", "cross_attention_difference:layers=all",
+        "cross_attention_difference:mask=none/own/look", "cross_attention_difference:window=0-1/0.2-0.8/0.2-1",
         "cross_attention_difference:cap=0.6/100",
     ),
     _sites(
