@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,16 @@ from ..faceexpr_core import sheet
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion.settings import FusionSettings, words_settings
 from . import extraction
+from .drawing import Drawing, Texts
 from .expression_text_encode import ExpressionTextEncode
 from .fusion_inputs import strength_input
 from .host.folders import missing_models
+from .host.fusion import Seen
 from .host.models import require_sdxl, require_sdxl_clip
 from .host.pixels import to_bytes
 from .host.progress import PREVIEW_SIDE, say_or_stop, show
 from .host.sampling import Span
 from .host.widgets import require_choices, tell, tell_unused
-from .sampler import Sampler
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,8 +152,8 @@ class ExpressionSheet(io.ComfyNode):
             tell_unused(cls, "no base_model is connected", fusion_strength=fusion_strength)
         if frames and len(strengths) > 1:
             tell(cls, f"frames take the first of the intensities, {strengths[0]:g}; the others are not drawn")
-        fusion = {} if base_model is None else {"base_model": base_model, "fusion_strength": fusion_strength, "vae": vae}
-        run = (model, seed, steps, cfg, sampler_name, scheduler)
+        seen = None if base_model is None else Seen(vae)
+        drawing = Drawing(steps, cfg, sampler_name, scheduler, base_model=base_model, fusion_strength=fusion_strength, seen=seen)
         labels = [one.label for one in asked]
         columns = sheet.sheet_columns(len(entries), len(strengths)) if not frames else min(frames, len(asked))
 
@@ -171,7 +173,8 @@ class ExpressionSheet(io.ComfyNode):
                 for number, (one, (positive, neutral)) in enumerate(zip(some, texts, strict=True), start=first):
                     say_or_stop(f"picture {number + 1} of {len(asked)}: {one.label}")
                     span = Span(number * steps, len(asked) * steps)
-                    latent = Sampler.draw(*run, positive, negative, latent_image, denoise, neutral=neutral, span=span, **fusion)
+                    spoken = Texts(positive, negative, neutral)
+                    latent = replace(drawing, span=span).draw(model, spoken, latent_image, seed, denoise)
                     yield vae.decode(latent["samples"])[0, ..., :3].float().cpu()
 
         batch, page = _collect(drawn(), labels, columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,21 +9,18 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
-from ..faceexpr_core.fusion.settings import FusionSettings, site_settings, words_settings
-from ..faceexpr_core.text import expression_direction
-from . import extraction
+from ..faceexpr_core.fusion.settings import FusionSettings
+from .drawing import NEUTRAL, TEXTS, Drawing, Texts
 from .fusion_inputs import FEATURES, SAYS_NOTHING, moved_by, strength_input
 from .host.folders import missing_models
-from .host.fusion import Seen, attach_fusion
+from .host.fusion import Seen
 from .host.models import drawn_side, require_sdxl
-from .host.sampling import ExpressionGuider, Span, sample
 from .host.spots import Spot, at_spot, texts_at
-from .host.texts import at_rest, own_texts, pair_texts, same_text, tagged, unmatched
+from .host.texts import pair_texts, same_text, unmatched
 from .host.widgets import advanced, require_choices, tell, tell_unused
 from .refine import refine_faces, require_refining
 
 NODE = "FaceExpr Sampler"
-NEUTRAL, POSITIVE = "neutral", "positive"
 REFINE_DENOISE = 0.4
 
 
@@ -115,7 +111,7 @@ class Sampler(io.ComfyNode):
                     ),
                     io.Combo.Input(
                         "fusion_text",
-                        options=[NEUTRAL, POSITIVE],
+                        options=list(TEXTS),
                         default=NEUTRAL,
                         tooltip="The text that is drawn while features are fused. neutral: the expression comes by fusion alone, which "
                         "keeps the person best. positive: the words say it too, and it comes out stronger. Without 'neutral', and with "
@@ -131,11 +127,7 @@ class Sampler(io.ComfyNode):
         return missing_models()
 
     @classmethod
-    def execute(cls, *inputs: Any, **named: Any) -> io.NodeOutput:
-        return io.NodeOutput(cls.draw(*inputs, **named))
-
-    @classmethod
-    def draw(
+    def execute(
         cls,
         model: Any,
         seed: int,
@@ -156,9 +148,7 @@ class Sampler(io.ComfyNode):
         refine_below: float = 0.0,
         refine_denoise: float = REFINE_DENOISE,
         fusion_text: str = NEUTRAL,
-        span: Span | None = None,
-    ) -> dict[str, Any]:
-        """The node's latent; `span` where it is one of several of another node."""
+    ) -> io.NodeOutput:
         require_choices(cls, sampler_name=sampler_name, scheduler=scheduler, fusion_text=fusion_text)
         require_sdxl(model, NODE)
         if expression_scale != 1.0 and neutral is None:
@@ -166,80 +156,57 @@ class Sampler(io.ComfyNode):
                 f"{NODE} got expression_scale {expression_scale:g} but no neutral conditioning, from which to scale. Connect the second "
                 "output of Expression Text Encode to 'neutral', or set it to 1."
             )
+        fuses = fusion_strength > 0 and (features is not None or base_model is not None)
+        refines = refine_below > 0 and refine_denoise > 0
+        if refines:
+            require_refining(vae)
+        if fuses and features is None and denoise > 0:
+            require_sdxl(base_model, NODE)
+            if neutral is None:
+                raise FaceExprError(
+                    f"{NODE} got a base_model but no neutral conditioning. "
+                    "Connect the second output of Expression Text Encode to 'neutral'."
+                )
         if features is not None:
             tell_unused(cls, "features are connected", base_model=base_model)
         elif base_model is None and fusion_strength > 0:
             tell_unused(cls, "neither features nor a base_model is connected", fusion_strength=fusion_strength)
-        seen = None if vae is None else Seen(vae, () if features is None else moved_by(features))
-
-        refines = refine_below > 0 and refine_denoise > 0
-        if refines:
-            require_refining(vae)
         if refine_below == 0:
             tell_unused(cls, "refine_below is 0, so that no face is drawn again", refine_denoise=refine_denoise)
-        if span is None and (fusion_strength == 0 or (features is None and base_model is None)):
+        if fuses:
+            cls._tell_texts(positive, neutral, features)
+        else:
             tell_unused(cls, "nothing is fused", fusion_text=fusion_text, **({} if refines else {"vae": vae}))
 
-        if span is None and fusion_strength > 0:
-            cls.tell_texts(positive, neutral, features, base_model)
-
-        def draw(model: Any, latent: dict[str, Any], texts: tuple[Any, Any, Any], seed: int, denoise: float) -> dict[str, Any]:
-            positive, negative, neutral = texts
-            fused, pairs = model, [] if neutral is None else pair_texts(positive, neutral)
-            if features is not None:
-                # all layers of those that were recorded
-                settings = replace(site_settings(features.site), strength=fusion_strength, layers="all")
-                fused = attach_fusion(model, features, settings, seen=seen)
-            elif base_model is not None and fusion_strength > 0 and denoise > 0:
-                require_sdxl(base_model, NODE)
-                if neutral is None:
-                    raise FaceExprError(
-                        f"{NODE} got a base_model but no neutral conditioning. "
-                        "Connect the second output of Expression Text Encode to 'neutral'."
-                    )
-                settings = words_settings(fusion_strength)
-                for tag, pair in enumerate(pairs):
-                    for own in own_texts(positive[pair.expression], neutral[pair.neutral], len(latent["samples"])):
-                        if same_text(own.expression, own.neutral):
-                            continue
-                        bank = extraction.kept_contexts(base_model, own.expression, own.neutral, settings)
-                        fused = attach_fusion(fused, bank, settings, seen=seen, tag=tag, pictures=own.pictures)
-            fuses = fused is not model and fusion_strength > 0
-            if fuses and neutral is not None:
-                speaks = fusion_text == POSITIVE or expression_scale != 1.0
-                positive = tagged(positive, pairs) if speaks else at_rest(positive, neutral, pairs)
-            guider = None
-            if neutral is not None and expression_scale != 1.0:
-                mix = partial(expression_direction, scale=expression_scale)
-                guider = ExpressionGuider(fused, positive, negative, neutral, cfg, mix)
-            return sample(
-                fused,
-                positive,
-                negative,
-                latent,
-                seed=seed,
-                steps=steps,
-                cfg=cfg,
-                sampler=sampler_name,
-                scheduler=scheduler,
-                denoise=denoise,
-                guider=guider,
-                span=span,
-            )
+        drawing = Drawing(
+            steps,
+            cfg,
+            sampler_name,
+            scheduler,
+            expression_scale,
+            features,
+            base_model,
+            fusion_strength,
+            fusion_text,
+            None if vae is None else Seen(vae, () if features is None else moved_by(features)),
+        )
+        texts = Texts(positive, negative, neutral)
 
         def again(latent: dict[str, Any], spot: Spot) -> dict[str, Any]:
             # another seed: the noise of the whole picture is not the enlarged face's
-            return draw(at_spot(model, spot), latent, texts_at(positive, negative, neutral, spot), (seed + 1) % 2**64, refine_denoise)
+            return drawing.draw(at_spot(model, spot), Texts(*texts_at(*texts, spot)), latent, (seed + 1) % 2**64, refine_denoise)
 
-        drawn = draw(model, latent_image, (positive, negative, neutral), seed, denoise)
-        return refine_faces(vae, drawn, refine_below, drawn_side(model), again, partial(tell, cls)) if refines else drawn
+        drawn = drawing.draw(model, texts, latent_image, seed, denoise)
+        if refines:
+            drawn = refine_faces(vae, drawn, refine_below, drawn_side(model), again, partial(tell, cls))
+        return io.NodeOutput(drawn)
 
     @classmethod
-    def tell_texts(cls, positive: Any, neutral: Any, features: Any, base_model: Any) -> None:
+    def _tell_texts(cls, positive: Any, neutral: Any, features: Any) -> None:
         """Say what of the texts, or of the features, is not fused."""
         if features is not None and features.says_nothing:
             tell(cls, SAYS_NOTHING)
-        if neutral is None or (features is None and base_model is None):
+        if neutral is None:
             return
         for what in unmatched(positive, neutral):
             tell(cls, what)

@@ -63,8 +63,8 @@ def test_with_a_base_model_it_is_what_the_sampler_fuses(node) -> None:
 @pytest.mark.parametrize("kept", [2, 8])
 def test_the_base_model_reads_all_texts_before_the_person_is_drawn(node, monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     """Both are one network with other patches of its weights: on a card each change takes it off and back. It was two for each picture."""
-    extraction, sampler = pack.node("extraction"), pack.node("sampler").Sampler
-    read, draw, done = extraction._contexts, sampler.draw, list[str]()
+    extraction, drawing = pack.node("extraction"), pack.node("drawing").Drawing
+    read, draw, done = extraction._contexts, drawing.draw, list[str]()
     extraction._kept.clear()
     monkeypatch.setattr(extraction, "KEPT_TEXTS", kept)
 
@@ -76,7 +76,7 @@ def test_the_base_model_reads_all_texts_before_the_person_is_drawn(node, monkeyp
         return noting
 
     monkeypatch.setattr(extraction, "_contexts", noted("read", read))
-    monkeypatch.setattr(sampler, "draw", noted("draw", draw))
+    monkeypatch.setattr(drawing, "draw", noted("draw", draw))
     asked = {"expressions": "happy, neutral, sad", "base_model": node.model, "vae": node.vae}
     _, images, _ = node.draw(**asked)
     # of the neutral picture there is nothing to read

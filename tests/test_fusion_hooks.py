@@ -111,7 +111,7 @@ def test_each_evaluation_has_the_hooks_of_its_text_in_every_layer(mini, monkeypa
     for vae in (None, mini.vae):
         with monkeypatch.context() as patched, torch.inference_mode():
             watch = Watch(mini, patched)
-            draw = pack.node("sampler").Sampler.draw
+            draw = pack.node("sampler").Sampler.execute
             run = (mini.model, 3, 4, 4.0, "euler", "normal", positive, mini.negative, mini.latent, 1.0, neutral)
             draw(*run, vae=vae, **inputs)
             watch.end()

@@ -37,7 +37,7 @@ def drawn(mini: SimpleNamespace, positive: Any, neutral: Any, pictures: int = 2,
     latent = {"samples": torch.zeros(pictures, 4, 16, 16)}
     with torch.inference_mode():
         texts = (positive, mini.negative, latent, 1.0, neutral)
-        samples: torch.Tensor = pack.node("sampler").Sampler.draw(mini.model, *RUN, *texts, base_model=mini.model, **more)["samples"]
+        samples: torch.Tensor = pack.node("sampler").Sampler.execute(mini.model, *RUN, *texts, base_model=mini.model, **more).args[0]["samples"]
     return samples
 
 
@@ -59,14 +59,14 @@ def test_a_neutral_text_of_its_own_counts_as_well(mini) -> None:
 
 
 def test_rows_that_say_the_same_are_one_text(mini, monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler, attached = pack.node("sampler"), list[Any]()
-    attach = sampler.attach_fusion
+    drawing, attached = pack.node("drawing"), list[Any]()
+    attach = drawing.attach_fusion
 
     def note(*given: Any, **named: Any) -> Any:
         attached.append(named["pictures"])
         return attach(*given, **named)
 
-    monkeypatch.setattr(sampler, "attach_fusion", note)
+    monkeypatch.setattr(drawing, "attach_fusion", note)
     same = drawn(mini, stacked(mini.positive, mini.positive), mini.neutral)
     assert torch.equal(same, drawn(mini, mini.positive, mini.neutral))
     assert attached == [None, None]

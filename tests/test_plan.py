@@ -45,8 +45,21 @@ def test_auto_takes_the_best_that_fits_with_a_gigabyte_left(size: int, side: int
 
 
 def test_a_card_on_which_nothing_fits_is_told_so() -> None:
-    with pytest.raises(FaceExprError, match=r"does not fit: 2\.0 GB are free for it\. Nothing would fit; the least, preset low-vram"):
+    with pytest.raises(FaceExprError, match=r"^No preset fits: 2\.0 GB are free for it\. Nothing would fit; the least, preset low-vram[^;]*GB\.$"):
         settle("auto", {}, None, room_of(3))
+
+
+def test_what_only_bitsandbytes_would_make_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = {size: settle("auto", {}, None, room_of(size)) for size in (6, 8, 12, 24)}
+    monkeypatch.setattr("faceexpr_core.training.auto.unusable", lambda: "is not installed")
+    needs = "would fit, but that needs the package bitsandbytes, which is not installed"
+    for size in (8, 12, 24):
+        chosen = settle("auto", {}, None, room_of(size))
+        missed = usual[size].settings.base != "full"
+        assert (needs in chosen.told) == missed and (missed or chosen == usual[size])
+    assert usual[8].settings.base == "nf4"
+    with pytest.raises(FaceExprError, match=f"Nothing would fit; .*{needs}"):
+        settle("auto", {}, None, room_of(4.5))
 
 
 def test_auto_leaves_checkpointing_out_where_there_is_room_and_takes_the_whole_method_from_12_gb_on() -> None:

@@ -27,7 +27,7 @@ def mini(comfy_modules):
         here = SimpleNamespace(
             **given,
             other=pack.host().encode_conditioning(given["clip"], "a photo of a woman, red hair"),
-            sampler=sampler,
+            drawing=pack.node("drawing"),
             draw=sampler.Sampler.execute,
             apply=apply.ApplyAttentionFocusedFusion.execute,
             spots=pack.node("host.spots"),
@@ -92,13 +92,13 @@ def refined(mini, model: Any, positive: list, **options: Any) -> torch.Tensor:
 
 
 def test_each_small_face_is_drawn_again_with_the_text_of_its_half(mini, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample, given = mini.sampler.sample, []
+    sample, given = mini.drawing.sample, []
 
     def watch(model: Any, positive: list, *rest: Any, **named: Any) -> dict[str, Any]:
         given.append([hidden for hidden, _ in positive])
         return sample(model, positive, *rest, **named)
 
-    monkeypatch.setattr(mini.sampler, "sample", watch)
+    monkeypatch.setattr(mini.drawing, "sample", watch)
     refined(mini, mini.model, [*at(mini, mini.positive, True), *at(mini, mini.other, False)], neutral=[*mini.neutral, *mini.other])
     assert [len(texts) for texts in given[1:]] == [1, 1]
     for text in (mini.positive, mini.other):
@@ -137,7 +137,7 @@ def test_of_a_mask_of_the_whole_picture_an_enlarged_face_has_what_lies_there(min
 
 
 def test_what_refining_needs_is_asked_for_before_anything_is_drawn(mini, monkeypatch: pytest.MonkeyPatch, comfy_modules, tmp_path) -> None:
-    monkeypatch.setattr(mini.sampler, "sample", lambda *_, **__: pytest.fail("drawn first"))
+    monkeypatch.setattr(mini.drawing, "sample", lambda *_, **__: pytest.fail("drawn first"))
     arguments = (SEED, STEPS, CFG, "euler", "normal", mini.positive, mini.negative, mini.two, 1.0)
     with pytest.raises(comfy_modules.core.errors.FaceExprError, match="without a VAE"):
         mini.draw(mini.model, *arguments, refine_below=0.3)

@@ -54,13 +54,14 @@ def settle(
         return Settled(plain, preset_settings(plain, **given), side or preset(plain).resolution)
     fitting = list(_fitting(given, (side,) if side else SIDES, room, draws))
     if not fitting:
-        raise FaceExprError(_refusal("What was asked for does not fit", given, side or SIDES[0], room, draws))
+        takes = "What was asked for does not fit" if given else f"No preset{f' with photos at {side} px' if side else ''} fits"
+        raise FaceExprError(_refusal(takes, given, side or SIDES[0], room, draws))
     chosen, need = next((one for one in fitting if stopped is not None and _is_of(one[0], stopped)), fitting[0])
     on = "with" if chosen.settings.gradient_checkpointing is not False else "without"
     base = "" if chosen.settings.base == "full" else f", base in {chosen.settings.base}"
     told = (
         f"auto: preset {chosen.preset}, photos at {chosen.side} px, {on} gradient checkpointing{base}: "
-        f"{need.needed / GB:.1f} of {room / GB:.1f} GB"
+        f"{need.needed / GB:.1f} of {room / GB:.1f} GB{_missed(given, (side,) if side else SIDES, room, draws)}"
     )
     return Settled(chosen.preset, chosen.settings, chosen.side, told)
 
@@ -78,8 +79,11 @@ def require_fit(name: str, settings: TrainSettings, side: int, room: int, draws:
     return need
 
 
-def _fitting(given: Mapping[str, Any], sides: Sequence[int], room: int, draws: bool) -> Iterator[tuple[Settled, Need]]:
-    packed = unusable() is None
+def _fitting(
+    given: Mapping[str, Any], sides: Sequence[int], room: int, draws: bool, packed: bool | None = None
+) -> Iterator[tuple[Settled, Need]]:
+    """What fits, the best first. `packed`: with candidates that bitsandbytes makes possible; None where it can be used."""
+    packed = unusable() is None if packed is None else packed
     for side in sides:
         for name, changes in CANDIDATES:
             if "base" in changes and not packed:
@@ -92,6 +96,20 @@ def _fitting(given: Mapping[str, Any], sides: Sequence[int], room: int, draws: b
             need = need_of(settings, side)
             if need.peak(draws) <= room:
                 yield Settled(name, settings, side), need
+
+
+def _missed(given: Mapping[str, Any], sides: Sequence[int], room: int, draws: bool) -> str:
+    """What to say where bitsandbytes cannot be used and the best that would fit with it needs it; "" elsewhere."""
+    reason = unusable()
+    if reason is None:
+        return ""
+    best = next((one for one, _ in _fitting(given, sides, room, draws, packed=True)), None)
+    if best is None or best.settings.base == "full":
+        return ""
+    return (
+        f". Preset {best.preset} with photos at {best.side} px and the base in {best.settings.base} would fit, but that needs the package "
+        f"bitsandbytes, which {reason}"
+    )
 
 
 def _is_of(one: Settled, run: Mapping[str, Any]) -> bool:
@@ -109,7 +127,8 @@ def _refusal(takes: str, given: Mapping[str, Any], side: int, room: int, draws: 
     if would is None:
         every = _fitting({}, SIDES, sys.maxsize, draws)
         least, one = min(((need.peak(draws), one) for one, need in every), key=lambda found: found[0])
-        advice = f"Nothing would fit; the least, preset {one.preset} with photos at {one.side} px, takes {least / GB:.1f} GB."
+        advice = f"Nothing would fit; the least, preset {one.preset} with photos at {one.side} px, takes {least / GB:.1f} GB"
+        advice += f"{_missed({}, SIDES, room, draws)}."
     else:
         one, need = would
         changed = {name: value for name, value in vars(one.settings).items() if value != getattr(preset_settings(one.preset), name)}

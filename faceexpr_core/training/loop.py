@@ -12,7 +12,7 @@ import torch
 from ..errors import FaceExprError
 from .crafting import CraftingSet
 from .data import TrainingSet
-from .memory import enough_memory, is_out_of_memory, memory_in_use, reset_peak
+from .memory import SYSTEM_SHORT, enough_memory, first_line, is_out_of_memory, is_the_systems, memory_in_use, reset_peak
 from .precision import name_of, summed_in_float32
 from .processes import together
 from .result import Step, TrainResult
@@ -159,8 +159,17 @@ def _keep(states: StateFolder, trainer: Trainer, whatever: bool = False) -> None
 
 
 def _out_of_memory(reason: BaseException, settings: TrainSettings) -> FaceExprError:
+    what = f"while training (batch size {settings.batch_size}, rank {settings.rank}): {first_line(reason)}"
+    if is_the_systems(reason):
+        return FaceExprError(f"The system ran out of memory {what} {SYSTEM_SHORT}")
+    free = "" if settings.gradient_checkpointing else ", with gradient checkpointing on too"
+    less = (
+        *(("base nf4",) if settings.base == "full" else ()),
+        *(("batch size 1 with more accumulation",) if settings.batch_size > 1 else ()),
+        "smaller photos",
+        "a lower rank",
+    )
     return FaceExprError(
-        f"The device ran out of memory while training (batch size {settings.batch_size}, rank {settings.rank}): {reason}. "
-        "Take batch size 1 with more accumulation, switch gradient checkpointing on, lower the rank, "
-        "or load the photos at a smaller resolution."
+        f"The device ran out of memory {what} Close what else uses the card (`nvidia-smi` shows it) and run the same again: it goes on from "
+        f"where it stopped{free}. A run that needs less is another one, which begins anew: {', or '.join(less)}."
     )

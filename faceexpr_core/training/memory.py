@@ -14,7 +14,7 @@ import torch
 from ..errors import FaceExprError
 
 SMALLER = (
-    "Take the preset low-vram, or batch size 1 with more accumulation, smaller photos, a lower rank; "
+    "Take the preset low-vram, or base nf4, batch size 1 with more accumulation, smaller photos, a lower rank; "
     "close what else uses the card (`nvidia-smi` shows it)."
 )
 SYSTEM_SHORT = (
