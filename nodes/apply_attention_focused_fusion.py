@@ -7,14 +7,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import REGIONS
 from ..faceexpr_core.fusion.settings import CONTEXT_SITE, MODES, FusionSettings, site_settings
 from .fusion_inputs import FEATURES, SAYS_NOTHING, moved_by, strength_input, window_inputs
 from .host.folders import missing_models
 from .host.fusion import Seen, attach_fusion
 from .host.models import require_sdxl
-from .host.widgets import advanced, require_choices, tell, tell_unused
+from .host.widgets import EMPTY_MASK, advanced, require_choices, require_mask, tell, tell_unused
 
 NODE = "Apply Attention-Focused Fusion"
 WHERE: dict[str, tuple[str, ...]] = {
@@ -127,8 +126,7 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
     ) -> io.NodeOutput:
         require_choices(cls, mode=mode, regions=regions)
         require_sdxl(model, NODE)
-        if mask is not None and (mask.dim() not in (2, 3) or 0 in mask.shape):
-            raise FaceExprError(f"{NODE} got a mask of shape {tuple(mask.shape)}; it needs height and width.")
+        require_mask(NODE, mask)
         if features.says_nothing:
             tell(cls, SAYS_NOTHING)
         settings = site_settings(features.site)
@@ -157,8 +155,7 @@ class ApplyAttentionFocusedFusion(io.ComfyNode):
             which = "the mask is empty" if len(masks) == 1 else f"the mask of picture {', '.join(empty)} of the batch is empty"
             tell(
                 cls,
-                f"{which}, so that nothing is fused there. Load Image gives such a mask for a picture without transparency: paint one in "
-                "its mask editor, or disconnect the input",
+                f"{which}, so that nothing is fused there. {EMPTY_MASK}",
             )
         seen = None if vae is None else Seen(vae, moved_by(features))
         return io.NodeOutput(attach_fusion(model, features, settings, masks, seen))

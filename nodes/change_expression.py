@@ -6,10 +6,9 @@ from functools import partial
 from typing import Any
 
 import comfy.samplers
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..faceexpr_core import text
-from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.faces.face_choice import ALL_FACES
 from ..faceexpr_core.fusion.donor_faces import moved_regions
@@ -17,7 +16,7 @@ from ..faceexpr_core.fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOW
 from .fusion_inputs import strength_input
 from .host.models import require_sdxl, require_sdxl_clip
 from .host.redraw import redrawing
-from .host.widgets import action_units_or_reason, advanced, require_choices, require_pictures
+from .host.widgets import action_units_or_reason, advanced, require_choices, require_mask, require_pictures, shown_report
 from .redraw_faces import Wish, change_faces
 
 NODE = "Change Expression"
@@ -50,7 +49,8 @@ class ChangeExpression(io.ComfyNode):
                     "expression",
                     options=[NONE, *names()],
                     default="happy",
-                    tooltip="The expression that the face shall have; 'neutral' takes the one away that it has.",
+                    tooltip="The expression that the face shall have. It takes the place of the one that it has: what you do not ask for "
+                    "goes. 'neutral' only takes that away.",
                 ),
                 io.Float.Input("intensity", default=1.0, **weight, tooltip="How strong: 0 is neutral, 1 usual, above 1 exaggerates."),
                 io.Combo.Input("second_expression", options=[NONE, *names()], default=NONE, tooltip="A second expression to blend in."),
@@ -73,7 +73,8 @@ class ChangeExpression(io.ComfyNode):
                     "action_units",
                     default="",
                     optional=True,
-                    tooltip="Single facial movements by FACS number, such as AU1+AU2, R12 or AU6:0.5. They share the intensity.",
+                    tooltip="Single facial movements by FACS number, such as AU1+AU2, L1+L2 (the person's left brow) or AU6:0.5. For these "
+                    "alone set expression to none. All are multiplied by intensity.",
                 ),
                 io.Mask.Input(
                     "mask",
@@ -157,8 +158,7 @@ class ChangeExpression(io.ComfyNode):
         require_sdxl_clip(clip, NODE)
         for one in (model, *(() if person_model is None else (person_model,))):
             require_sdxl(one, NODE)
-        if mask is not None and (mask.dim() not in (2, 3) or 0 in mask.shape):
-            raise FaceExprError(f"{NODE} got a mask of shape {tuple(mask.shape)}; it needs height and width.")
+        require_mask(NODE, mask)
         wish = Wish(
             prompt=prompt,
             terms=text.expression_terms(expression, intensity, second_expression, second_weight, action_units),
@@ -169,4 +169,4 @@ class ChangeExpression(io.ComfyNode):
         )
         how = partial(redrawing, cfg=cfg, steps=steps, scheduler=scheduler, denoise=denoise, node=NODE)
         made = change_faces(image, mask, model, person_model, clip, vae, wish, how)
-        return io.NodeOutput(made.image, made.mask, made.report, ui=ui.PreviewText(made.report))
+        return io.NodeOutput(made.image, made.mask, made.report, ui=shown_report(made.report))

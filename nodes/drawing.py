@@ -13,7 +13,7 @@ from . import extraction
 from .host.conditioning import Conditioning
 from .host.fusion import Seen, attach_fusion
 from .host.sampling import ExpressionGuider, Span, sample
-from .host.texts import Pair, at_rest, own_texts, pair_texts, same_text, tagged
+from .host.texts import Pair, at_rest, held_to, own_texts, pair_texts, same_text, tagged
 
 NEUTRAL, POSITIVE = TEXTS = ("neutral", "positive")
 """Which text is drawn while features are fused."""
@@ -30,7 +30,8 @@ class Drawing:
     """How latents are drawn: KSampler's settings, the expression's scale (1: plain guidance), and what is fused (neither `features` nor
     `base_model`: nothing). `base_model` is read against `neutral`, which the texts then must hold, as they must for a scale other than 1.
 
-    `seen`: where a face is looked for. `fusion_text`: one of TEXTS. `span`: where the drawing is one of several of a node.
+    `seen`: how the face is found. What a text is held to (`texts.held_to`) takes the place of its regions where `base_model` is fused.
+    `fusion_text`: one of TEXTS. `span`: where the drawing is one of several of a node.
     """
 
     steps: int
@@ -86,5 +87,6 @@ class Drawing:
             for own in own_texts(texts.positive[pair.expression], texts.neutral[pair.neutral], pictures):
                 if not same_text(own.expression, own.neutral):
                     bank = extraction.kept_contexts(self.base_model, own.expression, own.neutral, settings)
-                    fused = attach_fusion(fused, bank, settings, seen=self.seen, tag=tag, pictures=own.pictures)
+                    seen = None if self.seen is None else self.seen._replace(moved=held_to(own.expression))
+                    fused = attach_fusion(fused, bank, settings, seen=seen, tag=tag, pictures=own.pictures)
         return fused

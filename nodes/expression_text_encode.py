@@ -9,8 +9,10 @@ from comfy_api.latest import io
 
 from ..faceexpr_core import text
 from ..faceexpr_core.expressions import NONE, names
+from ..faceexpr_core.fusion.donor_faces import held_regions
 from .host.conditioning import count_tokens, encode_conditioning, encode_expression
 from .host.models import require_sdxl_clip
+from .host.texts import HELD
 from .host.widgets import action_units_or_reason, require_choices
 
 
@@ -55,8 +57,9 @@ class ExpressionTextEncode(io.ComfyNode):
                     "action_units",
                     default="",
                     optional=True,
-                    tooltip="Single facial movements by FACS number, such as AU1+AU2 or R12 (the person's right side only). "
-                    "A strength may follow, as in AU6:0.5+AU12. They share the intensity.",
+                    tooltip="Single facial movements by FACS number: AU1+AU2 raises both brows, L1+L2 the left one, R12 pulls up the right "
+                    "corner of the mouth (L and R: the person's own left and right). For these alone set expression to none. A strength up "
+                    "to 1 may follow: AU6:0.5+AU12. All are multiplied by intensity.",
                 ),
             ],
             outputs=[
@@ -79,4 +82,6 @@ class ExpressionTextEncode(io.ComfyNode):
         prompts = text.build_prompts(prompt, terms, partial(count_tokens, clip))
         neutral = encode_conditioning(clip, prompts.neutral)
         mixed = encode_expression(clip, prompts, neutral)
+        if held := held_regions(expression, second_expression if second_weight > 0 else NONE, action_units):
+            mixed = [[hidden, {**extra, HELD: held}] for hidden, extra in mixed]
         return io.NodeOutput(mixed, neutral)

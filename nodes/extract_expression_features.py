@@ -83,9 +83,11 @@ class ExtractExpressionFeatures(io.ComfyNode):
                 *advanced(
                     io.Combo.Input(
                         "photo_neutral",
+                        display_name="if no neutral photo",
                         options=list(NEUTRALS),
                         default=NEUTRALS[0],
-                        tooltip="A photo's neutral twin where no neutral photo is given. 'none' lets more of the stranger's looks in.",
+                        tooltip="What stands in for a neutral_photo that is not given. drawn: the model draws the neutral face. none: "
+                        "nothing does; more of the stranger's looks comes along.",
                     ),
                     io.Combo.Input(
                         "site",

@@ -29,7 +29,7 @@ from .host.progress import say_or_stop
 from .host.run import places_of
 from .host.sampling import first_latent
 from .host.telling import TellingHost
-from .host.texts import Entry, Pair, bare, differs, own_texts, pair_texts, same_text, tagged, without_places
+from .host.texts import Entry, Pair, bare, differs, held_to, own_texts, pair_texts, same_text, tagged, without_places
 
 KEPT_TEXTS = 8
 """Who draws many pictures reads so many texts at once: each change between base and person takes the network off the card and back."""
@@ -67,6 +67,7 @@ def from_text(request: Request) -> donors.Donors:
     sigmas, recorder, recording = _prepare(request, pair)
     noise, levels = first_noise(request.model, request.latent, request.seed), sigmas.tolist()
     latent = first_latent(request.model, request.latent)[:1]
+    held = held_to(request.expression[pair.expression])
     notes = _notes(request, "text", noise) | notes_of_twins(noise, latent, request.expression, request.neutral, [pair])
     total = donors.text_evaluations(recorder, levels, pictures=request.vae is not None)
     made: list[donors.Donors] = []
@@ -74,9 +75,9 @@ def from_text(request: Request) -> donors.Donors:
     def work(lent: DonorHost) -> None:
         host = TellingHost(lent, total)
         if request.vae is not None:
-            made.append(donors.text_donors(host, recorder, lent.start, levels, notes=notes, folders=model_folders()))
+            made.append(donors.text_donors(host, recorder, lent.start, levels, moved=held, notes=notes, folders=model_folders()))
             return
-        bank, _ = donors.own_features(host, recorder, lent.start, levels, notes=notes, folders=model_folders())
+        bank, _ = donors.own_features(host, recorder, lent.start, levels, moved=held, notes=notes, folders=model_folders())
         unseen = Twins(None, lent.decode(lent.start))
         made.append(donors.Donors(bank, unseen, "no VAE is connected, so that the expression acts everywhere"))
 
@@ -126,6 +127,7 @@ def from_photo(request: Request, photo: Tensor, neutral_photo: Tensor | None, ne
                 crops,
                 noise.to(lent.start),
                 neutral=neutral,
+                moved=held_to(request.expression[0]),
                 notes=_notes(request, "photo", noise),
                 folders=model_folders(),
             )

@@ -14,7 +14,7 @@ from ..faceexpr_core.errors import FaceExprError
 from .host.folders import embeddings_folder, stamp_of_lora
 from .host.lora_patches import changed_modules, patches_of
 from .host.models import require_sdxl
-from .host.widgets import advanced, require_choices
+from .host.widgets import advanced, require_choices, shown_report
 
 if TYPE_CHECKING:
     from ..faceexpr_core.lora.fit import Fit
@@ -99,7 +99,8 @@ class LoadLoRA(io.ComfyNode):
                 f"lora_name is {lora_name!r}, which is no file of the loras folder. Put it there, press R in the page and choose it."
             )
         lora = load_whole(Path(found))
-        return io.NodeOutput(*apply(model, clip, lora, lora_name, strength_model, strength_clip, embeddings))
+        changed, changed_clip, report = apply(model, clip, lora, lora_name, strength_model, strength_clip, embeddings)
+        return io.NodeOutput(changed, changed_clip, report, ui=shown_report(report))
 
 
 def apply(

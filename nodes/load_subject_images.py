@@ -15,7 +15,7 @@ from ..faceexpr_core.errors import FaceExprError
 from .host.folders import input_folder, missing_models, model_folders
 from .host.pixels import to_image
 from .host.progress import Progress, say_or_stop
-from .host.widgets import one_value, require_choices, require_pictures
+from .host.widgets import one_value, require_choices, require_pictures, shown_report
 
 NO_FOLDER = "none"
 EXAMPLES = {"example: a rendered person": mini.subject_path, "example: another person": mini.donor_path}
@@ -177,7 +177,7 @@ class LoadSubjectImages(io.ComfyNode):
         pictures = torch.stack([torch.from_numpy(photo.image) for photo in subject.photos]).float() / 255
         masks = torch.stack([torch.from_numpy(photo.mask()) for photo in subject.photos])
         sheet = to_image(contact_sheet(subject))
-        shown = {**ui.PreviewImage(sheet, cls=cls).as_dict(), **ui.PreviewText(subject.report).as_dict()}
+        shown = {**ui.PreviewImage(sheet, cls=cls).as_dict(), **shown_report(subject.report).as_dict()}
         return io.NodeOutput(subject, pictures, masks, subject.report, sheet, ui=shown)
 
 

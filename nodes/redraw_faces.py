@@ -25,6 +25,7 @@ from .host.models import drawn_side
 from .host.pixels import to_bytes
 from .host.progress import say_or_stop, show
 from .host.redraw import Change, Fused, Redrawing, redraw_latent
+from .host.widgets import EMPTY_MASK
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def change_faces(
     jobs, lines, found = _jobs(image, mask, wish, drawn_side(model), words)
     if not found:
         where = " inside the mask" if mask is not None else ""
+        if mask is not None and not mask.any():
+            where = f"{where}, which is empty ({EMPTY_MASK})"
         raise FaceExprError(
             f"no face to change was found{where} in {len(image)} picture{'s' if len(image) > 1 else ''}: {'; '.join(lines)}. Give one that "
             "shows a face clearly, from the front or nearly so; 'face' and the mask say which are meant."

@@ -54,7 +54,8 @@ class Sampler(io.ComfyNode):
                 io.Conditioning.Input(
                     "neutral",
                     optional=True,
-                    tooltip="The same prompt with a neutral face: second output of Expression Text Encode, whose intensity then stays 1.",
+                    tooltip="The same prompt with a neutral face: second output of Expression Text Encode. base_model needs it, and an "
+                    "expression_scale other than 1, with which intensity is best left at 1.",
                 ),
                 io.Float.Input(
                     "expression_scale",

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..faceexpr_core.errors import FaceExprError
@@ -17,7 +17,7 @@ from ..faceexpr_core.text import MAX_WEIGHT
 from .host.folders import model_folders
 from .host.pixels import to_bytes
 from .host.progress import Progress, say_or_stop
-from .host.widgets import action_units_or_reason, one_value, require_choices, require_pictures
+from .host.widgets import action_units_or_reason, one_value, require_choices, require_pictures, shown_report
 
 
 class Score(io.ComfyNode):
@@ -122,7 +122,7 @@ class Score(io.ComfyNode):
         report = told(scores, [f"picture {number + 1}" for number in range(len(pictures))])
         data = json.dumps([{"picture": number, **asdict(one)} for number, one in enumerate(scores, start=1)], indent=1)
         best, every = ([pictures[number] for number in order[:many]] for many in (_one("best_k", best_k), len(order)))
-        return io.NodeOutput(_batched(best), _batched(every), report, data, scores[order[0]].score, ui=ui.PreviewText(report))
+        return io.NodeOutput(_batched(best), _batched(every), report, data, scores[order[0]].score, ui=shown_report(report))
 
 
 def _one(name: str, values: Any) -> Any:

@@ -37,7 +37,9 @@ def drawn(mini: SimpleNamespace, positive: Any, neutral: Any, pictures: int = 2,
     latent = {"samples": torch.zeros(pictures, 4, 16, 16)}
     with torch.inference_mode():
         texts = (positive, mini.negative, latent, 1.0, neutral)
-        samples: torch.Tensor = pack.node("sampler").Sampler.execute(mini.model, *RUN, *texts, base_model=mini.model, **more).args[0]["samples"]
+        samples: torch.Tensor = (
+            pack.node("sampler").Sampler.execute(mini.model, *RUN, *texts, base_model=mini.model, **more).args[0]["samples"]
+        )
     return samples
 
 

@@ -22,7 +22,7 @@ from faceexpr_core import mini
 
 EXAMPLE = "example: another person"
 NASTY = "a <img src=x onerror=alert(1)> [[b|https:c d]].png"
-REPORTING = {"FaceExprScore", "FaceExprLoadSubjectImages", "FaceExprChangeExpression"}
+REPORTING = {"FaceExprScore", "FaceExprLoadSubjectImages", "FaceExprChangeExpression", "FaceExprLoadLoRA"}
 ADD = """async ([type, nodes2]) => {
     await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', nodes2)
     app.graph.clear()
@@ -128,7 +128,7 @@ def server(comfy_modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> S
     one = Server("me")
     progress = pack.node("host.progress")
     monkeypatch.setitem(progress.sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=one)))
-    monkeypatch.setattr(progress, "get_executing_context", lambda: SimpleNamespace(node_id="7"))
+    monkeypatch.setattr(progress, "get_executing_context", lambda: SimpleNamespace(prompt_id="run", node_id="7"))
     return one
 
 
@@ -148,6 +148,19 @@ def test_folders_are_not_shown_but_what_lies_in_them(home: Path, server: Server,
     ]
 
 
+def test_what_is_told_stays_above_what_the_node_says_next_and_above_its_report(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress, widgets = pack.node("host.progress"), pack.node("host.widgets")
+    sampler = pack.node("sampler").Sampler
+    for text in ("no VAE is connected", "no mask is", "no VAE is connected"):  # the last as for the second item of a list
+        widgets.tell(sampler, text)
+    progress.say("step 1")
+    assert [text for text, _, _ in server.sent[-2:]] == ["no mask is\nno VAE is connected", "no mask is\nno VAE is connected\nstep 1"]
+    assert widgets.shown_report("two faces").as_dict()["text"] == ("no mask is\nno VAE is connected\ntwo faces",)
+    monkeypatch.setattr(progress, "get_executing_context", lambda: SimpleNamespace(prompt_id="next", node_id="7"))
+    progress.say("step 1")
+    assert server.sent[-1][0] == "step 1" and widgets.shown_report("two faces").as_dict()["text"] == ("two faces",)
+
+
 @pytest.mark.parametrize("missing", ["page", "server"])
 def test_where_nobody_asked_nobody_is_told(server: Server, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     if missing == "page":
@@ -160,7 +173,7 @@ def test_where_nobody_asked_nobody_is_told(server: Server, monkeypatch: pytest.M
 
 def test_the_nodes_that_report_are_these() -> None:
     texts = {path.name: path.read_text() for path in (REPOSITORY / "nodes").glob("*.py")}
-    named = {re.findall(r'node_id="(\w+)"', text)[0] for text in texts.values() if "ui.PreviewText" in text}
+    named = {re.findall(r'node_id="(\w+)"', text)[0] for text in texts.values() if "shown_report(" in text}
     assert named == REPORTING
 
 

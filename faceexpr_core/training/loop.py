@@ -170,6 +170,6 @@ def _out_of_memory(reason: BaseException, settings: TrainSettings) -> FaceExprEr
         "a lower rank",
     )
     return FaceExprError(
-        f"The device ran out of memory {what} Close what else uses the card (`nvidia-smi` shows it) and run the same again: it goes on from "
-        f"where it stopped{free}. A run that needs less is another one, which begins anew: {', or '.join(less)}."
+        f"The device ran out of memory {what} Close what else uses the card (`nvidia-smi` shows it) and run the same again: it goes on "
+        f"from where it stopped{free}. A run that needs less is another one, which begins anew: {', or '.join(less)}."
     )

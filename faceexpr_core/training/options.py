@@ -124,7 +124,8 @@ OPTIONS: tuple[Option, ...] = (
         "where all values come from that are not given",
         Widget(
             AUTO,
-            note=f"auto: what fits the card's memory; {_presets()}. Load the photos at that size.",
+            note=f"auto: what fits the card's memory; {_presets()}. The size is a preset's usual one; photos of another are taken as "
+            "they are. For auto load them at 1024.",
             advanced=False,
         ),
         default=AUTO,

@@ -18,6 +18,7 @@ from ...faceexpr_core.fusion.look import EVERYWHERE, Look, Where
 from ...faceexpr_core.fusion.settings import FusionSettings
 from .composition import composition_of
 from .folders import model_folders
+from .progress import say_and_keep
 from .rows import Row
 from .run import RUN, UNET, Run, attention_grid, conditional_rows, is_whole, place_of, places_of, running_blocks, skips_of, with_run
 
@@ -217,6 +218,7 @@ class Fusion:
 
 def _warn(what: str) -> None:
     logging.warning("Attention-Focused Fusion: %s", what)
+    say_and_keep(f"fusion: {what}")
 
 
 def _thumb(latents: Tensor, picture: int) -> Tensor:

@@ -33,13 +33,38 @@ def stop_if_cancelled() -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
+_kept: list[tuple[Any, str]] = []
+"""What is kept on a node that runs: the run, and the line."""
+
+
 def say(text: str) -> None:
-    """Show `text` on the node that runs, in the page that asked for the run, if one did; of files, where they lie in ComfyUI's folders."""
+    """Show `text` on the node that runs, in the page that asked for the run, if one did; of files, where they lie in ComfyUI's folders.
+    It takes the place of what was said before, but of what `say_and_keep` said."""
     running = get_executing_context()
     server: Any = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
     page = getattr(server, "client_id", None)  # without it every page that is open would be sent the text
     if running is not None and page is not None:
-        server.send_progress_text(within_comfyui(text).translate(HARMLESS), running.node_id, sid=page)
+        shown = "\n".join([*kept_lines(), *([text] if text else [])])
+        server.send_progress_text(within_comfyui(shown).translate(HARMLESS), running.node_id, sid=page)
+
+
+def say_and_keep(text: str) -> None:
+    """`say`, and it stays above what is said later while the node runs, and when it has ended."""
+    running = get_executing_context()
+    if running is not None:
+        run = _run_of(running)
+        _kept[:] = [one for one in _kept if one[0] == run and one[1] != text] + [(run, text)]
+        say("")
+
+
+def kept_lines() -> list[str]:
+    """What `say_and_keep` said while the node runs that is running."""
+    running = get_executing_context()
+    return [] if running is None else [line for run, line in _kept if run == _run_of(running)]
+
+
+def _run_of(running: Any) -> tuple[str, str]:
+    return running.prompt_id, running.node_id
 
 
 def say_or_stop(text: str) -> None:

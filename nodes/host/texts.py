@@ -15,6 +15,9 @@ from .conditioning import Conditioning
 TAG = "faceexpr_pair"
 """Key of an entry's dict: the number of its pair. ComfyUI hands it on with the entry."""
 
+HELD = "faceexpr_regions"
+"""Key of an entry's dict: the regions of the face to which fusion holds what the text says; missing: all of the face."""
+
 CONTROL = ("control", "control_apply_to_uncond", "cross_attn_controlnet")  # the last: what a ControlNet reads in the text's place
 PLACED = (*CONTROL, "area", "strength", "mask", "mask_strength", "set_area_to_bounds", "gligen", "default")
 TIMED = ("start_percent", "end_percent", "clip_start_percent", "clip_end_percent")
@@ -69,6 +72,11 @@ def unmatched(expression: Conditioning, neutral: Conditioning) -> list[str]:
         ),
         *(f"text {number + 1} of neutral has no counterpart in positive, and is left out" for number in surplus),
     ]
+
+
+def held_to(entry: Entry) -> tuple[str, ...]:
+    """The regions of the face to which fusion holds what a text says; () for all of it."""
+    return tuple(entry[1].get(HELD, ()))
 
 
 def same_text(expression: Entry, neutral: Entry) -> bool:

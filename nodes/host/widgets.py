@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import folder_paths
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ...faceexpr_core.errors import FaceExprError
 from ...faceexpr_core.expressions import parse_action_units
 from ...faceexpr_core.training.options import PRESET, SWITCH, Option
-from .progress import say
+from .progress import kept_lines, say_and_keep
 
 
 def action_units_or_reason(given: str | None) -> bool | str:
@@ -85,6 +85,15 @@ def _whole(number: float | None) -> int | None:
     return None if number is None else int(number)
 
 
+EMPTY_MASK = "Load Image gives an empty mask for a picture without transparency: paint one in its mask editor, or disconnect the input"
+
+
+def require_mask(name: str, mask: Any) -> None:
+    """Raise FaceExprError where the MASK that a node got, if it did, has no height and width."""
+    if mask is not None and (mask.dim() not in (2, 3) or 0 in mask.shape):
+        raise FaceExprError(f"{name} got a mask of shape {tuple(mask.shape)}; it needs height and width.")
+
+
 def require_choices(node: type[io.ComfyNode], **given: Any) -> None:
     """Raise FaceExprError for a value, given by its widget's name, that is not in that list of the node; ComfyUI lets any pass."""
     for widget in node.define_schema().inputs:
@@ -95,7 +104,12 @@ def require_choices(node: type[io.ComfyNode], **given: Any) -> None:
 def tell(node: type[io.ComfyNode], what: str) -> None:
     """Say it in the log and on the node."""
     logging.warning("%s: %s", node.define_schema().display_name, what)
-    say(what)
+    say_and_keep(what)
+
+
+def shown_report(report: str) -> ui.PreviewText:
+    """What the page shows below a node that has run: what was told meanwhile, which it would cover, and the report."""
+    return ui.PreviewText("\n".join([*kept_lines(), report]))
 
 
 def tell_unused(node: type[io.ComfyNode], reason: str, **given: Any) -> None:
