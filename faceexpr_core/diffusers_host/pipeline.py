@@ -24,6 +24,8 @@ SDXL_CONFIGS = Path(__file__).parent / "sdxl"
 
 FULL_WIDTH = 320
 """Channels of SDXL's first blocks."""
+HALVES = ("fp16", "bf16")
+"""`variant`s of diffusers that are the same weights in 16 bits: what lies in a folder that was downloaded as one."""
 _EDM = (
     "is no model that predicts noise or velocity on SDXL's noise schedule ({}): it was made for EDM, as Playground v2.5 and CosXL were, or "
     "for a flow. Give another SDXL model."
@@ -93,7 +95,7 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> StableDiffusionXLPipeline:
     import transformers
 
     def model(kind: Any, name: str) -> Any:
-        return kind.from_pretrained(folder / name, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+        return load_part(kind, folder / name, dtype)
 
     def tokenizer(name: str) -> Any:
         return transformers.CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
@@ -108,6 +110,21 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> StableDiffusionXLPipeline:
         tokenizer_2=tokenizer("tokenizer_2"),
         add_watermarker=False,
     )
+
+
+def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """The model of a class of diffusers or transformers from its folder; where its weights lie there in 16 bits alone, those. Raises as
+    `from_pretrained`."""
+    variants = [variant for variant in ("", *HALVES) if any((folder / name).is_file() for name in _weight_files(variant))]
+    variant = {"variant": variants[0]} if variants and variants[0] else {}
+    return kind.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **variant)
+
+
+def _weight_files(variant: str) -> Iterator[str]:
+    """What diffusers and transformers look for: the weights, or the list of their pieces."""
+    for name in ("diffusion_pytorch_model", "model"):
+        yield f"{name}.{variant}.safetensors" if variant else f"{name}.safetensors"
+        yield f"{name}.safetensors.index.{variant}.json" if variant else f"{name}.safetensors.index.json"
 
 
 def native_side(pipe: StableDiffusionXLPipeline) -> int:

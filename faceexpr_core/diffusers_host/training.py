@@ -131,7 +131,7 @@ def load_vae(path: str, dtype: torch.dtype) -> AutoencoderKL:
             config = str(_vae_config(location))  # without it diffusers takes Stable Diffusion 1.5's, whose latents are scaled otherwise
             vae = AutoencoderKL.from_single_file(str(location), config=config, torch_dtype=dtype, local_files_only=True)
         elif (folder / "config.json").is_file():
-            vae = AutoencoderKL.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+            vae = pipeline.load_part(AutoencoderKL, folder, dtype)
         else:
             raise FaceExprError(f"There is no VAE at {path}; give a folder with its config.json, or a .safetensors file.")
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as reason:
