@@ -10,8 +10,9 @@ from importlib.util import find_spec
 
 from .typed import installing
 
-OPENCVS = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
-"""Distributions that bring the module cv2; two of them overwrite each other."""
+OPENCVS = ("opencv-contrib-python", "opencv-contrib-python-headless", "opencv-python", "opencv-python-headless")
+"""Distributions that all write into the one folder `cv2`: each installed over another leaves a mixture. First what mediapipe brings."""
+OLDEST_OPENCV = "4.8"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Package:
 
 
 NEEDED = (
-    Package("cv2", OPENCVS, "4.8", "finding faces, masks and likeness"),
+    Package("cv2", OPENCVS, OLDEST_OPENCV, "finding faces, masks and likeness"),
     Package("mediapipe", ("mediapipe",), "0.10.14", "finding faces and reading expressions"),
     Package("diffusers", ("diffusers",), "0.32", "training and the command line"),
     Package("peft", ("peft",), "0.14", "training"),
@@ -55,7 +56,7 @@ def lacking(
             if package in OPTIONAL:
                 continue
             told.append(f"{package.distributions[0]} is missing ({package.purpose}). Type: {installing(wanted)}")
-        elif versions and all(_numbers(number) < _numbers(package.least) for number in versions.values()):
+        elif versions and all(numbers(number) < numbers(package.least) for number in versions.values()):
             name, number = next(iter(versions.items()))
             newer = wanted.replace(package.distributions[0], name)
             told.append(f"{name} {number} is older than {package.least} ({package.purpose}). Type: {installing(newer)}")
@@ -75,7 +76,7 @@ def _installed(distribution: str) -> str | None:
         return None
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
     """`4.8.1.78` -> (4, 8, 1, 78); what follows the numbers (rc1, +cu128) does not count."""
     match = re.match(r"\d+(?:\.\d+)*", text)
     return tuple(int(part) for part in match[0].split(".")) if match else ()

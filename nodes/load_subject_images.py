@@ -57,7 +57,7 @@ class LoadSubjectImages(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "framing",
-                    options=["face crop", "whole picture"],
+                    options=list(FRAMINGS),
                     default="face crop",
                     tooltip="'face crop' cuts a square around the face. 'whole picture' keeps the largest square, for photos that are "
                     "already portraits.",
@@ -146,6 +146,8 @@ class LoadSubjectImages(io.ComfyNode):
 
         given = {"person": 0, **{name: _one(name, values) for name, values in lists.items()}}
         require_choices(cls, framing=given["framing"])
+        if given["framing"] == FRAMINGS[1]:
+            tell_unused(cls, "no face is cut out of a whole picture", padding=given["padding"])
         directory = _resolve(given["folder"])
         batches = [one for one in images or () if one is not None]
         if directory is None and images is not None and len(batches) == len(images):

@@ -172,6 +172,8 @@ class Sampler(io.ComfyNode):
             tell_unused(cls, "features are connected", base_model=base_model)
         elif base_model is None and fusion_strength > 0:
             tell_unused(cls, "neither features nor a base_model is connected", fusion_strength=fusion_strength)
+        if refine_denoise == 0:
+            tell_unused(cls, "refine_denoise is 0, so that no face is drawn again", refine_below=refine_below)
         if refine_below == 0:
             tell_unused(cls, "refine_below is 0, so that no face is drawn again", refine_denoise=refine_denoise)
         if fuses:

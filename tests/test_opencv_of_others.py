@@ -23,7 +23,7 @@ from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.photos.settings import SubjectSettings
 from faceexpr_core.photos.subject_process import prepare_apart
 
-CURE = "uninstall -y opencv-python opencv-python-headless opencv-contrib-python opencv-contrib-python-headless"
+CURE = "uninstall -y opencv-contrib-python opencv-contrib-python-headless opencv-python opencv-python-headless"
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import subprocess
 import sys
+from importlib.metadata import requires
 from types import SimpleNamespace
 
 import pack
@@ -36,6 +38,14 @@ def test_each_missing_package_is_said_with_what_to_type(package) -> None:
     (sentence,) = said(versions, (package.module,))
     assert sentence.startswith(f"{name} is missing (")
     assert installing(name).removesuffix(name) in sentence and name in sentence.split("install")[1]
+
+
+def test_what_is_to_be_typed_where_opencv_and_mediapipe_are_missing_leaves_one_opencv() -> None:
+    """mediapipe brings one itself: that one, or there would be two."""
+    named = {name.split(">=")[0] for sentence in said({}, ("cv2", "mediapipe")) for name in re.findall(r'install "?([\w-]+)', sentence)}
+    brought = {re.match(r"[\w-]+", one)[0] for one in requires("mediapipe")}
+    assert {"opencv-contrib-python", "mediapipe"} <= named
+    assert {one for one in named | brought if one.startswith("opencv")} == {"opencv-contrib-python"}
 
 
 @pytest.mark.parametrize("distribution", ["opencv-python", "opencv-python-headless", "opencv-contrib-python"])

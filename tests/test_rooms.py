@@ -20,7 +20,7 @@ BELOW: dict[str, set[str]] = {
     "requirements": {"typed"},
     "provenance": set(),
     "expressions": {"errors"},
-    "faces": {"errors", "files", "typed"},
+    "faces": {"errors", "files", "typed", "requirements"},
     "text": {"errors", "expressions"},
     "sheet": {"errors", "expressions"},
     "fusion": {"errors", "files", "expressions", "faces", "text"},

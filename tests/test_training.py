@@ -16,7 +16,7 @@ from toys import lora_of
 
 from faceexpr_core import mini
 from faceexpr_core.errors import FaceExprError
-from faceexpr_core.training.adapter import add_lora
+from faceexpr_core.training.adapter import TARGETS, add_lora
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
 from faceexpr_core.training.loop import train_lora
@@ -59,6 +59,28 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.parametrize(("first", "peft_name"), [("kaiming", True), ("gaussian", "gaussian")])
+def test_the_first_weights_are_spread_as_pefts_are(shipped: UNet2DConditionModel, first: str, peft_name: bool | str) -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    ours, theirs = copy.deepcopy(shipped), copy.deepcopy(shipped)
+    layers = add_lora(ours, 4, 4.0, torch.Generator().manual_seed(0), first=first)
+    inject_adapter_in_model(LoraConfig(r=4, lora_alpha=4, target_modules=list(TARGETS), init_lora_weights=peft_name), theirs)
+    spread = {name: module.lora_A["default"].weight.detach().std() for name, module in theirs.named_modules() if hasattr(module, "lora_A")}
+    assert spread.keys() == layers.keys()
+    ratios = torch.stack([down.detach().std() / spread[name] for name, (down, _) in layers.items()])
+    assert ratios.mean() == pytest.approx(1, abs=0.02) and ratios.std() < 0.15
+    assert all(not up.any() for _, up in layers.values())
+
+
+def test_the_published_command_starts_as_the_published_trainer_does_and_ours_as_before() -> None:
+    """Its authors draw the first weights from a gaussian of 1 / rank, on SDXL 11 to 15 times as large as kaiming's."""
+    assert preset_settings("paper").init_lora_weights == "gaussian"
+    assert {preset_settings(name).init_lora_weights for name in PRESETS if name != "paper"} == {"kaiming"}
+    assert "init_lora_weights" not in preset_settings("default").used()  # a run of an earlier version goes on
+    assert preset_settings("paper").used()["init_lora_weights"] == "gaussian"
+
+
 REFERENCE = [
     few(batch_size=2, accumulation=2, max_grad_norm=0.5, weight_decay=0.1),
     preset_settings("paper", steps=3, seed=7),
@@ -75,7 +97,7 @@ def test_losses_and_lora_equal_a_short_independent_loop(
 
     reference = copy.deepcopy(shipped).requires_grad_(False)
     generator = torch.Generator().manual_seed(7)
-    layers = add_lora(reference, 4, 4.0, generator)
+    layers = add_lora(reference, 4, 4.0, generator, first=settings.init_lora_weights)
     parameters = [weight for pair in layers.values() for weight in pair]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     abar = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod

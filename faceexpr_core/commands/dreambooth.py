@@ -135,6 +135,7 @@ def _settings(arguments: argparse.Namespace, epoch: int) -> TrainSettings:
     try:
         return TrainSettings(
             rank=arguments.rank,
+            init_lora_weights="gaussian",
             steps=steps,
             batch_size=arguments.train_batch_size,
             accumulation=arguments.gradient_accumulation_steps,

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FaceExprError
+from ..requirements import OLDEST_OPENCV, OPENCVS, numbers
 from ..typed import installing, typed
 
 _LOG_LINE = re.compile(
@@ -29,26 +30,22 @@ _LOG_LINE = re.compile(
 _stderr_lock = threading.Lock()
 
 
-OLDEST_OPENCV = (4, 8)
 NEEDED_OF_OPENCV = ("FaceDetectorYN", "FaceRecognizerSF", "resize", "warpAffine", "GaussianBlur", "convexHull", "fillConvexPoly")
-OPENCV_PACKAGES = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-"""Packages of Python's index that all write into the one folder `cv2`: each installed over another leaves a mixture."""
 
 
 def opencv() -> ModuleType:
     """The module `cv2`. Raises FaceExprError where it cannot load, is older than OLDEST_OPENCV, or lacks what is needed, saying which
     OpenCV it is, where it lies and what to install."""
     with _told_of_opencv():
-        module = _load("cv2", "opencv-contrib-python")
+        module = _load("cv2", OPENCVS[0])
     if module in _fit:
         return module
     version = str(getattr(module, "__version__", ""))
     lacks = [
         name for name in NEEDED_OF_OPENCV if not hasattr(getattr(module, name, None), "create" if name.startswith("Face") else "__call__")
     ]
-    number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if lacks or number < OLDEST_OPENCV:
-        fault = f"lacks {', '.join(lacks)}" if lacks else f"is older than {'.'.join(map(str, OLDEST_OPENCV))}"
+    if lacks or numbers(version) < numbers(OLDEST_OPENCV):
+        fault = f"lacks {', '.join(lacks)}" if lacks else f"is older than {OLDEST_OPENCV}"
         raise FaceExprError(f"The OpenCV that Python loads ({version or 'without a version'}, from {_place(module)}) {fault}. {_cure()}")
     _fit.append(module)
     return module
@@ -64,7 +61,7 @@ def _place(module: ModuleType) -> str:
 def installed_opencv() -> list[str]:
     """Name and version of each installed package that brings OpenCV."""
     found = []
-    for name in OPENCV_PACKAGES:
+    for name in OPENCVS:
         with suppress(metadata.PackageNotFoundError):
             found.append(f"{name} {metadata.version(name)}")
     return found
@@ -79,7 +76,7 @@ def _cure() -> str:
         else (f"Installed is {found[0]}, perhaps overwritten by another node pack" if found else "It is no package that pip knows")
     )
     return (
-        f"{state}. Type: {typed('-m', 'pip', 'uninstall', '-y', *OPENCV_PACKAGES)}; then: {installing('opencv-contrib-python')}; "
+        f"{state}. Type: {typed('-m', 'pip', 'uninstall', '-y', *OPENCVS)}; then: {installing(OPENCVS[0])}; "
         "then start ComfyUI again."
     )
 

@@ -27,19 +27,22 @@ def add_lora(
     generator: torch.Generator,
     blocks: Sequence[str] = (),
     convolutions: bool = False,
+    first: str = "kaiming",
 ) -> dict[str, tuple[torch.nn.Parameter, torch.nn.Parameter]]:
     """Put a trainable LoRA (Hu et al. 2106.09685) on attention projections: name of the projection -> (down [r, in], up [out, r]).
 
     With `convolutions` also on the 3 x 3 convolutions of the ResNet blocks: down [r, in, 3, 3], up [out, r, 1, 1], as LoCon does.
-    `blocks` are parts of the U-Net such as `down.1`, `middle`, `up`; () is all. Down is drawn as in the paper's code, kaiming-uniform
-    with a = sqrt 5, from `generator`; up is 0. float32, whatever the U-Net's dtype.
+    `blocks` are parts of the U-Net such as `down.1`, `middle`, `up`; () is all. Down is drawn from `generator` as `first` says:
+    `kaiming`, uniform with a = sqrt 5 as in Hu et al.'s code, or `gaussian` of a standard deviation of 1 / rank, as the trainer that the
+    paper's authors published and diffusers' scripts have it: on SDXL 11 to 15 times as large, and so is what a step of Adam changes. Up is
+    0. float32, whatever the U-Net's dtype.
     Raises FaceExprError when one of `blocks` holds nothing to learn.
     """
-    return put_lora(unet, lora_targets(unet, blocks, convolutions), rank, alpha, generator)
+    return put_lora(unet, lora_targets(unet, blocks, convolutions), rank, alpha, generator, first)
 
 
 def put_lora(
-    model: torch.nn.Module, names: Sequence[str], rank: int, alpha: float, generator: torch.Generator
+    model: torch.nn.Module, names: Sequence[str], rank: int, alpha: float, generator: torch.Generator, first: str = "kaiming"
 ) -> dict[str, tuple[torch.nn.Parameter, torch.nn.Parameter]]:
     """`add_lora` on the layers of any model that have these names. Inputs that are not float32 need autocast around the call."""
     leave_out_broken()
@@ -62,7 +65,10 @@ def put_lora(
             down, up = module.lora_A["default"], module.lora_B["default"]
             device = down.weight.device
             initial = torch.empty(down.weight.shape)
-            torch.nn.init.kaiming_uniform_(initial, a=math.sqrt(5), generator=generator)
+            if first == "gaussian":
+                torch.nn.init.normal_(initial, std=1 / rank, generator=generator)
+            else:
+                torch.nn.init.kaiming_uniform_(initial, a=math.sqrt(5), generator=generator)
             down.weight = torch.nn.Parameter(initial.to(device))
             up.weight = torch.nn.Parameter(torch.zeros(up.weight.shape, device=device))
             layers[name] = (down.weight, up.weight)

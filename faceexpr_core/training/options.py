@@ -18,6 +18,7 @@ from .settings import (
     EVERY,
     FILE_PRECISIONS,
     FINISHED,
+    FIRST_WEIGHTS,
     KEEP,
     OPTIMIZERS,
     PRECISIONS,
@@ -277,6 +278,13 @@ OPTIONS: tuple[Option, ...] = (
         "both need bitsandbytes, and the LoRA is for the same checkpoint as ever",
         Widget(PRESET),
         choices=BASES,
+    ),
+    Option(
+        "init_lora_weights",
+        "choice",
+        "how the first weights are drawn: {0}, as kohya's trainer has them, or {1}, as diffusers' scripts do: a multiple of it, so that "
+        "the same learning rate changes more",
+        choices=FIRST_WEIGHTS,
     ),
     Option(
         "finished_state",

@@ -15,6 +15,7 @@ BASES = ("full", "nf4", "int8")
 SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
 OPTIMIZERS = ("adamw8bit", "adamw")
 PRIORS = ("off", "images", "distill")
+FIRST_WEIGHTS = ("kaiming", "gaussian")
 PREDICTIONS = ("epsilon", "v_prediction")
 PREDICTED: Mapping[str, Mapping[str, Any]] = {
     "as the MODEL says": {},
@@ -61,6 +62,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 """Least and most of every number of TrainSettings; a warm-up is no longer than the run either."""
 
+ADDED_LATER: Mapping[str, Any] = {"base": "full", "init_lora_weights": "kaiming"}
+"""Settings that earlier versions did not have, and what they did: a run that does so is theirs."""
+
 _BLOCK = re.compile(r"(down|up)(\.\d+)?|middle")
 _READING = {"text_encoder", "text_encoder_learning_rate", "text_encoder_weight_decay"}
 _OF_THE_CHECKPOINT = ("prediction", "zero_snr")
@@ -91,7 +95,7 @@ class TrainSettings:
     a LoRA of the same rank and alpha, at `text_encoder_learning_rate` (0: as `learning_rate`) and with `text_encoder_weight_decay`; its
     default of half the U-Net's rate is what kohya's users take, diffusers' `--text_encoder_lr` has 5e-6. `prediction` and `zero_snr`
     (noise schedule rescaled to zero SNR) are the checkpoint's. `base` keeps the U-Net's frozen linear layers in nf4 or int8 (see
-    `base`). Raises BadSetting for a value out of range.
+    `base`). `init_lora_weights` is how the LoRA's first weights are drawn (`adapter.add_lora`). Raises BadSetting for a value out of range.
     """
 
     rank: int = 32
@@ -128,6 +132,7 @@ class TrainSettings:
     zero_snr: bool = False
     seed: int = 0
     base: str = "full"
+    init_lora_weights: str = "kaiming"
 
     def __post_init__(self) -> None:
         for name, (low, high) in {**BOUNDS, "warmup": (0, self.steps)}.items():
@@ -143,6 +148,7 @@ class TrainSettings:
             "base": BASES,
             "prior": PRIORS,
             "prediction": PREDICTIONS,
+            "init_lora_weights": FIRST_WEIGHTS,
         }
         for name, options in choices.items():
             if getattr(self, name) not in options:
@@ -157,8 +163,10 @@ class TrainSettings:
         return self.alpha or float(self.rank)
 
     def used(self) -> dict[str, Any]:
-        """The settings by name, without the text encoders' where these do not learn, and without a base that is whole."""
-        left_out = ({"base"} if self.base == "full" else set()) | (set() if self.text_encoder else _READING)
+        """The settings by name, without the text encoders' where these do not learn, and without ADDED_LATER that are as before."""
+        left_out = {name for name, before in ADDED_LATER.items() if getattr(self, name) == before} | (
+            set() if self.text_encoder else _READING
+        )
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @property
@@ -191,7 +199,16 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "the whole method, for cards with 12 GB and more, or 8 GB with base nf4",
         ),
         "paper": Preset(
-            MappingProxyType({"rank": 4, "steps": 400, "precision": "fp16", "ema": 0.0, "captions": False}),
+            MappingProxyType(
+                {
+                    "rank": 4,
+                    "init_lora_weights": "gaussian",
+                    "steps": 400,
+                    "precision": "fp16",
+                    "ema": 0.0,
+                    "captions": False,
+                }
+            ),
             512,
             1.0,
             "the command that the paper's authors published",
@@ -206,8 +223,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
     }
 )
-"""Name -> preset; `auto` (AUTO) is one of them. `paper` is the published command (400 steps of 3 accumulated photos, rank 4, fp16, 8-bit
-Adam, SNR gamma 5, no prior, one caption); the others are ours."""
+"""Name -> preset; `auto` (AUTO) is one of them. `paper` is the published command (400 steps of 3 accumulated photos, rank 4 with
+gaussian first weights, fp16, 8-bit Adam, SNR gamma 5, no prior, one caption); the others are ours."""
 
 AUTO, PLAIN = "auto", "default"
 """The preset that chooses among PRESETS by the card's memory (see `auto.settle`), and what it is where there is no card to fit."""

@@ -73,14 +73,14 @@ def unread_layer(encoders: TextEncoders) -> str:
     return f"text_encoder.text_model.encoder.layers.{encoders.first.config.num_hidden_layers - 1}."
 
 
-def add_text_lora(encoders: TextEncoders, rank: int, alpha: float, generator: torch.Generator) -> Layers:
+def add_text_lora(encoders: TextEncoders, rank: int, alpha: float, generator: torch.Generator, first: str = "kaiming") -> Layers:
     """Put a trainable LoRA on the attention projections, as `adapter.add_lora` does on the U-Net's, with first weights drawn alike.
 
     Keys as LoRA files spell modules, whatever transformers calls them: `text_encoder_2.text_model.encoder.layers.3.self_attn.q_proj`.
     """
     layers: Layers = {}
     for part, encoder in encoders.parts.items():
-        put = put_lora(encoder, text_targets(encoder, part == "text_encoder"), rank, alpha, generator)
+        put = put_lora(encoder, text_targets(encoder, part == "text_encoder"), rank, alpha, generator, first)
         layers |= {f"{part}.text_model.{name.removeprefix('text_model.')}": pair for name, pair in put.items()}
     return layers
 

@@ -63,7 +63,13 @@ class Trainer:
         quantise(unet, settings.base, device, dtype)
         torch.nn.Module.to(unet, device, dtype)  # diffusers' own `to` warns about an empty list of float32 modules
         self.layers = add_lora(
-            unet, settings.rank, settings.effective_alpha, self.draws.generators["photos"], settings.block_names, settings.convolutions
+            unet,
+            settings.rank,
+            settings.effective_alpha,
+            self.draws.generators["photos"],
+            settings.block_names,
+            settings.convolutions,
+            settings.init_lora_weights,
         )
         if checkpointing:
             unet.enable_gradient_checkpointing()
@@ -73,7 +79,7 @@ class Trainer:
             _ready(encoders, device, dtype, checkpointing)
             # a generator of their own, so that the photos' draws stay as they are without them
             generator = seeded(settings.seed, len(self.draws.generators))
-            self.text_layers = add_text_lora(encoders, settings.rank, settings.effective_alpha, generator)
+            self.text_layers = add_text_lora(encoders, settings.rank, settings.effective_alpha, generator, settings.init_lora_weights)
 
         left_out = None
         if start is not None:

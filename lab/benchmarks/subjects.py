@@ -125,7 +125,7 @@ def lora_file(
     return work / "loras" / f"{seed}-{digest_of(json.dumps(made).encode(), base.encode())}.safetensors"
 
 
-ADDED_LATER: Mapping[str, Any] = {}
+ADDED_LATER: Mapping[str, Any] = {"init_lora_weights": "kaiming"}
 """Settings that came when LoRAs were kept already, by name, with what those had: left out where it is that, so that they are found."""
 
 
