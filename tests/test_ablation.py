@@ -182,10 +182,28 @@ def test_a_class_pushed_away_from_the_person_is_moved_too() -> None:
     known = records({"prior": 0.75, "network": 0.75}, {"prior": True, "network": True})
     known = [{**one, "drift": -0.06 if one["arm"] == "network" else 0.01} for one in known]
     rows = summarise(known, ["network", "prior"], ablation_table.MEASURES)
+    network, prior = rows
     less, more = (ablation_table.difference_of(rows, *pair) for pair in (("prior", "network"), ("network", "prior")))
     assert less is not None and more is not None
-    assert ablation_table.effects(less) == ["moved"] and ablation_table.harms(less) == []
-    assert ablation_table.effects(more) == [] and ablation_table.harms(more) == ["moved"]
+    assert ablation_table.effects(less) == ["moved"] and ablation_table.harms(less, network) == []
+    assert ablation_table.effects(more) == [] and ablation_table.harms(more, prior) == ["moved"]
+
+
+def test_a_background_that_changes_half_as_much_again_is_a_harm_though_its_number_is_small() -> None:
+    for changed, said in ((0.03, "background at 0.5"), (0.022, "none")):
+        known = records({"prior": 0.75, "captions": 0.75}, {"prior": True, "captions": True})
+        for one in known:
+            if one["expression"] != "neutral":
+                one["background"] = one["strength"] * (changed if one["arm"] == "captions" else 0.02)
+        told = table(known, ["prior", "captions"])
+        assert next(row for row in told.splitlines() if row.startswith("| captions |")).endswith(f"| none | {said} |")
+
+
+def test_a_mean_of_fewer_people_than_its_row_says_of_how_many() -> None:
+    known = records({"prior": 0.75, "captions": 0.75}, {"prior": True, "captions": True})
+    known = [{**one, "leak": 0.1 if one["person"] in "ab" else None} for one in known]
+    told = table(known, ["prior", "captions"])
+    assert told.count("0.100 (of 2)") == 2 and "+0.000 (of 2)" in told and " (of 5)" not in told
 
 
 def test_the_class_is_drawn_once_with_each_lora_without_the_trigger_word(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from .ablation_unseen import UNSEEN
 
 HARM = 0.03
 """By so much a part may be worse in a measure, on average over people, without being said to harm."""
+HARM_SHARE = 0.2
+"""The same of the background, as a share of what it is without the part: its numbers are a tenth as large as the others'."""
 LEAST_PEOPLE = 5
 """Of fewer people nothing is said."""
 COMMON_STRENGTH = 0.5
@@ -32,7 +34,8 @@ COMMON_STRENGTH = 0.5
 
 PARTS_LEGEND = (
     "What each part changes, on the same people and noise. effect: measures whose interval lies on the good side of 0. harm: measures "
-    f"that are worse by more than {HARM:g} on average, with (?) where the interval holds 0. Not judged: how strong the expression is, and "
+    f"that are worse by more than {HARM:g} on average, the background by {HARM_SHARE:g} of what it is without the part, with (?) where the "
+    "interval holds 0. Not judged: how strong the expression is, and "
     "both kept, identity, unseen, SFace and leak, which follow from that; drift, whose size counts (moved)."
 )
 
@@ -146,14 +149,18 @@ def table(rows: Sequence[Row], command: str) -> str:
     says = " ".join(f"{one.title}: {one.says}." for one in MEASURES)
     lines = [f"`{command}`", "", f"{says} [95 % bootstrap intervals over people].", ""]
     lines += table_head(["arm", "pictures", *titles])
-    lines += [table_line([f"`{row.arm}`", f"{row.pictures}", *(_cell(row.values[one.name], one) for one in MEASURES)]) for row in rows]
+    for row in rows:
+        cells = [_cell(row.values[one.name], one, _lacking(one, row.people)) for one in MEASURES]
+        lines.append(table_line([f"`{row.arm}`", f"{row.pictures}", *cells]))
     lines += ["", PARTS_LEGEND, "", *table_head(["part", "", "with / without", *titles, "effect", "harm"])]
     for part in PARTS:
         for kind, (have, lack) in part.pairs():
             if (found := difference_of(rows, have, lack)) is not None:
-                cells = [_cell(found.values[one.name], one, signed=True) for one in MEASURES]
-                people = len({*row_of[have].people} & {*row_of[lack].people})
-                said = [_told(effects(found)), _told(harms(found))] if people >= LEAST_PEOPLE else ["too few people"] * 2
+                shared = sorted({*row_of[have].people} & {*row_of[lack].people})
+                own = [{name: row_of[arm].people[name] for name in shared} for arm in (have, lack)]
+                cells = [_cell(found.values[one.name], one, _lacking(one, *own), signed=True) for one in MEASURES]
+                people = len(shared)
+                said = [_told(effects(found)), _told(harms(found, row_of[lack]))] if people >= LEAST_PEOPLE else ["too few people"] * 2
                 lines.append(table_line([part.name, kind, f"`{have}` / `{lack}`", *cells, *said]))
     lines += ["", *(f"- `{name}`: `{ARMS[name]}`" for name in row_of if name in ARMS)]
     return "\n".join(lines) + "\n"
@@ -170,10 +177,22 @@ def effects(found: Difference) -> list[str]:
     return [one.title for one, value in _judged(found) if (value.low > 0 if one.better > 0 else value.high < 0)]
 
 
-def harms(found: Difference) -> list[str]:
-    """Measures in which the mean is worse by more than HARM, with (?) where the interval holds 0."""
-    worse = [(one, value) for one, value in _judged(found) if one.better * value.mean < -HARM]
+def harms(found: Difference, without: Row) -> list[str]:
+    """Measures in which the mean is worse by more than HARM, or HARM_SHARE of what it is in the arm `without` the part, with (?) where the
+    interval holds 0."""
+    worse = [(one, value) for one, value in _judged(found) if one.better * value.mean < -_limit(one, without)]
     return [one.title if value.low * value.high > 0 else f"{one.title} (?)" for one, value in worse]
+
+
+def _limit(one: Measure, without: Row) -> float:
+    before = without.values[one.name]
+    return HARM if one.name != "background" or before is None else HARM_SHARE * before.mean
+
+
+def _lacking(one: Measure, *people: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Of how many people a mean is, where the measure is not known of all of them."""
+    known = sum(all(own[name].get(one.name) is not None for own in people) for name in people[0])
+    return "" if known in (0, len(people[0])) else f" (of {known})"
 
 
 def _judged(found: Difference) -> list[tuple[Measure, Interval]]:
@@ -184,8 +203,8 @@ def _told(titles: Sequence[str]) -> str:
     return ", ".join(titles) or "none"
 
 
-def _cell(value: Any, measure: Measure, signed: bool = False) -> str:
-    return summary.cell(value, measure.title, signed, measure.digits)
+def _cell(value: Any, measure: Measure, of: str, signed: bool = False) -> str:
+    return f"{summary.cell(value, measure.title, signed, measure.digits)}{of}"
 
 
 def sheet(output: Path, records: Records, names: Sequence[str], people: int = 2) -> Image.Image:
