@@ -66,6 +66,13 @@ def comfyui_path() -> Path:
     return path
 
 
+def let_import_comfyui() -> None:
+    """From here on this process finds ComfyUI's own code, and writes no bytecode beside it: it may be the user's own ComfyUI."""
+    sys.dont_write_bytecode = True
+    if (folder := str(comfyui_path())) not in sys.path:
+        sys.path.insert(0, folder)
+
+
 def models_path() -> Path:
     """The folder of FaceExpr's model files: `FACEEXPR_MODELS`, else the one that `make comfyui-files` filled."""
     chosen = os.environ.get("FACEEXPR_MODELS")
@@ -87,7 +94,7 @@ def make_home(home: Path, pack: Path = REPOSITORY) -> Path:
 def command_line(home: Path, port: int) -> list[str]:
     """The command that starts ComfyUI with everything it writes under `home`, nothing in its own folder."""
     return [
-        sys.executable,
+        *(sys.executable, "-B"),
         str(comfyui_path() / "main.py"),
         *("--base-directory", str(home)),
         *("--database-url", f"sqlite:///{home / 'user' / 'comfyui.db'}"),

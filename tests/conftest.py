@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from comfy_process import REPOSITORY, ComfyProcess, comfyui, comfyui_path, make_home, models_path
+from comfy_process import REPOSITORY, ComfyProcess, comfyui, let_import_comfyui, make_home, models_path
 from numpy.typing import NDArray
 from prepared import prepare_here
 
@@ -134,7 +134,7 @@ def comfy_modules(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     copy than the installed `faceexpr_core`: take classes that nodes raise or return (`core.errors.FaceExprError`) from there.
     """
     home = make_home(tmp_path_factory.mktemp("comfy_modules"))
-    sys.path.insert(0, str(comfyui_path()))
+    let_import_comfyui()
     options = importlib.import_module("comfy.cli_args").args
     options.cpu = True
     options.base_directory = str(home)

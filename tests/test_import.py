@@ -39,7 +39,11 @@ print(json.dumps(sorted({name.split(".")[0] for name in set(sys.modules) - befor
 def test_starting_comfyui_with_the_pack_imports_no_library_that_comfyui_has_not_loaded(tmp_path: Path) -> None:
     """Of all its modules at any depth, so that no file of the core that a node imports may do it either."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(comfyui_path()), str(REPOSITORY)], capture_output=True, text=True, cwd=tmp_path, timeout=300
+        [sys.executable, "-B", "-c", SCRIPT, str(comfyui_path()), str(REPOSITORY)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     loaded = set(json.loads(done.stdout.splitlines()[-1]))

@@ -19,7 +19,7 @@ def comfyui_nodes(home: Path, cpu: bool = True) -> Any:
     sys.path.insert(0, str(REPOSITORY / "scripts"))
     process = importlib.import_module("comfy_process")
     home = process.make_home(home)
-    sys.path.insert(0, str(process.comfyui_path()))
+    process.let_import_comfyui()
     options = importlib.import_module("comfy.cli_args").args
     options.cpu = cpu
     options.base_directory = str(home)

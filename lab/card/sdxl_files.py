@@ -59,8 +59,7 @@ VAE = {"double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "
 
 def shapes_of(kind: str, comfyui: Path) -> Shapes:
     """Names and shapes of a single file: `base`, `inpaint` (nine channels into the U-Net) or `refiner` (another U-Net, one encoder)."""
-    if str(comfyui) not in sys.path:
-        sys.path.insert(0, str(comfyui))
+    _import_from(comfyui)
     importlib.import_module("comfy.cli_args").args.cpu = True
     ops = importlib.import_module("comfy.ops").disable_weight_init
     supported, clips = importlib.import_module("comfy.supported_models"), importlib.import_module("comfy.sdxl_clip")
@@ -157,8 +156,7 @@ def write_velocity(path: Path, base: Path) -> None:
 
 def write_folder(folder: Path, base: Path, comfyui: Path) -> None:
     """The base as a diffusers folder, its tensors copied one by one under diffusers' names."""
-    if str(comfyui) not in sys.path:
-        sys.path.insert(0, str(comfyui))
+    _import_from(comfyui)
     from safetensors import safe_open
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,6 +187,12 @@ def _copy_part(path: Path, renamed: Mapping[str, Source], file: Any) -> None:
 
     shapes = {name: tuple(read(name).shape) for name in renamed}
     write_stream(path, shapes, _half, read)
+
+
+def _import_from(comfyui: Path) -> None:
+    sys.dont_write_bytecode = True  # it may be the user's own ComfyUI
+    if str(comfyui) not in sys.path:
+        sys.path.insert(0, str(comfyui))
 
 
 def _diffusers_names(names: list[str]) -> dict[str, dict[str, Source]]:

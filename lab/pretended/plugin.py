@@ -24,8 +24,8 @@ CARD = PretendedCard("values", total=int(os.environ.get("PRETENDED_GB", "24")) <
 
 def pytest_configure(config: pytest.Config) -> None:
     CARD.__enter__()
-    comfyui = os.environ.get("COMFYUI_PATH", str(REPOSITORY / ".comfyui" / "ComfyUI"))
-    sys.path.insert(0, comfyui)
+    sys.path.insert(0, str(REPOSITORY / "scripts"))
+    importlib.import_module("comfy_process").let_import_comfyui()
     module = importlib.import_module("comfy.cli_args")
 
     class OnACard(type(module.args)):  # type: ignore[misc]
