@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion.recorder import load_bank
 from .fusion_inputs import FEATURES
-from .host.folders import features_folder, file_in, stamp_of
+from .host.folders import features_files, features_folders, file_in, stamp_of
 
 SUFFIX = ".safetensors"
 NO_FILE = "none"
@@ -26,7 +26,7 @@ class LoadFeatures(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=_files() or [NO_FILE],
+                    options=features_files(SUFFIX) or [NO_FILE],
                     tooltip="A file in models/faceexpr_features. It serves any person, with the checkpoint it was made for: features of "
                     "words at any steps, others at its noise levels.",
                 )
@@ -51,7 +51,7 @@ class LoadFeatures(io.ComfyNode):
             found = _path(file).is_file()
         except FaceExprError as error:
             return str(error)
-        return found or f"there is no file {file} in {features_folder()}. Save features first, or copy a file there."
+        return found or f"there is no file {file} in {_folders()}. Save features first, or copy a file there."
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
@@ -60,10 +60,11 @@ class LoadFeatures(io.ComfyNode):
         return io.NodeOutput(bank, "\n".join([*told, *(f"{key}: {value}" for key, value in bank.notes.items())]))
 
 
-def _files() -> list[str]:
-    folder = features_folder()
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"*{SUFFIX}")) if folder.is_dir() else []
+def _folders() -> str:
+    return " or ".join(map(str, features_folders()))
 
 
 def _path(file: str) -> Path:
-    return file_in(features_folder(), file, SUFFIX, "file")
+    """Of the first folder that has it, else of the first. Raises FaceExprError for a name that leads out of the folder."""
+    meant = [file_in(folder, file, SUFFIX, "file") for folder in features_folders()]
+    return next((path for path in meant if path.is_file()), meant[0])

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..faceexpr_core.fusion.recorder import save_bank
 from .fusion_inputs import FEATURES
-from .host.folders import features_folder, file_in
+from .host.folders import features_folders, file_in
 
 
 class SaveFeatures(io.ComfyNode):
@@ -34,5 +34,5 @@ class SaveFeatures(io.ComfyNode):
 
     @classmethod
     def execute(cls, features: Any, name: str) -> io.NodeOutput:
-        path = file_in(features_folder(), name, ".safetensors", "name")
+        path = file_in(features_folders()[0], name, ".safetensors", "name")
         return io.NodeOutput(str(save_bank(features, path)))

@@ -43,7 +43,7 @@ def settle_for(host: TrainingHost, subject: Any, path: Path, values: Mapping[str
 def states_at(path: Path, values: Mapping[str, Any]) -> StateFolder | None:
     """Where the run of the LoRA at `path` keeps its states, in ComfyUI's output folder."""
     every = values["state_every"]
-    name = path.relative_to(loras_folder().resolve()).with_suffix("")
+    name = path.relative_to(loras_folder()).with_suffix("")
     if not every:
         return None
     keep = values["finished_state"] == "keep"

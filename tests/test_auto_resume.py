@@ -72,7 +72,7 @@ def test_a_node_that_starts_anew_takes_what_the_card_allows(comfy_modules: Simpl
     job, train = pack.node("training_job"), pack.node("train_lora")
     host = SimpleNamespace(full_size=True, room=lambda: room, draws_whole=False, prediction=dict)  # there is no card here
     values = {**train.DEFAULTS, "preset": "auto", "resume": LABELS[resume]}
-    path = job.loras_folder().resolve() / f"{what}_{resume}.safetensors"
+    path = job.loras_folder() / f"{what}_{resume}.safetensors"
     states = job.states_at(path, values)
     keep(what, states.path, path, begun)
     settled = job.settle_for(host, SimpleNamespace(resolution=begun.side), path, values)

@@ -15,8 +15,13 @@ from ...faceexpr_core.faces import models
 
 def model_folders() -> list[Path]:
     """Where the pack's own model files (MediaPipe, YuNet, SFace) may lie: `faceexpr` of extra_model_paths.yaml, then models/faceexpr."""
-    registered, _ = folder_paths.folder_names_and_paths.get("faceexpr", ([], set()))
-    return [Path(folder) for folder in (*registered, Path(folder_paths.models_dir) / "faceexpr")]
+    return _registered("faceexpr")
+
+
+def _registered(name: str) -> list[Path]:
+    """What extra_model_paths.yaml has under a name that ComfyUI itself does not know, then the folder of that name in its models."""
+    registered, _ = folder_paths.folder_names_and_paths.get(name, ([], set()))
+    return [Path(folder) for folder in (*registered, os.path.join(folder_paths.models_dir, name))]
 
 
 def missing_models() -> str:
@@ -34,8 +39,8 @@ def missing_models() -> str:
 
 
 def loras_folder() -> Path:
-    """The first of ComfyUI's loras folders; LoRA files are saved there."""
-    return Path(folder_paths.get_folder_paths("loras")[0])
+    """The first of ComfyUI's loras folders, absolute; LoRA files are saved there."""
+    return Path(os.path.abspath(folder_paths.get_folder_paths("loras")[0]))
 
 
 def stamp_of(path: Path) -> tuple[int, int]:
@@ -62,9 +67,16 @@ def input_folder() -> Path:
     return Path(folder_paths.get_input_directory())
 
 
-def features_folder() -> Path:
-    """Where expression features are saved and looked for."""
-    return Path(folder_paths.models_dir) / "faceexpr_features"
+def features_folders() -> list[Path]:
+    """Where expression features are looked for: `faceexpr_features` of extra_model_paths.yaml, then models/faceexpr_features. They are
+    saved in the first."""
+    return _registered("faceexpr_features")
+
+
+def features_files(suffix: str) -> list[str]:
+    """The files in those folders by their names from there, folders behind links too, as ComfyUI lists models."""
+    found = {name for folder in features_folders() for name in folder_paths.recursive_search(str(folder), [".git"])[0]}
+    return sorted(Path(name).as_posix() for name in found if name.endswith(suffix))
 
 
 def within_comfyui(text: str) -> str:
@@ -85,12 +97,13 @@ def _names_of(folder: str) -> tuple[str, ...]:
 
 
 def file_in(folder: Path, name: str, suffix: str, argument: str) -> Path:
-    """The file in `folder` that `name`, with or without its suffix, means. Raises FaceExprError for no file name, or one that leads out."""
-    root = folder.resolve()
+    """The file in `folder` that `name`, with or without its suffix, means, absolute; links in the folder may lead elsewhere, as ComfyUI
+    takes them. Raises FaceExprError for no file name, or one that leads out by itself."""
+    root = os.path.abspath(folder)
     cleaned = name.strip().removesuffix(suffix).replace("\\", "/")
     if not Path(cleaned).name or re.search(r'[<>:"|?*\x00-\x1f]', cleaned) or cleaned.endswith(("/", ".")):
         raise FaceExprError(f"{argument} {name!r} is no file name; give one such as smiles/wide.")
-    path = Path(os.path.realpath(root / f"{cleaned}{suffix}"))
+    path = Path(os.path.abspath(os.path.join(root, f"{cleaned}{suffix}")))
     if not path.is_relative_to(root):
         raise FaceExprError(f"{argument} {name!r} leads out of {root}; give a name inside it, such as smiles/wide.")
     return path
