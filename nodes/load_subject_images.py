@@ -12,10 +12,11 @@ from comfy_api.latest import io, ui
 
 from ..faceexpr_core import mini
 from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.photos.settings import FRAMINGS
 from .host.folders import input_folder, missing_models, model_folders
 from .host.pixels import to_image
 from .host.progress import Progress, say_or_stop
-from .host.widgets import one_value, require_choices, require_pictures, shown_report
+from .host.widgets import one_value, require_choices, require_pictures, shown_report, tell_unused
 
 NO_FOLDER = "none"
 EXAMPLES = {"example: a rendered person": mini.subject_path, "example: another person": mini.donor_path}
