@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -182,3 +183,37 @@ def test_weights_in_whole_numbers_are_refused(comfy_modules: SimpleNamespace) ->
         layer.weight = torch.nn.Parameter((layer.weight * 100).to(torch.int8), requires_grad=False)
         with pytest.raises(comfy_modules.core.errors.FaceExprError, match=r"attn2\.to_k\.weight as whole numbers \(torch\.int8\)"):
             weights.export_unet(model)
+
+
+PREPARING = ("encode_images", "encode_text", "weights_digest", "export_unet", "sample")
+
+
+@pytest.mark.parametrize(
+    ("stopped_in", "times"), [*((name, 1) for name in PREPARING if name != "weights_digest"), ("weights_digest", 2), ("run_of", 1)]
+)
+def test_cancelling_before_the_first_step_stops_at_once_and_leaves_no_lora_and_no_state(
+    comfy_modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, stopped_in: str, times: int
+) -> None:
+    """`weights_digest` reads the text encoders, then the VAE; `run_of` the U-Net, last of all."""
+    management, done, lora = importlib.import_module("comfy.model_management"), list[str](), f"cancelled_in_{stopped_in}"
+    training, trainer = pack.node("host.training"), importlib.import_module("faceexpr_pack.faceexpr_core.training.trainer")
+    output, loras = Path(comfy_modules.folder_paths.get_output_directory()), Path(comfy_modules.folder_paths.get_folder_paths("loras")[0])
+
+    def watched(name: str, plain: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        done.append(name)
+        if name == stopped_in:
+            management.interrupt_current_processing()
+        return plain(*given, **named)
+
+    for module, name in (*((training, name) for name in PREPARING), (trainer, "run_of")):
+        monkeypatch.setattr(module, name, partial(watched, name, getattr(module, name)))
+    images, subject = (importlib.import_module(f"faceexpr_pack.faceexpr_core.{name}") for name in ("faces.images", "photos.subject"))
+    person = subject.prepare_subject(images.read_images(mini.subject_path())[:2], subject.SubjectSettings(resolution=64))
+    with torch.inference_mode():
+        model, clip, vae = pack.host().load_mini()
+        prior = {"prior": "images", "prior_images": 2} if stopped_in == "sample" else {}  # drawing asks by itself
+        wishes = {**PLAIN, **SETTINGS, **prior, "lora_name": lora, "state_every": 1}
+        with pytest.raises(pack.node("host.progress").Interrupted):
+            pack.node("train_lora").TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=person, **wishes)
+    assert done[-1] == stopped_in and done.count(stopped_in) == times
+    assert not list(loras.glob(f"{lora}*")) and not (output / "faceexpr" / "training" / lora).exists()

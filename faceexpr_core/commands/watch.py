@@ -28,6 +28,9 @@ class Terminal(Progress):
     def drawing(self, number: int, of: int, prompt: str) -> None:
         self.show(f"picture {number} of {of} of the class: {prompt}", number, of, done=number - 1)
 
+    def ready(self) -> None:
+        """Ctrl-C is raised where it is heard."""
+
     def step(self, step: Step, sheet: Picture | None) -> None:
         from ..training.progress import progress_text
 

@@ -100,6 +100,10 @@ class Watcher(Protocol):
         """A picture of the class, counted from 1, is about to be drawn. What it raises stops the run."""
         ...
 
+    def ready(self) -> None:
+        """All is there for the first step. What it raises stops the run, and nothing of it is saved."""
+        ...
+
     def step(self, step: Step, sheet: Picture | None) -> None:
         """After each step, with the preview where there is one. What it raises stops the run, whose LoRA so far is saved."""
         ...

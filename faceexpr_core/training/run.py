@@ -136,6 +136,7 @@ def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
         begins = () if job.states is not None and job.states.newest() else _beginning(job)
         for note in (*notes, *begins) if first else ():
             watcher.say(note)
+        watcher.ready()
 
     def on_step(step: Step) -> None:
         if first:

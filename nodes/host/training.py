@@ -23,7 +23,7 @@ from .encoding import decode_latents, encode_images, encode_text
 from .models import require_sdxl_clip
 from .pixels import to_bytes
 from .predictions import prediction_of
-from .progress import Interrupted, Progress, say, show
+from .progress import Interrupted, Progress, say, say_or_stop, show, stop_if_cancelled
 from .sampling import sample
 from .text_encoders import SDXL_LAYER, export_text_encoders, tokenize
 from .weights import empty_unet, export_unet, load_to_read, read_weight, require_loras_in_weights, weights_alone
@@ -42,8 +42,9 @@ CLASS_PICTURES: dict[str, Any] = {"steps": CLASS_STEPS, "cfg": CLASS_CFG, "sampl
 
 
 class TrainingHost:
-    """`Host` over what is connected to the node `node`. Raises FaceExprError for a MODEL or CLIP that is not SDXL's, or not to be trained
-    on (`predictions.prediction_of`, `weights.empty_unet`, `weights.require_loras_in_weights`)."""
+    """`Host` over what is connected to the node `node`; what it does before the first step raises `Interrupted` once the user pressed
+    cancel. Raises FaceExprError for a MODEL or CLIP that is not SDXL's, or not to be trained on (`predictions.prediction_of`,
+    `weights.empty_unet`, `weights.require_loras_in_weights`)."""
 
     interrupts: tuple[type[BaseException], ...] = (Interrupted,)
     draws_whole = False
@@ -69,6 +70,7 @@ class TrainingHost:
         return self._prediction
 
     def encode_text(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        stop_if_cancelled()
         return encode_text(self.clip, prompts)
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
@@ -78,7 +80,12 @@ class TrainingHost:
         return count_tokens(self.clip, text)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        return encode_images(self.model, self.vae, images)
+        latents = []
+        for image in images.split(1):
+            stop_if_cancelled()
+            latents.append(encode_images(self.model, self.vae, image))
+        with torch.inference_mode(False):
+            return torch.cat(latents)
 
     def decode(self, latents: Tensor) -> Picture:
         height, width = latents.shape[-2:]
@@ -90,9 +97,11 @@ class TrainingHost:
                 _clear()
 
     def text_encoders(self, dtype: torch.dtype) -> TextEncoders:
+        stop_if_cancelled()
         return export_text_encoders(self.clip, dtype, self.node)
 
     def unet(self, dtype: torch.dtype) -> UNet2DConditionModel:
+        stop_if_cancelled()
         _clear()
         short = short_of_ram("The training's own copy of the U-Net, beside ComfyUI's,", weights_bytes(self._shape, dtype))
         if short is not None:
@@ -119,6 +128,7 @@ class TrainingHost:
         return self._texts[prompt]
 
     def parts(self) -> dict[str, str]:
+        stop_if_cancelled()
         load_to_read(self.clip.patcher)
         names = self.clip.cond_stage_model.state_dict()
         layer = "" if self.clip.layer_idx in (None, SDXL_LAYER) else f" layer {self.clip.layer_idx}"
@@ -129,6 +139,7 @@ class TrainingHost:
         return {"side": side, "host": "comfyui", **CLASS_PICTURES}
 
     def release(self, decode: bool) -> None:
+        stop_if_cancelled()
         comfy.model_management.unload_all_models()
 
 
@@ -158,7 +169,10 @@ class Page:
         say(text)
 
     def drawing(self, number: int, of: int, prompt: str) -> None:
-        say(f"picture {number} of {of} of the class: {prompt}")
+        say_or_stop(f"picture {number} of {of} of the class: {prompt}")
+
+    def ready(self) -> None:
+        stop_if_cancelled()
 
     def step(self, step: Step, sheet: Picture | None) -> None:
         from PIL import Image
