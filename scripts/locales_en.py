@@ -43,7 +43,7 @@ def _words(info: dict[str, Any]) -> dict[str, Any]:
     inputs = {}
     for name, (_, *options) in given:
         about = options[0] if options else {}
-        inputs[name] = {"name": name, "tooltip": escaped(about.get("tooltip", ""))}
+        inputs[name] = {"name": escaped(about.get("display_name") or name), "tooltip": escaped(about.get("tooltip", ""))}
     outputs = {
         str(number): {"name": name, "tooltip": escaped(tooltip or "")}
         for number, (name, tooltip) in enumerate(zip(info["output_name"], info["output_tooltips"], strict=True))

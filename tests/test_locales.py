@@ -50,6 +50,12 @@ def test_the_english_words_are_the_nodes_own(english: dict[str, Any]) -> None:
     assert changed == [], "run `make locales`, and say the same in the other languages"
 
 
+def test_an_input_is_called_as_its_node_shows_it(english: dict[str, Any]) -> None:
+    """What a language says stands in place of the node's own name of an input."""
+    assert english["FaceExprExtractExpressionFeatures"]["inputs"]["photo_neutral"]["name"] == "if no neutral photo"
+    assert english["FaceExprExtractExpressionFeatures"]["inputs"]["photo"]["name"] == "photo"
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_node_input_and_output_has_its_words(language: str, english: dict[str, Any]) -> None:
     told = differences(english, words_of(language))
