@@ -1,4 +1,4 @@
-"""Custom nodes that only the tests' ComfyUI has: models of other families and a ControlNet for Mini, small and untrained."""
+"""What only the tests' ComfyUI has: small untrained models of other families and a ControlNet for Mini, and its word on a graph unrun."""
 
 import importlib.util
 from pathlib import Path
@@ -9,8 +9,11 @@ import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.supported_models
+import execution
 import torch
+from aiohttp import web
 from comfy_api.latest import ComfyExtension, io
+from server import PromptServer
 
 SD15_UNET = {
     "image_size": 32,
@@ -95,6 +98,13 @@ class RandomControlNet(io.ComfyNode):
         graphs = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(graphs)
         return io.NodeOutput(graphs.random_controlnet(model))
+
+
+@PromptServer.instance.routes.post("/faceexpr_test/validate")
+async def validate(request: web.Request) -> web.Response:
+    """What /prompt would refuse the graph for, and the outputs that it would run."""
+    _, error, outputs, about_nodes = await execution.validate_prompt("validated", await request.json(), None)
+    return web.json_response({"error": error, "nodes": about_nodes, "outputs": sorted(outputs)})
 
 
 class TestNodes(ComfyExtension):
