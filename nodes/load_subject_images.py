@@ -126,7 +126,7 @@ class LoadSubjectImages(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: Any = NO_FOLDER, **_: Any) -> str:
-        from ..faceexpr_core.photos.folder import watched_files
+        from ..faceexpr_core.photos.dataset import watched_files
 
         try:
             directory = _resolve(_one("folder", folder) or NO_FOLDER)

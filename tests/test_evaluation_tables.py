@@ -532,19 +532,22 @@ def test_what_others_wrote_is_not_written_over(name: str, tmp_path: Path) -> Non
     file.parent.mkdir(parents=True)
     file.write_text("mine")
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    worker = Worker(arguments, evaluation_of(arguments), Share())
+
+    def keep() -> None:
+        Worker(arguments, evaluation_of(arguments), Share()).keep_meaning()
+
     with pytest.raises(FaceExprError, match=rf"out holds {name.split('/')[0]}, which is not of an evaluation of faceexpr"):
-        worker.keep_meaning()
+        keep()
     assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()) == sorted(
         [name, "notes.txt"]
     )
     shutil.move(file, tmp_path / "elsewhere")
     shutil.rmtree(tmp_path / "out" / name.split("/")[0], ignore_errors=True)
-    worker.keep_meaning()
+    keep()
     for other in (tmp_path / "out").glob("*.json"):
         if other.name != "run.json":
             other.unlink()
-    worker.keep_meaning()
+    keep()
 
 
 def test_a_folder_begun_when_a_strength_stood_for_less_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

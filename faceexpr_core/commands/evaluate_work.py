@@ -30,20 +30,22 @@ if TYPE_CHECKING:
     from ..evaluation.draw import Drawer
     from .train_job import TrainJob
 
-RUN = "run.json"
-OWN = (RUN, "arms.json", "loras.json", "people.json", "records", "people", "pictures", PAGE, *TABLES)
+RUN, PEOPLE = "run.json", "people.json"
+OWN = (RUN, "arms.json", "loras.json", PEOPLE, "records", "people", "pictures", PAGE, *TABLES)
 """What an evaluation writes into its folder, but for LoRAs, which never take the place of others."""
 _OWN_DEFAULTS = ("--preview_every", "0")
 
 
 class Worker:
-    """Does what is missing of this process's share."""
+    """Does what is missing of this process's share. Raises FaceExprError where the output folder holds other things."""
 
     def __init__(self, arguments: argparse.Namespace, evaluation: Evaluation, share: Share) -> None:
+        records.refuse_others(evaluation.output, OWN, ("model", "drawing"))
         self.arguments, self.evaluation, self.share = arguments, evaluation, share
         self.device = share.device(arguments.device)
         self.model = checkpoint_digest(arguments.model)
-        self.meanings = {one.name: {**one.meaning(), **self._reading()} for one in evaluation.people}
+        kept = records.kept_meaning(evaluation.output / PEOPLE)
+        self.meanings = {one.name: {**one.meaning(kept.get(one.name)), **self._reading()} for one in evaluation.people}
         self.trainings = {
             arm.training: self._training(arm.training)
             for arm in evaluation.plan.arms
@@ -59,15 +61,14 @@ class Worker:
         self.given = {one.name: digest_of_lora(self._given(one.name)) for one in evaluation.people} if drawn else {}
 
     def keep_meaning(self) -> None:
-        """Raise FaceExprError where the folder holds other things, or pictures that were drawn in another way than is asked now."""
+        """Raise FaceExprError where the folder holds pictures that were drawn in another way than is asked now."""
         output = self.evaluation.output
         meaning = drawn_by(self.arguments)
-        records.refuse_others(output, OWN, ("model", "drawing"))
         drawn, prepared = (any((output / name).glob(files)) for name, files in (("records", "*.jsonl"), ("people", "*/person.json")))
         records.keep_meaning(output / RUN, meaning, drawn, whole=True)
         records.keep_meaning(output / "arms.json", self._arms(), drawn)
         records.keep_meaning(output / "loras.json", self.given, drawn)
-        records.keep_meaning(output / "people.json", self.meanings, drawn or prepared)
+        records.keep_meaning(output / PEOPLE, self.meanings, drawn or prepared)
 
     def _arms(self) -> dict[str, object]:
         """What each arm's name stands for, and what its LoRA learned with: a preset may become another."""

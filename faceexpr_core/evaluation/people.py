@@ -36,12 +36,19 @@ class Person:
         word = self.class_word or ANYBODY
         return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
 
-    def meaning(self) -> dict[str, Any]:
-        """Trigger, class word, and a digest of the photos' files: nothing else in their folder, where an output may lie, counts."""
+    def meaning(self, kept: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Trigger, class word, and a digest of the photos' files: nothing else in their folder, where an output may lie, counts. `kept`:
+        what an earlier run kept of the person, whose digest may be of all pictures that lie beside those of metadata.jsonl."""
+        known, photos = (kept or {}).get("photos"), self._digest()
+        if known not in (None, photos) and known == self._digest(beside=True):
+            photos = known
+        return {"trigger": self.trigger, "class_word": self.class_word, "photos": photos}
+
+    def _digest(self, beside: bool = False) -> str:
         digest = hashlib.sha256()
-        for path in sorted(photo_files(self.folder)):
+        for path in sorted(photo_files(self.folder, beside=beside)):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0" + path.read_bytes())
-        return {"trigger": self.trigger, "class_word": self.class_word, "photos": digest.hexdigest()[:16]}
+        return digest.hexdigest()[:16]
 
 
 def find_people(folder: Path, trigger: str, class_word: str, class_words: Mapping[str, str] | None = None) -> list[Person]:

@@ -64,7 +64,7 @@ def keep_meaning(
     `whole`: `given` is all that decides what lies there, so that a name which is new, or gone, is a difference too; else names are added.
     `holds`, `instead`: what lies beside the file, and what to do.
     """
-    known = json.loads(path.read_text(encoding="utf-8")) if begun and path.exists() else {}
+    known = kept_meaning(path) if begun else {}
     plain = json.loads(json.dumps(dict(given)))
     compared = known | plain if whole and known else known.keys() & plain.keys()
     if changed := sorted(name for name in compared if known.get(name, _UNSAID) != plain.get(name, _UNSAID)):
@@ -72,6 +72,12 @@ def keep_meaning(
         raise FaceExprError(f"{path.parent} holds {holds} for which '{changed[0]}' was {was}, now it is {now}; {instead}.")
     if not begun or known != known | plain:
         replace_file(path, (json.dumps(known | plain, indent=1) + "\n").encode())
+
+
+def kept_meaning(path: Path) -> dict[str, Any]:
+    """What `keep_meaning` kept in a file, nothing where there is none."""
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return kept
 
 
 def refuse_others(folder: Path, names: Collection[str], keys: Collection[str]) -> None:

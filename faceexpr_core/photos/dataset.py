@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import FaceExprError
-from ..faces.images import SourceImage, caption_files, picture_files, plain_name, read_images, shown_name
+from ..faces.images import SourceImage, caption_files, picture_files, plain_name, read_source, shown_name
 from .folder import folders_of_photos, inside_of, kohya_folders, looked_into, no_photo, others, read_folder
 from .room import HALF, require_room
 
@@ -50,35 +50,46 @@ def read_dataset(
                 )
         return read_folder(folder, reading, share)
     rows = _rows(table)
-    names = [_file_name(row, image_column, table, number) for number, row in rows]
-    require_room(folder, photo_files(folder, image_column), share)
-    parents = {name.parent for name in names}
-    pictures = {path: source for parent in parents for path, source in _read_folder(folder, parent, reading).items()}
-    spelled = {plain_name(path.as_posix()): path for path in pictures}
-    names = [name if name in pictures else spelled.get(plain_name(name.as_posix()), name) for name in names]
-    found = []
-    for name, (number, row) in zip(names, rows, strict=True):
-        if name not in pictures:
+    given = [_file_name(row, image_column, table, number) for number, row in rows]
+    there = _pictures_of(folder, given)
+    for name, (number, _) in zip(given, rows, strict=True):
+        if name not in there:
             raise FaceExprError(f"{table}, line {number}, names {name}, which is no picture in {folder}. Add it, or take the line out.")
-        found.append(_with_caption(pictures[name], row, caption_column, table, number))
+    names = [there[name] for name in given]
+    require_room(folder, (folder / name for name in dict.fromkeys(names)), share)
+    pictures = {name: _read(folder, name, reading) for name in dict.fromkeys(names)}
+    found = [_with_caption(pictures[name], row, caption_column, table, number) for name, (number, row) in zip(names, rows, strict=True)]
     unused = {
         str(name.parent / file) for name, one in zip(names, found, strict=True) for file in _unused(folder, name, pictures[name], one)
     }
     return [*found, *(_said(one, unused) for one in _not_named(folder, names))]
 
 
-def photo_files(folder: Path, image_column: str = "image") -> list[Path]:
-    """The files of which `read_dataset` makes photos: pictures, captions beside them, and metadata.jsonl. `image_column` as there."""
+def photo_files(folder: Path, image_column: str = "image", beside: bool = False) -> list[Path]:
+    """The files of which `read_dataset` makes photos: pictures, captions beside them, and metadata.jsonl. `image_column` as there;
+    `beside`: with the pictures that lie beside those that metadata.jsonl names."""
     inside, table = _photos_inside(folder), folder / METADATA
     if inside is not None:
-        return photo_files(inside, image_column)
+        return photo_files(inside, image_column, beside)
     if table.is_file():
-        names = [_file_name(row, image_column, table, number) for number, row in _rows(table)]
-        folders = sorted({folder / name.parent for name in names})
+        there = [*dict.fromkeys(_pictures_of(folder, _names_in(table, image_column)).values())]
+        parents = sorted({name.parent for name in there})
+        pictures = [picture for one in parents for picture in picture_files(folder / one)] if beside else [folder / name for name in there]
     else:
-        folders = folders_of_photos(folder)
-    pictures = [picture for one in folders for picture in picture_files(one)]
+        pictures = [picture for one in folders_of_photos(folder) for picture in picture_files(one)]
     return [*([table] if table.is_file() else []), *pictures, *(file for picture in pictures for file in caption_files(picture))]
+
+
+def watched_files(folder: Path) -> list[Path]:
+    """Every file on which what `read_dataset` returns depends."""
+    near = {path for pattern in ("*", "*/*", "*/*/*") for path in folder.glob(pattern)}
+    home = _photos_inside(folder) or folder
+    try:
+        named = {name.parent for name in _names_in(home / METADATA)} if (home / METADATA).is_file() else set()
+    except FaceExprError:  # which reading tells; the table itself is watched
+        named = set()
+    deep = {path for parent in named if (home / parent).is_dir() for path in (home / parent).iterdir()}
+    return sorted(path for path in near | deep if path.is_file())
 
 
 def _photos_inside(folder: Path) -> Path | None:
@@ -111,6 +122,21 @@ def _not_named(folder: Path, names: Sequence[Path]) -> Iterator[SourceImage]:
         known = [METADATA, *(name.parts[0] for name in parents if name.parts)] if parent == Path(".") else []
         rest = others(folder / parent, known)
         yield from rest if parent == Path(".") else (inside_of(parent.as_posix(), one) for one in rest)
+
+
+def _names_in(table: Path, image_column: str = "image") -> list[Path]:
+    """The pictures that metadata.jsonl names, from its folder. Raises FaceExprError for lines that cannot be read."""
+    return [_file_name(row, image_column, table, number) for number, row in _rows(table)]
+
+
+def _pictures_of(folder: Path, names: Iterable[Path]) -> dict[Path, Path]:
+    """Of the names those of which there is a picture in the folder, with its own name, which may be spelled in another way."""
+    given = [*names]
+    parents = [parent for parent in {name.parent for name in given} if (folder / parent).is_dir()]
+    there = {parent / file.name for parent in parents for file in picture_files(folder / parent)}
+    spelled = {plain_name(path.as_posix()): path for path in there}
+    found = {name: name if name in there else spelled.get(plain_name(name.as_posix())) for name in given}
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -153,10 +179,11 @@ def leaves(path: PurePath) -> bool:
     return bool(path.anchor) or ".." in path.parts
 
 
-def _read_folder(folder: Path, inside: Path, reading: Callable[[str], None] | None) -> dict[Path, SourceImage]:
-    files = picture_files(folder / inside) if (folder / inside).is_dir() else []
-    read = read_images(folder / inside, reading) if files else []
-    return {inside / file.name: replace(one, name=str(inside / one.name)) for file, one in zip(files, read, strict=True)}
+def _read(folder: Path, name: Path, reading: Callable[[str], None] | None) -> SourceImage:
+    shown = shown_name(name)
+    if reading is not None:
+        reading(shown)
+    return replace(read_source(folder / name), name=str(name.parent / shown))
 
 
 def _with_caption(source: SourceImage, row: dict[str, Any], named: str | None, table: Path, number: int) -> SourceImage:

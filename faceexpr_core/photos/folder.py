@@ -53,11 +53,6 @@ def kohya_folders(folder: Path) -> list[Path]:
     return [path for path in inside if picture_files(path)]
 
 
-def watched_files(folder: Path) -> list[Path]:
-    """Every file on which what `read_folder` returns depends."""
-    return sorted(path for pattern in ("*", "*/*", "*/*/*") for path in folder.glob(pattern) if path.is_file())
-
-
 def others(folder: Path, known: Collection[str] = ()) -> list[SourceImage]:
     """A source with a word, and no picture, for everything in a folder but its pictures and the names in `known`; [] for no folder."""
     if not folder.is_dir():
