@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from itertools import combinations
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from random_lora import write_lora
+from sources import CHANGED, DRAWN, digital_source
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main
@@ -176,18 +176,14 @@ def settings(path: Path) -> dict[str, object]:
 
 
 def test_a_picture_without_metadata_says_nothing_and_one_with_it_not_where_it_lay(small_faces: None, her: Path, tmp_path: Path) -> None:
-    commands: dict[str, Words] = {
-        "change": ("--picture", str(her), "--expression", "surprised", "--steps", "1", "--strength", "4"),
-        "extract": (*SMALL, "--expression", "happy"),
-    }
-    for verb, words in commands.items():
+    changing = ("--picture", str(her), "--expression", "surprised", "--steps", "1", "--strength", "4")
+    commands: dict[str, tuple[Words, str]] = {"change": (changing, CHANGED), "extract": ((*SMALL, "--expression", "happy"), DRAWN)}
+    for verb, (words, source) in commands.items():
         (said,) = drawn(tmp_path / verb, verb, *words)
         (silent,) = drawn(tmp_path / f"{verb} in silence", verb, *words, "--no_metadata")
         told = Image.open(said).info
         assert Image.open(silent).info == {} and {"faceexpr", XMP_KEY} <= told.keys()
+        assert digital_source(said) == source
         assert np.array_equal(pixels(silent), pixels(said))
         assert not any(str(folder) in str(text) for text in told.values() for folder in (tmp_path, her.parent, her.parent.name))
     assert settings(tmp_path / "change" / "her_surprised_00001.png")["picture"] == "her.png"
-    (about,) = ElementTree.fromstring(told[XMP_KEY]).iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
-    source = about.attrib["{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"]
-    assert source == "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sources import DRAWN, digital_source
 
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.expressions import EXPRESSIONS
@@ -50,6 +51,7 @@ def test_a_picture_is_drawn_once_and_a_longer_list_draws_only_what_is_missing(tm
     home = prior_folder(tmp_path, SETTINGS)
     assert json.loads((home / "prior.json").read_text()) == SETTINGS
     assert sorted(file.name for file in home.iterdir()) == [*(f"{seed:05}.png" for seed in range(5)), "prior.json"]
+    assert {digital_source(file) for file in home.glob("*.png")} == {DRAWN}
 
 
 def test_other_settings_and_other_prompts_are_drawn_anew(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from comfy_process import free_port
 from forks import fork
 from PIL import Image
 from safetensors import safe_open
+from sources import DRAWN, digital_source
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as faceexpr
@@ -215,6 +216,8 @@ def test_a_preview_of_the_command_line_is_a_sheet_without_a_prompt(photos: Path)
     assert faceexpr(words(photos, "--steps=1", "--preview_every=1")) == 0
     with Image.open(photos.parent / "anna_previews" / "step000001.png") as sheet:
         assert sheet.size == (128, 128) and "prompt" not in sheet.info
+    assert digital_source(photos.parent / "anna_previews" / "step000001.png") == DRAWN
+    assert digital_source(photos.parent / "anna_previews" / "photos.png") is None  # which nobody drew
 
 
 @pytest.mark.parametrize(("failing", "what"), [(1, "draw"), (0, "encode_images")])
