@@ -328,6 +328,18 @@ def test_an_expression_of_ones_own_is_kept_beyond_the_page_and_never_overwritten
     expect(editor.button("my smirk")).to_have_count(0)
 
 
+def test_what_could_not_be_kept_is_told_and_its_name_stays_to_be_tried_again(editor: Editor) -> None:
+    """The page's own call is content with whatever the server answers."""
+    editor.open("Mine")
+    editor.page.route("**/settings/**", lambda route: route.fulfill(status=500) if route.request.method == "POST" else route.fallback())
+    editor.root.get_by_role("textbox").fill("lost")
+    editor.button("Keep").click()
+    expect(editor.root.get_by_text("could not keep that")).to_be_visible()
+    assert editor.root.get_by_role("textbox").input_value() == "lost"
+    editor.page.unroute("**/settings/**")
+    editor.page.evaluate("name => app.extensionManager.setting.set(name, [])", PRESETS)
+
+
 def test_what_is_kept_elsewhere_meanwhile_stays_and_is_shown(editor: Editor, second: Editor, comfy: ComfyProcess) -> None:
     page, first = editor.page, Editor(editor.page, editor.root.first)
     for one in (first, second):

@@ -16,7 +16,10 @@ let writing = Promise.resolve(); // one change after the other
 /** Change the list as it is now: this page's copy lacks what was kept in another tab of the browser. */
 function write(change) {
     const written = writing.then(async () => {
-        await app.extensionManager.setting.set(SETTING, change((await api.getSetting(SETTING)) ?? []));
+        const wanted = change((await api.getSetting(SETTING)) ?? []);
+        await app.extensionManager.setting.set(SETTING, wanted);
+        // the page's own call is content with a server that answers that it could not
+        if (JSON.stringify(await api.getSetting(SETTING)) !== JSON.stringify(wanted)) throw new Error(say('it is not there when read again'));
         // told by the document, so that nothing holds the editors of nodes that are gone
         for (const panel of document.querySelectorAll('.fx-presets')) panel.dispatchEvent(new Event(CHANGED));
     });
@@ -30,6 +33,17 @@ export function makePresets(values, table, note) {
     const told = element('p', { role: 'status' });
     const form = element('form', { onsubmit: save }, name, element('button', { type: 'submit' }, say('Keep')));
 
+    /** Whether the change was written; where it was not, the server being gone or its disk full, that is told. */
+    async function tried(change) {
+        try {
+            await write(change);
+            return true;
+        } catch (reason) {
+            told.textContent = say('ComfyUI could not keep that: {0}', reason?.message ?? reason);
+            return false;
+        }
+    }
+
     async function save(event) {
         event.preventDefault();
         const chosen = name.value.trim();
@@ -39,10 +53,11 @@ export function makePresets(values, table, note) {
         }
         const kept = { name: chosen, values: values.read() };
         let there = false;
-        await write((presets) => {
+        const done = await tried((presets) => {
             there = presets.some((preset) => preset.name === chosen);
             return there ? presets : [...presets, kept];
         });
+        if (!done) return;
         if (there) {
             told.textContent = say('“{0}” is there already: choose another name, or delete it first.', chosen);
             return;
@@ -54,7 +69,7 @@ export function makePresets(values, table, note) {
     function row(preset) {
         const words = describe(preset.values, table);
         const canSet = values.settable(preset.values).length > 0;
-        const forget = () => write((presets) => presets.filter((other) => other.name !== preset.name));
+        const forget = () => tried((presets) => presets.filter((other) => other.name !== preset.name));
         return element(
             'li',
             {},

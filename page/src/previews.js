@@ -18,7 +18,7 @@ export function watchRuns(isOurs) {
         heights.clear(); // its user may have made it another size
     });
     api.addEventListener('executing', ({ detail }) => {
-        const node = app.graph.getNodeById(detail);
+        const node = runningNode(detail);
         if (!node || !isOurs(node)) return;
         over = false;
         if (!heights.has(node)) heights.set(node, node.size[1]);
@@ -31,11 +31,23 @@ export function watchRuns(isOurs) {
     }
 }
 
+/** The node of an execution's id, `12:3` being number 3 in the subgraph that node 12 stands for. */
+function runningNode(id) {
+    let node;
+    for (const number of `${id}`.split(':')) node = (node ? node.subgraph : (app.rootGraph ?? app.graph))?.getNodeById(number);
+    return node;
+}
+
+/** How ComfyUI's page calls a node in what it knows of outputs and previews. */
+function nameOf(node) {
+    return node.graph.isRootGraph ? `${node.id}` : `${node.graph.id}:${node.id}`;
+}
+
 /** ComfyUI's canvas goes on showing the last picture of a node's work where the node has one as its result. */
 export function showResults(node) {
     chain(node, 'onExecuted', (output) => {
         if (!output?.images?.length) return;
-        delete app.nodePreviewImages?.[node.graph.isRootGraph ? `${node.id}` : `${node.graph.id}:${node.id}`];
+        delete app.nodePreviewImages?.[nameOf(node)];
         node.setDirtyCanvas(true, true);
     });
 }
@@ -49,7 +61,7 @@ export function shrinkAfterRuns(node) {
 
 function shrink(node) {
     const at = node.widgets?.findIndex((widget) => widget.name === PREVIEW) ?? -1;
-    if (at < 0 || app.nodeOutputs?.[node.id]?.images?.length) return;
+    if (at < 0 || app.nodeOutputs?.[nameOf(node)]?.images?.length) return;
     node.widgets.splice(at, 1)[0].onRemove?.();
     node.imgs = undefined;
     node.setSize([node.size[0], Math.max(heights.get(node), node.computeSize()[1])]);

@@ -1,5 +1,5 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 720d4b8898b8d1a32c7bd5be2d964984f5ec98957b0089e4d7ce41e126fcfb9f
+// sources: 16d065df15c4f4e07bbc289e7647e7dfefc977e707135f35a6494ccb08b238c6
 
 // src/extension.js
 import { app as app7 } from "../../../scripts/app.js";
@@ -2957,6 +2957,8 @@ var words_ja_default = {
   Keep: "残す",
   "Give it a name first.": "先に名前を付けてください。",
   "“{0}” is there already: choose another name, or delete it first.": "「{0}」はすでにあります。別の名前にするか、先に削除してください。",
+  "ComfyUI could not keep that: {0}": "ComfyUI が保存できませんでした: {0}",
+  "it is not there when read again": "読み直すとありません",
   "Kept “{0}”.": "「{0}」を残しました。",
   "delete {0}": "{0} を削除",
   ", left": "、左",
@@ -3072,6 +3074,8 @@ var words_ko_default = {
   Keep: "간직하기",
   "Give it a name first.": "먼저 이름을 붙이세요.",
   "“{0}” is there already: choose another name, or delete it first.": "“{0}”은(는) 이미 있습니다. 다른 이름을 고르거나 먼저 지우세요.",
+  "ComfyUI could not keep that: {0}": "ComfyUI가 저장하지 못했습니다: {0}",
+  "it is not there when read again": "다시 읽으면 없습니다",
   "Kept “{0}”.": "“{0}”을(를) 간직했습니다.",
   "delete {0}": "{0} 지우기",
   ", left": ", 왼쪽",
@@ -3187,6 +3191,8 @@ var words_zh_default = {
   Keep: "保存",
   "Give it a name first.": "请先给它起个名称。",
   "“{0}” is there already: choose another name, or delete it first.": "“{0}”已经存在：请换一个名称，或先删除它。",
+  "ComfyUI could not keep that: {0}": "ComfyUI 未能保存：{0}",
+  "it is not there when read again": "重新读取时不存在",
   "Kept “{0}”.": "已保存“{0}”。",
   "delete {0}": "删除 {0}",
   ", left": "，左",
@@ -3943,7 +3949,9 @@ var stored = () => app2.extensionManager.setting.get(SETTING) ?? [];
 var writing = Promise.resolve();
 function write(change) {
   const written = writing.then(async () => {
-    await app2.extensionManager.setting.set(SETTING, change(await api.getSetting(SETTING) ?? []));
+    const wanted = change(await api.getSetting(SETTING) ?? []);
+    await app2.extensionManager.setting.set(SETTING, wanted);
+    if (JSON.stringify(await api.getSetting(SETTING)) !== JSON.stringify(wanted)) throw new Error(say("it is not there when read again"));
     for (const panel of document.querySelectorAll(".fx-presets")) panel.dispatchEvent(new Event(CHANGED));
   });
   writing = written.catch(() => {
@@ -3955,6 +3963,15 @@ function makePresets(values, table, note) {
   const list = element("ul", {});
   const told = element("p", { role: "status" });
   const form = element("form", { onsubmit: save }, name, element("button", { type: "submit" }, say("Keep")));
+  async function tried(change) {
+    try {
+      await write(change);
+      return true;
+    } catch (reason) {
+      told.textContent = say("ComfyUI could not keep that: {0}", reason?.message ?? reason);
+      return false;
+    }
+  }
   async function save(event) {
     event.preventDefault();
     const chosen = name.value.trim();
@@ -3964,10 +3981,11 @@ function makePresets(values, table, note) {
     }
     const kept = { name: chosen, values: values.read() };
     let there = false;
-    await write((presets) => {
+    const done = await tried((presets) => {
       there = presets.some((preset) => preset.name === chosen);
       return there ? presets : [...presets, kept];
     });
+    if (!done) return;
     if (there) {
       told.textContent = say("“{0}” is there already: choose another name, or delete it first.", chosen);
       return;
@@ -3978,7 +3996,7 @@ function makePresets(values, table, note) {
   function row(preset) {
     const words = describe(preset.values, table);
     const canSet = values.settable(preset.values).length > 0;
-    const forget = () => write((presets) => presets.filter((other) => other.name !== preset.name));
+    const forget = () => tried((presets) => presets.filter((other) => other.name !== preset.name));
     return element(
       "li",
       {},
@@ -4157,7 +4175,7 @@ function makeListEditor(values, { table, head, why }) {
     };
   }
   function row(entry, place, all, disabled) {
-    const name = nameOf2(entry);
+    const name = nameOf3(entry);
     const move = (by) => () => {
       const next = all.filter((one) => one !== entry);
       next.splice(place + by, 0, entry);
@@ -4179,7 +4197,7 @@ function makeListEditor(values, { table, head, why }) {
     toggle(look.shown.action_units, true);
     list.lastElementChild.querySelector("button").focus();
   }
-  const nameOf2 = (entry) => entry in table.expressions ? say(entry) : entry;
+  const nameOf3 = (entry) => entry in table.expressions ? say(entry) : entry;
   function show3() {
     const [chosen, disabled] = [entries(), values.isLinked("expressions")];
     note.show();
@@ -4255,7 +4273,7 @@ function watchRuns(isOurs2) {
     heights.clear();
   });
   api3.addEventListener("executing", ({ detail }) => {
-    const node = app4.graph.getNodeById(detail);
+    const node = runningNode(detail);
     if (!node || !isOurs2(node)) return;
     over = false;
     if (!heights.has(node)) heights.set(node, node.size[1]);
@@ -4267,10 +4285,18 @@ function watchRuns(isOurs2) {
     });
   }
 }
+function runningNode(id) {
+  let node;
+  for (const number of `${id}`.split(":")) node = (node ? node.subgraph : app4.rootGraph ?? app4.graph)?.getNodeById(number);
+  return node;
+}
+function nameOf(node) {
+  return node.graph.isRootGraph ? `${node.id}` : `${node.graph.id}:${node.id}`;
+}
 function showResults(node) {
   chain(node, "onExecuted", (output) => {
     if (!output?.images?.length) return;
-    delete app4.nodePreviewImages?.[node.graph.isRootGraph ? `${node.id}` : `${node.graph.id}:${node.id}`];
+    delete app4.nodePreviewImages?.[nameOf(node)];
     node.setDirtyCanvas(true, true);
   });
 }
@@ -4281,7 +4307,7 @@ function shrinkAfterRuns(node) {
 }
 function shrink(node) {
   const at = node.widgets?.findIndex((widget) => widget.name === PREVIEW) ?? -1;
-  if (at < 0 || app4.nodeOutputs?.[node.id]?.images?.length) return;
+  if (at < 0 || app4.nodeOutputs?.[nameOf(node)]?.images?.length) return;
   node.widgets.splice(at, 1)[0].onRemove?.();
   node.imgs = void 0;
   node.setSize([node.size[0], Math.max(heights.get(node), node.computeSize()[1])]);
@@ -4491,7 +4517,7 @@ var LIST_OPEN = { wide: 412, narrow: 690 };
 var WIDE = 520;
 var ROOM = 580;
 var isOurs = (name) => name.startsWith("FaceExpr");
-var nameOf = (node) => node.constructor.comfyClass ?? node.comfyClass ?? "";
+var nameOf2 = (node) => node.constructor.comfyClass ?? node.comfyClass ?? "";
 function asked(node) {
   const has = (wanted) => node.widgets?.some((widget) => widget.name === wanted);
   if (has("expression")) return { defaults: ONE, make: makeEditor, heights: ONE_OPEN, opened: has("intensity") };
@@ -4564,17 +4590,17 @@ app7.registerExtension({
   settings: [{ id: SETTING, name: "FaceExpr: expressions of your own", type: "hidden", defaultValue: [] }],
   setup() {
     document.head.append(element("style", {}, style_default));
-    watchRuns((node) => isOurs(nameOf(node)));
+    watchRuns((node) => isOurs(nameOf2(node)));
   },
   init: loadNodeWords,
-  onNodeOutputsUpdated: (outputs) => showReportsAgain(outputs, (node) => isOurs(nameOf(node))),
+  onNodeOutputsUpdated: (outputs) => showReportsAgain(outputs, (node) => isOurs(nameOf2(node))),
   beforeRegisterNodeDef(_, definition) {
     if (isOurs(definition.name)) translateDefinition(definition);
   },
   nodeCreated(node) {
-    if (!isOurs(nameOf(node))) return;
-    translateSlots(node, nameOf(node));
-    hideIdle(node, nameOf(node));
+    if (!isOurs(nameOf2(node))) return;
+    translateSlots(node, nameOf2(node));
+    hideIdle(node, nameOf2(node));
     shrinkAfterRuns(node);
     showResults(node);
     showReports(node);
