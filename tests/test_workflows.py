@@ -190,6 +190,14 @@ def test_app_mode_asks_for_widgets_and_shows_pictures_that_are_there(name: str, 
     assert {one for one in files if not isinstance(graph[str(one[0])]["inputs"][one[1]], list)} <= {tuple(one) for one in told["inputs"]}
 
 
+def test_app_mode_does_not_ask_for_a_name_that_changes_no_picture(name: str, page: dict[str, Any]) -> None:
+    """Features call themselves by their node's *expression*; the texts say what is fused and where."""
+    graph: Graph = json.loads((WORKFLOWS / "api" / name).read_text())
+    assert not {(int(number), "expression") for number in ids(graph, EXTRACT)} & {
+        tuple(one) for one in page["extra"]["linearData"]["inputs"]
+    }
+
+
 def test_the_face_is_seen_wherever_an_expression_is_fused(name: str) -> None:
     """Without a VAE the expression acts on the whole picture, and the console warns."""
     graph: Graph = json.loads((WORKFLOWS / "api" / name).read_text())

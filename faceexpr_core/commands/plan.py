@@ -12,6 +12,8 @@ from .train import given_settings, require_drawn, settings_of
 
 CARDS = (6, 8, 12, 16, 24)
 """GB of usual cards."""
+SPEEDS = (10, 30)
+"""TFLOP a second for which a table says how long a run takes."""
 
 
 def add_plan_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,9 +62,10 @@ def _cards(arguments: argparse.Namespace) -> str:
     from ..training.auto import require_fit, settle
     from ..training.plan import GB, rest, size_of
 
+    hours = " | ".join(f"hours at {speed} TFLOP/s" for speed in SPEEDS)
     lines = [
-        "| card | preset | photos | checkpointing | base | memory, simulated | work | disk |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| card | preset | photos | checkpointing | base | memory, simulated | {hours} | disk |",
+        f"|---|---|---|---|---|---|{'---|' * len(SPEEDS)}---|",
     ]
     for size in CARDS:
         room = size * GB - rest()
@@ -70,13 +73,13 @@ def _cards(arguments: argparse.Namespace) -> str:
             one = settle(arguments.preset, given_settings(arguments), arguments.resolution, room)
             need = require_fit(one.preset, one.settings, one.side, room, prior_images=arguments.prior_images)
         except FaceExprError:
-            lines.append(f"| {size} GB | nothing fits | | | | | | |")
+            lines.append(f"| {size} GB | nothing fits | | | | |{' |' * len(SPEEDS)} |")
             continue
         on = "on" if one.settings.gradient_checkpointing is not False else "off"
         base = "16 bits" if one.settings.base == "full" else one.settings.base
         disk = size_of(need.lora + need.states + need.pictures)
-        memory, work = f"{need.needed / GB:.1f} GB", f"{need.tflop / 1000:.0f} PFLOP"
-        lines.append(f"| {size} GB | `{one.preset}` | {one.side} px | {on} | {base} | {memory} | {work} | {disk} |")
+        memory, long = f"{need.needed / GB:.1f} GB", " | ".join(f"{need.tflop / speed / 3600:.1f}" for speed in SPEEDS)
+        lines.append(f"| {size} GB | `{one.preset}` | {one.side} px | {on} | {base} | {memory} | {long} | {disk} |")
     return "\n".join(lines)
 
 
