@@ -17,6 +17,11 @@ def digest_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def name_bytes(words: str) -> bytes:
+    """Words that may hold files' names, for a digest: UTF-8, and what of a name is no text as well."""
+    return words.encode("utf-8", "surrogatepass")
+
+
 def write_new(path: Path, content: bytes) -> Path:
     """Write a file at `path`, or beside it as `name_00001_.ext` when the name is taken; return where it lies. Raises OSError."""
     return write_first_free(_names(path), content)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .. import mini
 from ..errors import FaceExprError
+from ..files import name_bytes
 from ..training.settings import PREDICTIONS
 from .flags import refuse_idle_negative
 
@@ -68,19 +69,22 @@ def drawn_by(arguments: argparse.Namespace) -> dict[str, object]:
 def checkpoint_digest(model: str) -> str:
     """A model's name and a digest of its configurations, and of its weights' names, sizes and pieces: told without reading gigabytes.
     Raises FaceExprError where there is none."""
+    from ..diffusers_host.pipeline import require_text
+
     location = mini.path() if model == "mini" else Path(model)
+    require_text(location)
     if not location.exists():
         raise FaceExprError(f"there is no model {model}. Give 'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors).")
     digest = hashlib.sha256()
     for path in [location] if location.is_file() else sorted(location.rglob("*.safetensors")):
         size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
+        digest.update(name_bytes(f"{path.name} {size}"))
         with path.open("rb") as file:
             for start in range(0, size, max(_PIECE, size // _PIECES)):
                 file.seek(start)
                 digest.update(file.read(_PIECE))
     for path in sorted(location.rglob("*config.json")) if location.is_dir() else ():
-        digest.update(path.relative_to(location).as_posix().encode() + path.read_bytes())
+        digest.update(name_bytes(path.relative_to(location).as_posix()) + path.read_bytes())
     return f"{Path(model).name} {digest.hexdigest()[:16]}"
 
 

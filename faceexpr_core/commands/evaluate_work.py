@@ -11,12 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..diffusers_host.pipeline import require_text
 from ..errors import FaceExprError
 from ..evaluation import records
 from ..evaluation.arms import Arm
 from ..evaluation.people import Person
 from ..evaluation.report import PAGE, TABLES
 from ..evaluation.run import Evaluation, draw_place, keep_person, kept_person
+from ..files import name_bytes
 from ..lora.given import digest_of_lora
 from ..measure.judges import Judges
 from .drawing import checkpoint_digest, drawn_by, open_drawer
@@ -57,6 +59,8 @@ class Worker:
             for arm in evaluation.plan.arms
             if arm.training is not None and not draws_given(arguments, arm)
         }
+        if self.loras:
+            require_text(evaluation.output)  # from where they are read again
         drawn = any(draws_given(arguments, arm) for arm in evaluation.plan.arms)
         self.given = {one.name: digest_of_lora(self._given(one.name)) for one in evaluation.people} if drawn else {}
 
@@ -131,7 +135,7 @@ class Worker:
         words = [*split_flags(self.arguments.train), *training_flags(training)]
         words += [self.arguments.prediction_type] if self.arguments.prediction_type else []
         made = "\0".join([self.model, *words, json.dumps(self.trainings[training], sort_keys=True), str(self.meanings[one.name])])
-        key = hashlib.sha256(made.encode()).hexdigest()[:10]
+        key = hashlib.sha256(name_bytes(made)).hexdigest()[:10]
         return self.evaluation.output / "loras" / f"{records.short_name(one.name)}-{key}.safetensors"
 
     def _training(self, training: tuple[tuple[str, str], ...]) -> dict[str, object]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import FaceExprError
-from ..files import digest_of_file
+from ..files import digest_of_file, name_bytes
 from ..lora.given import digest_of_lora
 from ..training.settings import preset
 
@@ -37,7 +37,7 @@ def _digest_of(path: Path) -> str:
     if path.is_file():
         return digest_of_file(path)
     held = [f"{one.relative_to(path).as_posix()} {digest_of_file(one)}" for one in sorted(path.rglob("*")) if one.is_file()]
-    return hashlib.sha256("\n".join(held).encode()).hexdigest()[:16]
+    return hashlib.sha256(name_bytes("\n".join(held))).hexdigest()[:16]
 
 
 def _digest_of_start(path: Path) -> str:

@@ -50,6 +50,7 @@ def load_pipeline(
     from safetensors import SafetensorError
 
     location = mini.path() if str(path) == "mini" else Path(path)
+    require_text(location)
     known: dict[str, object] = {}
     if location.is_dir():
         _check_directory(location)
@@ -125,6 +126,12 @@ def _weight_files(variant: str) -> Iterator[str]:
     for name in ("diffusion_pytorch_model", "model"):
         yield f"{name}.{variant}.safetensors" if variant else f"{name}.safetensors"
         yield f"{name}.safetensors.index.{variant}.json" if variant else f"{name}.safetensors.index.json"
+
+
+def require_text(path: Path) -> None:
+    """Raise FaceExprError for a path that is no UTF-8, of which safetensors reads nothing."""
+    if str(path) != (shown := str(path).encode("utf-8", "replace").decode("utf-8")):
+        raise FaceExprError(f"{shown} is no UTF-8, and .safetensors files are read of no such path. Rename the file or folder.")
 
 
 def native_side(pipe: StableDiffusionXLPipeline) -> int:

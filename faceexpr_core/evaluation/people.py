@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FaceExprError
-from ..faces.images import picture_files
+from ..faces.images import picture_files, shown_name
+from ..files import name_bytes
 from ..photos.dataset import has_photos, holds_photos, photo_files
 
 ANYBODY = "person"
@@ -47,7 +48,7 @@ class Person:
     def _digest(self, beside: bool = False) -> str:
         digest = hashlib.sha256()
         for path in sorted(photo_files(self.folder, beside=beside)):
-            digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0" + path.read_bytes())
+            digest.update(name_bytes(path.relative_to(self.folder).as_posix()) + b"\0" + path.read_bytes())
         return digest.hexdigest()[:16]
 
 
@@ -99,8 +100,9 @@ def parse_class_words(words: Sequence[str]) -> dict[str, str]:
 
 
 def _name_of(folder: Path) -> str:
-    """A link's own name: those that it leads to may all be called `selected`. Only `.` and `..` have to be asked where they are."""
-    return folder.name if folder.name not in ("", "..") else folder.resolve().name
+    """A link's own name, as it can be shown: those that it leads to may all be called `selected`. Only `.` and `..` have to be asked where
+    they are."""
+    return shown_name(folder if folder.name not in ("", "..") else folder.resolve())
 
 
 def _require_distinct(folder: Path, names: Sequence[str]) -> None:

@@ -47,6 +47,9 @@ class Plan:
             raise FaceExprError(f"The intensities are {self.intensities}; give one or more above 0 and up to 1.5.")
         if missing := [scene for scene in self.scenes if PERSON not in scene]:
             raise FaceExprError(f"The scene '{missing[0]}' does not say where the person goes; write {PERSON} there.")
+        for words in (*(arm.name for arm in self.arms), *self.scenes):
+            if words != (shown := words.encode("utf-8", "replace").decode("utf-8")):
+                raise FaceExprError(f"'{shown}' is no UTF-8, so that no page could show it. Write it, and files that it names, in UTF-8.")
         if not self.scenes or not self.seeds:
             raise FaceExprError("An evaluation needs at least one scene and one seed.")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FaceExprError
-from ..files import replace_file
+from ..files import name_bytes, replace_file
 
 Record = Mapping[str, Any]
 _UNSAID = "not said"
@@ -95,4 +95,4 @@ def refuse_others(folder: Path, names: Collection[str], keys: Collection[str]) -
 def short_name(words: str) -> str:
     """Words as a part of a file's name, not more than 50 letters; other words never share it."""
     cleaned = re.sub(r"[^\w.+=-]+", "_", words).strip("._")[:40]
-    return cleaned if cleaned == words else f"{cleaned}-{hashlib.sha256(words.encode()).hexdigest()[:6]}"
+    return cleaned if cleaned == words else f"{cleaned}-{hashlib.sha256(name_bytes(words)).hexdigest()[:6]}"

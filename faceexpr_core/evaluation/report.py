@@ -29,5 +29,5 @@ def write_report(run: Evaluation, about: Mapping[str, str]) -> tuple[Path, str]:
         PEOPLE: people_rows(rows),
     }
     note = write_tables(run.output, tables)
-    replace_file(run.output / PAGE, build_page(run, records, rows, compared, chosen, about).encode())
+    replace_file(run.output / PAGE, build_page(run, records, rows, compared, chosen, about).encode("utf-8", "replace"))
     return run.output / PAGE, note

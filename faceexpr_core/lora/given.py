@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from ..errors import FaceExprError
-from ..files import digest_of_file
+from ..files import digest_of_file, name_bytes
 from .names import PARTS
 
 PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -51,7 +51,7 @@ def digest_of_lora(given: Path) -> str:
         told = [f"{file.relative_to(home).as_posix()} {digest_of_file(file)}" for file in files]
     except OSError as reason:
         raise FaceExprError(f"the LoRA {given} cannot be read: {reason.strerror}.") from reason
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+    return hashlib.sha256(name_bytes("\n".join(told))).hexdigest()[:16]
 
 
 def name_of_lora(given: Path) -> str:
