@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from faceexpr_core.lora.formats import decode, encode
 from faceexpr_core.lora.start import read_start
 from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.result import Step, TrainResult
-from faceexpr_core.training.settings import TrainSettings
+from faceexpr_core.training.settings import SCHEDULES, TrainSettings
 from faceexpr_core.training.start import Start
 from faceexpr_core.training.state import StateFolder
 
@@ -57,11 +59,29 @@ def test_a_finished_run_with_a_constant_rate_is_lengthened_to_what_it_would_have
     )
 
 
+FALLING: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+    "cosine_with_restarts": lambda done: (1 + math.cos(math.pi * done)) / 2,  # diffusers' one cycle
+    "polynomial": lambda done: 1 - done * (1 - 1e-4),  # to a ten-thousandth, as in diffusers' script
+}
+"""The share of the learning rate where a share `done` of the steps after the warm-up is done."""
+
+
+@pytest.mark.parametrize("rate", [1e-2, 1e-8])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_rate_rises_over_the_warm_up_and_falls_as_its_schedule_says(schedule: str, rate: float) -> None:
+    _, rates = train(replace(PLAIN, schedule=schedule, learning_rate=rate, steps=7, warmup=2))
+    expected = [0.5, 1.0, *(FALLING[schedule](done / 5) for done in range(1, 6))]
+    assert rates == pytest.approx([rate * share for share in expected], rel=1e-9, abs=1e-9 * rate)
+
+
 def test_a_polynomial_rate_has_a_step_after_its_warm_up() -> None:
     with pytest.raises(FaceExprError, match="warmup is 3, all of the run, after which a polynomial schedule has no step; give fewer"):
         replace(PLAIN, schedule="polynomial", warmup=3)
     _, rates = train(replace(PLAIN, schedule="polynomial", warmup=2))
-    assert len(rates) == 3 and min(rates) >= 0
+    assert rates == pytest.approx([0.5e-2, 1e-2, 1e-6])
 
 
 def test_where_crafting_rose_over_the_first_plan_a_lengthened_run_does_not_claim_to_be_that_of_a_run_planned_so(tmp_path: Path) -> None:
@@ -174,7 +194,7 @@ def test_a_run_started_from_another_lora_is_not_gone_on_with(tmp_path: Path) -> 
     states = StateFolder(tmp_path / "run", every=1)
     stopped, _ = train(PLAIN, states, stop_at=2, start=start)
     assert stopped.steps == 2
-    with pytest.raises(FaceExprError, match="the LoRA that it starts from is another"):
+    with pytest.raises(FaceExprError, match=r"the LoRA that it starts from \(start_from\) is another"):
         train(PLAIN, states)
     assert_same(train(PLAIN, states, start=start)[0], train(PLAIN, start=start)[0])
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
+import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,15 +95,74 @@ def test_a_preview_that_fails_is_left_out_and_the_run_goes_on(
     assert {path.name for path in (photos.parent / "anna_previews").iterdir()} == {"photos.png", "step000002.png"}
 
 
-def test_a_preview_that_fails_in_the_node_is_left_out_too(comfy_modules: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_preview_that_fails_in_the_node_is_left_out_too(
+    comfy_modules: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     node, host = pack.node("train_lora"), pack.host()
     subject = subject_of(comfy_modules)
     with torch.inference_mode():
         model, clip, vae = host.load_mini()
         monkeypatch.setattr(pack.node("host.training"), "decode_latents", raising(ValueError("a broken decoder")))
         wishes = {"preset": "paper", "steps": 2, "accumulation": 1, "preview_every": 1, "lora_name": "no_preview", "seed": 1}
-        result = node.TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=subject, **wishes).result
+        with caplog.at_level(logging.INFO):
+            result = node.TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=subject, **wishes).result
     assert read_lora(Path(result[1]))[1]["faceexpr.steps"] == "2"
+    for step in (1, 2):
+        assert f"the preview of step {step} is left out: a broken decoder." in caplog.text
+
+
+def test_a_preview_takes_no_other_pictures_place(photos: Path) -> None:
+    there = photos.parent / "anna_previews" / "step000001.png"
+    there.parent.mkdir()
+    there.write_bytes(b"of another run")
+    assert faceexpr(words(photos, "--steps=1", "--preview_every=1")) == 0
+    assert there.read_bytes() == b"of another run"
+    with Image.open(there.with_name("step000001_00001_.png")) as sheet:
+        assert sheet.size == (128, 128)
+
+
+def blocking(folder: Path, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """`plain`, and while it works the folder becomes a file: nothing can be written there any more, not by root either."""
+
+    def block(*given: Any) -> torch.Tensor:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+            folder.write_text("")
+        return plain(*given)
+
+    return block
+
+
+def test_a_lora_that_its_folder_takes_no_more_lies_in_the_systems_temporary_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, elsewhere = tmp_path / "loras", tmp_path / "temporary"
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    monkeypatch.setattr(encoding, "decode_latents", blocking(folder, encoding.decode_latents))
+    assert faceexpr(words(photos, "--steps=1", "--preview_every=1", f"--output={folder / 'anna'}")) == 2
+    (rescued,) = elsewhere.glob("*.safetensors")
+    assert read_lora(rescued)[1]["faceexpr.steps"] == "1"
+    told = capsys.readouterr().err
+    assert f"the preview of step 1 could not be saved in {folder / 'anna_previews'}: " in told
+    assert re.search(rf"The LoRA \([\d.]+ MB\) could not be saved in {folder}: .*\. It was saved as {rescued} instead; move it to", told)
+
+
+def test_a_lora_that_the_loras_folder_takes_no_more_lies_in_comfyuis_output_folder(
+    comfy_modules: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, host, training = pack.node("train_lora"), pack.host(), pack.node("host.training")
+    folder = Path(comfy_modules.folder_paths.get_folder_paths("loras")[0]) / "blocked"
+    monkeypatch.setattr(training, "decode_latents", blocking(folder, training.decode_latents))
+    wishes = {"preset": "paper", "steps": 1, "accumulation": 1, "preview_every": 1, "lora_name": "blocked/anna", "seed": 1}
+    with torch.inference_mode():
+        model, clip, vae = host.load_mini()
+        with pytest.raises(Exception, match=r"could not be saved in .*blocked: .* It was saved as .* instead") as told:
+            node.TrainLoRA.execute(model=model, clip=clip, vae=vae, subject=subject_of(comfy_modules), **wishes)
+    rescued = Path(comfy_modules.folder_paths.get_output_directory()) / "anna.safetensors"
+    folder.unlink()
+    assert str(rescued) in str(told.value)
+    assert read_lora(rescued)[1]["faceexpr.steps"] == "1"
 
 
 def subject_of(comfy_modules: Any) -> Any:
