@@ -88,7 +88,7 @@ def add_generate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
         "--fusion_text",
         choices=(NEUTRAL_TEXT, EXPRESSION_TEXT),
         default=NEUTRAL_TEXT,
-        help="the text of a fused picture. neutral: the expression comes by fusion alone, which keeps the person better; expression: "
+        help="the text of a fused picture. neutral: the expression comes by fusion alone, which keeps the rest of the picture; expression: "
         "both say it, and it comes out stronger. With an --expression_scale other than 1 always the expression's",
     )
     fused.add_argument("--fusion_site", choices=SITES, help=f"where in the U-Net (default: {default_site(False)}, or the features')")
