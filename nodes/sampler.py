@@ -115,8 +115,8 @@ class Sampler(io.ComfyNode):
                         options=list(TEXTS),
                         default=NEUTRAL,
                         tooltip="The text that is drawn while features are fused. neutral: the expression comes by fusion alone, which "
-                        "keeps the rest of the picture. positive: the words say it too, and it comes out stronger. Without 'neutral', and with "
-                        "an expression scale other than 1, always positive.",
+                        "keeps the rest of the picture. positive: the words say it too, and it comes out stronger. Without 'neutral', and "
+                        "with an expression scale other than 1, always positive.",
                     ),
                 ),
             ],
