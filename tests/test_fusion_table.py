@@ -298,15 +298,3 @@ def test_a_text_that_is_not_said_at_a_step_is_not_fused_there(mini) -> None:
 
 def settings(mini) -> Any:
     return importlib.import_module("faceexpr_pack.faceexpr_core.fusion.settings").site_settings(mini.bank.site)
-
-
-def test_an_inpainting_model_is_refused_by_name(mini) -> None:
-    other = mini.model.clone()
-    config = other.model.model_config.unet_config
-    before = config["in_channels"]
-    try:
-        config["in_channels"] = 9
-        with pytest.raises(mini.error, match=r"takes 9 channels .* inpainting, .* needs an SDXL base model"):
-            mini.apply(other, mini.bank, 1.0)
-    finally:
-        config["in_channels"] = before

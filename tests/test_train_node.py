@@ -284,12 +284,11 @@ def test_a_resolution_the_unet_cannot_take_is_refused_before_the_first_step(comf
     assert not list(comfy.lora_dir.glob("odd*"))
 
 
-@pytest.mark.parametrize("family", ["SD15", "SDXLRefiner", "Flux"])
-def test_a_model_of_another_family_is_refused(comfy: ComfyProcess, folder: str, family: str) -> None:
+def test_a_model_of_another_family_is_refused(comfy: ComfyProcess, folder: str) -> None:
     mixed = graph(folder, lora_name="other")
-    mixed["other"] = {"class_type": "TestTinyModel", "inputs": {"family": family}}
+    mixed["other"] = {"class_type": "TestModelOfSD15", "inputs": {}}
     mixed["train"]["inputs"]["model"] = ["other", 0]
-    with pytest.raises(ComfyError, match=f"Train FaceExpr LoRA got a MODEL of type {family}; it needs an SDXL base model") as refused:
+    with pytest.raises(ComfyError, match="Train FaceExpr LoRA got a MODEL of type SD15; it needs an SDXL base model") as refused:
         comfy.run(mixed)
     assert refused.value.node_id == "train" and not list(comfy.lora_dir.glob("other*"))
 

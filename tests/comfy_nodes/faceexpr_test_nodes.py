@@ -1,10 +1,9 @@
-"""What only the tests' ComfyUI has: small untrained models of other families and a ControlNet for Mini, and its word on a graph unrun."""
+"""What only the tests' ComfyUI has: a small untrained model of SD 1.5, a ControlNet for Mini, and its word on a graph that is not run."""
 
 import importlib.util
 from pathlib import Path
 from typing import Any
 
-import comfy.ldm.flux.model
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -33,48 +32,18 @@ SD15_UNET = {
     "legacy": False,
     "dtype": torch.float32,
 }
-FLUX_TRANSFORMER = {
-    "image_model": "flux",
-    "in_channels": 16,
-    "out_channels": 16,
-    "vec_in_dim": 32,
-    "context_in_dim": 32,
-    "hidden_size": 64,
-    "mlp_ratio": 2.0,
-    "num_heads": 2,
-    "depth": 1,
-    "depth_single_blocks": 1,
-    "axes_dim": [8, 12, 12],
-    "theta": 10000,
-    "patch_size": 2,
-    "qkv_bias": True,
-    "guidance_embed": True,
-    "dtype": torch.float32,
-}
-if "txt_ids_dims" in comfy.ldm.flux.model.FluxParams.__dataclass_fields__:  # newer ComfyUI
-    FLUX_TRANSFORMER["txt_ids_dims"] = []
 
 
-class TinyModel(io.ComfyNode):
+class ModelOfSD15(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="TestTinyModel",
-            display_name="Tiny model",
-            category="tests",
-            inputs=[io.Combo.Input("family", options=["SD15", "SDXLRefiner", "Flux"])],
-            outputs=[io.Model.Output()],
+            node_id="TestModelOfSD15", display_name="Tiny model of SD 1.5", category="tests", inputs=[], outputs=[io.Model.Output()]
         )
 
     @classmethod
-    def execute(cls, family: str) -> io.NodeOutput:
-        if family == "SD15":
-            model = comfy.model_base.BaseModel(comfy.supported_models.SD15(SD15_UNET), device="cpu")
-        elif family == "SDXLRefiner":
-            config = {**SD15_UNET, "num_classes": "sequential", "adm_in_channels": 64}
-            model = comfy.model_base.SDXLRefiner(comfy.supported_models.SDXLRefiner(config), device="cpu")
-        else:
-            model = comfy.supported_models.Flux(FLUX_TRANSFORMER).get_model({}, device="cpu")
+    def execute(cls) -> io.NodeOutput:
+        model = comfy.model_base.BaseModel(comfy.supported_models.SD15(SD15_UNET), device="cpu")
         device = comfy.model_management.get_torch_device()
         return io.NodeOutput(comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu")))
 
@@ -109,7 +78,7 @@ async def validate(request: web.Request) -> web.Response:
 
 class TestNodes(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [TinyModel, RandomControlNet]
+        return [ModelOfSD15, RandomControlNet]
 
 
 async def comfy_entrypoint() -> TestNodes:
