@@ -38,7 +38,7 @@ SET = """([name, value]) => {
 HIDDEN = "(node.widgets ?? []).filter(widget => widget.hidden).map(widget => widget.name)"
 SEEN = """() => {
     const lines = document.querySelector(`[data-node-id="${node.id}"]`)?.innerText.split('\\n').map(line => line.trim()) ?? []
-    return node.widgets.map(widget => widget.name).filter(name => lines.includes(name))
+    return node.widgets.filter(widget => lines.includes(widget.label || widget.name)).map(widget => widget.name)
 }"""
 SETTLE = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
