@@ -41,7 +41,7 @@ def shortened(graph: Graph) -> Graph:
 
 def put_mini_in(comfy: ComfyProcess, graph: Graph) -> Graph:
     """The graph with Mini where it loads a checkpoint. The LoRAs that it names become files of random weights in this ComfyUI's folder,
-    its ControlNet one of random weights, and `example.png` a photo with a neutral face."""
+    its ControlNet one of random weights, the photos of a person the pack's example, and `example.png` a photo with a neutral face."""
     for seed, node in enumerate(graph.values()):
         inputs = node["inputs"]
         if node["class_type"] == "CheckpointLoaderSimple":
@@ -52,6 +52,8 @@ def put_mini_in(comfy: ComfyProcess, graph: Graph) -> Graph:
             write_lora(comfy.lora_dir / inputs["lora_name"], seed=seed)
         elif node["class_type"] == "LoadImage":
             Image.open(mini.subject_path() / "photo_6.png").save(comfy.input_dir / inputs["image"])
+        elif node["class_type"] == "FaceExprLoadSubjectImages":
+            inputs |= {"folder": "example: a rendered person", "resolution": mini.RESOLUTION, "framing": "whole picture"}
         elif node["class_type"] == "EmptyLatentImage":
             inputs |= {side: inputs[side] * mini.RESOLUTION // SDXL_SIDE // 16 * 16 for side in ("width", "height")}
     return graph

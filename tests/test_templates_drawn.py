@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+from itertools import combinations
 
 import numpy as np
 import pytest
 from comfy_process import ComfyProcess, Graph
 from mini_graphs import difference, drawn, ids, put_mini_in, shortened, unfused
+from PIL import Image
 from workflow_api import WORKFLOWS
+
+from faceexpr_core.mini import RESOLUTION
 
 SHORTER = ("faceexpr_sdxl_fusion_photo", "faceexpr_sdxl_two_people")
 FUSED = (*SHORTER, "faceexpr_sdxl_controlnet", "faceexpr_sdxl_few_steps")
@@ -18,6 +23,11 @@ DRAWN = (*FUSED, "faceexpr_sdxl_fusion_text", "faceexpr_sdxl_my_lora_frowns", "f
 def api(name: str) -> Graph:
     graph: Graph = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
     return shortened(graph)
+
+
+def picture(comfy: ComfyProcess, shown: dict[str, str]) -> np.ndarray:
+    """One of the pictures that a node shows, float [H, W, 3] in 0..255."""
+    return np.asarray(Image.open(io.BytesIO(comfy.view(shown))).convert("RGB"), float)
 
 
 @pytest.mark.parametrize("name", [name if name in SHORTER else pytest.param(name, marks=pytest.mark.long) for name in DRAWN])
@@ -34,6 +44,37 @@ def test_a_template_for_sdxl_draws_with_mini_in_the_checkpoints_place(comfy: Com
     elif name == "faceexpr_sdxl_my_lora_frowns":  # in three steps the other one draws no face that could be found
         one, other = pictures.values()
         assert difference(one, other) > 0.3
+
+
+@pytest.mark.long
+def test_a_person_is_learned_with_mini_in_the_checkpoints_place_and_drawn_with_three_expressions(comfy: ComfyProcess) -> None:
+    graph = put_mini_in(comfy, api("faceexpr_sdxl"))
+    (train,) = ids(graph, "FaceExprTrainLoRA")
+    graph[train]["inputs"] |= {"lora_name": "test/of_the_template", "prior_images": 2}
+    shown = comfy.run(graph)
+    neutral, happy, surprised = (picture(comfy, shown[number]["images"][0]) for number in ids(graph, "SaveImage"))
+    assert neutral.shape == (RESOLUTION, RESOLUTION, 3) and neutral.std() > 5
+    assert min(difference(*pair) for pair in combinations((neutral, happy, surprised), 2)) > 0.3
+    assert (comfy.lora_dir / "test" / "of_the_template.safetensors").is_file()
+
+
+@pytest.mark.long
+def test_your_picture_is_changed_with_mini_in_the_checkpoints_place(comfy: ComfyProcess) -> None:
+    graph = put_mini_in(comfy, api("faceexpr_sdxl_change"))
+    given = np.asarray(Image.open(comfy.input_dir / "example.png").convert("RGB"), float)
+    shown = comfy.run(graph)
+    changed = picture(comfy, shown[ids(graph, "SaveImage")[0]]["images"][0])
+    assert "a face of" in shown[ids(graph, "FaceExprChangeExpression")[0]]["text"][0]
+    assert np.array_equal(changed[:, :4], given[:, :4]) and difference(changed, given) > 0.3
+
+
+@pytest.mark.long
+def test_the_sheet_is_drawn_with_mini_in_the_checkpoints_place(comfy: ComfyProcess) -> None:
+    graph = put_mini_in(comfy, api("faceexpr_sdxl_sheet"))
+    shown = comfy.run(graph)
+    (sheet,), frames = ([picture(comfy, one) for one in shown[number]["images"]] for number in ids(graph, "SaveImage"))
+    assert sheet.std() > 5 and min(sheet.shape[:2]) > 2 * RESOLUTION
+    assert len(frames) == 5 and difference(frames[0], frames[-1]) > 0.3
 
 
 @pytest.mark.long

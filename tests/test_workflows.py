@@ -370,8 +370,6 @@ def test_the_picture_follows_the_photos(comfy: ComfyProcess) -> None:
 def test_the_best_of_four_is_saved_and_all_four_are_shown_best_first(comfy: ComfyProcess, model: str) -> None:
     graph = small(f"faceexpr_{model}_best_of_four")
     if model == "sdxl":
-        (photos,) = ids(graph, "FaceExprLoadSubjectImages")
-        graph[photos]["inputs"] |= {"folder": "example: a rendered person", "resolution": RESOLUTION, "framing": "whole picture"}
         graph = put_mini_in(comfy, graph)
     (score,), (best,), (every,) = (ids(graph, kind) for kind in ("FaceExprScore", "SaveImage", "PreviewImage"))
     shown = comfy.run(graph)
