@@ -47,7 +47,8 @@ def states_at(path: Path, values: Mapping[str, Any]) -> StateFolder | None:
     if not every:
         return None
     keep = values["finished_state"] == "keep"
-    return StateFolder(_home() / "training" / name, every=every, resume=RESUME[values["resume"]], lengthened_later=keep)
+    otherwise = f"give another lora_name, or set resume (one of the node's advanced inputs) to {ANEW!r}, which gives it up"
+    return StateFolder(_home() / "training" / name, every, resume=RESUME[values["resume"]], lengthened_later=keep, otherwise=otherwise)
 
 
 def job_of(subject: Any, settled: Settled, path: Path, values: Mapping[str, Any]) -> Job:

@@ -23,7 +23,7 @@ from faceexpr_core.training.auto import Settled, settle
 from faceexpr_core.training.options import RESUME
 from faceexpr_core.training.plan import GB, rest
 from faceexpr_core.training.settings import RESUME as RESUMES
-from faceexpr_core.training.state import FORMAT, RunState, StateFolder, read_run, read_state, write_state
+from faceexpr_core.training.state import FORMAT, RunState, StateFolder, read_head, read_state, write_state
 
 LABELS = {value: label for label, value in RESUME.items()}
 """What the node calls each way to resume."""
@@ -89,7 +89,7 @@ def test_what_a_stopped_run_is_made_of_is_read_without_its_tensors(tmp_path: Pat
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + size)
-    assert read_run(path) == {"rank": 32} == StateFolder(tmp_path).stopped_run()
+    assert read_head(path).run == {"rank": 32} == StateFolder(tmp_path).stopped_run()
     assert StateFolder(tmp_path, resume="off").stopped_run() is None
 
 
@@ -100,6 +100,6 @@ def test_a_newest_state_that_is_not_whole_is_passed_over_as_when_it_is_gone_on_w
     newest.write_bytes(newest.read_bytes()[:-40])
     latest = StateFolder(tmp_path).latest()
     assert latest is not None and latest.run == StateFolder(tmp_path).stopped_run() == {"rank": 5}
-    for read in (read_run, read_state):
+    for read in (read_head, read_state):
         with pytest.raises(FaceExprError, match=r"cannot be read as the state of a training run .* delete it, or train anew"):
             read(newest)

@@ -26,7 +26,7 @@ from faceexpr_core.lora.formats import decode
 from faceexpr_core.lora.kohya import base_model_hash, save_result, to_kohya, training_metadata
 from faceexpr_core.lora.reserve import reserve
 from faceexpr_core.photos.subject import Subject
-from faceexpr_core.training.adapter import add_lora, lora_parameters
+from faceexpr_core.training.adapter import add_lora, lora_numbers, lora_shapes
 from faceexpr_core.training.place import Place
 from faceexpr_core.training.result import TrainResult
 from faceexpr_core.training.run import Job
@@ -67,7 +67,8 @@ def test_kohya_keys_are_spelled_as_other_tools_spell_them(adapted: tuple) -> Non
 def test_the_size_is_known_before_the_training(lora_pipe: StableDiffusionXLPipeline, adapted: tuple) -> None:
     _, state = adapted
     convolutions = any("_resnets_" in key for key in state)
-    assert lora_parameters(lora_pipe.unet, RANK, convolutions=convolutions) == sum(value.numel() for value in state.values())
+    shapes = lora_shapes(lora_pipe.unet, convolutions=convolutions)
+    assert lora_numbers(shapes.values(), RANK) == sum(value.numel() for value in state.values())
 
 
 def test_diffusers_uses_every_key_and_draws_the_same(

@@ -217,6 +217,38 @@ def test_a_base_that_cannot_be_is_told_before_pictures_of_the_class_are_drawn(
     assert not (photos.parent / "class_images").exists()
 
 
+PRIOR = ("--prior=images", "--prior_images=1", "--steps=1")
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "told"),
+    [
+        ([], ["--resolution=72"], "72 x 72 pixels; the U-Net needs sides that are multiples of 32"),
+        (["--rank=3"], ["--start_from=anna.safetensors"], "anna.safetensors has rank 3, and the run rank 2; give rank 3 or more"),
+        (["--convolutions"], ["--start_from=anna.safetensors"], "layers that this run would not learn"),
+        (
+            ["--finished_state=keep", *PRIOR],
+            ["--class_word=man"],
+            "(trigger word, class word), their framing or background_weight are others. "
+            "Set these back to go on with it, give another --output, or give --resume off, which gives it up.",
+        ),
+    ],
+    ids=["size", "rank", "layers", "state"],
+)
+def test_what_cannot_be_is_told_before_pictures_of_the_class_are_drawn(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, before: list[str], more: list[str], told: str
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    if before:
+        assert faceexpr(words(photos, "--steps=1", *before)) == 0
+    drawn = set((photos.parent / "class_images").rglob("*.png"))
+    capsys.readouterr()
+    other = [] if "--finished_state=keep" in before else ["--output=berta"]
+    assert faceexpr(words(photos, *PRIOR, *more, *other)) == 2
+    said = capsys.readouterr().err
+    assert told in said and "drawing" not in said and set((photos.parent / "class_images").rglob("*.png")) == drawn
+
+
 def test_pictures_of_the_class_are_not_those_of_another_prediction_vae_or_text_encoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,16 +32,17 @@ from faceexpr_core.lora.kohya import save_result, training_metadata
 from faceexpr_core.lora.start import read_start
 from faceexpr_core.mini import subject_path
 from faceexpr_core.photos.subject import Subject
-from faceexpr_core.training.adapter import without_lora
+from faceexpr_core.training.adapter import lora_numbers, without_lora
 from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet
 from faceexpr_core.training.loop import train_lora
 from faceexpr_core.training.losses import crafting_loss, weighted_epsilon_loss
+from faceexpr_core.training.materials import Materials
 from faceexpr_core.training.result import Step, TrainResult
 from faceexpr_core.training.settings import TrainSettings, preset_settings
 from faceexpr_core.training.start import Start
 from faceexpr_core.training.state import StateFolder
-from faceexpr_core.training.text_encoders import TextEncoders, add_text_lora, embed_tokens, stack_tokens, text_lora_parameters
+from faceexpr_core.training.text_encoders import TextEncoders, add_text_lora, embed_tokens, stack_tokens, text_lora_shapes
 from faceexpr_core.training.trainer import Trainer
 
 WORDS, LENGTH, END = 32, 7, 31
@@ -122,7 +123,7 @@ def toy_run(settings: TrainSettings = EVERYTHING, states: StateFolder | None = N
 def toy_trainer(settings: TrainSettings = EVERYTHING) -> Trainer:
     encoders = toy_encoders()
     data, pairs = toy_photos(encoders), toy_pairs(encoders)
-    trainer = Trainer(toy_unet(), data, settings, CPU, data, pairs, encoders)
+    trainer = Trainer(Materials(toy_unet(), data, data, pairs, encoders), settings, CPU)
     for down, up in (*trainer.layers.values(), *trainer.text_layers.values()):
         torch.nn.init.normal_(down, std=0.5, generator=seeded(7))
         torch.nn.init.normal_(up, std=0.5, generator=seeded(8))
@@ -339,7 +340,7 @@ def test_a_run_stopped_at_every_step_ends_as_one_never_stopped(tmp_path: Path) -
         next(other.second.parameters()).add_(1)
     with pytest.raises(FaceExprError, match="the text encoders, or the LoRAs on them, are others"):
         toy_run(states=states, encoders=other)
-    with pytest.raises(FaceExprError, match="text_encoder was True, is None"):
+    with pytest.raises(FaceExprError, match=r"is not the same: train_text_encoder was on, is off\. Set"):
         toy_run(changed(text_encoder=False), states)
 
 
@@ -539,6 +540,6 @@ def test_both_command_lines_take_it() -> None:
 
 def test_the_size_of_the_file_is_known_before(pipe: StableDiffusionXLPipeline) -> None:
     encoders = private(pipe)
-    counted = text_lora_parameters(encoders, 4)
+    counted = lora_numbers(text_lora_shapes(encoders).values(), 4)
     layers = add_text_lora(encoders, 4, 4.0, seeded(1))
     assert counted == sum(down.numel() + up.numel() + 1 for down, up in layers.values())

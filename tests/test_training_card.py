@@ -12,6 +12,7 @@ from toys import lora_of, toy_unet
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.training.adapter import add_lora
 from faceexpr_core.training.loop import train_lora
+from faceexpr_core.training.materials import Materials
 from faceexpr_core.training.result import Step, TrainResult
 from faceexpr_core.training.settings import TrainSettings, preset_settings
 from faceexpr_core.training.state import StateFolder
@@ -35,7 +36,7 @@ def test_a_step_uploads_all_its_batches_at_once_and_waits_no_more_than_stated(ch
     unet, settings = toy_unet(), settings_for(**changes)
     data, images, crafting = sets_for(settings, 64, *widths(unet), counts=(3, 4, 2))
     with PretendedCard("values") as card:
-        trainer = Trainer(unet, data, settings, torch.device("cuda"), images, crafting)
+        trainer = Trainer(Materials(unet, data, images, crafting), settings, torch.device("cuda"))
         for _ in range(settings.steps):
             card.ledger.forget_work()
             trainer.step()
@@ -53,7 +54,7 @@ def test_with_shapes_alone_a_step_works_as_with_numbers() -> None:
         with PretendedCard(kind, item=0.1) as card:
             unet = toy_unet()
             data, images, crafting = sets_for(settings, 64, *widths(unet), counts=(3, 0, 2))
-            trainer = Trainer(unet, data, settings, torch.device("cuda"), images, crafting)
+            trainer = Trainer(Materials(unet, data, images, crafting), settings, torch.device("cuda"))
             card.ledger.forget_work()
             trainer.step()
             counted.append((card.ledger.peak, card.ledger.flops, sum(card.ledger.launches.values())))

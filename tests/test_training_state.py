@@ -35,10 +35,12 @@ from faceexpr_core.training.crafting import CraftingSet
 from faceexpr_core.training.data import TrainingSet, build_training_set
 from faceexpr_core.training.fingerprint import model_digest, run_of
 from faceexpr_core.training.loop import train_lora
+from faceexpr_core.training.materials import Materials
 from faceexpr_core.training.optimizers import NO_CUDA
 from faceexpr_core.training.result import Step, TrainResult
 from faceexpr_core.training.settings import TrainSettings
 from faceexpr_core.training.state import RunState, StateFolder, differences, read_state, write_state
+from faceexpr_core.training.text_encoders import TextEncoders
 
 EVERYTHING = TrainSettings(
     rank=2,
@@ -229,7 +231,10 @@ def test_a_run_whose_state_cannot_be_read_just_now_is_not_begun_anew(
     [
         ({"settings": changed(learning_rate=2e-2)}, "learning_rate was 0.01, is 0.02"),
         ({"settings": changed(seed=4)}, "seed was 3, is 4"),
-        ({"data": TrainingSet(**{**PHOTOS.__dict__, "source": "other photos"})}, "the photos, their captions or their framing are others"),
+        (
+            {"data": TrainingSet(**{**PHOTOS.__dict__, "source": "other photos"})},
+            r"the photos, their captions \(trigger word, class word\), their framing or background_weight are others",
+        ),
     ],
 )
 def test_other_settings_are_told_and_refused_or_begin_anew_by_choice(tmp_path: Path, rest: dict, told: str) -> None:
@@ -292,9 +297,11 @@ def test_a_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert all(torch.equal(again.tensors[name], value) and again.tensors[name].dtype == value.dtype for name, value in tensors.items())
 
 
-@pytest.mark.parametrize("changes", [{"every": 0}, {"keep": 0}, {"resume": "maybe"}])
-def test_impossible_wishes_are_refused(tmp_path: Path, changes: dict) -> None:
-    with pytest.raises(FaceExprError):
+@pytest.mark.parametrize(
+    ("changes", "told"), [({"every": 0}, "States every 0 steps"), ({"keep": 0}, ", 0 kept"), ({"resume": "maybe"}, "resume is 'maybe'")]
+)
+def test_impossible_wishes_are_refused(tmp_path: Path, changes: dict, told: str) -> None:
+    with pytest.raises(FaceExprError, match=told):
         StateFolder(tmp_path, **changes)
 
 
@@ -490,14 +497,36 @@ def test_a_run_of_an_older_version_is_known_by_the_rest() -> None:
     assert differences({"model": "signs-34", "photos": "p", "seed": 1}, now) == ["the checkpoint, or the LoRAs on it, are others"]
     encoded = {**now, "vae": "signs-1", "text_encoders": "signs-2", "side": 64}
     assert differences(now, encoded) == []
-    assert differences(encoded, {**encoded, "vae": "signs-3", "side": 128}) == ["the photos have another size", "the VAE is another"]
+    others = ["the photos' size (resolution) was 64, is 128", "the VAE is another"]
+    assert differences(encoded, {**encoded, "vae": "signs-3", "side": 128}) == others
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"base": "nf4"}, ["base was full, is nf4"]),
+        ({"text_encoder": True}, ["train_text_encoder was off, is on"]),
+        ({"text_encoder": True, "rank": 4}, ["rank was 2, is 4", "train_text_encoder was off, is on"]),
+        ({"convolutions": True}, ["convolutions (in the node: more) was off, is on"]),
+        ({"crafting_weight": 0.0, "prior": "off"}, ["crafting_weight was 0.5, is 0.0", "prior was distill, is off"]),
+        ({"prior": "images"}, ["prior was distill, is images"]),
+        ({"prediction": "v_prediction"}, ["what the model predicts (model_predicts, --prediction_type) was epsilon, is v_prediction"]),
+    ],
+)
+def test_what_differs_is_told_by_the_names_that_the_user_knows_and_once(changes: dict[str, Any], told: list[str]) -> None:
+    encoders = TextEncoders(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))  # type: ignore[arg-type]
+    materials = Materials(toy_unet(), PHOTOS, PHOTOS, PAIRS, encoders)
+    before, now = run_of(materials, EVERYTHING), run_of(materials, changed(**changes))
+    assert differences(before, now) == told
+    assert len(differences(now, before)) == len(told)
+    assert differences(before, {**before, "class_images": "c"}) == ["the pictures of the class (prior_images) are others"]
+    without = {name: made for name, made in before.items() if name != "crafting_gradient"}
+    assert differences(without, before) == ["expression crafting learns otherwise since version 0.2.0"]
 
 
 def test_a_run_knows_what_its_photos_were_encoded_with() -> None:
     unet = toy_unet()
-    plain, named = (
-        run_of(unet, one, TrainSettings(steps=1), None, None) for one in (PHOTOS, replace(PHOTOS, made_with={"vae": "signs-1"}))
-    )
+    plain, named = (run_of(Materials(unet, one), TrainSettings(steps=1)) for one in (PHOTOS, replace(PHOTOS, made_with={"vae": "signs-1"})))
     assert named == {**plain, "vae": "signs-1"} and plain["side"] == 64
 
 

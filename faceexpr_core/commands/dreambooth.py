@@ -175,7 +175,9 @@ def _states(arguments: argparse.Namespace) -> StateFolder:
             raise FaceExprError(f"--resume_from_checkpoint {wanted} holds no state of a run; give latest, or the folder with the states.")
     limit = arguments.checkpoints_total_limit
     every, resume = arguments.checkpointing_steps or EVERY, "strict" if wanted else "off"
-    states = StateFolder(folder, every, sys.maxsize if limit is None else limit, resume, arguments.checkpointing_steps is not None)
+    otherwise = f"give another --output_dir, or leave --resume_from_checkpoint out and delete {folder}, which gives it up"
+    keep = sys.maxsize if limit is None else limit
+    states = StateFolder(folder, every, keep, resume, arguments.checkpointing_steps is not None, otherwise)
     if wanted == "latest" and not states.files():
         say(f"there is no state of a run in {folder}; the training starts anew, with step 1")
     if wanted is None and states.files():

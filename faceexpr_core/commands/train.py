@@ -126,6 +126,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
             arguments.state_keep,
             arguments.resume,
             arguments.finished_state == "keep",
+            "give another --output, or give --resume off, which gives it up",
         ),
         start=arguments.start_from,
         report_to=arguments.report_to,

@@ -119,7 +119,11 @@ def _place(name: str) -> str:
     return "middle" if kind == "mid_block" else f"{kind.removesuffix('_blocks')}.{number}"
 
 
-def lora_parameters(unet: UNet2DConditionModel, rank: int, blocks: Sequence[str] = (), convolutions: bool = False) -> int:
-    """How many numbers a LoRA of this rank on `unet` holds, alphas included."""
-    weights = (unet.get_parameter(f"{name}.weight") for name in lora_targets(unet, blocks, convolutions))
-    return sum((weight[0].numel() + len(weight)) * rank + 1 for weight in weights)
+def lora_shapes(unet: UNet2DConditionModel, blocks: Sequence[str] = (), convolutions: bool = False) -> dict[str, torch.Size]:
+    """`lora_targets` of a U-Net that is as it was loaded, with the shapes [out, in, ...] of their weights. Raises as that does."""
+    return {name: unet.get_parameter(f"{name}.weight").shape for name in lora_targets(unet, blocks, convolutions)}
+
+
+def lora_numbers(shapes: Iterable[torch.Size], rank: int) -> int:
+    """How many numbers a LoRA of this rank on weights of these shapes holds, alphas included."""
+    return sum((shape[0] + shape[1:].numel()) * rank + 1 for shape in shapes)

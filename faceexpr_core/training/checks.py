@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..errors import FaceExprError
-from .crafting import CraftingSet
 from .data import TrainingSet
 from .settings import TrainSettings
-from .text_encoders import TextEncoders
+from .start import check_start, without_unread
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
+
+    from .materials import Materials
 
 
 def check_fit(unet: UNet2DConditionModel, data: TrainingSet) -> None:
@@ -41,43 +44,44 @@ def check_fit(unet: UNet2DConditionModel, data: TrainingSet) -> None:
         )
 
 
-def check_parts(
-    unet: UNet2DConditionModel, data: TrainingSet, settings: TrainSettings, class_images: TrainingSet | None, crafting: CraftingSet | None
-) -> None:
-    """Raise FaceExprError where the settings need something that is not there or does not fit."""
-    if settings.draws_class:
-        if class_images is None or not len(class_images):
-            raise FaceExprError("prior is images, but there are no pictures of the class; give some, or take prior distill or off.")
-        check_fit(unet, class_images)
+def check_materials(materials: Materials, settings: TrainSettings) -> None:
+    """Raise FaceExprError where the settings need something that is not there or does not fit; `check_class` looks at the pictures of the
+    class, which take long to draw."""
+    data, crafting, encoders, start = materials.data, materials.crafting, materials.encoders, materials.start
+    check_fit(materials.unet, data)
     if needs_prompts(settings) and crafting is None:
         raise FaceExprError("prior distill and crafting need the prompts of the class; none were encoded. Switch both off, or encode them.")
     if settings.crafting_mask and settings.crafting_weight and (crafting is None or crafting.areas is None):
         raise FaceExprError("crafting_mask is on, but the action units' areas were not made; make them, or switch it off.")
     if settings.caption_dropout:
         data.without_captions(torch.zeros(len(data), dtype=torch.bool, device=data.latents.device))
+    if settings.text_encoder:
+        if encoders is None:
+            raise FaceExprError("text_encoder is on, but there are no text encoders; give them, or switch it off.")
+        kept = [data.tokens, *([data.empty_tokens] if settings.caption_dropout else [])]
+        if needs_prompts(settings) and crafting is not None:
+            kept += [crafting.person_tokens, crafting.base_tokens]
+        _check_tokens(kept)
+    if start is not None:
+        read, _ = without_unread(start, encoders if settings.text_encoder else None)
+        check_start(read, materials.learned(settings), settings.rank)
 
 
-def check_encoders(
-    settings: TrainSettings,
-    encoders: TextEncoders | None,
-    data: TrainingSet,
-    class_images: TrainingSet | None,
-    crafting: CraftingSet | None,
-) -> TextEncoders | None:
-    """The text encoders if they learn. Raises FaceExprError when they, or tokens for them, are not there."""
-    if not settings.text_encoder:
-        return None
-    kept = [data.tokens]
-    if settings.caption_dropout:
-        kept.append(data.empty_tokens)
-    if settings.draws_class and class_images is not None:
-        kept.append(class_images.tokens)
-    if needs_prompts(settings) and crafting is not None:
-        kept += [crafting.person_tokens, crafting.base_tokens]
-    if encoders is None or any(tokens is None for tokens in kept):
-        what = "text encoders" if encoders is None else "tokens of the prompts"
-        raise FaceExprError(f"text_encoder is on, but there are no {what}; give them, or switch it off.")
-    return encoders
+def check_class(materials: Materials, settings: TrainSettings) -> None:
+    """The same of the pictures of the class."""
+    images = materials.class_images
+    if not settings.draws_class:
+        return
+    if images is None or not len(images):
+        raise FaceExprError("prior is images, but there are no pictures of the class; give some, or take prior distill or off.")
+    check_fit(materials.unet, images)
+    if settings.text_encoder:
+        _check_tokens([images.tokens])
+
+
+def _check_tokens(kept: Sequence[Tensor | None]) -> None:
+    if any(tokens is None for tokens in kept):
+        raise FaceExprError("text_encoder is on, but there are no tokens of the prompts; give them, or switch it off.")
 
 
 def needs_prompts(settings: TrainSettings) -> bool:

@@ -10,48 +10,41 @@ import torch
 from torch import Tensor
 
 from .checks import needs_prompts
-from .crafting import CraftingSet
-from .data import TrainingSet, digest_of
+from .data import digest_of
 from .settings import TrainSettings
-from .start import Start
 from .state import SIGNS
-from .text_encoders import TextEncoders
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
+
+    from .materials import Materials
+    from .text_encoders import TextEncoders
 
 SAMPLE = 4096
 """Numbers of each weight that are looked at."""
 
 
-def run_of(
-    unet: UNet2DConditionModel,
-    data: TrainingSet,
-    settings: TrainSettings,
-    class_images: TrainingSet | None,
-    crafting: CraftingSet | None,
-    processes: int = 1,
-    encoders: TextEncoders | None = None,
-    start: Start | None = None,
-) -> dict[str, Any]:
-    """What decides a run's outcome, as JSON can hold it: two runs of which this is equal end with the same LoRA."""
+def run_of(materials: Materials, settings: TrainSettings, processes: int = 1) -> dict[str, Any]:
+    """What decides a run's outcome, as JSON can hold it: two runs of which this is equal end with the same LoRA. Of models that are as
+    they were loaded."""
+    data = materials.data
     made = settings.used()
     made.pop("gradient_checkpointing")  # memory for time; a run that ran out of memory may go on with it
     made["accumulation"] = settings.accumulation * processes
     made["photos"] = data.digest()
     made["side"] = 8 * data.latents.shape[-1]
-    made["model"] = model_digest(unet)
+    made["model"] = model_digest(materials.unet)
     made |= data.made_with
-    if encoders is not None:
-        made["text_encoders"] = text_digest(encoders)
-    if settings.draws_class and class_images is not None:
-        made["class_images"] = class_images.digest()
-    if needs_prompts(settings) and crafting is not None:
-        made["prompts"] = crafting.digest()
+    if settings.text_encoder and materials.encoders is not None:
+        made["text_encoders"] = text_digest(materials.encoders)
+    if settings.draws_class and materials.class_images is not None:
+        made["class_images"] = materials.class_images.digest()
+    if needs_prompts(settings) and materials.crafting is not None:
+        made["prompts"] = materials.crafting.digest()
     if settings.crafting_weight:
         made["crafting_gradient"] = "either prompt"  # it went through the expression's alone before 0.2.0
-    if start is not None:
-        made["start"] = digest_of(*start.pieces())
+    if materials.start is not None:
+        made["start"] = digest_of(*materials.start.pieces())
     return made
 
 

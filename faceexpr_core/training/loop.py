@@ -12,6 +12,7 @@ import torch
 from ..errors import FaceExprError
 from .crafting import CraftingSet
 from .data import TrainingSet
+from .materials import Materials
 from .memory import SYSTEM_SHORT, enough_memory, first_line, is_out_of_memory, is_the_systems, memory_in_use, reset_peak
 from .precision import name_of, summed_in_float32
 from .processes import together
@@ -72,7 +73,7 @@ def train_lora(
         target = torch.device(device) if device is not None else unet.device
         reset_peak(target)
         with enough_memory("setting up the training"):
-            trainer = Trainer(unet, data, settings, target, class_images, crafting, encoders, start)
+            trainer = Trainer(Materials(unet, data, class_images, crafting, encoders, start), settings, target)
             states = _begun(trainer, states)
         if on_start is not None:
             on_start(trainer.notes)
@@ -134,7 +135,7 @@ def _begun(trainer: Trainer, states: StateFolder | None) -> StateFolder | None:
     with together("reading the run's state"):  # all have read before the first clears the folder
         earlier = states.to_resume(trainer.run)
     if earlier is not None:
-        go_on_from(trainer, earlier)
+        go_on_from(trainer, earlier, states.otherwise)
     if trainer.rank != 0:
         return None
     if earlier is None:

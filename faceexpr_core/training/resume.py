@@ -46,18 +46,19 @@ def state_size(numbers: int, settings: TrainSettings, device: torch.device) -> i
     return round(numbers * (4 + moments + (4 if settings.ema else 0)))
 
 
-def go_on_from(trainer: Trainer, state: RunState) -> None:
+def go_on_from(trainer: Trainer, state: RunState, otherwise: str) -> None:
     """Put `state`, which must be of a run made as this one, into a trainer that has taken no step.
 
     Where this device, its libraries or another number of steps make the run go on otherwise than it began, that is added to the trainer's
     notes.
-    Raises FaceExprError for a state that lacks something.
+    Raises FaceExprError for a state that lacks something; `otherwise` says what the user can do then.
     """
     try:
         _put(trainer, state)
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as reason:
         raise FaceExprError(
-            f"The state of step {state.step} cannot be gone on with ({type(reason).__name__}: {reason}); start anew, or delete it."
+            f"The state of step {state.step} cannot be gone on with ({type(reason).__name__}: {reason}). "
+            f"{otherwise[0].upper()}{otherwise[1:]}."
         ) from reason
 
 

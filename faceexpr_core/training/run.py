@@ -11,14 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .adapter import lora_parameters
+from .adapter import lora_numbers
 from .auto import require_fit
 from .base import check_base, check_lora
-from .crafting import CraftingSet, build_crafting_set
-from .data import TrainingSet, build_training_set, class_prompt
+from .checks import check_materials, needs_prompts
+from .crafting import build_crafting_set
+from .data import build_training_set, class_prompt
 from .fingerprint import model_digest, run_of
 from .host import Host, Watcher
 from .loop import train_lora
+from .materials import Materials
 from .memory import enough_memory, forget_freed
 from .place import Place
 from .plan import plan_on
@@ -32,7 +34,6 @@ from .settings import PRIOR_IMAGES, TrainSettings
 from .start import Start
 from .state import StateFolder
 from .state_lock import alone_in
-from .text_encoders import TextEncoders, text_lora_parameters
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -93,11 +94,7 @@ class Finished:
 class _Ready:
     """All that the first step needs."""
 
-    unet: UNet2DConditionModel
-    encoders: TextEncoders | None
-    data: TrainingSet
-    class_images: TrainingSet | None
-    crafting: CraftingSet | None
+    materials: Materials
     words: Words | None
     place: Place | None
 
@@ -142,18 +139,19 @@ def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
         if first:
             watcher.step(step, sheet_after(step, host, watcher, job.previews, settings, ready.words))
 
+    made = ready.materials
     result = train_lora(
-        ready.unet,
-        ready.data,
+        made.unet,
+        made.data,
         settings,
         on_step,
         host.device,
-        class_images=ready.class_images,
-        crafting=ready.crafting,
+        class_images=made.class_images,
+        crafting=made.crafting,
         states=job.states,
-        encoders=ready.encoders,
+        encoders=made.encoders,
         on_start=on_start,
-        start=job.start,
+        start=made.start,
     )
     if ready.place is None:
         return Finished(result, settings)
@@ -172,10 +170,9 @@ def _taken(job: Job, ready: _Ready) -> Finished | None:
     found: list[Finished] = []
 
     def look() -> bytes:
-        if ready.place is not None and ready.place.taken:
-            run = run_of(ready.unet, ready.data, job.settings, ready.class_images, ready.crafting, rank()[1], ready.encoders, job.start)
-            if there := ready.place.finished(run):
-                found.append(Finished(there[1], job.settings, tuple(there[0]), taken=True))
+        place = ready.place
+        if place is not None and place.taken and (there := place.finished(run_of(ready.materials, job.settings, rank()[1]))):
+            found.append(Finished(there[1], job.settings, tuple(there[0]), taken=True))
         return b"taken" if found else b""
 
     if not from_first(look, "looking for a finished LoRA"):
@@ -211,26 +208,26 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
     )
     data = replace(data, made_with=host.parts())
     crafting = None
-    if settings.prior == "distill" or settings.crafting_weight:
+    if needs_prompts(settings):
         size = (data.latents.shape[-2], data.latents.shape[-1]) if settings.crafting_mask else None
         crafting = build_crafting_set(subject, host.encode_text, host.count_tokens, size, settings.flip, tokenize)
     words = encode_words(host, job.previews, subject, tokenize) if job.previews.every and first else None
     dtype = compute_dtype(settings.precision, host.device)
     encoders = host.text_encoders(dtype) if settings.text_encoder else None
-    unet = host.unet(dtype)
-    numbers = lora_parameters(unet, settings.rank, settings.block_names, settings.convolutions)
-    if encoders is not None:
-        numbers += text_lora_parameters(encoders, settings.rank)
-    place = reserve(unet, numbers, job) if first else None
+    materials = Materials(host.unet(dtype), data, crafting=crafting, encoders=encoders, start=job.start)
+    check_materials(materials, settings)
+    numbers = lora_numbers(materials.learned(settings).values(), settings.rank)
+    place = reserve(materials.unet, numbers, job) if first else None
     if first and job.states is not None:
         job.states.require_space(state_size(numbers, settings, host.device), settings.steps)
     if host.full_size and first:
-        watcher.say(plan_on(host.device, unet, job.preset, settings, subject.resolution, job.class_pictures.count))
-    class_images = None
+        watcher.say(plan_on(host.device, materials.unet, job.preset, settings, subject.resolution, job.class_pictures.count))
     if settings.draws_class:
-        pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, unet, data.made_with, room)
-        class_images = build_class_set(pictures, host.encode_text, host.encode_images, tokenize)
-    return _Ready(unet, encoders, data, class_images, crafting, words, place)
+        if job.states is not None:
+            job.states.require_same(run_of(materials, settings, rank()[1]))
+        pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, materials.unet, data.made_with, room)
+        materials = replace(materials, class_images=build_class_set(pictures, host.encode_text, host.encode_images, tokenize))
+    return _Ready(materials, words, place)
 
 
 def _class_pictures(

@@ -30,25 +30,33 @@ class Start:
         return found
 
 
-def begin_from(start: Start, pairs: Pairs, alpha: float) -> None:
-    """Give the pairs that a run learns (`lora_layers`' names; scale `alpha` / rank) the change that `start` makes, exactly.
-
-    A file of less rank leaves the other rows of down as they were drawn, beside columns of 0 in up. Modules that the file lacks stay as
-    they are. Raises FaceExprError for modules that the run does not learn, of another size, or of more rank than the run has.
-    """
-    missing = [module for module in start.layers if module not in pairs]
+def check_start(start: Start, learned: Mapping[str, torch.Size], rank: int) -> None:
+    """Raise FaceExprError where a run of this rank cannot start from `start`: it has layers that the run does not learn (`learned`: the
+    shapes of the layers' own weights, by `lora_layers`' names), of another size, or of more rank."""
+    missing = [module for module in start.layers if module not in learned]
     if missing:
         raise FaceExprError(
-            f"{start.name} changes {len(missing)} layers that this run would not learn ({missing[0]} ...); {_advice(missing, pairs)}."
+            f"{start.name} changes {len(missing)} layers that this run would not learn ({missing[0]} ...); {_advice(missing, learned)}."
         )
+    for module, (down, up, _) in start.layers.items():
+        shape = learned[module]
+        if down.shape[1:] != shape[1:] or up.shape[0] != shape[0]:
+            raise FaceExprError(f"{start.name} was made for another model: {module} has another size here. Take a LoRA of this one.")
+        if len(down) > rank:
+            raise FaceExprError(f"{start.name} has rank {len(down)}, and the run rank {rank}; give rank {max(_ranks(start))} or more.")
+
+
+def begin_from(start: Start, pairs: Pairs, alpha: float) -> None:
+    """Give the pairs that a run learns (`lora_layers`' names; scale `alpha` / rank) the change that `start` makes, exactly; `check_start`
+    has seen that it can be.
+
+    A file of less rank leaves the other rows of down as they were drawn, beside columns of 0 in up. Modules that the file lacks stay as
+    they are.
+    """
     for module, (down, up, own) in start.layers.items():
         first, second = pairs[module]
-        rank, room = len(down), len(first)
-        if down.shape[1:] != first.shape[1:] or up.shape[0] != second.shape[0]:
-            raise FaceExprError(f"{start.name} was made for another model: {module} has another size here. Take a LoRA of this one.")
-        if rank > room:
-            raise FaceExprError(f"{start.name} has rank {rank}, and the run rank {room}; give rank {max(_ranks(start))} or more.")
-        scale = (own / rank) / (alpha / room)
+        rank = len(down)
+        scale = (own / rank) / (alpha / len(first))
         with torch.no_grad():
             first[:rank] = down.to(first)
             second.zero_()

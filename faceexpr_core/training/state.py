@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..errors import FaceExprError
 from ..files import replace_streamed
-from .settings import EVERY, KEEP, RESUME
+from .options import OPTIONS
+from .settings import ADDED_LATER, EVERY, KEEP, RESUME, TrainSettings
 
 FORMAT = "faceexpr.training_state"
 
@@ -35,21 +36,40 @@ _DTYPES = {
 }
 _NAME = re.compile(r"step(\d{8})\.safetensors")
 _DIGESTS = {
-    "photos": "the photos, their captions or their framing are others",
-    "class_images": "the pictures of the class are others",
+    "photos": "the photos, their captions (trigger word, class word), their framing or background_weight are others",
+    "class_images": "the pictures of the class (prior_images) are others",
     "prompts": "trigger word, class word or the vocabulary are others",
     "model": "the checkpoint, or the LoRAs on it, are others",
-    "start": "the LoRA that it starts from is another",
+    "start": "the LoRA that it starts from (start_from) is another",
     "text_encoders": "the text encoders, or the LoRAs on them, are others",
     "vae": "the VAE is another",
-    "side": "the photos have another size",
+    "crafting_gradient": "expression crafting learns otherwise since version 0.2.0",
 }
+_NAMES = {
+    **{one.field: one.name if one.widget is not None else f"{one.name} (in the node: more)" for one in OPTIONS},
+    "prediction": "what the model predicts (model_predicts, --prediction_type)",
+    "zero_snr": "the model's zero SNR",
+    "side": "the photos' size (resolution)",
+}
+"""What the user knows a setting by."""
+_PARTS = {
+    "class_images": ("prior",),
+    "prompts": ("prior", "crafting_weight"),
+    "crafting_gradient": ("crafting_weight",),
+    "text_encoders": ("text_encoder",),
+    "text_encoder_learning_rate": ("text_encoder",),
+    "text_encoder_weight_decay": ("text_encoder",),
+}
+"""What comes, goes or is counted otherwise with a setting, which alone is told then."""
 _LATER = ("side", "text_encoders", "vae")
 """What states of older versions may lack."""
 
 SIGNS = "signs-"
 SIGNED = ("model", "text_encoders")
 """Digests that begin with SIGNS (see `fingerprint`)."""
+
+OTHERWISE = "choose another name, or start anew, which gives it up"
+"""What is left to do with a run that cannot be gone on with, where no door says it in its own words."""
 
 Read = TypeVar("Read")
 
@@ -100,17 +120,16 @@ def _pieces(state: RunState) -> Iterator[bytes | memoryview]:
 
 
 def read_state(path: Path) -> RunState:
-    """Raises FaceExprError for a file that cannot be read, NotWholeError for one that is not whole."""
+    """Raises OSError for a file that cannot be read, NotWholeError for one that is not whole."""
     with _opened(path, "pt") as (file, header):
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
         return RunState(header["step"], header["run"], header["values"], tensors)
 
 
-def read_run(path: Path) -> Mapping[str, Any]:
-    """What the run of a state is made of, from the file's header alone. Raises as `read_state`."""
+def read_head(path: Path) -> RunState:
+    """A state without its tensors, from the file's header alone. Raises as `read_state`."""
     with _opened(path, "np") as (_, header):
-        run: Mapping[str, Any] = header["run"]
-        return run
+        return RunState(header["step"], header["run"], header["values"], {})
 
 
 @contextmanager
@@ -121,36 +140,35 @@ def _opened(path: Path, framework: str) -> Iterator[tuple[Any, Mapping[str, Any]
         path.open("rb").close()  # safetensors says of every file that it may not open that it is not there
         with safe_open(path, framework=framework) as file:
             yield file, json.loads((file.metadata() or {})[FORMAT])
-    except OSError as reason:
-        raise _unread(path, reason) from reason
     except (SafetensorError, KeyError, json.JSONDecodeError) as reason:
         raise NotWholeError(f"{path} cannot be read as the state of a training run ({reason}); delete it, or train anew.") from reason
 
 
-def _unread(path: Path, reason: OSError) -> FaceExprError:
-    return FaceExprError(
-        f"{path} may hold how far a training has come, but cannot be read ({reason.strerror or reason}). See that its disk is there and "
-        "that you may read it, then start this again; or choose another name, or to start anew, which gives it up."
-    )
-
-
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What of a run's make-up changed, in words: `learning_rate was 0.0001, is 0.0002`."""
+    """What of a run's make-up changed, in words that name it as the user does: `learning_rate was 0.0001, is 0.0002`."""
     words = []
+    before, now = {**ADDED_LATER, **before}, {**ADDED_LATER, **now}
     for name in sorted({*before, *now}):
         of_older_version = name in _LATER and name not in before
         of_older_version |= name in SIGNED and name in before and not str(before[name]).startswith(SIGNS)  # in a digest that is no more
-        if before.get(name) != now.get(name) and not of_older_version:
-            words.append(_DIGESTS.get(name, f"{name} was {before.get(name)}, is {now.get(name)}"))
+        of_another = any(before.get(whole) != now.get(whole) for whole in _PARTS.get(name, ()))
+        if before.get(name) != now.get(name) and not of_older_version and not of_another:
+            values = f"{_NAMES.get(name, name)} was {_said(before, name)}, is {_said(now, name)}"
+            words.append(_DIGESTS.get(name, values))
     return words
+
+
+def _said(run: Mapping[str, Any], name: str) -> Any:
+    value = run.get(name, getattr(TrainSettings, name, None))
+    return ("off", "on")[value] if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True)
 class StateFolder:
     """Where a run keeps its states: one is written `every` so many steps, and the newest `keep` stay. `resume` is one of RESUME.
 
-    With `lengthened_later` a finished run's newest state stays, so that more steps can be added. Raises FaceExprError for values out of
-    range.
+    With `lengthened_later` a finished run's newest state stays, so that more steps can be added. `otherwise` says what the user can do with
+    a run that cannot be gone on with. Raises FaceExprError for values out of range.
     """
 
     path: Path
@@ -158,6 +176,7 @@ class StateFolder:
     keep: int = KEEP
     resume: str = "strict"
     lengthened_later: bool = False
+    otherwise: str = field(default=OTHERWISE, compare=False)
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.keep < 1:
@@ -180,7 +199,8 @@ class StateFolder:
     def stopped_run(self) -> Mapping[str, Any] | None:
         """What the run of the newest state is made of, which may be gone on with; None where there is none, or `resume` is off. Raises as
         `latest`."""
-        return None if self.resume == "off" else self._newest_whole(read_run)
+        state = None if self.resume == "off" else self._newest_whole(read_head)
+        return None if state is None else state.run
 
     def _newest_whole(self, read: Callable[[Path], Read]) -> Read | None:
         try:
@@ -188,13 +208,21 @@ class StateFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as reason:
-            raise _unread(self.path, reason) from reason
+            raise self._unread(self.path, reason) from reason
         for file in self.files():
             try:
                 return read(file)
             except NotWholeError as reason:
                 log.warning("%s", reason)
+            except OSError as reason:
+                raise self._unread(file, reason) from reason
         return None
+
+    def _unread(self, path: Path, reason: OSError) -> FaceExprError:
+        return FaceExprError(
+            f"{path} may hold how far a training has come, but cannot be read ({reason.strerror or reason}). See that its disk is there "
+            f"and that you may read it, then start this again; or {self.otherwise}."
+        )
 
     def to_resume(self, run: Mapping[str, Any]) -> RunState | None:
         """The state that a run made of `run` goes on from, None to start anew. The number of steps alone may be another.
@@ -203,17 +231,29 @@ class StateFolder:
         asked for.
         """
         state = None if self.resume == "off" else self.latest()
-        if state is None:
-            return None
+        told = "" if state is None else self._another(state, run)
+        if told:
+            log.warning("%s The training starts anew.", told)
+        return None if told else state
+
+    def require_same(self, run: Mapping[str, Any]) -> None:
+        """Raise what `to_resume` will with a run made of `run`, whose pictures of the class need not be known yet."""
+        state = self._newest_whole(read_head) if self.resume == "strict" else None
+        if state is not None:
+            self._another(
+                replace(state, run={name: made for name, made in state.run.items() if name in run or name != "class_images"}), run
+            )
+
+    def _another(self, state: RunState, run: Mapping[str, Any]) -> str:
+        """Why a run made of `run` does not go on from `state`, "" where it does; with `resume` strict that is raised."""
         changed = differences({**state.run, "steps": run.get("steps")}, run)
         if not changed and state.step <= run.get("steps", state.step):
-            return state
+            return ""
         changed = changed or [f"{run['steps']} steps are asked for, and it has taken more"]
         told = f"A run in {self.path} stands after {state.step} steps and is not the same: {'; '.join(changed)}."
         if self.resume == "strict":
-            raise FaceExprError(f"{told} Set these back to go on with it, choose another name, or choose to start anew, which gives it up.")
-        log.warning("%s The training starts anew.", told)
-        return None
+            raise FaceExprError(f"{told} Set these back to go on with it, {self.otherwise}.")
+        return told
 
     def write(self, state: RunState) -> None:
         """Write `state`, then take away those that are too many. A full disk gets room from the older states; the newest stays till then.

@@ -81,17 +81,21 @@ def add_text_lora(encoders: TextEncoders, rank: int, alpha: float, generator: to
     layers: Layers = {}
     for part, encoder in encoders.parts.items():
         put = put_lora(encoder, text_targets(encoder, part == "text_encoder"), rank, alpha, generator, first)
-        layers |= {f"{part}.text_model.{name.removeprefix('text_model.')}": pair for name, pair in put.items()}
+        layers |= {_spelled(part, name): pair for name, pair in put.items()}
     return layers
 
 
-def text_lora_parameters(encoders: TextEncoders, rank: int) -> int:
-    """How many numbers a LoRA of this rank on the encoders holds, alphas included."""
-    total = 0
-    for part, encoder in encoders.parts.items():
-        weights = (encoder.get_parameter(f"{name}.weight") for name in text_targets(encoder, part == "text_encoder"))
-        total += sum(sum(weight.shape) * rank + 1 for weight in weights)
-    return total
+def text_lora_shapes(encoders: TextEncoders) -> dict[str, torch.Size]:
+    """The layers of `add_text_lora`, of encoders that are as they were loaded, with the shapes [out, in] of their weights."""
+    return {
+        _spelled(part, name): encoder.get_parameter(f"{name}.weight").shape
+        for part, encoder in encoders.parts.items()
+        for name in text_targets(encoder, part == "text_encoder")
+    }
+
+
+def _spelled(part: str, name: str) -> str:
+    return f"{part}.text_model.{name.removeprefix('text_model.')}"
 
 
 def _layer(name: str) -> int:

@@ -4,112 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .adapter import add_lora
 from .base import check_base, quantise
-from .checks import check_encoders, check_fit, check_parts
-from .crafting import CraftingSet
+from .checks import check_class, check_materials
 from .data import TrainingSet
 from .draws import TIMESTEPS, Batch, Draws, crafting_batches, seeded, uploaded
 from .fingerprint import run_of
 from .health import DIVERGED, TOO_FAR, Health
 from .losses import min_snr_weight
+from .materials import Materials
 from .parts import Parts, noise_schedule
 from .precision import compute_dtype, precision_note
 from .processes import hear, is_told, rank, tell
 from .result import Layers
 from .settings import TrainSettings
-from .start import Start, begin_from, without_unread
+from .start import Pairs, Start, begin_from, without_unread
 from .text_encoders import TextEncoders, add_text_lora, enable_checkpointing
 from .update import Diverged, Update, add_up
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
 
 
 class Trainer:
     """The state of a run: adapter, draws, losses so far, and the update. `resume` writes it down and takes it up."""
 
-    def __init__(
-        self,
-        unet: UNet2DConditionModel,
-        data: TrainingSet,
-        settings: TrainSettings,
-        device: torch.device,
-        class_images: TrainingSet | None = None,
-        crafting: CraftingSet | None = None,
-        encoders: TextEncoders | None = None,
-        start: Start | None = None,
-    ) -> None:
-        from diffusers.training_utils import compute_snr
-
-        check_fit(unet, data)
-        check_parts(unet, data, settings, class_images, crafting)
+    def __init__(self, materials: Materials, settings: TrainSettings, device: torch.device) -> None:
+        """Moves, casts and adapts the models of `materials`. Raises FaceExprError where they do not fit each other or the settings."""
+        materials = materials.used(settings)
+        check_materials(materials, settings)
+        check_class(materials, settings)
         check_base(settings.base, device)
-        encoders = check_encoders(settings, encoders, data, class_images, crafting)
-        self.unet, self.settings, self.device = unet, settings, device
+        self.unet, self.settings, self.device = materials.unet, settings, device
         self.rank, self.ranks = rank()
+        self.run = run_of(materials, settings, self.ranks)
+        self.draws = _draws(materials, settings)
         dtype = compute_dtype(settings.precision, device)
-        self.run = run_of(unet, data, settings, class_images, crafting, self.ranks, encoders, start)
-        drawn = class_images if settings.draws_class else None
-        self.draws = Draws(settings, _counted(data), None if drawn is None else _counted(drawn), 0 if crafting is None else len(crafting))
-
-        checkpointing = settings.gradient_checkpointing if settings.gradient_checkpointing is not None else device.type != "cpu"
-        unet.requires_grad_(False)
-        quantise(unet, settings.base, device, dtype)
-        torch.nn.Module.to(unet, device, dtype)  # diffusers' own `to` warns about an empty list of float32 modules
-        self.layers = add_lora(
-            unet,
-            settings.rank,
-            settings.effective_alpha,
-            self.draws.generators["photos"],
-            settings.block_names,
-            settings.convolutions,
-            settings.init_lora_weights,
-        )
-        if checkpointing:
-            unet.enable_gradient_checkpointing()
-        unet.train()
-        self.text_layers: Mapping[str, tuple[torch.nn.Parameter, torch.nn.Parameter]] = {}
-        if encoders is not None:
-            _ready(encoders, device, dtype, checkpointing)
-            # a generator of their own, so that the photos' draws stay as they are without them
-            generator = seeded(settings.seed, len(self.draws.generators))
-            self.text_layers = add_text_lora(encoders, settings.rank, settings.effective_alpha, generator, settings.init_lora_weights)
-
-        left_out = None
-        if start is not None:
-            start, left_out = without_unread(start, encoders)
-            pairs = {**{f"unet.{name}": pair for name, pair in self.layers.items()}, **self.text_layers}
-            begin_from(start, pairs, settings.effective_alpha)
-
-        def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype).clone()
-
-        schedule = noise_schedule(settings)
-        snr = compute_snr(schedule, torch.arange(TIMESTEPS))
-        self.parts = Parts(
-            unet,
-            tuple(self.layers),
-            encoders,
-            data.map(moved),
-            None if drawn is None else drawn.map(moved),
-            None if crafting is None else crafting.map(moved),
-            schedule,
-            min_snr_weight(snr, settings.min_snr_gamma, settings.prediction == "v_prediction").to(device),
-            dtype,
-        )
-        self.update = Update(
-            [weight for pair in self.layers.values() for weight in pair],
-            [weight for pair in self.text_layers.values() for weight in pair],
-            settings,
-            device,
-            dtype,
-        )
+        self.layers = self._adapt_unet(dtype)
+        self.text_layers = {} if materials.encoders is None else self._adapt(materials.encoders, dtype)
+        left_out = None if materials.start is None else self._begin(materials.start, materials.encoders)
+        self.parts = self._parts(materials, dtype)
+        self.update = Update(_weights(self.layers), _weights(self.text_layers), settings, device, dtype)
         self.notes = tuple(filter(None, [self.update.note, precision_note(settings.precision, device), left_out]))
         names = ["identity", *(["prior"] if settings.prior != "off" else []), *(["crafting"] if settings.crafting_weight else [])]
         self.curves: dict[str, list[float]] = {name: [] for name in names}
@@ -194,6 +130,64 @@ class Trainer:
         self.update.forget_gradients()
         return True
 
+    @property
+    def _checkpointing(self) -> bool:
+        asked = self.settings.gradient_checkpointing
+        return asked if asked is not None else self.device.type != "cpu"
+
+    def _adapt_unet(self, dtype: torch.dtype) -> Pairs:
+        """The U-Net moved, cast, packed and with a LoRA, whose pairs these are."""
+        unet, settings, generator = self.unet, self.settings, self.draws.generators["photos"]
+        unet.requires_grad_(False)
+        quantise(unet, settings.base, self.device, dtype)
+        torch.nn.Module.to(unet, self.device, dtype)  # diffusers' own `to` warns about an empty list of float32 modules
+        scaled, where = (settings.rank, settings.effective_alpha, generator), (settings.block_names, settings.convolutions)
+        layers = add_lora(unet, *scaled, *where, settings.init_lora_weights)
+        if self._checkpointing:
+            unet.enable_gradient_checkpointing()
+        unet.train()
+        return layers
+
+    def _adapt(self, encoders: TextEncoders, dtype: torch.dtype) -> Pairs:
+        """The same of text encoders that learn."""
+        for encoder in encoders.parts.values():
+            encoder.requires_grad_(False)
+            torch.nn.Module.to(encoder, self.device, dtype)
+            encoder.train()
+        if self._checkpointing:
+            enable_checkpointing(encoders)
+        # a generator of their own, so that the photos' draws stay as they are without them
+        generator = seeded(self.settings.seed, len(self.draws.generators))
+        return add_text_lora(encoders, self.settings.rank, self.settings.effective_alpha, generator, self.settings.init_lora_weights)
+
+    def _begin(self, start: Start, encoders: TextEncoders | None) -> str | None:
+        """Give the LoRA the weights that the run starts from; returns what is left out of them."""
+        start, left_out = without_unread(start, encoders)
+        pairs = {**{f"unet.{name}": pair for name, pair in self.layers.items()}, **self.text_layers}
+        begin_from(start, pairs, self.settings.effective_alpha)
+        return left_out
+
+    def _parts(self, materials: Materials, dtype: torch.dtype) -> Parts:
+        """The models, with copies of the sets on the device in float32."""
+        from diffusers.training_utils import compute_snr
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(self.device, torch.float32 if tensor.is_floating_point() else tensor.dtype).clone()
+
+        settings, schedule = self.settings, noise_schedule(self.settings)
+        snr = compute_snr(schedule, torch.arange(TIMESTEPS))
+        return Parts(
+            self.unet,
+            tuple(self.layers),
+            materials.encoders,
+            materials.data.map(moved),
+            None if materials.class_images is None else materials.class_images.map(moved),
+            None if materials.crafting is None else materials.crafting.map(moved),
+            schedule,
+            min_snr_weight(snr, settings.min_snr_gamma, settings.prediction == "v_prediction").to(self.device),
+            dtype,
+        )
+
     def _crafting_weight(self, number: int) -> float:
         """lambda_ec at step `number`, 0 where the step takes no L_ec."""
         settings = self.settings
@@ -243,14 +237,14 @@ class Trainer:
         )
 
 
-def _ready(encoders: TextEncoders, device: torch.device, dtype: torch.dtype, checkpointing: bool) -> None:
-    """Text encoders that learn are moved and cast as the U-Net is."""
-    for encoder in encoders.parts.values():
-        encoder.requires_grad_(False)
-        torch.nn.Module.to(encoder, device, dtype)
-        encoder.train()
-    if checkpointing:
-        enable_checkpointing(encoders)
+def _draws(materials: Materials, settings: TrainSettings) -> Draws:
+    images, pairs = materials.class_images, materials.crafting
+    drawn = None if images is None else _counted(images)
+    return Draws(settings, _counted(materials.data), drawn, 0 if pairs is None else len(pairs))
+
+
+def _weights(layers: Pairs) -> list[torch.nn.Parameter]:
+    return [weight for pair in layers.values() for weight in pair]
 
 
 def _turn(index: int, batches: int) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from faceexpr_core.training.materials import Materials
 from faceexpr_core.training.precision import compute_dtype
 from faceexpr_core.training.settings import PRESETS, TrainSettings, parse_settings, preset, preset_settings
 from faceexpr_core.training.trainer import Trainer
@@ -166,7 +167,7 @@ def build(settings: TrainSettings, side: int, card: PretendedCard) -> Trainer:
         dtype = compute_dtype(settings.precision, device)
         unet = sdxl_unet(dtype)
         encoders = sdxl_encoders(dtype) if settings.text_encoder else None
-        return Trainer(unet, sets_for(settings, side)[0], settings, device, *sets_for(settings, side)[1:], encoders)
+        return Trainer(Materials(unet, *sets_for(settings, side), encoders), settings, device)
 
 
 def name_parts(trainer: Trainer, ledger: Ledger) -> None:

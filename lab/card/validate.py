@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from faceexpr_core.training.materials import Materials
 from faceexpr_core.training.settings import preset_settings
 from faceexpr_core.training.trainer import Trainer
 from lab.pretended.card import PretendedCard
@@ -77,7 +78,7 @@ def _trainer(device: str, side: int, checkpointing: bool) -> Trainer:
     with torch.device(device):
         unet = UNet2DConditionModel(**SHAPE)
     data, _, crafting = sets_for(settings, side, counts=(4, 0, 12))
-    return Trainer(unet, data, settings, torch.device(device), None, crafting)
+    return Trainer(Materials(unet, data, crafting=crafting), settings, torch.device(device))
 
 
 def _real(side: int, checkpointing: bool) -> dict[str, int]:
