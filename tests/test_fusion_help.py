@@ -113,10 +113,7 @@ HELD: dict[str, tuple[str, ...]] = {
         "test_fusion_comfy.py::test_two_fusions_add_up_and_their_order_of_clones_does_not_matter",
         "test_fusion_compositions.py::test_two_fusions_with_a_mask_each",
     ),
-    "an inpainting model, a refiner, another family": (
-        "test_fusion_table.py::test_an_inpainting_model_is_refused_by_name",
-        "test_sampler.py::test_models_of_other_families_are_refused_by_name",
-    ),
+    "an inpainting model, a refiner, another family": ("test_refused_models.py::test_a_model_that_is_not_sdxls_is_refused_by_name",),
 }
 """Rows of the help page: rows of `TABLE`, and tests (file::test)."""
 
