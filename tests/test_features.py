@@ -288,27 +288,28 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
         "faceexpr.notes": "{}",
     }
     tensors = load_file(whole)
-    wrong: list[tuple[dict, dict]] = [
-        ({"faceexpr.version": "2"}, {}),
-        ({"faceexpr.site": "skip"}, {"input.4.0:e:k": tokens(0, 77).half()}),
-        ({"faceexpr.sigmas": "[1, 2, 3]"}, {}),
-        ({"faceexpr.sigmas": "[3.0]"}, {}),
-        ({"faceexpr.sigmas": "[3,"}, {}),
-        ({"faceexpr.sigmas": "3"}, {}),
-        ({"faceexpr.grids": "[]"}, {}),
-        ({"faceexpr.grids": "{}"}, {}),
-        ({"faceexpr.notes": "7"}, {}),
-        ({}, {"input.4.0@0:e": tokens(0, 5).half()}),
-        ({}, {"input.4.0@0:e": tensors["input.4.0@0:e"].float()}),
-        ({}, {"somewhere": torch.zeros(1).half()}),
-        ({}, {"kept:8x6": torch.tensor([48], dtype=torch.int32)}),
-        ({}, {"kept:eight": torch.tensor([4], dtype=torch.int32)}),
-        ({}, {"mask": torch.zeros(4)}),
+    unreadable, grid = r"cannot be read as expression features \(", "do not fit their grid, site and sigmas"
+    wrong: list[tuple[dict, dict, str]] = [
+        ({"faceexpr.version": "2"}, {}, r"was written by a newer FaceExpr \(format 2\); update FaceExpr"),
+        ({"faceexpr.site": "skip"}, {"input.4.0:e:k": tokens(0, 77).half()}, f"'input.4.0:e:k' of shape .* {grid}"),
+        ({"faceexpr.sigmas": "[1, 2, 3]"}, {}, r"must fall and lie above 0; given were \(1.0, 2.0, 3.0\)"),
+        ({"faceexpr.sigmas": "[3.0]"}, {}, f"'input.4.0@1:c' of shape .* {grid}"),
+        ({"faceexpr.sigmas": "[3,"}, {}, unreadable),
+        ({"faceexpr.sigmas": "3"}, {}, unreadable),
+        ({"faceexpr.grids": "[]"}, {}, unreadable),
+        ({"faceexpr.grids": "{}"}, {}, f"'input.4.0@0:c' of shape .* {grid}"),
+        ({"faceexpr.notes": "7"}, {}, unreadable),
+        ({}, {"input.4.0@0:e": tokens(0, 5).half()}, rf"'input.4.0@0:e' of shape \(1, 5, 8\) {grid}"),
+        ({}, {"input.4.0@0:e": tensors["input.4.0@0:e"].float()}, "'input.4.0@0:e' are torch.float32; needed: torch.float16"),
+        ({}, {"somewhere": torch.zeros(1).half()}, "'somewhere' names no features"),
+        ({}, {"kept:8x6": torch.tensor([48], dtype=torch.int32)}, r"kept on the grid \(8, 6\) do not lie on it"),
+        ({}, {"kept:eight": torch.tensor([4], dtype=torch.int32)}, unreadable),
+        ({}, {"mask": torch.zeros(4)}, r"mask of the features is torch.float32 \(4,\); needed: torch.float32 of two dimensions"),
     ]
-    for number, (metadata, parts) in enumerate(wrong):
+    for number, (metadata, parts, told) in enumerate(wrong):
         path = tmp_path / f"{number}.safetensors"
         save_file(tensors | parts, path, good | metadata)
-        with pytest.raises(FaceExprError):
+        with pytest.raises(FaceExprError, match=told):
             load_bank(path)
     save_file(tensors, tmp_path / "good.safetensors", good)
     assert load_bank(tmp_path / "good.safetensors").places()

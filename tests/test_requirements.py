@@ -83,7 +83,7 @@ def test_looking_loads_none_of_them() -> None:
 
 def test_the_page_can_ask_and_the_log_is_silent_where_nothing_is_missing(comfy: ComfyProcess) -> None:
     assert json.loads(comfy.get("/faceexpr/missing")) == []
-    assert "FaceExpr: " not in comfy.log()
+    assert "FaceExpr: " not in comfy.log().split("got prompt")[0]  # other tests may have run graphs
 
 
 @pytest.mark.parametrize("sentences", [("diffusers is missing (drawing). Type: pip install diffusers",), ()])

@@ -6,13 +6,14 @@ import errno
 import logging
 import os
 import shutil
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from forks import fork
+from holding import hold
 
 from faceexpr_core import mini
 from faceexpr_core.commands.cli import main as faceexpr
@@ -20,26 +21,20 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.training.state import RunState, StateFolder, write_state
 from faceexpr_core.training.state_lock import alone_in
 
-HOLDS = """
-import sys, time
-from pathlib import Path
-from faceexpr_core.training.state_lock import alone_in
-with alone_in(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
 
 @contextmanager
 def held_elsewhere(folder: Path) -> Iterator[None]:
     """While another process, which is killed at the end, trains in the folder."""
-    with subprocess.Popen([sys.executable, "-c", HOLDS, str(folder)], stdout=subprocess.PIPE, text=True) as other:
-        try:
-            assert other.stdout is not None and other.stdout.readline() == "held\n"
-            yield
-        finally:
-            other.kill()
-    assert other.returncode == -9
+    other = fork(folder.parent, hold, folder)
+    try:
+        end = time.monotonic() + 120
+        while not (other.output.exists() and other.output.read_text() == "held\n"):
+            assert other.process.is_alive() and time.monotonic() < end, other.errors.exists() and other.errors.read_text()
+            time.sleep(0.02)
+        yield
+    finally:
+        status = other.ended(timeout=0)
+    assert status == -9
 
 
 @pytest.mark.usefixtures("prepared_here")
@@ -98,7 +93,7 @@ def test_a_disk_without_locks_does_not_prevent_a_training(
         with caplog.at_level(logging.WARNING), alone_in(tmp_path / "run"):
             (tmp_path / "run" / name).touch()
     assert caplog.text.count("cannot be locked") == 2
-    assert {file.name for file in (tmp_path / "run").iterdir()} <= {"once", "again", ".training.lock"}
+    assert {file.name for file in (tmp_path / "run").iterdir()} - {".training.lock"} == {"once", "again"}
 
 
 def test_a_folder_that_cannot_be_made_is_told_and_no_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

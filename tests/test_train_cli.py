@@ -383,7 +383,7 @@ def test_photos_that_are_not_learned_are_told_where_epochs_were_counted_with_the
     Image.new("RGB", (96, 96), "grey").save(photos / "no_face.png")
     words = [*without(command(photos), "max_train_steps"), "--repeats=2", "--device=cpu"]
     for more, told in ((["--num_train_epochs=1"], True), (["--max_train_steps=2"], False)):
-        with pytest.raises(FaceExprError):
+        with pytest.raises(FaceExprError, match="no_model"):
             run_job(replace(job_of(build_parser().parse_args([*words, *more])), model=str(photos / "no_model.safetensors")))
         said = "epochs were counted with 4 photos, of which 3 are learned: each is seen 1.3 times in an epoch" in capsys.readouterr().err
         assert said == told

@@ -172,7 +172,7 @@ def test_a_process_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         prepare_apart([SourceImage("grey.png", np.zeros((96, 96, 3), np.uint8))], SETTINGS)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_ctrl_c_ends_both_processes_and_leaves_nothing(photos: Path, tmp_path: Path) -> None:
     for path in photos.iterdir():
         for number in range(60):
