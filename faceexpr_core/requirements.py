@@ -33,8 +33,11 @@ NEEDED = (
     Package("accelerate", ("accelerate",), "1.0", "training"),
     Package("transformers", ("transformers",), "4.50", "training and the command line"),
     Package("safetensors", ("safetensors",), "0", "LoRA files"),
-    Package("scipy", ("scipy",), "0", "masks of small faces"),
+    Package("scipy", ("scipy",), "0", "telling people apart in photos"),
     Package("matplotlib", ("matplotlib",), "0", "the picture of the loss"),
+    Package("psutil", ("psutil",), "0", "the memory that is left for photos and a training"),
+    Package("jinja2", ("jinja2",), "0", "the page of evaluate and the card of dataset"),
+    Package("rich", ("rich",), "13", "the command line's progress"),
 )
 OPTIONAL = (Package("bitsandbytes", ("bitsandbytes",), "0.45.2", "8-bit AdamW and a base in fewer bits"),)
 """What training does without where it is not there."""

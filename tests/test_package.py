@@ -16,12 +16,15 @@ import pytest
 from comfy_process import REPOSITORY
 
 import faceexpr_core
+from faceexpr_core.requirements import NEEDED, OLDEST_OPENCV, OPENCVS, OPTIONAL
 
 SHIPPED = sorted(
     path for path in [REPOSITORY / "__init__.py", *(REPOSITORY / "nodes").rglob("*.py"), *(REPOSITORY / "faceexpr_core").rglob("*.py")]
 )
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "node_helpers", "nodes", "server", "execution"}
 LIGHT = sys.stdlib_module_names | COMFYUI | {"torch"}
+COMFYUI_BRINGS = {"torch", "numpy", "pillow", "filelock", "safetensors", "transformers"}
+"""What a ComfyUI has itself, so that requirements.txt does not name it."""
 FORBIDDEN_CALLS = {"eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads", "__import__"}
 
 
@@ -29,8 +32,11 @@ def project() -> dict:
     return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 
-def requirement_names(lines: list[str]) -> set[str]:
-    return {re.split(r"[=<>!;\[ ]", line)[0].lower().replace("_", "-") for line in lines if line.strip() and not line.startswith("#")}
+def requirements_in(lines: list[str]) -> dict[str, str]:
+    """Name -> bound, `>=1.0` or ``, of a requirements file's lines; what follows a `;` does not count."""
+    told = (line.partition(";")[0].strip() for line in lines if line.strip() and not line.startswith("#"))
+    split = (re.fullmatch(r"([\w.-]+)(?:\[\w,]+)?\s*(.*)", one) for one in told)
+    return {found[1].lower().replace("_", "-"): found[2] for found in split if found}
 
 
 def parsed(path: Path) -> ast.Module:
@@ -59,11 +65,20 @@ def test_the_version_is_said_once_and_the_same() -> None:
 
 
 def test_every_requirement_of_the_pack_is_one_of_the_core_and_is_pinned_in_the_lock() -> None:
-    core = requirement_names(project()["project"]["dependencies"])
-    pack = requirement_names((REPOSITORY / "requirements.txt").read_text().splitlines())
-    lock = requirement_names((REPOSITORY / "requirements-lock.txt").read_text().splitlines())
-    assert pack <= core
-    assert core <= lock
+    core = requirements_in(project()["project"]["dependencies"])
+    pack = requirements_in((REPOSITORY / "requirements.txt").read_text().splitlines())
+    lock = requirements_in((REPOSITORY / "requirements-lock.txt").read_text().splitlines())
+    assert core.keys() - pack.keys() == COMFYUI_BRINGS
+    assert {name: core[name] for name in pack} == pack
+    assert core.keys() <= lock.keys()
+
+
+def test_what_is_looked_for_at_start_up_is_what_is_required_with_the_same_bounds() -> None:
+    core = requirements_in(project()["project"]["dependencies"])
+    looked_for = {one.distributions[0]: "" if one.least == "0" else f">={one.least}" for one in (*NEEDED, *OPTIONAL)}
+    assert looked_for.pop(OPENCVS[0]) == f">={OLDEST_OPENCV}"  # which mediapipe brings
+    assert core.keys() - looked_for.keys() == {"torch", "numpy", "pillow", "filelock"}  # without which no ComfyUI starts
+    assert {name: core[name] for name in looked_for} == looked_for
 
 
 def test_the_lock_pins_exact_versions_of_matching_torch_packages() -> None:
@@ -180,16 +195,27 @@ def test_installing_the_core_does_not_put_the_packs_nodes_folder_in_the_way_of_c
     assert found.stdout.strip() == "None"
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_no_file_runs_text_as_code_or_unpickles(path: Path) -> None:
+def runs_text(path: Path) -> Iterator[str]:
+    """What in a file runs text as code, starts a shell or unpickles: the line with what stands there."""
     for node in ast.walk(parsed(path)):
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
         keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-        assert name not in FORBIDDEN_CALLS, f"line {node.lineno}: {name}"
-        assert keywords.get("shell") != "True", f"line {node.lineno}: shell=True"
-        assert name != "torch.load" or keywords.get("weights_only") == "True", f"line {node.lineno}: torch.load"
+        if name in FORBIDDEN_CALLS or keywords.get("shell") == "True":
+            yield f"{node.lineno}: {name}"
+        if name == "torch.load" and keywords.get("weights_only") != "True":
+            yield f"{node.lineno}: torch.load without weights_only=True"
+
+
+def test_no_file_runs_text_as_code_or_unpickles() -> None:
+    assert not {path.relative_to(REPOSITORY).as_posix(): found for path in SHIPPED if (found := [*runs_text(path)])}
+
+
+@pytest.mark.parametrize("line", ["eval(text)", "os.system(text)", "run(text, shell=True)", "torch.load(file)", "pickle.loads(data)"])
+def test_what_runs_text_is_seen(tmp_path: Path, line: str) -> None:
+    (tmp_path / "one.py").write_text(f"pass\n{line}\n")
+    assert [*runs_text(tmp_path / "one.py")]
 
 
 def test_the_core_never_imports_comfyui() -> None:

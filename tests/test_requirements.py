@@ -21,6 +21,7 @@ from faceexpr_core.typed import installing
 
 GOOD = {"opencv-contrib-python": "4.12.0.88", "mediapipe": "1.0.1", "diffusers": "0.35.2", "peft": "0.17", "accelerate": "1.11.0"}
 GOOD |= {"transformers": "4.57.1", "safetensors": "0.6", "scipy": "1.16", "matplotlib": "3.10"}
+GOOD |= {"psutil": "7.0", "jinja2": "3.1", "rich": "14.0"}
 
 
 def said(versions: dict[str, str], absent: tuple[str, ...] = ()) -> tuple[str, ...]:
