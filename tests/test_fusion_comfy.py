@@ -436,15 +436,6 @@ def test_the_first_picture_of_a_batch_is_fused_as_if_it_were_alone(mini) -> None
     assert relative(two[:1], one) < 1e-3
 
 
-@pytest.mark.parametrize(("sampler", "cfg"), [("heun", CFG), ("euler", 1.0), ("dpmpp_2m_sde", CFG), ("uni_pc", CFG), ("lcm", 1.5)])
-def test_samplers_that_call_the_model_otherwise_are_fused_too(mini, sampler: str, cfg: float) -> None:
-    latent = empty((1, *SMALL[1:]))
-    bank = features(mini, "cross_attention", latent=latent, sampler=sampler).args[0]
-    before, after = (drawn(mini, latent=latent, sampler=sampler, cfg=cfg, **options) for options in ({}, {"features": bank}))
-    assert torch.isfinite(after).all()
-    assert 1e-3 < relative(after, before) < 1
-
-
 def test_the_base_models_loras_are_off_in_the_donors(mini) -> None:
     """Both MODELs share one set of weights in memory: donors of the base must not depend on what the other was patched with."""
     changed = mini.model.clone()
