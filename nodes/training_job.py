@@ -11,11 +11,12 @@ import folder_paths
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.lora.finished import last_run
 from ..faceexpr_core.lora.start import read_start
-from ..faceexpr_core.training.auto import Settled, settle
-from ..faceexpr_core.training.options import NO_FILE, RESUME, widget_values
+from ..faceexpr_core.training.asked import widget_values
+from ..faceexpr_core.training.auto import Settled, settle_again
+from ..faceexpr_core.training.options import NO_FILE, RESUME
 from ..faceexpr_core.training.previews import Previews
 from ..faceexpr_core.training.run import ClassPictures, Job
-from ..faceexpr_core.training.settings import AUTO, parse_settings, preset, require_used
+from ..faceexpr_core.training.settings import AUTO, background_of, parse_settings
 from ..faceexpr_core.training.state import StateFolder
 from .host.folders import loras_folder
 from .host.training import TrainingHost
@@ -29,37 +30,36 @@ def settle_for(host: TrainingHost, subject: Any, path: Path, values: Mapping[str
 
     Raises FaceExprError for a value out of range or without effect, and where nothing fits the card.
     """
-    last, states = parse_settings(values["more"]), states_at(path, values)
-    given = {**widget_values(values), **host.prediction(), **last}
+    given = {**widget_values(values), **host.prediction(), **parse_settings(values["more"])}
     room = host.room() if host.full_size and values["preset"] == AUTO else None
-    stopped = states.stopped_run() if room is not None and states is not None else None
-    if room is not None and stopped is None and _takes_finished(values):
-        stopped = last_run(path)
-    settled = settle(values["preset"], given, subject.resolution, room, stopped, host.draws_whole)
-    require_used(settled.settings, last)
-    return settled
+
+    def finished() -> Mapping[str, Any] | None:
+        return last_run(path) if _takes_finished(values) else None
+
+    return settle_again(values["preset"], given, subject.resolution, room, states_at(path, values), finished, host.draws_whole)
 
 
 def states_at(path: Path, values: Mapping[str, Any]) -> StateFolder | None:
     """Where the run of the LoRA at `path` keeps its states, in ComfyUI's output folder."""
     every = values["state_every"]
-    name = path.relative_to(loras_folder()).with_suffix("")
     if not every:
         return None
     keep = values["finished_state"] == "keep"
     otherwise = f"give another lora_name, or set resume (one of the node's advanced inputs) to {ANEW!r}, which gives it up"
-    return StateFolder(_home() / "training" / name, every, resume=RESUME[values["resume"]], lengthened_later=keep, otherwise=otherwise)
+    return StateFolder(
+        _home() / "training" / _name_of(path), every, resume=RESUME[values["resume"]], lengthened_later=keep, otherwise=otherwise
+    )
 
 
 def job_of(subject: Any, settled: Settled, path: Path, values: Mapping[str, Any]) -> Job:
     """The run; what it draws goes to ComfyUI's output folder."""
-    background = values["background_weight"]
+    background, name = values["background_weight"], _name_of(path)
     return Job(
         subject,
         settled.settings,
-        preset(settled.preset).background_weight if background == -1 else background,
+        background_of(settled.preset, None if background == -1 else background),
         ClassPictures(_home() / "class_images", values["prior_images"]),
-        Previews(_home() / "previews", values["preview_every"], stem=f"{path.stem}_step"),
+        Previews(_home() / "previews" / name.parent, values["preview_every"], stem=f"{name.name}_step"),
         states_at(path, values),
         preset=settled.preset,
         start=None if values["start_from"] == NO_FILE else read_start(_lora(values["start_from"])),
@@ -70,6 +70,11 @@ def job_of(subject: Any, settled: Settled, path: Path, values: Mapping[str, Any]
 
 def _takes_finished(values: Mapping[str, Any]) -> bool:
     return bool(RESUME[values["resume"]] != "off")
+
+
+def _name_of(path: Path) -> Path:
+    """A LoRA's path in the loras folder, without `.safetensors`."""
+    return path.relative_to(loras_folder()).with_suffix("")
 
 
 def _lora(name: str) -> Path:

@@ -10,7 +10,8 @@ import pack
 import pytest
 
 from faceexpr_core.commands.train import add_arguments
-from faceexpr_core.training.options import OPTIONS, PRESET, widget_values
+from faceexpr_core.training.asked import widget_values
+from faceexpr_core.training.options import OPTIONS, PRESET
 from faceexpr_core.training.settings import BOUNDS, BadSetting, TrainSettings, preset_settings
 
 OF_THE_CHECKPOINT = {"prediction", "zero_snr"}

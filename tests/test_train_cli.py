@@ -33,7 +33,7 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.lora.formats import load
 from faceexpr_core.photos.dataset import leaves, photo_files, read_dataset
-from faceexpr_core.training.settings import TrainSettings, preset_settings
+from faceexpr_core.training.settings import TrainSettings, background_of, preset_settings
 from faceexpr_core.training.state import RunState, StateFolder, write_state
 
 pytestmark = pytest.mark.usefixtures("prepared_here")
@@ -565,7 +565,7 @@ def test_faceexpr_train_takes_a_preset_and_what_is_given_over_it(photos: Path) -
         assert house(photos, f"--preset={name}").settings == preset_settings(name)
     job = house(photos, "--preset=paper", "--rank=9", "--ema=0.5", "--captions", "--prior=distill", "--crafting_weight=0.1")
     assert job.settings == preset_settings("paper", rank=9, ema=0.5, captions=True, prior="distill", crafting_weight=0.1)
-    assert (job.subject.resolution, job.background_weight, job.preset) == (512, 1.0, "paper")
+    assert (job.subject.resolution, background_of(job.preset, job.background_weight), job.preset) == (512, 1.0, "paper")
     assert house(photos, "--resolution=128", "--background_weight=0").subject.resolution == 128
     assert house(photos, "--background_weight=0").background_weight == 0
     assert house(photos).states == StateFolder(photos.parent / "anna_state")

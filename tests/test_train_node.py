@@ -99,7 +99,7 @@ def test_progress_previews_and_loss_curve_reach_the_page(comfy: ComfyProcess, fo
     assert sorted(set(steps)) == [0, 1, 2, 3] and {step.total for step in seen if step.node_id == "train"} == {3}
     previews = [step.preview for step in seen if step.node_id == "train" and step.preview is not None]
     assert [Image.open(BytesIO(picture)).size for picture in previews] == [(512, 512)]  # ComfyUI enlarges it
-    kept = Image.open(comfy.output_dir / "faceexpr" / "previews" / "watched_step000002.png")
+    kept = Image.open(comfy.output_dir / "faceexpr" / "previews" / "deep" / "watched_step000002.png")
     assert kept.size == (128, 128)  # neutral and three expressions
     corners = [kept.crop((x, y, x + 64, y + 64)).tobytes() for y in (0, 64) for x in (0, 64)]
     assert len(set(corners)) == 4

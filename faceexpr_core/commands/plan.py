@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from ..errors import FaceExprError
-from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING, require_in_range
+from ..training.asked import require_in_range
+from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING
 from ..training.settings import PRIOR_IMAGES, TrainSettings
 from .flags import add_flag, refuse_unused
 from .train import given_settings, require_drawn, settings_of

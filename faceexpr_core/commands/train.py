@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import mini
 from ..errors import FaceExprError
-from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING, require_in_range
-from ..training.settings import AUTO, PREDICTIONS, PRESETS, PRIOR_IMAGES, TrainSettings, preset, preset_settings, require_used
+from ..training.asked import prior_of_pictures, require_in_range
+from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING
+from ..training.settings import PREDICTIONS, PRESETS, PRIOR_IMAGES, TrainSettings, preset, preset_settings, require_used
 from .flags import add_flag, refuse_unused
 from .watch import TRACKERS
 
@@ -101,7 +102,6 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
     from ..training.state import StateFolder
     from .train_job import TrainJob, world_size
 
-    chosen = preset(arguments.preset)
     output = output_file(arguments.output)
     settings, given = settings_of(arguments), given_settings(arguments)
     _check(arguments, settings)
@@ -115,7 +115,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
         preset=arguments.preset,
         given=given,
         side_given=arguments.resolution is not None,
-        background_weight=chosen.background_weight if arguments.background_weight is None else arguments.background_weight,
+        background_weight=arguments.background_weight,
         output=output,
         file_precision=arguments.file_precision,
         class_pictures=ClassPictures(arguments.class_images or output.with_name("class_images"), arguments.prior_images),
@@ -186,9 +186,8 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments that are settings and were given."""
     names = TrainSettings.__dataclass_fields__
     given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
-    if arguments.preset == AUTO and (arguments.prior_images != PRIOR_IMAGES or getattr(arguments, "class_images", None) is not None):
-        given.setdefault("prior", "images")  # who says which pictures of the class wants them
-    return given
+    asked = arguments.prior_images != PRIOR_IMAGES or getattr(arguments, "class_images", None) is not None
+    return {**prior_of_pictures(arguments.preset, asked), **given}
 
 
 def settings_of(arguments: argparse.Namespace) -> TrainSettings:

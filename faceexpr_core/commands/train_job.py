@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from ..files import write_once
-from ..training.settings import AUTO, BACKGROUND_WEIGHT, TrainSettings
+from ..training.settings import AUTO, TrainSettings, background_of
 from .watch import Terminal, check_tracker, tracker
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class TrainJob:
     checkpoint's own, whatever `settings` say, or `prediction` where that is not "". `centre_crop` cuts the largest square in the
     middle of each photo, instead of near the face. `copies`: further names for the file. `states` None
     keeps no states; `start` is the file of a LoRA to start from. With the preset `auto` the settings are chosen when the device is
-    known, those `given` over it, and the photos' side too unless `side_given`. `report_to` one of TRACKERS, which write to `log_folder`.
+    known, those `given` over it, and the photos' side too unless `side_given`; `background_weight` None is the preset's. `report_to` one
+    of TRACKERS, which write to `log_folder`.
     `epochs_of`: with how many photos epochs were counted, 0 where they were not. `anew`: as in `training.run.Job`.
     """
 
@@ -52,7 +53,7 @@ class TrainJob:
     side_given: bool = True
     vae: str = ""
     prediction: str = ""
-    background_weight: float = BACKGROUND_WEIGHT
+    background_weight: float | None = None
     centre_crop: bool = False
     file_precision: str = "fp16"
     device: str = ""
@@ -101,7 +102,7 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
         whole = Job(
             subject=subject,
             settings=job.settings,
-            background_weight=job.background_weight,
+            background_weight=background_of(job.preset, job.background_weight),
             class_pictures=pictures,
             previews=job.previews,
             states=job.states,
@@ -124,7 +125,7 @@ def _settled(job: TrainJob, device: torch.device) -> tuple[TrainJob, str]:
     """The job with what `auto` chooses for this device, and what it says of that."""
     from ..diffusers_host.pipeline import is_full_size
     from ..lora.finished import last_run
-    from ..training.auto import settle
+    from ..training.auto import settle_again
     from ..training.memory import room_on
     from ..training.plan import rest
     from ..training.processes import least
@@ -134,12 +135,9 @@ def _settled(job: TrainJob, device: torch.device) -> tuple[TrainJob, str]:
         return job, ""
     room = room_on(device, rest()) if is_full_size(job.model) else None
     room = None if room is None else least(room)
-    stopped = job.states.stopped_run() if room is not None and job.states is not None else None
-    if room is not None and stopped is None and job.anew:
-        stopped = last_run(job.output)
     side = job.subject.resolution if job.side_given else None
     draws = not class_files(job.class_pictures.folder)  # the user's own pictures are not drawn
-    settled = settle(AUTO, job.given, side, room, stopped, draws)
+    settled = settle_again(AUTO, job.given, side, room, job.states, lambda: last_run(job.output) if job.anew else None, draws)
     subject = replace(job.subject, resolution=settled.side)
     return replace(job, settings=settled.settings, preset=settled.preset, subject=subject), settled.told
 

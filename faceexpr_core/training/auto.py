@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
 from .bits import unusable
 from .plan import GB, Need, need_of
 from .settings import AUTO, PLAIN, PRIOR_IMAGES, TrainSettings, preset, preset_settings, require_used
+
+if TYPE_CHECKING:
+    from .state import StateFolder
 
 SIDES = (1024, 768, 640, 512)
 """Photos' sides, the best first."""
@@ -64,6 +67,26 @@ def settle(
         f"{need.needed / GB:.1f} of {room / GB:.1f} GB{_missed(given, (side,) if side else SIDES, room, draws)}"
     )
     return Settled(chosen.preset, chosen.settings, chosen.side, told)
+
+
+def settle_again(
+    name: str,
+    given: Mapping[str, Any],
+    side: int | None,
+    room: int | None,
+    states: StateFolder | None,
+    finished: Callable[[], Mapping[str, Any] | None],
+    draws: bool,
+) -> Settled:
+    """`settle` for a run of which there may be an earlier one, which `auto` chooses again: the one that was stopped, whose states these
+    are, or else the one that `finished` finds. Raises as that does, and FaceExprError for a setting without effect."""
+    stopped = None
+    if name == AUTO and room is not None:
+        stopped = None if states is None else states.stopped_run()
+        stopped = finished() if stopped is None else stopped
+    settled = settle(name, given, side, room, stopped, draws)
+    require_used(settled.settings, given)
+    return settled
 
 
 def require_fit(name: str, settings: TrainSettings, side: int, room: int, draws: bool = True, prior_images: int = PRIOR_IMAGES) -> Need:

@@ -6,11 +6,10 @@ stands there. The rows that have a widget are in the node's order, in which save
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import FaceExprError
 from .settings import (
     AUTO,
     BASES,
@@ -329,30 +328,3 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 BY_NAME: Mapping[str, Option] = {one.name: one for one in OPTIONS}
-
-
-def widget_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What widgets ask for, by names of TrainSettings, without what is left to the preset. Other options stay out."""
-    chosen: dict[str, Any] = {}
-    for name, value in given.items():
-        option = BY_NAME[name]
-        assert option.widget is not None
-        meant = SWITCH[value] if option.kind == "switch" else value
-        if option.field in TrainSettings.__dataclass_fields__ and meant not in (None, PRESET, option.widget.unset):
-            chosen[option.field] = meant
-    return chosen
-
-
-def require_in_range(given: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Raise FaceExprError for a flag out of its range, of those `names` that TrainSettings does not look after."""
-    for name in names:
-        option, value = BY_NAME[name], given[name]
-        if value is None or option.low is None:
-            continue
-        if option.kind == "float" and option.high is not None:
-            if not option.low <= value <= option.high:
-                raise FaceExprError(f"--{name} is {value}; give a value from {option.low:g} to {option.high:g}.")
-        elif value < option.low:
-            raise FaceExprError(f"--{name} is {value}; give {option.low:g} or more.")
-        elif option.high is not None and value > option.high:
-            raise FaceExprError(f"--{name} is {value}; give {option.high:.0f} or less.")

@@ -238,6 +238,14 @@ def preset(name: str) -> Preset:
     return PRESETS[PLAIN if name == AUTO else name]
 
 
+def background_of(name: str, asked: float | None) -> float:
+    """What the loss weighs outside the face: what was `asked` for, None for what the preset says, or BACKGROUND_WEIGHT where the name of
+    one is ""."""
+    if asked is not None:
+        return asked
+    return preset(name).background_weight if name else BACKGROUND_WEIGHT
+
+
 def preset_settings(name: str, **overrides: Any) -> TrainSettings:
     """The settings of a preset; each of `overrides` that is not None takes the place of the preset's value.
 
