@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all: in no other's place (`write_new`), or in the old one's (`replace_file`)."""
+"""Files that appear whole or not at all: in no other's place (`write_new`), or in the old one's (`replace_file`). Once written, they stay
+when the power goes."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ def write_first_free(names: Iterable[Path], content: bytes) -> Path:
     rest = iter(names)
     first = next(rest)
     with _written(first, [content]) as temporary:
-        return _publish(temporary, chain([first], rest))
+        published = _publish(temporary, chain([first], rest))
+    _sync_folder(published.parent)
+    return published
 
 
 def try_name(path: Path) -> None:
@@ -70,7 +73,7 @@ def replace_streamed(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
 @contextmanager
 def _written(path: Path, pieces: Iterable[bytes | memoryview]) -> Iterator[Path]:
     """The content on the disk under a name of its own beside `path`, which is gone at the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = part_beside(path)
     try:
         with temporary.open("xb") as file:
@@ -81,6 +84,14 @@ def _written(path: Path, pieces: Iterable[bytes | memoryview]) -> Iterator[Path]
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder`, and those that it lies in, where they are not there. Raises OSError."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        _sync_folder(made.parent)
 
 
 def part_beside(path: Path) -> Path:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
-from ..files import try_name, write_new
+from ..files import make_folder, try_name, write_new
 
 SAVE_DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
@@ -20,7 +20,7 @@ SAVE_DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 def require_space(folder: Path, size: int) -> None:
     """Make sure, before the training, that `folder` can take a file of `size` bytes. Raises FaceExprError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
         free = shutil.disk_usage(folder).free
