@@ -8,7 +8,7 @@ from pathlib import Path
 LEARNED_ON_MINI = "learning_rate=6e-4,text_encoder_learning_rate=3e-4,batch_size=3,accumulation=1"
 """Mini's U-Net is 200 times smaller than SDXL's and needs larger steps."""
 
-FROWNING = "learning_rate=6e-4,text_encoder_learning_rate=1e-3,batch_size=3,accumulation=1"
+FROWNING = "learning_rate=6e-4,text_encoder_learning_rate=1e-3,batch_size=3,accumulation=1,init_lora_weights=kaiming"
 """As the template that it measures: without prior and crafting the text encoders bear it."""
 
 TUNING, REPORTING = "100000-100005", "200000-200009"
