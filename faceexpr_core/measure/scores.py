@@ -84,7 +84,7 @@ def harmonic_score(expression: float, likeness: float) -> float:
     """HES: the harmonic mean of an expression score and a likeness, both 0..1 (clipped), 0..1, 1 best; 0 where either is 0.
 
     `expression`: accuracy, or a share of the intensity asked. `likeness`: SFace cosine, or `identity.normalised`; say which. Weak: it
-    hides which of the two failed, and a cosine of 0.8 is as good as photos of one person get, so that 1 is out of reach.
+    hides which of the two failed, and photos of one person have a cosine of 0.75 to the others, so that 1 is out of reach.
     """
     first, second = min(1.0, max(0.0, expression)), min(1.0, max(0.0, likeness))
     return 2 * first * second / (first + second) if first and second else 0.0
