@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..schedule import TIMESTEPS
 from .memory import pinned
 from .settings import TrainSettings
 
-TIMESTEPS = 1000
 CRAFTING_TIMESTEPS = (300, 700)
 ALIGNED = 16
 """Bytes at whose multiples the tensors of an upload begin."""

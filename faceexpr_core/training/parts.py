@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..schedule import BETAS, TIMESTEPS
 from .adapter import without_lora
 from .crafting import CraftingSet
 from .data import TrainingSet
-from .draws import TIMESTEPS, Batch
+from .draws import Batch
 from .losses import CRAFTING_FLOOR, CRAFTING_FLOOR_BF16, crafting_loss, distillation_loss, prior_loss, weighted_epsilon_loss
 from .settings import TrainSettings
 from .text_encoders import TextEncoders, embed_tokens
@@ -129,8 +130,8 @@ def noise_schedule(settings: TrainSettings) -> Any:
 
     return DDPMScheduler(
         num_train_timesteps=TIMESTEPS,
-        beta_start=0.00085,
-        beta_end=0.012,
+        beta_start=BETAS[0],
+        beta_end=BETAS[1],
         beta_schedule="scaled_linear",
         prediction_type=settings.prediction,
         rescale_betas_zero_snr=settings.zero_snr,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..schedule import BETAS
+
 if TYPE_CHECKING:
     import numpy as np
     from diffusers import UNet2DConditionModel
@@ -39,8 +41,8 @@ def preview_latents(
 
     device = unet.device
     scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
+        beta_start=BETAS[0],
+        beta_end=BETAS[1],
         beta_schedule="scaled_linear",
         timestep_spacing="trailing" if zero_snr else "leading",
         steps_offset=1,

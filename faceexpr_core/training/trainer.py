@@ -8,11 +8,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..schedule import TIMESTEPS
 from .adapter import add_lora
 from .base import check_base, quantise
 from .checks import check_class, check_materials
 from .data import TrainingSet
-from .draws import TIMESTEPS, Batch, Draws, crafting_batches, seeded, uploaded
+from .draws import Batch, Draws, crafting_batches, seeded, uploaded
 from .fingerprint import run_of
 from .health import DIVERGED, TOO_FAR, Health
 from .losses import min_snr_weight
