@@ -9,7 +9,7 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..faceexpr_core import text
-from ..faceexpr_core.expressions import NONE, names
+from ..faceexpr_core.expressions import NONE, SECOND_WEIGHT, names
 from ..faceexpr_core.faces.face_choice import ALL_FACES
 from ..faceexpr_core.fusion.donor_faces import moved_regions
 from ..faceexpr_core.fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
@@ -55,7 +55,10 @@ class ChangeExpression(io.ComfyNode):
                 io.Float.Input("intensity", default=1.0, **weight, tooltip="How strong: 0 is neutral, 1 usual, above 1 exaggerates."),
                 io.Combo.Input("second_expression", options=[NONE, *names()], default=NONE, tooltip="A second expression to blend in."),
                 io.Float.Input(
-                    "second_weight", default=0.5, **weight, tooltip="How strong the second expression is; unused while it is 'none'."
+                    "second_weight",
+                    default=SECOND_WEIGHT,
+                    **weight,
+                    tooltip="How strong the second expression is; unused while it is 'none'.",
                 ),
                 strength_input(
                     "strength",

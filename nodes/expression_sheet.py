@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..faceexpr_core import sheet
 from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.fusion.run import GUIDANCE, STEPS
 from ..faceexpr_core.fusion.settings import FusionSettings, words_settings
 from . import extraction
 from .drawing import Drawing, Texts
@@ -86,8 +87,10 @@ class ExpressionSheet(io.ComfyNode):
                     control_after_generate=True,
                     tooltip="The seed of the noise, the same for every picture.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="How many denoising steps."),
-                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How closely to follow the prompt."),
+                io.Int.Input("steps", default=STEPS, min=1, max=10000, tooltip="How many denoising steps."),
+                io.Float.Input(
+                    "cfg", default=GUIDANCE, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How closely to follow the prompt."
+                ),
                 io.Combo.Input("sampler_name", options=samplers.SAMPLERS, default="euler", tooltip="The sampling method."),
                 io.Combo.Input("scheduler", options=samplers.SCHEDULERS, default="normal", tooltip="How the noise levels are spaced."),
                 io.Float.Input(

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..faceexpr_core import text
-from ..faceexpr_core.expressions import NONE, names
+from ..faceexpr_core.expressions import NONE, SECOND_WEIGHT, names
 from ..faceexpr_core.fusion.donor_faces import held_regions
 from .host.conditioning import count_tokens, encode_conditioning, encode_expression
 from .host.models import require_sdxl_clip
@@ -51,7 +51,10 @@ class ExpressionTextEncode(io.ComfyNode):
                 ),
                 io.Combo.Input("second_expression", options=[NONE, *names()], default=NONE, tooltip="A second expression to blend in."),
                 io.Float.Input(
-                    "second_weight", default=0.5, **strength, tooltip="How strong the second expression is; unused while it is 'none'."
+                    "second_weight",
+                    default=SECOND_WEIGHT,
+                    **strength,
+                    tooltip="How strong the second expression is; unused while it is 'none'.",
                 ),
                 io.String.Input(
                     "action_units",

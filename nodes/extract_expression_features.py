@@ -12,6 +12,7 @@ from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.expressions import NONE, names
 from ..faceexpr_core.fusion.donor_faces import twins_picture
 from ..faceexpr_core.fusion.donors import NEUTRALS, describe
+from ..faceexpr_core.fusion.run import GUIDANCE, STEPS
 from ..faceexpr_core.fusion.settings import (
     CONTEXT_SITE,
     LAYERS,
@@ -61,8 +62,8 @@ class ExtractExpressionFeatures(io.ComfyNode):
                     control_after_generate=False,
                     tooltip="The sampler's seed: features from the same noise fit best.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="The sampler's steps."),
-                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="The sampler's cfg."),
+                io.Int.Input("steps", default=STEPS, min=1, max=10000, tooltip="The sampler's steps."),
+                io.Float.Input("cfg", default=GUIDANCE, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="The sampler's cfg."),
                 io.Combo.Input("sampler_name", options=samplers.SAMPLERS, default="euler", tooltip="The sampler's method."),
                 io.Combo.Input("scheduler", options=samplers.SCHEDULERS, default="normal", tooltip="The sampler's scheduler."),
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="The sampler's denoise."),

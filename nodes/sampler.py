@@ -9,6 +9,7 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
+from ..faceexpr_core.fusion.run import GUIDANCE, STEPS
 from ..faceexpr_core.fusion.settings import FusionSettings
 from .drawing import NEUTRAL, TEXTS, Drawing, Texts
 from .fusion_inputs import FEATURES, SAYS_NOTHING, moved_by, strength_input
@@ -39,8 +40,10 @@ class Sampler(io.ComfyNode):
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="The seed of the noise."
                 ),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="How many denoising steps."),
-                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How closely to follow the prompt."),
+                io.Int.Input("steps", default=STEPS, min=1, max=10000, tooltip="How many denoising steps."),
+                io.Float.Input(
+                    "cfg", default=GUIDANCE, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How closely to follow the prompt."
+                ),
                 io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="The sampling method."),
                 io.Combo.Input(
                     "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="normal", tooltip="How the noise levels are spaced."

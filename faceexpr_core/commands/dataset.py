@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..expressions import names
 from ..measure.expression import CLASSES
-from .dataset_plan import PHOTOGRAPHS, plan_of
+from ..photos.people import SAME_PERSON
+from .dataset_plan import plan_of
 from .drawing import add_drawing_arguments, check_drawing
 from .sharing import Share, left_to_others
 from .telling import say
@@ -65,8 +66,8 @@ def add_dataset_command(subparsers: argparse._SubParsersAction[argparse.Argument
     group = parser.add_argument_group("what is rejected")
     add = group.add_argument
     add("--judge", choices=JUDGES, default="both", help="who must read the expression that was asked (both, weighed together)")
-    add("--same_person", type=float, metavar="COS", help=f"SFace likeness to the neutral picture at least ({PHOTOGRAPHS}; more for mini)")
-    add("--twins", type=float, metavar="COS", help=f"SFace likeness from which two people count as one ({PHOTOGRAPHS}; more for mini)")
+    add("--same_person", type=float, metavar="COS", help=f"SFace likeness to the neutral picture at least ({SAME_PERSON}; more for mini)")
+    add("--twins", type=float, metavar="COS", help=f"SFace likeness from which two people count as one ({SAME_PERSON}; more for mini)")
 
     add_drawing_arguments(parser)
     parser.set_defaults(func=run)

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
+from ..photos.people import SAME_PERSON
 from .flags import check_seeds, refuse_unused, unique
 
 if TYPE_CHECKING:
     from ..dataset.plan import DatasetPlan
     from ..dataset.run import Dataset
 
-PHOTOGRAPHS = 0.363
-"""SFace's cosine from which OpenCV calls photographs the same person's (Zhong et al., TIP 2021, on LFW)."""
 MINI_SAME, MINI_TWINS = 1 / 3, 3 / 4
 """The same for Mini, whose rendered people are more alike: places on the scale from another person (0) to the same (1). Ours."""
 
@@ -48,7 +47,7 @@ def limits_of(arguments: argparse.Namespace) -> tuple[float, float]:
     from ..measure.identity import identity_scale
 
     scale = identity_scale()
-    same, twins = PHOTOGRAPHS, PHOTOGRAPHS
+    same, twins = SAME_PERSON, SAME_PERSON
     if arguments.model == "mini":
         same, twins = (round(scale.mu_diff + part * (scale.mu_same - scale.mu_diff), 3) for part in (MINI_SAME, MINI_TWINS))
     return (

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 SDXL_CONFIGS = Path(__file__).parent / "sdxl"
 """Configurations of SDXL base's parts, so that a single-file checkpoint loads without the network."""
 
-FULL_WIDTH = 320
-"""Channels of SDXL's first blocks."""
 HALVES = ("fp16", "bf16")
 """`variant`s of diffusers that are the same weights in 16 bits: what lies in a folder that was downloaded as one."""
 _EDM = (
@@ -49,8 +47,7 @@ def load_pipeline(
     from diffusers import StableDiffusionXLPipeline
     from safetensors import SafetensorError
 
-    location = mini.path() if str(path) == "mini" else Path(path)
-    require_text(location)
+    location = located(path)
     known: dict[str, object] = {}
     if location.is_dir():
         _check_directory(location)
@@ -59,7 +56,7 @@ def load_pipeline(
                 pipe = _from_folder(location, dtype)
         except (OSError, ValueError, SafetensorError) as reason:
             raise FaceExprError(f"{location} is not a whole diffusers pipeline ({reason}). Download it again.") from reason
-    elif location.is_file() and location.suffix == ".safetensors":
+    else:
         config, known = _config_of(location)
         tokenizer, tokenizer_2 = _tokenizers()
         with _quiet():
@@ -72,8 +69,6 @@ def load_pipeline(
                 local_files_only=True,
                 add_watermarker=False,
             )
-    else:
-        raise FaceExprError(f"there is no model {path}. Give 'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors).")
     if prediction:
         known["prediction_type"] = prediction
     if known:
@@ -86,6 +81,15 @@ def load_pipeline(
     if dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)
     return pipe
+
+
+def located(path: str | Path) -> Path:
+    """The folder or file of a model, of `mini` too. Raises FaceExprError where there is none, and for a path that is no UTF-8."""
+    location = mini.path() if str(path) == "mini" else Path(path)
+    require_text(location)
+    if not location.is_dir() and not (location.is_file() and location.suffix == ".safetensors"):
+        raise FaceExprError(f"there is no model {path}. Give 'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors).")
+    return location
 
 
 def _from_folder(folder: Path, dtype: torch.dtype) -> StableDiffusionXLPipeline:
@@ -102,7 +106,7 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> StableDiffusionXLPipeline:
         return transformers.CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
 
     return diffusers.StableDiffusionXLPipeline(
-        scheduler=_scheduler_of(folder, json.loads((folder / "model_index.json").read_text())),
+        scheduler=_scheduler_of(folder, json.loads((folder / "model_index.json").read_text(encoding="utf-8"))),
         text_encoder=model(transformers.CLIPTextModel, "text_encoder"),
         text_encoder_2=model(transformers.CLIPTextModelWithProjection, "text_encoder_2"),
         vae=model(diffusers.AutoencoderKL, "vae"),
@@ -170,10 +174,10 @@ def _check_directory(directory: Path) -> None:
     if not index.is_file():
         raise FaceExprError(f"{directory} is not a diffusers pipeline: it has no model_index.json. Give the folder that holds that file.")
     try:
-        parts = json.loads(index.read_text())
+        parts = json.loads(index.read_text(encoding="utf-8"))
         given = parts.get("_class_name")
         scheduler = directory / "scheduler" / "scheduler_config.json"
-        kind = json.loads(scheduler.read_text()).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
+        kind = json.loads(scheduler.read_text(encoding="utf-8")).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
     except ValueError as reason:
         raise FaceExprError(f"{directory} is not a whole diffusers pipeline ({reason}). Download it again.") from reason
     if given != "StableDiffusionXLPipeline":
@@ -239,7 +243,7 @@ def _config_of(checkpoint: Path) -> tuple[Path, dict[str, object]]:
             f"{_NEEDED}"
         )
     known: dict[str, object] = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in keys} if "v_pred" in keys else {}
-    return SDXL_CONFIGS if width == FULL_WIDTH else mini.path(), known
+    return SDXL_CONFIGS if width == mini.FULL_WIDTH else mini.path(), known
 
 
 def is_full_size(path: str | Path) -> bool:
@@ -251,11 +255,11 @@ def is_full_size(path: str | Path) -> bool:
     location = Path(path)
     try:
         if location.is_dir():
-            return json.loads((location / "unet" / "config.json").read_text())["block_out_channels"][0] == FULL_WIDTH
+            return json.loads((location / "unet" / "config.json").read_text(encoding="utf-8"))["block_out_channels"][0] == mini.FULL_WIDTH
         if location.suffix != ".safetensors" or not location.is_file():
             return False
         with safe_open(location, "pt") as file:
-            return _first_layer(file, _FIRST, set(file.keys()))[0] == FULL_WIDTH
+            return _first_layer(file, _FIRST, set(file.keys()))[0] == mini.FULL_WIDTH
     except (OSError, ValueError, LookupError, SafetensorError):  # load_pipeline will say what is wrong with it
         return False
 

@@ -16,6 +16,7 @@ from ..measure.picture_score import NEUTRAL
 from ..measure.reader import READER_CLASSES
 from ..measure.scores import BASIC_SIX, CONFUSED_PAIRS, TWELVE, accuracy, control_linearity, structural_confusion
 from ..measure.statistics import Interval, mean_interval, spearman
+from ..photos.people import SAME_PERSON
 from .records import Record
 from .run import read_picture
 
@@ -84,8 +85,8 @@ def measures(output: Path) -> tuple[Measure, ...]:
         Measure("units_error", "AU error", _mean("units_error"), -1, 3,
                 f"mean absolute error of the strengths of 20 action units; those not asked should not move; {seen}"),
         Measure("likeness", "Likeness, SFace", _mean("likeness", zero=True), 1, 3,
-                "SFace's cosine to the mean of the person's photos; above 0.363 photographs are called the same person; real photographs "
-                "of one person are at 0.75, nine in ten above 0.6, a quarter above 0.8; no face counts 0"),
+                f"SFace's cosine to the mean of the person's photos; above {SAME_PERSON} photographs are called the same person; real "
+                "photographs of one person are at 0.75, nine in ten above 0.6, a quarter above 0.8; no face counts 0"),
         Measure("likeness_scaled", "Likeness, scaled", scaled_likeness, 1, 2,
                 "1 as another photo of the person (on renders), 0 as another person or less alike; no face counts 0"),
         Measure("likeness_lost", "Likeness lost", _lost, -1, 3, f"cosine of the neutral picture less that of the expressive ones; {seen}"),

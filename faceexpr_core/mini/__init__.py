@@ -7,6 +7,9 @@ from pathlib import Path
 RESOLUTION = 192
 """Side in pixels of the square pictures Mini was trained on."""
 
+FULL_WIDTH = 320
+"""Channels of the first blocks of SDXL's U-Net; Mini's has fewer."""
+
 _HERE = Path(__file__).parent
 
 

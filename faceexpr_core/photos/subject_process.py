@@ -84,7 +84,7 @@ def main(folder: Path) -> int:
 
     if not (folder / _SETTINGS).is_file():
         return _REFUSED  # stopped while this process was being made, so that nobody could end it
-    asked = json.loads((folder / _SETTINGS).read_text())
+    asked = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
     prepare = prepare_centred if asked["centre_crop"] else prepare_subject
     try:
         subject = prepare(read_sources(folder / _PHOTOS), SubjectSettings(**asked["subject"]))

@@ -71,7 +71,7 @@ class Need:
 @cache
 def card_table() -> dict[str, Any]:
     """The table as it is shipped."""
-    table: dict[str, Any] = json.loads((Path(__file__).parent / "card_table.json").read_text())
+    table: dict[str, Any] = json.loads((Path(__file__).parent / "card_table.json").read_text(encoding="utf-8"))
     return table
 
 

@@ -182,7 +182,7 @@ def comfy_unet_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "config.json").read_text())
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ def drawn_side(model: Any) -> int:
     """Pixels of the side of a picture that the model was made to draw: SDXL's, or Mini's where the network is as narrow as Mini's."""
     from ...faceexpr_core import mini
 
-    return 1024 if model.model.model_config.unet_config["model_channels"] >= 320 else mini.RESOLUTION
+    return 1024 if model.model.model_config.unet_config["model_channels"] >= mini.FULL_WIDTH else mini.RESOLUTION
 
 
 def require_sdxl(model: Any, node: str) -> None:

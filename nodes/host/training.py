@@ -12,6 +12,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
+from ...faceexpr_core.mini import FULL_WIDTH
 from ...faceexpr_core.training.fingerprint import weights_digest
 from ...faceexpr_core.training.memory import room_on
 from ...faceexpr_core.training.plan import decodes_in_tiles, rest
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from ...faceexpr_core.training.result import Step
     from ...faceexpr_core.training.text_encoders import TextEncoders
 
-FULL_WIDTH = 320
-"""Channels of SDXL's first blocks."""
 CLASS_PICTURES: dict[str, Any] = {"steps": CLASS_STEPS, "cfg": CLASS_CFG, "sampler": "euler", "scheduler": "normal"}
 """How the MODEL draws the pictures of the class, by its weights alone: these are what it learns on, and what the pictures are known by."""
 
