@@ -11,6 +11,8 @@ from .errors import FaceExprError
 
 NONE = "none"
 """Stands where an expression's name may: nothing is added to the prompt."""
+SECOND_WEIGHT = 0.5
+"""Of an expression that is blended in, unless told."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..faceexpr_core.fusion.bank import FeatureBank
-from ..faceexpr_core.fusion.settings import FusionSettings, site_settings, words_settings
+from ..faceexpr_core.fusion.settings import NEUTRAL_TEXT, FusionSettings, by_fusion_alone, site_settings, words_settings
 from ..faceexpr_core.text import expression_direction
 from . import extraction
 from .host.conditioning import Conditioning
@@ -15,7 +15,7 @@ from .host.fusion import Seen, attach_fusion
 from .host.sampling import ExpressionGuider, Span, sample
 from .host.texts import Pair, at_rest, held_to, own_texts, pair_texts, same_text, tagged
 
-NEUTRAL, POSITIVE = TEXTS = ("neutral", "positive")
+NEUTRAL, POSITIVE = TEXTS = (NEUTRAL_TEXT, "positive")
 """Which text is drawn while features are fused."""
 
 
@@ -52,8 +52,8 @@ class Drawing:
         pairs = [] if neutral is None else pair_texts(positive, neutral)
         fused = self._fused(model, texts, pairs, len(latent["samples"]), denoise)
         if neutral is not None and fused is not model and self.fusion_strength > 0:
-            speaks = self.fusion_text == POSITIVE or self.expression_scale != 1.0
-            positive = tagged(positive, pairs) if speaks else at_rest(positive, neutral, pairs)
+            alone = by_fusion_alone(self.fusion_text, self.expression_scale)
+            positive = at_rest(positive, neutral, pairs) if alone else tagged(positive, pairs)
         guider = None
         if neutral is not None and self.expression_scale != 1.0:
             mix = partial(expression_direction, scale=self.expression_scale)

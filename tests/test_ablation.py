@@ -19,10 +19,11 @@ from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.draw import Drawer
 from faceexpr_core.evaluation.people import Person
-from faceexpr_core.evaluation.plan import Drawing, Place, Plan
+from faceexpr_core.evaluation.plan import Place, Plan
 from faceexpr_core.evaluation.records import Lines
 from faceexpr_core.evaluation.run import Evaluation, read_picture, write_picture
 from faceexpr_core.evaluation.summary import Row, summarise
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import IdentityMeter, normalised
 from faceexpr_core.training.prior import CLASS_CFG
@@ -297,7 +298,7 @@ def test_who_was_not_compared_with_photos_that_nothing_learned_is_not_whole(tmp_
     steps = tuple(chosen_steps(["whole"], COMMON))
     plan = Plan((replace(steps[0].arm, name="whole"),), ("happy",), (1.0,), ("a photo of {person}",), (0,))
     evaluation = Evaluation(tmp_path, plan, (Person("7", tmp_path, "ohwx", "woman"),))
-    run = ablation.Ablation(tmp_path, "mini", "base", "smiling", Drawing(2, 4.0, 64, 64), steps, evaluation, {})
+    run = ablation.Ablation(tmp_path, "mini", "base", "smiling", Run(0, 2, 4.0, 64, 64), steps, evaluation, {})
     for one in (run.evaluation, run.of_class, run.of_person):
         for place in one.places():
             lines, where = Lines(place.records(one.output)), {"person": "7", "scene": place.scene, "seed": place.seed}
@@ -370,7 +371,7 @@ def test_a_picture_for_the_documents_has_the_rows_that_are_asked_for(tmp_path: P
 @pytest.mark.long
 def test_with_the_lora_in_the_weights_an_arm_draws_as_with_it_beside_them(tmp_path: Path) -> None:
     file = write_lora(tmp_path / "person.safetensors", layers=every_projection(), spread=0.1)
-    how, one = Drawing(2, 4.0, 64, 64), Person("1", tmp_path, "ohwx", "man")
+    how, one = Run(0, 2, 4.0, 64, 64), Person("1", tmp_path, "ohwx", "man")
     place = Place(one.name, "a photo of {person}", 0)
     merged = MergedDrawer(load_pipeline("mini"), how)
     drawn = {}

@@ -89,6 +89,25 @@ def test_what_would_change_nothing_is_refused(picture: Path, tmp_path: Path, cap
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--expression", "neutral", "--strength", "nan"), "the strength is nan; it must lie between 0 and 4"),
+        (("--expression", "neutral", "--strength", "9"), "the strength is 9"),
+        (("--expression", "sad", "--strength", "-1"), "the strength is -1"),
+        (("--steps", "0"), "the steps are 0"),
+        (("--cfg", "nan"), "the guidance (cfg) is nan"),
+        (("--denoise", "0"), "the denoise is 0"),
+        (("--denoise", "nan"), "the denoise is nan"),
+        (("--lora", __file__, "--lora_strength", "inf"), "--lora_strength is inf"),
+    ],
+)
+def test_settings_that_cannot_be_are_told_before_anything_is_read(tmp_path: Path, capsys, more: tuple[str, ...], told: str) -> None:
+    assert main(command(tmp_path / "nobody.png", tmp_path / "out", "--model", "nowhere", *more)) == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_of_several_frames_the_one_that_is_taken_is_told(picture: Path, tmp_path: Path, capsys) -> None:
     moving, one = tmp_path / "moving.gif", Image.open(picture).convert("RGB")
     one.save(moving, save_all=True, append_images=[one.rotate(90), one.rotate(180)])

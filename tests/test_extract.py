@@ -17,6 +17,7 @@ from faceexpr_core.commands.generate import PROMPT
 from faceexpr_core.commands.saved_picture import METADATA_KEY
 from faceexpr_core.diffusers_host import encoding, sampling
 from faceexpr_core.fusion.recorder import load_bank
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.fusion.settings import paper_settings
 from faceexpr_core.text import build_prompts, expression_terms
 
@@ -189,7 +190,7 @@ def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path, pipe: Stabl
     fused, twin = (generate(tmp_path / mode, *spoken, mode) for mode in ("paper", "twin"))
     assert np.abs(fused - twin).mean() > 0.05
     prompt = build_prompts(PROMPT, expression_terms("surprised"), partial(encoding.count_tokens, pipe))
-    expected = sampling.generate(pipe, prompt, steps=4, width=64, height=64, fusion=(bank, paper_settings()))
+    expected = sampling.generate(pipe, prompt, Run(steps=4, width=64, height=64), fusion=(bank, paper_settings()))
     assert np.array_equal(fused, expected[0].numpy())
 
 
@@ -202,6 +203,9 @@ def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path, pipe: Stabl
         (("--window", "0.7", "0.3"), "the window is"),
         (("--layers", "2+3"), "is no choice of layers"),
         (("--levels", "0"), "at least 1"),
+        (("--steps", "0"), "at least 1"),
+        (("--cfg", "inf"), "the guidance (cfg) is inf"),
+        (("--sigmas", "nan", "1"), "must fall"),
         (("--seed", "18446744073709551616"), "--seed is 18446744073709551616; give a value from 0 to 18446744073709551615"),
         (("--site", "cross_attention_difference", "--photo", str(sorted(mini.subject_path().glob("*.png"))[1])), "words alone"),
         (("--width", "100"), "multiples of 8"),
@@ -220,11 +224,20 @@ def test_the_published_recipe_is_extracted_and_fused(tmp_path: Path, pipe: Stabl
 def test_impossible_wishes_are_told_in_one_line_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], message: str
 ) -> None:
-    assert extract(tmp_path / "out", *SMALL, *options) == 2
+    assert extract(tmp_path / "out", *SMALL, "--model", "nowhere", *options) == 2  # the model is asked for last
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("which", ["photo", "neutral photo"])
+def test_a_photo_without_a_face_is_told_before_the_model_is_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str], which: str) -> None:
+    grey, her = tmp_path / "grey.png", mini.donor_path() / "another_person_happy.jpg"
+    Image.new("RGB", (256, 256), "grey").save(grey)
+    photo, neutral = (grey, her) if which == "photo" else (her, grey)
+    assert extract(tmp_path / "out", *SMALL, "--model", "nowhere", "--photo", str(photo), "--neutral_photo", str(neutral)) == 2
+    assert f"no face was found in the {which}" in capsys.readouterr().err
 
 
 def test_features_that_do_not_fit_are_refused_before_anything_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,6 +245,7 @@ def test_features_that_do_not_fit_are_refused_before_anything_is_drawn(tmp_path:
     assert main([*common, "--features", "nowhere.safetensors"]) == 2
     assert "nowhere.safetensors" in capsys.readouterr().err
     assert extract(tmp_path / "f", *SMALL, "--site", "cross_attention") == 0
-    assert main([*common, "--features", str(tmp_path / "f" / "surprised_0_00001.safetensors"), "--fusion_site", "skip"]) == 2
+    features = str(tmp_path / "f" / "surprised_0_00001.safetensors")
+    assert main([*common, "--features", features, "--fusion_site", "skip", "--model", "nowhere"]) == 2
     assert "recorded at cross_attention;" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

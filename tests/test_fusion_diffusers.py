@@ -8,7 +8,6 @@ import math
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +27,7 @@ from faceexpr_core.fusion.donor_faces import crop_photos, locate, moved_in
 from faceexpr_core.fusion.formulas import adain
 from faceexpr_core.fusion.grids import resize
 from faceexpr_core.fusion.recorder import Recorder, load_bank, save_bank
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.fusion.settings import (
     SITES,
     WORDS_STRENGTH,
@@ -43,7 +43,7 @@ PERSON = "a photo of a young man, black hair, blue background"
 SEED, CFG, SIDE = 5, 4.0, 64
 SIGMAS = (14.6, 4.0, 2.0, 0.5, 0.0)
 INSIDE = 2.0
-RUN = diffusers_donors.Run(SEED, cfg=CFG, width=SIDE, height=SIDE, sigmas=SIGMAS)
+RUN = Run(SEED, cfg=CFG, width=SIDE, height=SIDE, sigmas=SIGMAS)
 
 
 @cache
@@ -72,10 +72,10 @@ def _plain(pipe, width: int = SIDE, height: int = SIDE) -> torch.Tensor:
     return draw(pipe, width=width, height=height)
 
 
-def draw(pipe, *fusions: Fusion, width: int = SIDE, height: int = SIDE, **options) -> torch.Tensor:
+def draw(pipe, *fusions: Fusion, **options) -> torch.Tensor:
     """A picture of the neutral prompt with fusions."""
-    options = {"seed": SEED, "cfg": CFG, "sigmas": torch.tensor(SIGMAS), **options}
-    return sampling.generate(pipe, _prompt(pipe, "neutral"), width=width, height=height, fusion=list(fusions), **options)
+    run = dataclasses.replace(RUN, **{name: options.pop(name) for name in vars(RUN).keys() & options.keys()})
+    return sampling.generate(pipe, _prompt(pipe, "neutral"), run, fusion=list(fusions), **options)
 
 
 def moved(given: torch.Tensor, expected: torch.Tensor) -> float:
@@ -225,7 +225,7 @@ def test_in_the_epsilon_mode_the_neutral_row_stays_as_it_is(pipe) -> None:
     try:
         bank, settings = _bank(pipe, "cross_attention"), settings_of("cross_attention", window=(0.0, 1.0))
         for fusions in ([], [Fusion(bank, settings)]):
-            draw(pipe, *fusions, expression_scale=1.5, sigmas=torch.tensor([bank.sigmas[0], 0.0]))
+            draw(pipe, *fusions, expression_scale=1.5, sigmas=(bank.sigmas[0], 0.0))
     finally:
         handle.remove()
     assert torch.equal(seen[0][:2], seen[1][:2])
@@ -248,26 +248,17 @@ def test_a_bank_with_settings_is_fused_where_its_mask_lies(pipe) -> None:
     mask[:, : SIDE // 2] = 1
     bank = _bank(pipe, "cross_attention")
     bank = dataclasses.replace(bank, mask=mask, notes={**bank.notes, "regions": "brows,mouth"})
-    given = sampling.generate(
-        pipe,
-        _prompt(pipe, "neutral"),
-        seed=SEED,
-        cfg=CFG,
-        width=SIDE,
-        height=SIDE,
-        sigmas=torch.tensor(SIGMAS),
-        fusion=(bank, settings),
-    )
+    given = sampling.generate(pipe, _prompt(pipe, "neutral"), RUN, fusion=(bank, settings))
     assert torch.equal(given, draw(pipe, Fusion(bank, settings, mask)))
     assert not torch.equal(given, draw(pipe, Fusion(bank, settings)))
     words = _prompt(pipe, "neutral").neutral
-    (own,) = sampling.fusions_of(bank, settings, SEED, 1, SIDE, SIDE, words)
+    (own,) = sampling.fusions_of(bank, settings, RUN, 1, words)
     assert own.mask is mask and own.moved is None
-    others = [(99, 1, SIDE, SIDE, words), (SEED, 2, SIDE, SIDE, words), (SEED, 1, SIDE, 2 * SIDE, words), (SEED, 1, SIDE, SIDE, "a dog")]
-    for elsewhere in others:
+    seed, size = dataclasses.replace(RUN, seed=99), dataclasses.replace(RUN, height=2 * SIDE)
+    for elsewhere in ((seed, 1, words), (RUN, 2, words), (size, 1, words), (RUN, 1, "a dog")):
         (one,) = sampling.fusions_of(bank, settings, *elsewhere)
         assert one.mask is None and one.moved == moved_in(bank.notes) == ("brows", "mouth")
-    (words_alone,) = sampling.fusions_of(dataclasses.replace(bank, mask=None), settings, SEED, 1, SIDE, SIDE, words)
+    (words_alone,) = sampling.fusions_of(dataclasses.replace(bank, mask=None), settings, RUN, 1, words)
     assert words_alone.moved  # nothing says where the face is
 
 
@@ -276,9 +267,9 @@ def test_at_strength_0_no_face_is_looked_for(pipe, monkeypatch) -> None:
     looks: list[int] = []
     monkeypatch.setattr(sampling, "_decoded", lambda *_: looks.append(1))
     off = settings_of("cross_attention", strength=0.0)
-    options: dict[str, Any] = {"seed": 99, "cfg": CFG, "width": SIDE, "height": SIDE, "sigmas": torch.tensor(SIGMAS)}
-    given = sampling.generate(pipe, _prompt(pipe, "neutral"), fusion=(_bank(pipe, "cross_attention"), off), **options)
-    assert torch.equal(given, sampling.generate(pipe, _prompt(pipe, "neutral"), **options)) and not looks
+    run = dataclasses.replace(RUN, seed=99)
+    given = sampling.generate(pipe, _prompt(pipe, "neutral"), run, fusion=(_bank(pipe, "cross_attention"), off))
+    assert torch.equal(given, sampling.generate(pipe, _prompt(pipe, "neutral"), run)) and not looks
 
 
 @pytest.mark.parametrize("site", ["cross_attention", "cross_attention_difference"])
@@ -372,9 +363,9 @@ def test_half_precision_gives_nearly_the_same_features_and_change(pipe, dtype: t
         diffusers_donors.draw_text_donors(one, _prompt(pipe, "surprised"), settings, run, keep="all").bank for one in (half, pipe)
     )
     assert all((bank.tokens[key].float() - value.float()).norm() < 0.1 * value.float().norm() for key, value in exact.tokens.items())
-    plain = draw(half, sigmas=torch.tensor(run.sigmas))
+    plain = draw(half, sigmas=run.sigmas)
     for each in (bank, exact):
-        assert moved(draw(half, Fusion(each, settings), sigmas=torch.tensor(run.sigmas)), plain) > 0
+        assert moved(draw(half, Fusion(each, settings), sigmas=run.sigmas), plain) > 0
     seen = features_of(half, "cross_attention", latents(), (exact, settings), sigma=4.0)
     assert {features.dtype for features in seen.values()} == {dtype}
 
@@ -503,14 +494,14 @@ def test_a_schedule_without_a_sigma_in_the_window_uses_the_nearest_and_says_so(p
     bank = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings, run, keep="all").bank
     assert len(bank.sigmas) == 1
     told: list[str] = []
-    given = draw(pipe, Fusion(bank, settings), sigmas=torch.tensor(sigmas), on_note=told.append)
-    assert moved(given, draw(pipe, sigmas=torch.tensor(sigmas))) > 0
+    given = draw(pipe, Fusion(bank, settings), sigmas=sigmas, on_note=told.append)
+    assert moved(given, draw(pipe, sigmas=sigmas)) > 0
     assert any("nearest" in note for note in told)
 
 
 def test_features_of_other_noise_levels_change_nothing_and_say_so(pipe) -> None:
     told: list[str] = []
-    sigmas = torch.tensor([3.3, 1.7, 0.0])
+    sigmas = (3.3, 1.7, 0.0)
     given = draw(pipe, Fusion(_bank(pipe, "cross_attention"), settings_of("cross_attention")), sigmas=sigmas, on_note=told.append)
     assert torch.equal(given, draw(pipe, sigmas=sigmas))
     assert any("nothing for sigma" in note for note in told)
@@ -546,10 +537,10 @@ def test_a_quick_look_finds_the_face_where_the_finished_twin_has_it(pipe, model_
     """On 16 pictures and three masks each the overlap is 0.97 in the mean and 0.87 at the least."""
     words, overlaps = _prompt(pipe, "surprised"), []
     levels = sampling.normal_schedule(pipe, 20).tolist()
-    host = diffusers_donors.PipelineHost(pipe, words, Recorder("cross_attention_difference"), cfg=5.0)
+    host = diffusers_donors.PipelineHost(pipe, words, Recorder("cross_attention_difference"), Run())
     with FaceDetector([model_folder]) as detector, torch.no_grad():
         for seed in (0, 1):
-            start = sampling.first_latents(seed, 1, mini.RESOLUTION, mini.RESOLUTION, levels[0])
+            start = sampling.first_latents(Run(seed, width=mini.RESOLUTION, height=mini.RESOLUTION), 1, levels[0])
             looks = (donors.neutral_look(host, start, levels, steps) for steps in (20, donors.LOOK_STEPS))
             masks = [locate(host.decode(look), ("mouth", "eyes"), detector=detector).mask for look in looks]
             finished, rough = (mask >= 0.5 for mask in masks if mask is not None)
@@ -567,7 +558,7 @@ def test_words_at_the_default_site_cost_no_row_and_their_mask_is_seen_in_the_pic
     finally:
         handle.remove()
     assert (rows, reports, one.bank.sigmas, one.bank.mask, one.picture, one.moved) == ([], [], (), None, None, ("mouth",))
-    size: dict = {"width": run.width, "height": run.height, "count": 2, "sigmas": sampling.normal_schedule(pipe, 8)}
+    size: dict = {"width": run.width, "height": run.height, "count": 2, "steps": 8, "sigmas": ()}
     plain, held, free = (draw(pipe, *fusions, **size) for fusions in ((), (one,), (dataclasses.replace(one, moved=None),)))
     for picture in (0, 1):
         held_brows, free_brows = (moved(given[picture, 24:96], plain[picture, 24:96]) for given in (held, free))

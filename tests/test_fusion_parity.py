@@ -18,6 +18,7 @@ from faceexpr_core.faces.detector import FaceDetector
 from faceexpr_core.fusion import donors
 from faceexpr_core.fusion.donor_faces import crop_photos
 from faceexpr_core.fusion.recorder import Recorder
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.fusion.settings import CONTEXT_SITE, site_settings
 from faceexpr_core.text import build_prompts, expression_terms
 
@@ -65,8 +66,8 @@ def schedule(hosts) -> tuple[float, ...]:
     return tuple(samplers.calculate_sigmas(hosts.model.get_model_object("model_sampling"), "normal", STEPS).tolist())
 
 
-def plan(hosts, size: tuple[int, int]) -> diffusers_donors.Run:
-    return diffusers_donors.Run(SEED, STEPS, CFG, size[1], size[0], "", schedule(hosts))
+def plan(hosts, size: tuple[int, int]) -> Run:
+    return Run(SEED, STEPS, CFG, size[1], size[0], "", schedule(hosts))
 
 
 def in_diffusers(hosts, site: str, size: tuple[int, int], keep: str = "all"):
@@ -110,9 +111,9 @@ def test_the_same_features_are_recorded_at_every_place_and_sigma(hosts, site: st
         work = partial(run_twins, site=site, sigmas=sigmas)
         lending.run_session(guider, latent(size), noise, levels, None, 10, recording, lambda lent: work(lent, start=lent.start))
 
-    start = sampling.first_latents(SEED, 1, size[1], size[0], sigmas[0])
+    start = sampling.first_latents(plan(hosts, size), 1, sigmas[0])
     with torch.no_grad():
-        run_twins(diffusers_donors.PipelineHost(hosts.pipe, hosts.prompt, expected, "all", "", CFG), site, start, sigmas)
+        run_twins(diffusers_donors.PipelineHost(hosts.pipe, hosts.prompt, expected, plan(hosts, size)), site, start, sigmas)
 
     assert given.features.keys() == expected.features.keys()
     assert len({place for place, *_ in given.features}) == (9 if site == "skip" else 11)
@@ -140,13 +141,8 @@ def test_the_same_fused_picture_is_drawn(hosts, site: str, shape: str) -> None:
     drawn = sampling.generate(
         hosts.pipe,
         prompt,
-        seed=SEED,
+        plan(hosts, size),
         count=2,
-        steps=STEPS,
-        cfg=CFG,
-        width=size[1],
-        height=size[0],
-        sigmas=torch.tensor(schedule(hosts)),
         fusion=(bank, site_settings(site)),
     )
     difference = (pictures - drawn.float()).abs().mean(dim=(1, 2, 3))
@@ -162,9 +158,7 @@ def test_the_same_features_come_from_a_photo(hosts) -> None:
     given = in_comfyui(hosts, site, size, tokens="all", photo=photo)
     with FaceDetector() as detector:
         crops = crop_photos(picture, None, size[0], detector)
-    expected = diffusers_donors.draw_photo_donors(
-        hosts.pipe, hosts.prompt, crops, site_settings(site), plan(hosts, size), keep="all"
-    ).bank
+    expected = diffusers_donors.draw_photo_donors(hosts.pipe, hosts.prompt, crops, site_settings(site), plan(hosts, size), keep="all").bank
     assert given.mode == expected.mode == "twin"
     assert given.tokens.keys() == expected.tokens.keys()
     for key, value in expected.tokens.items():

@@ -10,8 +10,9 @@ import torch
 
 from faceexpr_core import mini
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
-from faceexpr_core.diffusers_host.donors import Run, draw_text_donors
+from faceexpr_core.diffusers_host.donors import draw_text_donors
 from faceexpr_core.diffusers_host.fusion import Fusion
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.fusion.settings import CONTEXT_SITE, paper_settings, site_settings
 from faceexpr_core.text import build_prompts, expression_terms
 from lab.pretended.card import PretendedCard
@@ -52,9 +53,7 @@ def test_a_step_after_the_first_waits_and_copies_as_often_as_without_fusion() ->
                 marks.append(Counter(waits=sum(card.ledger.waits.values()), copies=sum(card.ledger.uploads.values())))
 
             fusion = [] if bank is None or settings is None else [Fusion(bank, settings, bank.mask, bank.regions, 0)]
-            drawn[name] = sampling.generate(
-                on_card, neutral, seed=3, width=side, height=side, sigmas=torch.tensor(SIGMAS), fusion=fusion, on_step=mark
-            )
+            drawn[name] = sampling.generate(on_card, neutral, Run(3, width=side, height=side, sigmas=SIGMAS), fusion=fusion, on_step=mark)
             later = [1, 2, 3] if name != "paper" else [2, 3]  # whose window opens with the second step
             steps[name] = [(marks[i]["waits"] - marks[i - 1]["waits"], marks[i]["copies"] - marks[i - 1]["copies"]) for i in later]
     assert all(name == "plain" or (picture.float() - drawn["plain"].float()).abs().mean() > 1 for name, picture in drawn.items())

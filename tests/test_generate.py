@@ -6,6 +6,7 @@ import argparse
 import errno
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,12 @@ def test_a_checkpoint_saved_by_comfyui_draws_the_same_as_the_directory(tmp_path:
         (("--width", "100"), "multiples of 8"),
         (("--lora", "nowhere.safetensors"), "no LoRA file"),
         (("--steps", "0"), "at least 1"),
+        (("--count", "0"), "at least 1"),
+        (("--cfg", "nan"), "the guidance (cfg) is nan"),
+        (("--cfg", "-1"), "the guidance (cfg) is -1; it must lie between 0 and 100"),
+        (("--expression_scale", "inf"), "--expression_scale is inf; give a number"),
+        (("--lora_strength", "nan", "--lora", __file__), "--lora_strength is nan; give a number"),
+        (("--fusion_strength", "nan"), "the strength is nan"),
         (("--seed", "18446744073709551616"), "--seed is 18446744073709551616; give a value from 0 to 18446744073709551615"),
         (("--seed", "-1"), "--seed is -1; give a value from 0 to 18446744073709551615"),
         (("--lora_strength", "0.5"), "--lora_strength would change nothing: there is no LoRA"),
@@ -160,9 +167,16 @@ def test_a_checkpoint_saved_by_comfyui_draws_the_same_as_the_directory(tmp_path:
 )
 def test_impossible_wishes_are_refused_before_anything_is_written(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
     folder = tmp_path / "out"
-    with pytest.raises(FaceExprError, match=message.replace(".", r"\.")):
-        generate(folder, *options)
+    with pytest.raises(FaceExprError, match=re.escape(message)):
+        generate(folder, *options, model="nowhere")  # which is asked for last
     assert not folder.exists()
+
+
+def test_a_folder_in_which_nothing_can_be_saved_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "deep" / "out"):
+        with pytest.raises(FaceExprError, match=r"pictures cannot be saved in .*it is no folder\. Choose another --output_dir"):
+            generate(folder, model="nowhere")
 
 
 def test_a_lora_whose_alphas_and_ranks_differ_from_layer_to_layer_is_applied_as_the_file_says(

@@ -24,6 +24,7 @@ from faceexpr_core.diffusers_host import donors, encoding, sampling
 from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.faces.images import read_images
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.fusion.settings import default_site, paper_settings, site_settings
 from faceexpr_core.measure.expression import ExpressionMeter, intensity_of
 from faceexpr_core.measure.identity import IdentityMeter
@@ -160,7 +161,7 @@ def test_intensities_come_out_in_their_order(pipe, meters) -> None:
 
 def test_fusion_brings_the_expression_to_a_neutral_text_and_keeps_more_than_words_do(pipe, learned, words, meters) -> None:
     """The paper's formula at the paper's places brings little of it."""
-    own, run = learned["captions"], donors.Run(0, steps=HOW.steps, cfg=HOW.cfg, width=HOW.side, height=HOW.side)
+    own, run = learned["captions"], Run(0, steps=HOW.steps, cfg=HOW.cfg, width=HOW.side, height=HOW.side)
     ours = site_settings(default_site(photo=False))
     fusions: list[Fusion] = []
     for name in FUSED:

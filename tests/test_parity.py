@@ -15,6 +15,7 @@ from distances import relative
 
 from faceexpr_core import mini
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling, training
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.text import build_prompts, expression_terms
 
 PROMPTS = (
@@ -128,7 +129,7 @@ def test_the_same_noise_gives_the_same_picture(comfyui, pipe, expression: str, i
     sigmas = samplers.calculate_sigmas(comfyui.model.get_model_object("model_sampling"), "normal", steps)
     prompt = build_prompts(PERSON, expression_terms(expression, intensity), partial(encoding.count_tokens, pipe))
     drawn = sampling.generate(
-        pipe, prompt, seed=seed, count=2, steps=steps, cfg=cfg, width=SIZE, height=SIZE, expression_scale=scale, sigmas=sigmas
+        pipe, prompt, Run(seed, steps, cfg, SIZE, SIZE, sigmas=tuple(sigmas.tolist())), count=2, expression_scale=scale
     )
     difference = (pictures * 255 - drawn.float()).abs().mean(dim=(1, 2, 3))
     assert difference.max() <= 2

@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from faceexpr_core.diffusers_host import encoding, placement, sampling
-from faceexpr_core.diffusers_host.donors import Run, own_donors
+from faceexpr_core.diffusers_host.donors import own_donors
 from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.diffusers_host.pipeline import load_pipeline
 from faceexpr_core.diffusers_host.placement import bring_vae, device_of, fitting, manage
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.fusion.settings import default_site, site_settings
 from faceexpr_core.text import ExpressionPrompt
 from lab.pretended.card import PretendedCard
 
 WORDS = ExpressionPrompt("a photo of a woman", ("a photo of a woman, happy expression",), (1.0,))
-DRAWN: dict[str, Any] = {"seed": 3, "steps": 2, "width": 64, "height": 64}
+DRAWN = Run(3, 2, width=64, height=64)
 MIB = 1 << 20
 
 
@@ -39,10 +40,10 @@ def on_card(pipe: Any) -> set[str]:
 
 
 def test_pictures_drawn_in_turns_are_those_drawn_at_once(plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    at_once = sampling.generate(plain, WORDS, count=3, **DRAWN)
+    at_once = sampling.generate(plain, WORDS, DRAWN, count=3)
     steps: list[tuple[int, int]] = []
     monkeypatch.setattr(sampling, "fitting", lambda *given: 2)
-    in_turns = sampling.generate(plain, WORDS, count=3, on_step=lambda done, of: steps.append((done, of)), **DRAWN)
+    in_turns = sampling.generate(plain, WORDS, DRAWN, count=3, on_step=lambda done, of: steps.append((done, of)))
     assert (in_turns.int() - at_once.int()).abs().max() <= 1
     assert steps == [(number, 4) for number in (1, 2, 3, 4)]
 
@@ -54,11 +55,11 @@ def test_a_fusion_of_one_picture_goes_with_its_turn() -> None:
 
 
 def test_what_is_not_in_use_leaves_a_card_that_is_too_small_and_the_picture_stays(plain: Any) -> None:
-    expected = sampling.generate(plain, WORDS, **DRAWN)
+    expected = sampling.generate(plain, WORDS, DRAWN)
     with PretendedCard("values", total=40 * MIB) as card:
         manage(plain, torch.device("cuda"))
         seen = []
-        drawn = sampling.generate(plain, WORDS, on_step=lambda *step: seen.append(on_card(plain)), **DRAWN)
+        drawn = sampling.generate(plain, WORDS, DRAWN, on_step=lambda *step: seen.append(on_card(plain)))
         assert device_of(plain).type == "cuda" and all("unet" in parts and "vae" not in parts for parts in seen)
         assert on_card(plain) == {"vae"}
         assert card.ledger.peak < sum(placement._size(getattr(plain, name)) for name in placement.PARTS)
@@ -68,11 +69,10 @@ def test_what_is_not_in_use_leaves_a_card_that_is_too_small_and_the_picture_stay
 
 def test_a_look_for_the_face_lets_the_u_net_leave_a_small_card_between_its_calls(plain: Any) -> None:
     """Within its call the U-Net would be torn from under it."""
-    run = Run(DRAWN["seed"], DRAWN["steps"], 5.0, DRAWN["width"], DRAWN["height"])
 
     def draw() -> torch.Tensor:
-        fusions, _ = own_donors(plain, WORDS, site_settings(default_site(False)), run, 1, moved=("mouth",))
-        return sampling.generate(plain, WORDS.at_rest(), fusion=fusions, **DRAWN)
+        fusions, _ = own_donors(plain, WORDS, site_settings(default_site(False)), DRAWN, 1, moved=("mouth",))
+        return sampling.generate(plain, WORDS.at_rest(), DRAWN, fusion=fusions)
 
     expected = draw()
     with PretendedCard("values", total=90 * MIB):
@@ -85,7 +85,7 @@ def test_a_look_for_the_face_lets_the_u_net_leave_a_small_card_between_its_calls
 def test_all_stay_where_there_is_room(plain: Any) -> None:
     with PretendedCard("values", total=1 << 34):
         manage(plain, torch.device("cuda"))
-        sampling.generate(plain, WORDS, **DRAWN)
+        sampling.generate(plain, WORDS, DRAWN)
         assert on_card(plain) == set(placement.PARTS)
         plain.to("cpu")
 
@@ -110,7 +110,7 @@ def test_the_vae_works_in_tiles_where_the_picture_is_large_or_the_card_small(pla
 
 
 def test_a_picture_in_tiles_is_nearly_the_same(plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    latents = encoding.encode_images(plain, sampling.generate(plain, WORDS, seed=3, steps=4, width=192, height=192))
+    latents = encoding.encode_images(plain, sampling.generate(plain, WORDS, Run(3, 4, width=192, height=192)))
     whole = encoding.decode_latents(plain, latents)
     monkeypatch.setattr(placement, "LARGE", 64)
     monkeypatch.setattr(placement, "TILE", 128)

@@ -232,8 +232,10 @@ def test_the_command_prints_the_best_first_and_writes_all_measures(tmp_path: Pat
     assert [row["picture"] for row in rows] == [str(NEUTRAL), str(HAPPY)] and rows[1]["right"] is True
     assert faceexpr(["score", *words, "--best", "1"]) == 0
     assert capsys.readouterr().out.splitlines() == [str(HAPPY)]
-    assert faceexpr(["score", "nobody.png", *words[2:]]) == 2
-    assert "there is no picture nobody.png" in capsys.readouterr().err
+    for missing in (["nobody.png", *words[2:]], [str(HAPPY), "nobody.png", *words[2:]], [*words[:-1], "nobody.png"]):
+        assert faceexpr(["score", *missing]) == 2
+        told = capsys.readouterr().err
+        assert "there is no picture nobody.png" in told and "the person:" not in told  # before any is looked at
     assert faceexpr(["score", str(tmp_path), *words[2:]]) == 2
     assert f"{tmp_path} is a folder. Give the path of a picture file." in capsys.readouterr().err
     grey = tmp_path / "grey.png"

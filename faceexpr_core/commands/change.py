@@ -26,7 +26,7 @@ from .generate import (
 )
 from .given_picture import read_given
 from .loras import check_loras, load_loras
-from .saved_picture import save_picture
+from .saved_picture import require_folder, save_picture
 from .telling import Evaluations
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     how = Redrawing(arguments.strength, arguments.steps, arguments.cfg, arguments.denoise, arguments.negative)
     given, alpha = read_given(arguments.picture, read_rgb_and_alpha)
     found = _faces(arguments, given)
+    require_folder(arguments.output_dir)
 
     pipe = open_pipeline(arguments)
     load_loras(pipe, arguments.lora, arguments.lora_strength)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
 from ..expressions import NONE, names
-from ..fusion.settings import CONTEXT_SITE, MODES, SITES, FusionSettings, default_levels, default_site
-from .flags import check_seeds, refuse_idle_negative, refuse_unused
+from ..fusion.run import STEPS
+from ..fusion.settings import CONTEXT_SITE, MODES, SITES, FusionSettings, default_levels, default_site, require_photo_site
+from .flags import check_seeds, refuse_idle_negative, refuse_unused, run_of
 from .generate import (
     PROMPT,
-    STEPS,
     add_expression_arguments,
     add_run_arguments,
     fusion_settings,
@@ -26,7 +26,7 @@ from .generate import (
     terms_of,
 )
 from .given_picture import read_given
-from .saved_picture import save_picture
+from .saved_picture import require_folder, save_picture
 from .telling import Evaluations, say
 
 if TYPE_CHECKING:
@@ -106,18 +106,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 def checked(arguments: argparse.Namespace) -> Wanted:
     """What the arguments ask for, before the model is loaded. Raises FaceExprError for what cannot be done or would change nothing."""
-    from ..diffusers_host.sampling import check_size
+    from ..faces.detector import FaceDetector
     from ..faces.images import read_rgb
+    from ..fusion.donor_faces import crop_photos
 
-    if arguments.steps < 1:
-        raise FaceExprError(f"--steps {arguments.steps}: at least 1 is needed.")
+    run_of(arguments, sigmas=_schedule(arguments.sigmas))
     check_seeds([arguments.seed])
     if arguments.levels is not None and arguments.levels < 1:
         raise FaceExprError(f"--levels {arguments.levels}: at least 1 is needed.")
     if arguments.neutral_photo is not None and arguments.photo is None:
         raise FaceExprError("--neutral_photo was given without --photo. Give the photo with the expression too.")
     _refuse_unused(arguments)
-    check_size(*(8 if side is None else side for side in (arguments.width, arguments.height)))
     expression = spelled(arguments.expression)
     terms, moved = terms_of(arguments, expression), held_by(arguments, expression)
     if arguments.photo is None and not (moved_by(arguments, expression) and arguments.intensity):
@@ -133,6 +132,11 @@ def checked(arguments: argparse.Namespace) -> Wanted:
             arguments, idle, f"the site {CONTEXT_SITE} records the words alone, at no noise level. Give another --site, or leave it out."
         )
     photo, neutral_photo = (None if path is None else read_given(path, read_rgb) for path in (arguments.photo, arguments.neutral_photo))
+    if photo is not None:
+        require_photo_site(settings.site)
+        with FaceDetector() as detector:  # for want of a face no model need be loaded, which alone says the crops' size
+            crop_photos(photo, neutral_photo, 8, detector)
+    require_folder(arguments.output_dir)
     return Wanted(expression, terms, moved, settings, photo, neutral_photo)
 
 
@@ -150,26 +154,26 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
 
 
 def record(pipe: StableDiffusionXLPipeline, arguments: argparse.Namespace, wanted: Wanted) -> Donors:
-    """The features and the twins that they were recorded from. Raises FaceExprError where a photo shows no face, and for noise levels that
-    cannot be."""
+    """The features and the twins that they were recorded from. Raises FaceExprError where a photo shows no face."""
     from .. import text
     from ..diffusers_host import encoding
-    from ..diffusers_host.donors import Run, draw_photo_donors, draw_text_donors
+    from ..diffusers_host.donors import draw_photo_donors, draw_text_donors
     from ..diffusers_host.pipeline import native_side
     from ..faces.detector import FaceDetector
+    from ..faces.images import shown_name
     from ..fusion.donor_faces import crop_photos
 
-    of_photo, native = wanted.photo is not None, native_side(pipe)
-    width, height = arguments.width or native, arguments.height or native
+    of_photo = wanted.photo is not None
+    run = run_of(arguments, native_side(pipe), arguments.seed, _schedule(arguments.sigmas))
     with closing(Evaluations()) as calls:
         draw = partial(
             draw_photo_donors if of_photo else draw_text_donors,
             pipe,
             text.build_prompts(arguments.prompt, wanted.terms, partial(encoding.count_tokens, pipe)),
             settings=wanted.settings,
-            run=Run(arguments.seed, arguments.steps, arguments.cfg, width, height, arguments.negative, _schedule(arguments.sigmas)),
+            run=run,
             moved=wanted.moved,
-            model=Path(arguments.model).name,
+            model=shown_name(Path(arguments.model)),
             expression=wanted.expression,
             keep=arguments.tokens,
             levels=default_levels(of_photo) if arguments.levels is None else arguments.levels,
@@ -178,7 +182,7 @@ def record(pipe: StableDiffusionXLPipeline, arguments: argparse.Namespace, wante
         if wanted.photo is None:
             return draw()
         with FaceDetector() as detector:
-            crops = crop_photos(wanted.photo, wanted.neutral_photo, min(width, height), detector)
+            crops = crop_photos(wanted.photo, wanted.neutral_photo, min(run.width, run.height), detector)
         return draw(crops=crops, neutral=arguments.neutral)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 from ..errors import FaceExprError
 from ..expressions import NONE
+from ..fusion.run import Run
 from ..training.options import Option
 from ..training.settings import BOUNDS
 
@@ -53,6 +55,19 @@ def refuse_idle_intensity(arguments: argparse.Namespace, expressions: Iterable[s
     if not arguments.action_units and all(expression in (NONE, "neutral") for expression in expressions):
         reason = "it weighs --expression and --action_units, which ask for no more than a neutral face. Give one of them, or leave it out."
         refuse_unused(arguments, {"intensity": 1.0}, reason)
+
+
+def run_of(arguments: argparse.Namespace, native: int = 8, seed: int = 0, sigmas: tuple[float, ...] = ()) -> Run:
+    """How it is drawn: `--steps`, `--cfg`, `--negative`, `--width` and `--height`, `native` pixels where no size is given. Raises
+    FaceExprError for what cannot be drawn."""
+    sides = (native if side is None else side for side in (arguments.width, arguments.height))
+    return Run(seed, arguments.steps, arguments.cfg, *sides, arguments.negative, sigmas)
+
+
+def check_number(arguments: argparse.Namespace, name: str) -> None:
+    """Raise FaceExprError for an option, where it is given, that is infinite or no number."""
+    if (given := getattr(arguments, name)) is not None and not math.isfinite(given):
+        raise FaceExprError(f"--{name} is {given}; give a number.")
 
 
 def check_seeds(seeds: Iterable[int], flag: str = "seed") -> None:

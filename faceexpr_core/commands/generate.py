@@ -11,26 +11,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
-from ..expressions import NONE, canonical_name, names
-from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
+from ..expressions import NONE, SECOND_WEIGHT, canonical_name, names
+from ..fusion.run import GUIDANCE, STEPS
+from ..fusion.settings import (
+    MODES,
+    NEUTRAL_TEXT,
+    SITES,
+    FusionSettings,
+    by_fusion_alone,
+    default_site,
+    paper_settings,
+    site_settings,
+)
 from ..training.settings import PREDICTIONS
-from .flags import check_seeds, refuse_idle_intensity, refuse_idle_negative, refuse_unused
+from .flags import check_number, check_seeds, refuse_idle_intensity, refuse_idle_negative, refuse_unused, run_of
 from .loras import check_loras, load_loras
-from .saved_picture import save_picture
+from .saved_picture import require_folder, save_picture
 from .telling import Progress, say
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
 
-    from ..diffusers_host.donors import Run
     from ..diffusers_host.fusion import Fusion
     from ..fusion.bank import FeatureBank
+    from ..fusion.run import Run
     from ..text import ExpressionPrompt, Term
 
 PROMPT = "a photo of a person"
-NEUTRAL_TEXT, EXPRESSION_TEXT = "neutral", "expression"
-SECOND_WEIGHT = 0.5
-STEPS = 20
+EXPRESSION_TEXT = "expression"
 OF_FUSION = {
     "fusion_text": NEUTRAL_TEXT,
     "fusion_site": None,
@@ -112,7 +120,7 @@ def add_expression_arguments(parser: argparse.ArgumentParser) -> None:
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of a run of the sampler, and of the machine."""
     parser.add_argument("--steps", type=int, default=STEPS, help="denoising steps")
-    parser.add_argument("--cfg", type=float, default=5.0, help="guidance: how closely to follow the prompt")
+    parser.add_argument("--cfg", type=float, default=GUIDANCE, help="guidance: how closely to follow the prompt")
     parser.add_argument("--width", type=int, help="pixels, a multiple of 8 (default: what the model was made for)")
     parser.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: what the model was made for)")
     add_machine_arguments(parser)
@@ -208,15 +216,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     from .. import text
     from ..diffusers_host import encoding, sampling
-    from ..diffusers_host.donors import Run
     from ..diffusers_host.pipeline import native_side
 
     wanted = checked(arguments)
     pipe = open_pipeline(arguments)
     load_loras(pipe, arguments.lora, arguments.lora_strength)
-    native = native_side(pipe)
-    width, height = arguments.width or native, arguments.height or native
-    how = Run(arguments.seed, arguments.steps, arguments.cfg, width, height, arguments.negative)
+    how = run_of(arguments, native_side(pipe), arguments.seed)
     notes: list[str] = []
     for expression, parts in wanted.terms.items():
         prompt = text.build_prompts(arguments.prompt, parts, partial(encoding.count_tokens, pipe))
@@ -226,13 +231,8 @@ def run(arguments: argparse.Namespace) -> None:
             pictures = sampling.generate(
                 pipe,
                 prompt.at_rest() if fusions and wanted.neutral_text else prompt,
-                negative=how.negative,
-                seed=how.seed,
+                how,
                 count=arguments.count,
-                steps=how.steps,
-                cfg=how.cfg,
-                width=width,
-                height=height,
                 expression_scale=arguments.expression_scale,
                 fusion=fusions,
                 on_step=partial(_show, progress, expression),
@@ -248,11 +248,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 def checked(arguments: argparse.Namespace) -> Wanted:
     """What the arguments ask for, before the model is loaded. Raises FaceExprError for what cannot be done or would change nothing."""
-    from ..diffusers_host.sampling import check_size
+    from ..fusion.bank import fused_places
     from ..fusion.recorder import load_bank
 
-    if arguments.steps < 1 or arguments.count < 1:
-        raise FaceExprError(f"--steps {arguments.steps} --count {arguments.count}: both must be at least 1.")
+    if arguments.count < 1:
+        raise FaceExprError(f"--count {arguments.count}: at least 1 is needed.")
+    run_of(arguments)
+    check_number(arguments, "expression_scale")
     check_seeds([arguments.seed])
     check_loras(arguments)
     refuse_idle_negative(arguments)
@@ -260,7 +262,6 @@ def checked(arguments: argparse.Namespace) -> Wanted:
         refuse_unused(arguments, {"donor_prompt": None}, "the file of --features says what the expression is. Leave one of them out.")
     elif arguments.fusion_strength is None:
         refuse_unused(arguments, OF_FUSION, "nothing is fused. Give --features or --fusion_strength, or leave it out.")
-    check_size(*(8 if side is None else side for side in (arguments.width, arguments.height)))
     expressions = [*map(spelled, arguments.expression)]
     terms = {expression: terms_of(arguments, expression) for expression in expressions}
     if arguments.features is None:
@@ -273,9 +274,12 @@ def checked(arguments: argparse.Namespace) -> Wanted:
         arguments.fusion_layers or (None if bank is None else "all"),  # of those that were recorded
         arguments.fusion_window,
     )
-    neutral_text = settings.strength > 0 and arguments.fusion_text == NEUTRAL_TEXT and arguments.expression_scale in (None, 1.0)
+    if bank is not None:
+        fused_places(bank, settings, bank.places())
+    neutral_text = settings.strength > 0 and by_fusion_alone(arguments.fusion_text, arguments.expression_scale)
     if bank is not None and neutral_text:
         terms = {_shown_by(bank, arguments, expressions): terms[expressions[0]]}
+    require_folder(arguments.output_dir)
     return Wanted(terms, settings, bank, neutral_text)
 
 
@@ -288,7 +292,7 @@ def fusions_for(
     from ..text import build_prompts
 
     if wanted.bank is not None:
-        return sampling.fusions_of(wanted.bank, wanted.settings, how.seed, arguments.count, how.width, how.height, prompt.neutral), []
+        return sampling.fusions_of(wanted.bank, wanted.settings, how, arguments.count, prompt.neutral), []
     if not arguments.fusion_strength or not moved_by(arguments, expression):
         return [], []
     donor = build_prompts(arguments.donor_prompt or arguments.prompt, wanted.terms[expression], partial(encoding.count_tokens, pipe))

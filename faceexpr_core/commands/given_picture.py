@@ -13,13 +13,18 @@ from .telling import say
 Read = TypeVar("Read")
 
 
-def read_given(path: Path, read: Callable[[Path], Read]) -> Read:
-    """What `read`, one of the readers of `faces.images`, makes of the file; on stderr what is to be said of it. Raises FaceExprError for
-    what is no file or cannot be read."""
+def require_file(path: Path) -> None:
+    """Raise FaceExprError for the path of a picture under which there is no file."""
     if path.is_dir():
         raise FaceExprError(f"{path} is a folder. Give the path of a picture file.")
     if not path.is_file():
         raise FaceExprError(f"there is no picture {path}. Give the path of a picture file.")
+
+
+def read_given(path: Path, read: Callable[[Path], Read]) -> Read:
+    """What `read`, one of the readers of `faces.images`, makes of the file; on stderr what is to be said of it. Raises FaceExprError for
+    what is no file or cannot be read."""
+    require_file(path)
     try:
         made, notes = read(path), notes_of(path)
     except Exception as error:  # Pillow's plugins raise anything on a damaged file

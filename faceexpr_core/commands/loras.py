@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FaceExprError
-from .flags import refuse_unused
+from .flags import check_number, refuse_unused
 from .telling import say
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def check_loras(arguments: argparse.Namespace) -> None:
-    """Raise FaceExprError for a LoRA file that is not there, a folder without one, and for a strength without a LoRA."""
+    """Raise FaceExprError for a LoRA file that is not there, a folder without one, and for a strength that is none or without a LoRA."""
     for file in arguments.lora:
         if file.is_dir():
             from ..lora.given import adapter_weights
@@ -29,6 +29,7 @@ def check_loras(arguments: argparse.Namespace) -> None:
             adapter_weights(file)
         elif not file.is_file():
             raise FaceExprError(f"there is no LoRA file {file}. Give the path of a .safetensors file, or of a PEFT adapter's folder.")
+    check_number(arguments, "lora_strength")
     if not arguments.lora:
         refuse_unused(arguments, {"lora_strength": 1.0}, "there is no LoRA. Give --lora, or leave it out.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "faceexpr"
 """The PNG text chunk that holds a picture's settings as JSON."""
+
+
+def require_folder(folder: Path) -> None:
+    """Raise FaceExprError, before the work, for a folder that cannot be, or in which nothing may be written."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "nothing may be written there" if there.is_dir() else "it is no folder"
+        raise FaceExprError(f"pictures cannot be saved in {folder}: {there}: {why}. Choose another --output_dir.")
 
 
 def save_picture(picture: Image.Image, folder: Path, stem: str, settings: Mapping[str, Any] | None, source: str = DRAWN_BY_A_MODEL) -> Path:

@@ -48,13 +48,15 @@ def run(arguments: argparse.Namespace) -> None:
     from ..measure.picture_score import Asked, best_first, require_neutral_face, told
     from ..photos.dataset import read_dataset
     from ..photos.subject import SubjectSettings, prepare_subject
-    from .given_picture import read_given
+    from .given_picture import read_given, require_file
     from .telling import say
 
     if arguments.best < 0:
         raise FaceExprError(f"--best {arguments.best}: give how many of the pictures you want, from 1.")
     asked = Asked(arguments.expression, arguments.intensity, arguments.action_units)
     refuse_idle_intensity(arguments, [asked.expression])
+    for path in (*arguments.pictures, *([] if arguments.neutral is None else [arguments.neutral])):
+        require_file(path)
     if arguments.json is not None:
         _check_json(arguments.json)
     photos = read_dataset(arguments.photos)

@@ -37,7 +37,7 @@ class DatasetPlan:
     def __post_init__(self) -> None:
         if self.people < 0 or not self.people + len(self.learned):
             raise FaceExprError("A data set needs people; give --people N, or --lora with files, or both.")
-        if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-3:
+        if not (min(self.shares) >= 0 and abs(sum(self.shares) - 1) <= 1e-3):
             raise FaceExprError(f"The splits' shares are {' '.join(f'{one:g}' for one in self.shares)}; three that add up to 1 are needed.")
         for name, cosine in (("same_person", self.same_person), ("twins", self.twins)):
             if not -1 <= cosine <= 1:

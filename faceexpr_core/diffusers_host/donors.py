@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from ..fusion.donor_faces import PhotoCrops, Picture
 from ..fusion.donors import Donors, Which, donor_notes, own_features, photo_donors, recorder_for, text_donors
 from ..fusion.grids import Grid
 from ..fusion.recorder import Recorder
+from ..fusion.run import Run
 from ..fusion.settings import CONTEXT_SITE, FusionSettings, select_places
 from . import encoding, sampling
 from .fusion import Fusion, contexts, places_of, record
@@ -46,22 +46,6 @@ def without_loras(pipe: StableDiffusionXLPipeline) -> Iterator[None]:
             layer.enable_adapters(not off)
 
 
-@dataclass(frozen=True)
-class Run:
-    """How a sampler will draw: what its donors must follow. `sigmas` falls to its 0 and takes the place of `steps`."""
-
-    seed: int = 0
-    steps: int = 20
-    cfg: float = 5.0
-    width: int = 1024
-    height: int = 1024
-    negative: str = ""
-    sigmas: tuple[float, ...] = ()
-
-    def schedule(self, pipe: StableDiffusionXLPipeline) -> tuple[float, ...]:
-        return self.sigmas or tuple(sampling.normal_schedule(pipe, self.steps).tolist())
-
-
 class PipelineHost:
     """`donors.Host` on a pipeline whose LoRAs are off: neutral and expression's prompt, and features of a site to a recorder."""
 
@@ -70,15 +54,14 @@ class PipelineHost:
         pipe: StableDiffusionXLPipeline,
         prompt: text.ExpressionPrompt,
         recorder: Recorder,
+        run: Run,
         layers: str = "all",
-        negative: str = "",
-        cfg: float = 5.0,
         on_call: Callable[[], None] | None = None,
     ) -> None:
         neutral, expression = encoding.embed_expression(pipe, prompt)
         self._texts: dict[Which, tuple[Tensor, Tensor]] = {"n": neutral, "e": expression}
-        self._negative = lru_cache(partial(encoding.encode_prompts, pipe, [negative]))
-        self._pipe, self._recorder, self._cfg, self._on_call = pipe, recorder, cfg, on_call
+        self._negative = lru_cache(partial(encoding.encode_prompts, pipe, [run.negative]))
+        self._pipe, self._recorder, self._cfg, self._on_call = pipe, recorder, run.cfg, on_call
         self._places = select_places(recorder.site, layers, places_of(pipe.unet, recorder.site))
 
     def predict(self, x: Tensor, sigma: float, which: Which, record: int | None = None) -> Tensor:
@@ -142,11 +125,11 @@ def draw_text_donors(
 
     `model` and `expression` are names to note in the bank; `keep` and `levels` as in `donors.recorder_for`.
     """
-    sigmas = run.schedule(pipe)
-    start = sampling.first_latents(run.seed, 1, run.width, run.height, sigmas[0])
+    sigmas = sampling.schedule_of(pipe, run)
+    start = sampling.first_latents(run, 1, sigmas[0])
     recorder = recorder_for(settings, sigmas, keep, levels)
     with without_loras(pipe), torch.no_grad():
-        host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)
+        host = PipelineHost(pipe, prompt, recorder, run, settings.layers, on_call)
         return text_donors(
             host,
             recorder,
@@ -173,11 +156,11 @@ def draw_photo_donors(
     on_call: Callable[[], None] | None = None,
 ) -> Donors:
     """Features of a photograph (`donors.photo_donors`) by the base model; the crops' side is the donor's size, the seed its one noise."""
-    recorder = recorder_for(settings, run.schedule(pipe), keep, levels)
+    recorder = recorder_for(settings, sampling.schedule_of(pipe, run), keep, levels)
     side = crops.photo.shape[0]
     noise = torch.randn(1, 4, side // 8, side // 8, generator=torch.Generator().manual_seed(run.seed))
     with without_loras(pipe), torch.no_grad():
-        host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg, on_call)
+        host = PipelineHost(pipe, prompt, recorder, run, settings.layers, on_call)
         return photo_donors(
             host,
             recorder,
@@ -203,16 +186,16 @@ def own_donors(
     At the site `cross_attention_difference` one fusion serves all pictures, and their faces are looked for in their own steps; at other
     sites twins are drawn from each picture's own noise.
     """
-    sigmas = run.schedule(pipe)
+    sigmas = sampling.schedule_of(pipe, run)
     notes = _notes(prompt, run, source="text", width=run.width, height=run.height, model="", expression="")
 
     def features(start: Tensor) -> tuple[FeatureBank, str]:
         recorder = recorder_for(settings, sigmas)
         with without_loras(pipe), torch.no_grad():
-            host = PipelineHost(pipe, prompt, recorder, settings.layers, run.negative, run.cfg)
+            host = PipelineHost(pipe, prompt, recorder, run, settings.layers)
             return own_features(host, recorder, start.to(device_of(pipe)), sigmas, moved=moved, notes=notes)
 
-    starts = sampling.first_latents(run.seed, count, run.width, run.height, sigmas[0]).split(1)
+    starts = sampling.first_latents(run, count, sigmas[0]).split(1)
     if settings.site == CONTEXT_SITE:
         bank, _ = features(starts[0])
         return [Fusion(bank, settings, moved=tuple(moved))], []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,11 @@ from ..fusion.donor_faces import location_of
 from ..fusion.donors import Which
 from ..fusion.redraw import Words, acting_regions, redraw, strengths
 from ..fusion.redraw_settings import DENOISE, GUIDANCE, STEPS, STRENGTH
-from ..fusion.settings import words_settings
+from ..fusion.run import Run, check_steps
+from ..fusion.settings import MAX_STRENGTH, require_between, words_settings
 from ..text import ExpressionPrompt
 from . import encoding, sampling
-from .donors import Run, own_donors
+from .donors import own_donors
 from .fusion import Fusion, Rows, apply_fusion
 from .placement import device_of
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Redrawing:
-    """How faces are drawn over; the defaults are the node's."""
+    """How faces are drawn over; the defaults are the node's. Raises FaceExprError for values out of range."""
 
     strength: float = STRENGTH
     steps: int = STEPS
@@ -38,41 +39,52 @@ class Redrawing:
     denoise: float = DENOISE
     negative: str = ""
 
+    def __post_init__(self) -> None:
+        require_between("strength", self.strength, 0, MAX_STRENGTH)
+        check_steps(self.steps, self.cfg)
+        if not 0 < self.denoise <= 1:
+            raise FaceExprError(f"the denoise is {self.denoise:g}; it must lie above 0 and up to 1.")
+
     def sigmas(self, pipe: StableDiffusionXLPipeline) -> tuple[float, ...]:
-        """The last `steps` steps of a schedule of steps / denoise, as KSampler takes them. Raises FaceExprError where there is none."""
-        if not 0 < self.denoise <= 1 or self.steps < 1:
-            raise FaceExprError(f"steps {self.steps} and denoise {self.denoise:g}: at least 1 step, and a denoise above 0 and up to 1.")
+        """The last `steps` steps of a schedule of steps / denoise, as KSampler takes them."""
         return tuple(sampling.normal_schedule(pipe, int(self.steps / self.denoise))[-(self.steps + 1) :].tolist())
 
 
 class RedrawHost:
-    """`redraw.Host` on a pipeline, its LoRAs as they are."""
+    """`redraw.Host` on a pipeline, its LoRAs as they are; `fusing` is entered around its evaluations."""
 
     def __init__(
         self,
         pipe: StableDiffusionXLPipeline,
         words: Words,
-        fusions: dict[Which, Fusion | None],
         how: Redrawing,
         sigmas: tuple[float, ...],
         on_call: Callable[[], None] | None,
     ) -> None:
-        self._neutral = encoding.encode_prompts(pipe, [words.asked.neutral])
-        self._negative = None if how.cfg == 1 else encoding.encode_prompts(pipe, [how.negative])
-        self._pipe, self._fusions, self._cfg, self._sigmas, self._on_call = pipe, fusions, how.cfg, sigmas, on_call
+        said = ([] if how.cfg == 1 else [how.negative]) + [words.asked.neutral]
+        hidden, pooled = zip(*(encoding.encode_prompts(pipe, [one]) for one in said), strict=True)
+        self._texts = encoding.stack_texts(hidden), torch.cat(pooled)
+        self._pipe, self._cfg, self._on_call = pipe, how.cfg, on_call
+        self._acting: dict[Which, Rows] = {which: Rows((), cfg=how.cfg, schedule=sigmas) for which in ("n", "e")}
+
+    @contextmanager
+    def fusing(self, fusions: Mapping[Which, Fusion | None]) -> Iterator[None]:
+        """Each fusion in the evaluations of its own name; what it needs on the device stays there meanwhile."""
+        with ExitStack() as stack:
+            for which, fusion in fusions.items():
+                if fusion is not None:
+                    stack.enter_context(apply_fusion(self._pipe.unet, fusion, self._acting[which]))
+            yield
 
     def predict(self, x: Tensor, sigma: float, which: Which) -> Tensor:
         if self._on_call is not None:
             self._on_call()
-        texts = [self._neutral] if self._negative is None else [self._negative, self._neutral]
-        hidden, pooled = zip(*texts, strict=True)
-        rows = Rows((len(texts) - 1,), (0,), self._cfg, self._sigmas, sigma)
-        fusion = self._fusions[which]
-        with nullcontext() if fusion is None else apply_fusion(self._pipe.unet, fusion, rows):
-            noise = sampling.predict_epsilon(
-                self._pipe, x.repeat(len(texts), 1, 1, 1), sigma, encoding.stack_texts(hidden), torch.cat(pooled)
-            )
-        if self._negative is None:
+        hidden, pooled = self._texts
+        for name, rows in self._acting.items():
+            rows.conditional = (len(pooled) - 1,) if name == which else ()
+            rows.at(sigma)
+        noise = sampling.predict_epsilon(self._pipe, x.repeat(len(pooled), 1, 1, 1), sigma, hidden, pooled)
+        if len(pooled) == 1:
             return noise
         negative, conditional = noise.chunk(2)
         return negative + self._cfg * (conditional - negative)
@@ -112,6 +124,8 @@ def change_face(
     meant = strengths(how.strength, words)
     fusions: dict[Which, Fusion | None] = {"e": fused(words.asked, meant.asked), "n": fused(words.shown, meant.shown)}
     latent = encoding.encode_images(pipe, torch.from_numpy(cut.crop)[None])
-    drawn = draw(RedrawHost(pipe, words, fusions, how, sigmas, on_call), latent.to(device_of(pipe)), sigmas, mask, meant.weight)
+    host = RedrawHost(pipe, words, how, sigmas, on_call)
+    with host.fusing(fusions):
+        drawn = draw(host, latent.to(device_of(pipe)), sigmas, mask, meant.weight)
     before, after = (np.asarray(encoding.decode_latents(pipe, one)[0].numpy() / 255, np.float32) for one in (latent, drawn))
     return paste_change(picture, cut, before, after)

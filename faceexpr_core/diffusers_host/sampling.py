@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .. import text
-from ..errors import FaceExprError
 from ..fusion.bank import FeatureBank
 from ..fusion.donor_faces import Picture, moved_in
 from ..fusion.donors import same_place
 from ..fusion.look import Look
+from ..fusion.run import Run
 from ..fusion.settings import FusionSettings
 from .encoding import decode_latents, embed_expression, encode_prompts, stack_texts
 from .fusion import Fusion, Rows, apply_fusion
@@ -46,6 +47,11 @@ def normal_schedule(pipe: StableDiffusionXLPipeline, steps: int) -> Tensor:
     return torch.cat([torch.lerp(logs[low], logs[high], positions.frac()).exp(), torch.zeros(1)])
 
 
+def schedule_of(pipe: StableDiffusionXLPipeline, run: Run) -> tuple[float, ...]:
+    """The noise levels of a run, falling to 0."""
+    return run.sigmas or tuple(normal_schedule(pipe, run.steps).tolist())
+
+
 @torch.no_grad()
 def predict_epsilon(pipe: StableDiffusionXLPipeline, x: Tensor, sigma: float, hidden: Tensor, pooled: Tensor) -> Tensor:
     """The U-Net's noise for x = z + sigma eps, float32 [B, 4, h, w]; hidden [B, T, C], pooled [B, P].
@@ -71,46 +77,39 @@ def predict_epsilon(pipe: StableDiffusionXLPipeline, x: Tensor, sigma: float, hi
 def generate(
     pipe: StableDiffusionXLPipeline,
     prompt: text.ExpressionPrompt,
+    run: Run,
     *,
-    negative: str = "",
-    seed: int = 0,
     count: int = 1,
-    steps: int = 20,
-    cfg: float = 5.0,
-    width: int = 1024,
-    height: int = 1024,
     expression_scale: float | None = None,
-    sigmas: Tensor | None = None,
     fusion: tuple[FeatureBank, FusionSettings] | list[Fusion] | None = None,
     on_step: Callable[[int, int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Tensor:
-    """Draw `count` pictures, uint8 [count, height, width, 3], with Euler on ComfyUI's `normal` schedule (or on `sigmas`), as many at once
+    """Draw `count` pictures, uint8 [count, height, width, 3], with Euler on ComfyUI's `normal` schedule (or the run's own), as many at once
     as the card has room for.
 
     `expression_scale` a: the epsilon mode, eps = eps_u + w (eps_n - eps_u) + w a (eps_e - eps_n), instead of plain guidance.
     `fusion`: expression features to fuse into the expression's rows (`fusion.operator`): a bank with settings, which acts in the face
-    (`fusions_of`), or any number of `Fusion`s. `cfg` 1 without these two calls the U-Net for the prompt alone, which takes half the time;
-    `negative` changes nothing then.
-    `on_step(done, all)` is called after every step, `on_note` with what fusion has to tell. Raises FaceExprError unless width and height
-    are multiples of 8.
+    (`fusions_of`), or any number of `Fusion`s. A `cfg` of 1 without these two calls the U-Net for the prompt alone, which takes half the
+    time; `negative` changes nothing then.
+    `on_step(done, all)` is called after every step, `on_note` with what fusion has to tell.
     """
-    check_size(width, height)
     conditional = embed_expression(pipe, prompt)[0 if expression_scale is not None else 1 :]
-    guided = cfg != 1 or expression_scale is not None or bool(fusion)
-    hidden, pooled = zip(*([encode_prompts(pipe, [negative])] if guided else []), *conditional, strict=True)
+    guided = run.cfg != 1 or expression_scale is not None or bool(fusion)
+    hidden, pooled = zip(*([encode_prompts(pipe, [run.negative])] if guided else []), *conditional, strict=True)
     texts = stack_texts(hidden), torch.cat(pooled)
-    schedule = normal_schedule(pipe, steps) if sigmas is None else sigmas
-    start = first_latents(seed, count, width, height, float(schedule[0]))
-    many, total, notes = fitting(pipe, count, len(hidden), height, width), len(schedule) - 1, set[str]()
+    schedule = schedule_of(pipe, run)
+    start = first_latents(run, count, schedule[0])
+    many, total, notes = fitting(pipe, count, len(hidden), run.height, run.width), len(schedule) - 1, set[str]()
     if isinstance(fusion, tuple):
         bank, settings = fusion
-        fusion = fusions_of(bank, settings, seed, count, width, height, prompt.neutral)
+        fusion = fusions_of(bank, settings, run, count, prompt.neutral)
     drawn = []
     for first in range(0, count, many):
         latents = start[first : first + many]
         tell = None if on_step is None else partial(_told_of_all, on_step, first // many, -(-count // many), total)
-        x, told = _denoised(pipe, latents, schedule, texts, cfg, expression_scale, _fusions_from(fusion or (), first, len(latents)), tell)
+        mine = _fusions_from(fusion or (), first, len(latents))
+        x, told = _denoised(pipe, latents, schedule, texts, run.cfg, expression_scale, mine, tell)
         notes |= told
         drawn.append(x)
     if on_note is not None:
@@ -122,7 +121,7 @@ def generate(
 def _denoised(
     pipe: StableDiffusionXLPipeline,
     start: Tensor,
-    schedule: Tensor,
+    schedule: tuple[float, ...],
     texts: tuple[Tensor, Tensor],
     cfg: float,
     expression_scale: float | None,
@@ -134,7 +133,7 @@ def _denoised(
     count, rows = len(start), len(texts[0])
     stacked, pooled = (one.repeat_interleave(count, 0) for one in texts)
     x = start.to(stacked.device)
-    call = Rows(tuple(range((rows - 1) * count, rows * count)), tuple(range(count)), cfg, tuple(schedule.tolist()))
+    call = Rows(tuple(range((rows - 1) * count, rows * count)), tuple(range(count)), cfg, schedule)
     notes, looks = set[str](), list[Look]()
     with ExitStack() as stack:
         told = [notes]
@@ -142,7 +141,7 @@ def _denoised(
             look = None if one.moved is None else Look(partial(_decoded, pipe), one.moved, tell=notes.add)
             looks += [] if look is None else [look]
             told.append(stack.enter_context(apply_fusion(pipe.unet, one, call, look)))
-        for done, (sigma, following) in enumerate(zip(schedule.tolist(), schedule[1:].tolist(), strict=False), start=1):
+        for done, (sigma, following) in enumerate(pairwise(schedule), start=1):
             call.at(sigma)
             predictions = predict_epsilon(pipe, x.repeat(rows, 1, 1, 1), sigma, stacked, pooled).chunk(rows)
             noise = _guide(predictions, cfg, expression_scale)
@@ -170,25 +169,19 @@ def _decoded(pipe: StableDiffusionXLPipeline, latent: Tensor) -> Picture:
     return picture
 
 
-def first_latents(seed: int, count: int, width: int, height: int, sigma: float) -> Tensor:
+def first_latents(run: Run, count: int, sigma: float) -> Tensor:
     """What `generate` starts from: noise of the first sigma, float32 [count, 4, height / 8, width / 8] on the CPU, as ComfyUI makes it."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, 4, height // 8, width // 8, generator=generator) * math.sqrt(1 + sigma**2)
+    generator = torch.Generator().manual_seed(run.seed)
+    return torch.randn(count, 4, run.height // 8, run.width // 8, generator=generator) * math.sqrt(1 + sigma**2)
 
 
-def fusions_of(bank: FeatureBank, settings: FusionSettings, seed: int, count: int, width: int, height: int, neutral: str) -> list[Fusion]:
+def fusions_of(bank: FeatureBank, settings: FusionSettings, run: Run, count: int, neutral: str) -> list[Fusion]:
     """A bank for `count` pictures that say `neutral` without their expression. Its mask and regions hold for one picture of the bank's own
     noise, size and words (`donors.same_place`); else each picture's face is looked for in its own steps."""
     known = bank.mask is not None or bank.regions is not None
-    if known and count == 1 and same_place(bank, seed, width, height, neutral):
+    if known and count == 1 and same_place(bank, run.seed, run.width, run.height, neutral):
         return [Fusion(bank, settings, bank.mask, bank.regions)]
     return [Fusion(bank, settings, moved=moved_in(bank.notes))]
-
-
-def check_size(width: int, height: int) -> None:
-    """Raise FaceExprError unless both are multiples of 8."""
-    if width % 8 or height % 8 or min(width, height) < 8:
-        raise FaceExprError(f"a picture of {width} x {height} pixels cannot be drawn; width and height must be multiples of 8.")
 
 
 def _guide(predictions: Sequence[Tensor], cfg: float, expression_scale: float | None) -> Tensor:

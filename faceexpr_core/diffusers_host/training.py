@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import mini
 from ..errors import FaceExprError
+from ..fusion.run import Run
 from ..text import ExpressionPrompt
 from ..training.fingerprint import text_digest, weights_digest
 from ..training.memory import room_on
@@ -43,7 +44,7 @@ class DiffusersHost:
 
     def __init__(self, pipe: StableDiffusionXLPipeline, device: torch.device) -> None:
         self.pipe, self.device = pipe, device
-        self.full_size = pipe.unet.config.block_out_channels[0] == pipeline.FULL_WIDTH
+        self.full_size = pipe.unet.config.block_out_channels[0] == mini.FULL_WIDTH
         manage(pipe, device)
 
     def room(self) -> int | None:
@@ -78,7 +79,7 @@ class DiffusersHost:
 
     def draw(self, prompt: str, seed: int, side: int) -> Picture:
         words = ExpressionPrompt(prompt, (prompt,), (1.0,))
-        drawn = sampling.generate(self.pipe, words, seed=seed, steps=CLASS_STEPS, cfg=CLASS_CFG, width=side, height=side)
+        drawn = sampling.generate(self.pipe, words, Run(seed, CLASS_STEPS, CLASS_CFG, side, side))
         return drawn[0].numpy()
 
     def parts(self) -> dict[str, str]:
@@ -153,7 +154,7 @@ def _vae_config(file: Path) -> Path:
             raise ValueError(f"it has no {VAE_FIRST}")
         width = opened.get_slice(first).get_shape()[0]
     configs = [folder / "vae" for folder in (pipeline.SDXL_CONFIGS, mini.path())]
-    known = {json.loads((folder / "config.json").read_text())["block_out_channels"][0]: folder for folder in configs}
+    known = {json.loads((folder / "config.json").read_text(encoding="utf-8"))["block_out_channels"][0]: folder for folder in configs}
     if width not in known:
         raise ValueError(f"its first layer has {width} channels, SDXL's has 128")
     return known[width]

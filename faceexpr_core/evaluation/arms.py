@@ -17,6 +17,7 @@ window. Every other key is an option of `faceexpr train`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -129,9 +130,12 @@ def _number(given: dict[str, str], key: str) -> float | None:
         return None
     text = given.pop(key)
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise FaceExprError(f"{key} is '{text}', which is no number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise FaceExprError(f"{key} is '{text}', which is no number")
+    return number
 
 
 def one_of(what: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -17,17 +17,6 @@ PERSON = "{person}"
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How all pictures are drawn; `width` and `height` in pixels."""
-
-    steps: int
-    cfg: float
-    width: int
-    height: int
-    negative: str = ""
-
-
-@dataclass(frozen=True)
 class Plan:
     """`scenes` are prompts that hold `{person}`. Every expression of `expressions` comes at every one of `intensities` (rising), and
     neutral once; they may be spelled as `canonical_name` takes them, and are kept as it gives them. The same `seeds` in all arms."""

@@ -22,7 +22,7 @@ from .bank import FeatureBank
 from .donor_faces import Location, PhotoCrops, Picture, Twins, locate, neutral_mask
 from .grids import grid_mask
 from .recorder import Recorder
-from .settings import CONTEXT_SITE, FusionSettings, window_range, window_sigmas
+from .settings import CONTEXT_SITE, FusionSettings, require_photo_site, window_range, window_sigmas
 
 Which = Literal["n", "e"]
 
@@ -180,10 +180,7 @@ def photo_donors(
     Without a neutral photo, `neutral` is `drawn` (the base model draws one under the face's mask) or `none` (features without a neutral
     twin, fused by AdaIN). Raises FaceExprError for the site `cross_attention_difference`, which reads words alone.
     """
-    if recorder.site == CONTEXT_SITE:
-        raise FaceExprError(
-            f"the site {recorder.site} takes an expression from words alone. Choose cross_attention, or leave the photo out."
-        )
+    require_photo_site(recorder.site)
     if neutral not in NEUTRALS:
         raise FaceExprError(f"'{neutral}' is no way to a neutral twin; it must be one of: {', '.join(NEUTRALS)}.")
     watcher = _Watcher(recorder, moved, folders)

@@ -28,7 +28,7 @@ from ..text import ExpressionPrompt, Term, TokenCount, build_prompts, expression
 from .donor_faces import moved_regions
 from .donors import Which
 from .grids import grid_mask
-from .settings import WORDS_STRENGTH
+from .settings import MAX_STRENGTH, WORDS_STRENGTH, require_between
 
 SHOWN_SHARE, SHOWN_ALONE, AWAY = 2 / 3, 2.0, 4 / 3
 """See `strengths`; chosen on tuning people (seeds 100,000 and up)."""
@@ -78,7 +78,8 @@ class Strengths(NamedTuple):
 def strengths(strength: float, words: Words) -> Strengths:
     """What the strength asked for means, in multiples of what the texts differ by. An expression that is asked is fused so strongly, the
     shown one with a SHOWN_SHARE of it. Where none is asked, no strength of the shown one's fusion takes more of it away than SHOWN_ALONE:
-    there AWAY times the strength is the difference's weight."""
+    there AWAY times the strength is the difference's weight. Raises FaceExprError for a strength out of 0..MAX_STRENGTH."""
+    require_between("strength", strength, 0, MAX_STRENGTH)
     if words.asked.expressions == (words.asked.neutral,):
         return Strengths(0.0, SHOWN_ALONE / WORDS_STRENGTH, AWAY * strength)
     return Strengths(strength / WORDS_STRENGTH, SHOWN_SHARE * strength / WORDS_STRENGTH, 1.0)

@@ -14,12 +14,14 @@ from functools import cache
 
 from ..errors import FaceExprError
 from ..expressions import REGIONS
+from ..schedule import BETAS, TIMESTEPS
 
 CONTEXT_SITE = "cross_attention_difference"
 """The site whose features are what two texts say, not what was seen of a face."""
 
 SITES = (CONTEXT_SITE, "cross_attention", "skip")
 MODES = ("twin", "adain", "paper")
+NEUTRAL_TEXT = "neutral"
 LAYERS = ("all", "decoder", "encoder")
 SKIP_LEVELS = ("all", "1", "2", "3", "2+3")
 
@@ -27,8 +29,6 @@ PLACE = re.compile(r"(input|middle|output)\.\d+(\.\d+)?")
 """Names of places, in ComfyUI's numbering of blocks."""
 
 MAX_STRENGTH = 4.0
-TIMESTEPS = 1000
-"""T of SDXL's schedule."""
 
 PHOTO_LEVELS = 4
 
@@ -80,10 +80,10 @@ class FusionSettings:
         _one_of(f"choice of layers for the site {self.site}", self.layers, SKIP_LEVELS if self.site == "skip" else LAYERS)
         for name in self.regions:
             _one_of("region", name, tuple(REGIONS))
-        _between("strength", self.strength, 0, MAX_STRENGTH)
-        _between("temperature", self.temperature, 0.001, 10)
-        _between("region penalty", self.region_penalty, 0, 100)
-        _between("cap", self.cap, 0, 100)
+        require_between("strength", self.strength, 0, MAX_STRENGTH)
+        require_between("temperature", self.temperature, 0.001, 10)
+        require_between("region penalty", self.region_penalty, 0, 100)
+        require_between("cap", self.cap, 0, 100)
         if len(self.window) != 2 or not 0 <= self.window[0] < self.window[1] <= 1:
             raise FaceExprError(f"the window is {self.window}; it needs two shares of the schedule, 0 <= low < high <= 1.")
         if self.mode != "twin" and self.site not in ("skip", "cross_attention"):
@@ -119,6 +119,12 @@ class FusionSettings:
         return strength / (1 + RESPONSE * (1 - 1 / max(chain, 1)))
 
 
+def by_fusion_alone(text: str, expression_scale: float | None) -> bool:
+    """Whether a picture into which features are fused is drawn of its neutral text: so NEUTRAL_TEXT asks, unless the expression is scaled
+    at each step (None and 1: it is not), which needs both texts."""
+    return text == NEUTRAL_TEXT and expression_scale in (None, 1.0)
+
+
 def default_site(photo: bool) -> str:
     """Where to fuse unless told (ours): words by their difference, a photograph by what the base model's cross-attention makes of it.
 
@@ -127,6 +133,12 @@ def default_site(photo: bool) -> str:
     words.
     """
     return "cross_attention" if photo else CONTEXT_SITE
+
+
+def require_photo_site(site: str) -> None:
+    """Raise FaceExprError for the site at which no photo can be recorded."""
+    if site == CONTEXT_SITE:
+        raise FaceExprError(f"the site {site} takes an expression from words alone. Choose cross_attention, or leave the photo out.")
 
 
 def default_levels(photo: bool) -> int | None:
@@ -267,8 +279,8 @@ def _skip_level(place: str) -> str:
 
 @cache
 def _schedule() -> tuple[float, ...]:
-    """sigma of every timestep: betas linear in their roots from 0.00085 to 0.012, as SDXL was trained."""
-    start, end = math.sqrt(0.00085), math.sqrt(0.012)
+    """sigma of every timestep: betas linear in their roots, as SDXL was trained."""
+    start, end = (math.sqrt(beta) for beta in BETAS)
     kept, sigmas = 1.0, []
     for step in range(TIMESTEPS):
         kept *= 1 - (start + (end - start) * step / (TIMESTEPS - 1)) ** 2
@@ -281,6 +293,7 @@ def _one_of(what: str, value: str, allowed: Sequence[str]) -> None:
         raise FaceExprError(f"'{value}' is no {what}; it must be one of: {', '.join(allowed)}.")
 
 
-def _between(what: str, value: float, low: float, high: float) -> None:
+def require_between(what: str, value: float, low: float, high: float) -> None:
+    """Raise FaceExprError for a value outside of low..high, and for what is no number."""
     if not low <= value <= high:
         raise FaceExprError(f"the {what} is {value:g}; it must lie between {low:g} and {high:g}.")

@@ -41,12 +41,13 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.arms import Arm
 from faceexpr_core.evaluation.draw import Drawer
 from faceexpr_core.evaluation.people import Person as Subject
-from faceexpr_core.evaluation.plan import Drawing, Place, Plan
+from faceexpr_core.evaluation.plan import Place, Plan
 from faceexpr_core.evaluation.records import Lines, keep_meaning, read_all
 from faceexpr_core.evaluation.report import write_report
 from faceexpr_core.evaluation.run import Evaluation, draw_place, keep_person, kept_person, read_picture, write_picture
 from faceexpr_core.evaluation.summary import summarise
 from faceexpr_core.files import replace_file
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.measure.expression import CLASSES
 from faceexpr_core.measure.identity import IdentityMeter, donor_leak
 from faceexpr_core.measure.judges import Judges, Looks, Picture, measured_by
@@ -79,7 +80,7 @@ class Ablation:
     model: str
     base: str
     album: str
-    how: Drawing
+    how: Run
     steps: tuple[Step, ...]
     evaluation: Evaluation
     kept: Figures
@@ -118,7 +119,7 @@ class Ablation:
 
     def meaning(self) -> dict[str, Any]:
         """What decides every picture beside the arms."""
-        drawing = {**vars(self.how), "class": "from noise of each person's own", "at rest": "the first photo"}
+        drawing = {**self.how.meaning(), "class": "from noise of each person's own", "at rest": "the first photo"}
         return {"base": self.base, "album": self.album, "drawing": drawing, "measured by": measured_by()}
 
     def arms(self) -> dict[str, Any]:
@@ -232,7 +233,7 @@ def leaks_of(output: Path, place: Place) -> Path:
 class MergedDrawer:
     """Draws as Drawer does, with the LoRA in the weights of a pipeline of its own, where it costs nothing per step."""
 
-    def __init__(self, pipe: StableDiffusionXLPipeline, how: Drawing) -> None:
+    def __init__(self, pipe: StableDiffusionXLPipeline, how: Run) -> None:
         self._pipe, self._how = pipe, how
         self._merged = lru_cache(maxsize=1)(self._merge)
 
@@ -249,7 +250,7 @@ class MergedDrawer:
 
 
 @cache
-def _drawer(model: str, how: Drawing) -> MergedDrawer:
+def _drawer(model: str, how: Run) -> MergedDrawer:
     from diffusers.utils import logging
 
     logging.set_verbosity_error()  # a LoRA of the U-Net alone is no reason for a warning
@@ -271,7 +272,7 @@ def ablation_of(arguments: argparse.Namespace, processes: int) -> Ablation:
     arms = tuple(replace(step.arm, name=step.name) for step in steps)
     expressions = tuple(name for name in CLASSES if name in arguments.expressions)
     plan = Plan(arms, expressions, tuple(sorted(arguments.intensities)), (SCENE,), tuple(seeds(arguments.seeds)))
-    how = Drawing(arguments.steps, arguments.cfg, mini.RESOLUTION, mini.RESOLUTION)
+    how = Run(0, arguments.steps, arguments.cfg, mini.RESOLUTION, mini.RESOLUTION)
     base = base_hash(pipeline(arguments.model))
     evaluation = Evaluation(arguments.output_dir, plan, people)
     run = Ablation(arguments.work_dir, arguments.model, base, arguments.album, how, steps, evaluation, {})

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from faceexpr_core import text
 from faceexpr_core.diffusers_host import encoding
-from faceexpr_core.diffusers_host.donors import Run, draw_photo_donors, draw_text_donors
+from faceexpr_core.diffusers_host.donors import draw_photo_donors, draw_text_donors
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.run import write_picture
 from faceexpr_core.fusion.bank import FeatureBank
 from faceexpr_core.fusion.donor_faces import crop_photos, twins_picture
 from faceexpr_core.fusion.donors import Donors
 from faceexpr_core.fusion.recorder import load_bank, save_bank
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.fusion.settings import FusionSettings, site_settings
 from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.measure.judges import Picture

@@ -14,6 +14,7 @@ from faceexpr_core import text
 from faceexpr_core.diffusers_host import encoding, sampling
 from faceexpr_core.diffusers_host.fusion import Fusion, Rows, apply_fusion
 from faceexpr_core.fusion.look import Look
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.measure.judges import Picture
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def draw(
     stacked, pooled_rows = encoding.stack_texts(hidden), torch.cat(pooled)
 
     sigmas = sampling.normal_schedule(pipe, how.steps).tolist()
-    x = sampling.first_latents(seed, 1, how.side, how.side, sigmas[0]).repeat(count, 1, 1, 1)
+    x = sampling.first_latents(Run(seed, width=how.side, height=how.side), 1, sigmas[0]).repeat(count, 1, 1, 1)
     first = (len(kinds) - 1) * count
     rows = Rows(tuple(range(first, first + count)), tuple(range(count)), how.cfg, tuple(sigmas))
     looks: dict[int, Look] = {}

@@ -30,7 +30,7 @@ import numpy as np
 
 from faceexpr_core import mini, text
 from faceexpr_core.diffusers_host import encoding
-from faceexpr_core.diffusers_host.donors import Run, own_donors
+from faceexpr_core.diffusers_host.donors import own_donors
 from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.markdown import table_head, table_line
@@ -39,6 +39,7 @@ from faceexpr_core.evaluation.run import read_picture, write_picture
 from faceexpr_core.evaluation.summary import grouped
 from faceexpr_core.expressions import EXPRESSIONS
 from faceexpr_core.files import replace_file
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.fusion.settings import default_site, site_settings
 from faceexpr_core.measure.expression import intensity_of
 from faceexpr_core.measure.judges import Picture, measured_by

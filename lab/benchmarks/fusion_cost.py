@@ -27,12 +27,13 @@ from torch import Tensor
 
 from faceexpr_core import mini, text
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
-from faceexpr_core.diffusers_host.donors import Run, draw_text_donors, own_donors
+from faceexpr_core.diffusers_host.donors import draw_text_donors, own_donors
 from faceexpr_core.diffusers_host.fusion import contexts, places_of, record
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.fusion.donor_faces import location_of
 from faceexpr_core.fusion.donors import steps_in_window
 from faceexpr_core.fusion.grids import Grid, grid_mask
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.fusion.settings import CONTEXT_SITE, FusionSettings, select_places
 
 from .arms import parse_arms
@@ -107,8 +108,7 @@ def ways_of(
 
 
 def _generate(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, run: Run, fusion: Any = None, count: int = 1) -> Tensor:
-    how: dict[str, Any] = {"seed": run.seed, "count": count, "steps": run.steps, "width": run.width, "height": run.height}
-    return sampling.generate(pipe, prompt, cfg=run.cfg, fusion=fusion, **how)
+    return sampling.generate(pipe, prompt, run, count=count, fusion=fusion)
 
 
 def _keep(settings: FusionSettings) -> str:
@@ -204,7 +204,7 @@ def table(arguments: argparse.Namespace) -> str:
 
 
 def _sizes(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, arms: dict[str, FusionSettings], run: Run) -> list[str]:
-    sigmas, area = run.schedule(pipe), face_place(pipe, run)
+    sigmas, area = sampling.schedule_of(pipe, run), face_place(pipe, run)
     lines = [
         f"| arm | sigmas of {run.steps} | here, MB: all | face | SDXL at {SDXL_SIDE} px, MB: all | face |",
         "|---|---|---|---|---|---|",

@@ -24,6 +24,7 @@ from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.run import read_picture, write_picture
 from faceexpr_core.expressions import EXPRESSIONS
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.measure.identity import IdentityMeter
 from faceexpr_core.measure.judges import Picture
 from faceexpr_core.training.prior import CLASS_CFG, CLASS_STEPS
@@ -144,7 +145,7 @@ def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str,
 
     def draw(prompt: str, seed: int) -> Picture:
         words = text.ExpressionPrompt(prompt, (prompt,), (1.0,))
-        drawn = sampling.generate(pipe, words, seed=seed, steps=CLASS_STEPS, cfg=cfg, width=side, height=side)
+        drawn = sampling.generate(pipe, words, Run(seed, CLASS_STEPS, cfg, side, side))
         picture: Picture = drawn[0].numpy()
         return picture
 

@@ -25,6 +25,7 @@ import torch
 from faceexpr_core.diffusers_host import sampling
 from faceexpr_core.diffusers_host.pipeline import SDXL_CONFIGS, _tokenizers
 from faceexpr_core.diffusers_host.placement import manage
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.text import ExpressionPrompt
 from faceexpr_core.training.plan import drawing_peak
 from faceexpr_core.training.preview import preview_latents
@@ -73,7 +74,7 @@ def generated(side: int) -> int:
     with PretendedCard("shapes", item=0.1, total=round(1.01 * drawing_peak(side))) as card:
         manage(pipe, torch.device("cuda"))
         words = ExpressionPrompt("a photo of a woman", ("a photo of a woman, happy expression",), (1.0,))
-        sampling.generate(pipe, words, steps=2, width=side, height=side)
+        sampling.generate(pipe, words, Run(steps=2, width=side, height=side))
         return card.ledger.peak
 
 

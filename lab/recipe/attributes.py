@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from faceexpr_core import mini, text
 from faceexpr_core.diffusers_host import encoding, sampling
 from faceexpr_core.faces.detector import Face, FaceDetector
+from faceexpr_core.fusion.run import Run
 from lab.world import captions
 from lab.world.backgrounds import PLACES, TINTS, background
 from lab.world.covers import HATS, HEADSCARF
@@ -248,5 +249,5 @@ def drawn(pipe: StableDiffusionXLPipeline, cfg: float, steps: int, seed: int, *w
     prompt = ", ".join([f"a photo of {captions.person(about)}", f"{person.skin} skin", *hair, *words])
     built = text.build_prompts(prompt, text.expression_terms("neutral"), partial(encoding.count_tokens, pipe))
     side = mini.RESOLUTION
-    found: Picture = sampling.generate(pipe, built, seed=seed, cfg=cfg, steps=steps, width=side, height=side)[0].numpy()
+    found: Picture = sampling.generate(pipe, built, Run(seed, steps, cfg, side, side))[0].numpy()
     return found

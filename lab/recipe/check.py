@@ -27,6 +27,7 @@ from PIL import Image
 from faceexpr_core import mini, text
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.faces.images import read_images
+from faceexpr_core.fusion.run import Run
 from faceexpr_core.measure.expression import CLASSES, ExpressionMeter
 from faceexpr_core.measure.identity import IdentityMeter, normalised
 from faceexpr_core.photos.subject import SubjectSettings, prepare_subject
@@ -122,7 +123,7 @@ def _expressions(pipe: StableDiffusionXLPipeline, prompt: str, seed: int, cfg: f
     count: Callable[[str], tuple[int, ...]] = partial(encoding.count_tokens, pipe)
     built = [text.build_prompts(prompt, text.expression_terms(name), count) for name in ("neutral", *CLASSES)]
     side = mini.RESOLUTION
-    drawn = [sampling.generate(pipe, one, seed=seed, cfg=cfg, steps=steps, width=side, height=side)[0].numpy() for one in built]
+    drawn = [sampling.generate(pipe, one, Run(seed, steps, cfg, side, side))[0].numpy() for one in built]
     return drawn[0], drawn[1:]
 
 
