@@ -16,7 +16,15 @@ from ..faceexpr_core.fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOW
 from .fusion_inputs import strength_input
 from .host.models import require_sdxl, require_sdxl_clip
 from .host.redraw import redrawing
-from .host.widgets import action_units_or_reason, advanced, require_choices, require_mask, require_pictures, shown_report
+from .host.widgets import (
+    action_units_or_reason,
+    advanced,
+    require_choices,
+    require_mask,
+    require_pictures,
+    shown_report,
+    tell_idle_strengths,
+)
 from .redraw_faces import Wish, change_faces
 
 NODE = "Change Expression"
@@ -162,6 +170,7 @@ class ChangeExpression(io.ComfyNode):
         for one in (model, *(() if person_model is None else (person_model,))):
             require_sdxl(one, NODE)
         require_mask(NODE, mask)
+        tell_idle_strengths(cls, expression, intensity, second_expression, second_weight, action_units)
         wish = Wish(
             prompt=prompt,
             terms=text.expression_terms(expression, intensity, second_expression, second_weight, action_units),

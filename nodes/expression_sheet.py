@@ -18,7 +18,7 @@ from ..faceexpr_core.fusion.run import GUIDANCE, STEPS
 from ..faceexpr_core.fusion.settings import FusionSettings, words_settings
 from . import extraction
 from .drawing import Drawing, Texts
-from .expression_text_encode import ExpressionTextEncode
+from .expression_text_encode import encode
 from .fusion_inputs import strength_input
 from .host.folders import missing_models
 from .host.fusion import Seen
@@ -162,8 +162,7 @@ class ExpressionSheet(io.ComfyNode):
 
         def said(one: sheet.Asked) -> tuple[Any, Any]:
             words = (one.expression, one.intensity, one.second, one.second_weight, one.action_units)
-            positive, neutral = ExpressionTextEncode.execute(clip, prompt, *words).args
-            return positive, neutral
+            return encode(clip, prompt, *words)
 
         def drawn() -> Iterator[Tensor]:
             for first in range(0, len(asked), extraction.KEPT_TEXTS):

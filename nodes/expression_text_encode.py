@@ -10,10 +10,10 @@ from comfy_api.latest import io
 from ..faceexpr_core import text
 from ..faceexpr_core.expressions import NONE, SECOND_WEIGHT, names
 from ..faceexpr_core.fusion.donor_faces import held_regions
-from .host.conditioning import count_tokens, encode_conditioning, encode_expression
+from .host.conditioning import Conditioning, count_tokens, encode_conditioning, encode_expression
 from .host.models import require_sdxl_clip
 from .host.texts import HELD
-from .host.widgets import action_units_or_reason, require_choices
+from .host.widgets import action_units_or_reason, require_choices, tell_idle_strengths
 
 
 class ExpressionTextEncode(io.ComfyNode):
@@ -81,10 +81,18 @@ class ExpressionTextEncode(io.ComfyNode):
     ) -> io.NodeOutput:
         require_choices(cls, expression=expression, second_expression=second_expression)
         require_sdxl_clip(clip, "Expression Text Encode")
-        terms = text.expression_terms(expression, intensity, second_expression, second_weight, action_units)
-        prompts = text.build_prompts(prompt, terms, partial(count_tokens, clip))
-        neutral = encode_conditioning(clip, prompts.neutral)
-        mixed = encode_expression(clip, prompts, neutral)
-        if held := held_regions(expression, second_expression if second_weight > 0 else NONE, action_units):
-            mixed = [[hidden, {**extra, HELD: held}] for hidden, extra in mixed]
-        return io.NodeOutput(mixed, neutral)
+        tell_idle_strengths(cls, expression, intensity, second_expression, second_weight, action_units)
+        return io.NodeOutput(*encode(clip, prompt, expression, intensity, second_expression, second_weight, action_units))
+
+
+def encode(
+    clip: Any, prompt: str, expression: str, intensity: float, second_expression: str, second_weight: float, action_units: str = ""
+) -> tuple[Conditioning, Conditioning]:
+    """The prompt with the expression, marked with what it is held to (`texts.held_to`), and the same with a neutral face."""
+    terms = text.expression_terms(expression, intensity, second_expression, second_weight, action_units)
+    prompts = text.build_prompts(prompt, terms, partial(count_tokens, clip))
+    neutral = encode_conditioning(clip, prompts.neutral)
+    mixed = encode_expression(clip, prompts, neutral)
+    if held := held_regions(expression, second_expression if second_weight > 0 else NONE, action_units):
+        mixed = [[hidden, {**extra, HELD: held}] for hidden, extra in mixed]
+    return mixed, neutral

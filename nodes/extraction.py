@@ -218,7 +218,8 @@ def kept_contexts(model: Any, expression: Entry, neutral: Entry, settings: Fusio
     the model's weights and the two texts stay the same, whatever is drawn with them. Hooks of the texts (LoRAs of their own) are not the
     model's, and do not act.
 
-    The KEPT_TEXTS that were last asked for are kept, in half precision on the CPU, but those whose model is gone. No row of the model is computed.
+    The KEPT_TEXTS that were last asked for are kept, in half precision on the CPU, but those whose model is gone. No row of the model is
+    computed.
     """
     _drop_gone()
     key = _weights(model), settings.layers, *(fingerprint(entry[0]) for entry in (expression, neutral))

@@ -366,6 +366,9 @@ def test_what_changes_nothing_is_told(mini, caplog) -> None:
     photo = features(mini, site="skip").args[0]
     mini.apply(mini.model, photo, 1.0, mode="paper", cap=2.0, region_penalty=1.0)
     mini.apply(mini.model, photo, 1.0, matching=False, temperature=0.2)
+    drawn(mini, vae=mini.vae, refine_below=0.3, refine_denoise=0.0)
+    for asked in (("neutral", 0.7, "none", 0.5, ""), ("none", 0.7, "sad", 0.4, "AU1"), ("happy", 0.7, "none", 0.4, "")):
+        mini.expression_text_encode.ExpressionTextEncode.execute(mini.clip, PERSON, *asked)
     assert [record.getMessage() for record in caplog.records if "changed nothing" in record.getMessage()] == [
         "Extract Expression Features: photo_neutral changed nothing: it is for a photo without a neutral_photo",
         "Extract Expression Features: levels changed nothing: at the site cross_attention_difference nothing is recorded but the words",
@@ -376,6 +379,10 @@ def test_what_changes_nothing_is_told(mini, caplog) -> None:
         "FaceExpr Sampler: fusion_text and vae changed nothing: nothing is fused",
         "Apply Attention-Focused Fusion: region_penalty and cap changed nothing: the printed formula knows none of it",
         "Apply Attention-Focused Fusion: temperature changed nothing: nothing is matched",
+        "FaceExpr Sampler: refine_below changed nothing: refine_denoise is 0, so that no face is drawn again",
+        "FaceExpr Sampler: vae changed nothing: nothing is fused",
+        "Expression Text Encode: intensity changed nothing: it weighs expression and action_units, and expression is neutral",
+        "Expression Text Encode: second_weight changed nothing: there is no second_expression",
     ]
 
 
@@ -474,6 +481,23 @@ def test_small_faces_are_drawn_again_and_nothing_else_changes(mini) -> None:
     assert moved[:, PORTRAIT[-1] + 2 :].max() == 0
     with pytest.raises(mini.error, match="VAE"):
         drawn(mini, latent=latent, refine_below=0.3)
+
+
+def test_connected_features_serve_a_small_face_only_at_noise_levels_that_fit(mini, caplog) -> None:
+    """A face is drawn again from the middle of a run on, at noise levels of its own; features that keep few serve those between, too."""
+    portrait = mini.vae.decode(drawn(mini, latent=empty(PORTRAIT), steps=4))
+    latent = {"samples": mini.vae.encode(torch.cat([portrait, torch.full_like(portrait, 0.5)], 2))}
+    arguments = (mini.model, SEED, 4, CFG, "euler", "normal", mini.neutral, mini.negative, latent, 0.0)
+    options = {"vae": mini.vae, "refine_below": 1.0, "refine_denoise": 0.5}
+    unfused = mini.draw(*arguments, **options).args[0]["samples"]
+    whole = {"latent": empty(PORTRAIT), "steps": 4, "vae": mini.vae, "window_low": 0.0, "window_high": 1.0}
+    for levels, fits in ((0, False), (2, True)):
+        caplog.clear()
+        bank = features(mini, "cross_attention", **whole, levels=levels).args[0]
+        fused = mini.draw(*arguments, **options, features=bank).args[0]["samples"]
+        assert (relative(fused, unfused) > 1e-3) == fits
+        assert caplog.text.count("the features have nothing for sigma") > (0 if fits else 2)
+        assert torch.equal(fused[..., PORTRAIT[-1] + 2 :], latent["samples"][..., PORTRAIT[-1] + 2 :])
 
 
 def test_wrong_uses_are_told_apart(mini, banks) -> None:

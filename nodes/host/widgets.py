@@ -10,7 +10,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ...faceexpr_core.errors import FaceExprError
-from ...faceexpr_core.expressions import parse_action_units
+from ...faceexpr_core.expressions import NONE, parse_action_units
 from ...faceexpr_core.training.options import PRESET, SWITCH, Option
 from .progress import kept_lines, say_and_keep
 
@@ -110,6 +110,16 @@ def tell(node: type[io.ComfyNode], what: str) -> None:
 def shown_report(report: str) -> ui.PreviewText:
     """What the page shows below a node that has run: what was told meanwhile, which it would cover, and the report."""
     return ui.PreviewText("\n".join([*kept_lines(), report]))
+
+
+def tell_idle_strengths(
+    node: type[io.ComfyNode], expression: str, intensity: float, second_expression: str, second_weight: float, action_units: str
+) -> None:
+    """`tell_unused` of an intensity and a weight that weigh nothing."""
+    if expression in (NONE, "neutral") and not action_units.strip():
+        tell_unused(node, f"it weighs expression and action_units, and expression is {expression}", intensity=intensity)
+    if second_expression == NONE:
+        tell_unused(node, "there is no second_expression", second_weight=second_weight)
 
 
 def tell_unused(node: type[io.ComfyNode], reason: str, **given: Any) -> None:
