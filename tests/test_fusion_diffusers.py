@@ -53,7 +53,7 @@ def _prompt(pipe, expression: str) -> ExpressionPrompt:
 
 @cache
 def _bank(pipe, site: str, expression: str = "surprised") -> FeatureBank:
-    return diffusers_donors.draw_text_donors(pipe, _prompt(pipe, expression), settings_of(site), RUN, keep="all").bank
+    return diffusers_donors.draw_donors(pipe, _prompt(pipe, expression), settings_of(site), RUN, keep="all").bank
 
 
 def settings_of(site: str, **changes) -> FusionSettings:
@@ -339,7 +339,7 @@ def test_a_donor_of_another_size_serves(pipe, site: str, width: int, height: int
 
 def test_donors_are_drawn_at_sizes_that_are_not_square(pipe) -> None:
     run = dataclasses.replace(RUN, width=72, height=104)
-    made = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings_of("cross_attention"), run, keep="all")
+    made = diffusers_donors.draw_donors(pipe, _prompt(pipe, "surprised"), settings_of("cross_attention"), run, keep="all")
     assert (made.bank.grids["input.4.0"], made.bank.grids["middle.0.0"]) == ((7, 5), (4, 3))
     assert made.twins.expression.shape == (104, 72, 3)
     given = draw(pipe, Fusion(made.bank, settings_of("cross_attention")), width=72, height=104)
@@ -359,9 +359,7 @@ def test_half_precision_gives_nearly_the_same_features_and_change(pipe, dtype: t
     half = pipeline.load_pipeline("mini", dtype)
     settings = settings_of("cross_attention")
     run = dataclasses.replace(RUN, sigmas=(4.0, 1.0, 0.0))
-    bank, exact = (
-        diffusers_donors.draw_text_donors(one, _prompt(pipe, "surprised"), settings, run, keep="all").bank for one in (half, pipe)
-    )
+    bank, exact = (diffusers_donors.draw_donors(one, _prompt(pipe, "surprised"), settings, run, keep="all").bank for one in (half, pipe))
     assert all((bank.tokens[key].float() - value.float()).norm() < 0.1 * value.float().norm() for key, value in exact.tokens.items())
     plain = draw(half, sigmas=run.sigmas)
     for each in (bank, exact):
@@ -372,7 +370,7 @@ def test_half_precision_gives_nearly_the_same_features_and_change(pipe, dtype: t
 
 def test_the_published_recipe_runs_and_refuses_a_donor_of_another_size(pipe) -> None:
     settings = paper_settings()
-    bank = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings, RUN, keep="all").bank
+    bank = diffusers_donors.draw_donors(pipe, _prompt(pipe, "surprised"), settings, RUN, keep="all").bank
     assert bank.places() == ("input.8", "input.7", "input.5", "input.4")
     low, high = window_range((0.3, 0.7))
     assert all(low < sigma < high for sigma in bank.sigmas)
@@ -444,7 +442,7 @@ def test_strength_means_the_same_for_few_places_and_for_many(pipe) -> None:
         one = pipe if steps == 1 else divided(steps)
         settings, ratios = site_settings("cross_attention"), []
         for expression in ("happy", "surprised"):
-            bank = diffusers_donors.draw_text_donors(one, _prompt(pipe, expression), settings, run, keep="all").bank
+            bank = diffusers_donors.draw_donors(one, _prompt(pipe, expression), settings, run, keep="all").bank
             assert len(bank.places()) == 7 * steps
             texts = encoding.embed_expression(one, _prompt(pipe, expression))
             neutral, words = (sampling.predict_epsilon(one, x, sigma, *text) for text in texts)
@@ -464,7 +462,7 @@ def test_a_photos_expression_is_as_strong_among_more_tokens(pipe, model_folder: 
         for side in (160, 256):  # Mini draws faces at both
             run = dataclasses.replace(RUN, sigmas=(14.6, sigma, 0.0), width=side, height=side)
             crops = crop_photos(pictures[0], pictures[1], side, detector)
-            bank = diffusers_donors.draw_photo_donors(pipe, _prompt(pipe, "surprised"), crops, settings, run, keep="all").bank
+            bank = diffusers_donors.draw_donors(pipe, _prompt(pipe, "surprised"), settings, run, crops, keep="all").bank
             x = encoding.encode_images(pipe, torch.from_numpy(np.array(crops.neutral))[None])
             noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
             x = (x + sigma * noise).repeat(2, 1, 1, 1)
@@ -491,7 +489,7 @@ def test_a_schedule_without_a_sigma_in_the_window_uses_the_nearest_and_says_so(p
     sigmas = (14.6, 8.0, 0.2, 0.0)
     settings = settings_of("cross_attention", window=(0.3, 0.7))
     run = dataclasses.replace(RUN, sigmas=sigmas)
-    bank = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings, run, keep="all").bank
+    bank = diffusers_donors.draw_donors(pipe, _prompt(pipe, "surprised"), settings, run, keep="all").bank
     assert len(bank.sigmas) == 1
     told: list[str] = []
     given = draw(pipe, Fusion(bank, settings), sigmas=sigmas, on_note=told.append)
@@ -571,7 +569,7 @@ def test_donors_are_the_base_models_and_the_lora_is_back_afterwards() -> None:
     from peft import LoraConfig
 
     pipe = pipeline.load_pipeline("mini")
-    base = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings_of("cross_attention"), RUN).bank
+    base = diffusers_donors.draw_donors(pipe, _prompt(pipe, "surprised"), settings_of("cross_attention"), RUN).bank
     torch.manual_seed(0)
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_v"], init_lora_weights="gaussian"))
     with torch.no_grad():
@@ -579,7 +577,7 @@ def test_donors_are_the_base_models_and_the_lora_is_back_afterwards() -> None:
             if "lora_B" in name:
                 weight.normal_(0, 1)
     personal = draw(pipe)
-    given = diffusers_donors.draw_text_donors(pipe, _prompt(pipe, "surprised"), settings_of("cross_attention"), RUN).bank
+    given = diffusers_donors.draw_donors(pipe, _prompt(pipe, "surprised"), settings_of("cross_attention"), RUN).bank
     # not to the bit: weights that need no gradient are multiplied in another order
     assert all(torch.allclose(given.tokens[key].float(), value.float(), atol=0.01) for key, value in base.tokens.items())
     assert torch.equal(draw(pipe), personal)

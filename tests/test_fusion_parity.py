@@ -71,7 +71,7 @@ def plan(hosts, size: tuple[int, int]) -> Run:
 
 
 def in_diffusers(hosts, site: str, size: tuple[int, int], keep: str = "all"):
-    return diffusers_donors.draw_text_donors(hosts.pipe, hosts.prompt, site_settings(site), plan(hosts, size), keep=keep).bank
+    return diffusers_donors.draw_donors(hosts.pipe, hosts.prompt, site_settings(site), plan(hosts, size), keep=keep).bank
 
 
 class Precise(Recorder):
@@ -158,7 +158,7 @@ def test_the_same_features_come_from_a_photo(hosts) -> None:
     given = in_comfyui(hosts, site, size, tokens="all", photo=photo)
     with FaceDetector() as detector:
         crops = crop_photos(picture, None, size[0], detector)
-    expected = diffusers_donors.draw_photo_donors(hosts.pipe, hosts.prompt, crops, site_settings(site), plan(hosts, size), keep="all").bank
+    expected = diffusers_donors.draw_donors(hosts.pipe, hosts.prompt, site_settings(site), plan(hosts, size), crops, keep="all").bank
     assert given.mode == expected.mode == "twin"
     assert given.tokens.keys() == expected.tokens.keys()
     for key, value in expected.tokens.items():

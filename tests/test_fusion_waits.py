@@ -10,7 +10,7 @@ import torch
 
 from faceexpr_core import mini
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
-from faceexpr_core.diffusers_host.donors import draw_text_donors
+from faceexpr_core.diffusers_host.donors import draw_donors
 from faceexpr_core.diffusers_host.fusion import Fusion
 from faceexpr_core.fusion.run import Run
 from faceexpr_core.fusion.settings import CONTEXT_SITE, paper_settings, site_settings
@@ -38,7 +38,7 @@ def test_a_step_after_the_first_waits_and_copies_as_often_as_without_fusion() ->
     side = mini.RESOLUTION
     run = Run(3, 4, 4.0, side, side, sigmas=SIGMAS)
     banks = {
-        name: draw_text_donors(pipe, happy, settings, run, moved=("mouth", "eyes"), keep="all" if settings.mode == "paper" else "face").bank
+        name: draw_donors(pipe, happy, settings, run, moved=("mouth", "eyes"), keep="all" if settings.mode == "paper" else "face").bank
         for name, settings in SETTINGS.items()
         if settings is not None
     }

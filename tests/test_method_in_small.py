@@ -167,7 +167,7 @@ def test_fusion_brings_the_expression_to_a_neutral_text_and_keeps_more_than_word
     for name in FUSED:
         (one,), _ = donors.own_donors(pipe, words(CLASS, name), ours, run, 1)
         fusions.append(one)
-    paper = Fusion(donors.draw_text_donors(pipe, words(CLASS, FUSED[0]), paper_settings(), run).bank, paper_settings())
+    paper = Fusion(donors.draw_donors(pipe, words(CLASS, FUSED[0]), paper_settings(), run).bank, paper_settings())
     neutral, *by_words = draw(own, [words(PERSON, name) for name in ("neutral", *FUSED)], 0, HOW)
     *fused, as_printed = draw(own, [words(PERSON, "neutral")] * 3, 0, HOW, [*fusions, paper])
 

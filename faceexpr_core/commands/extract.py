@@ -157,33 +157,31 @@ def record(pipe: StableDiffusionXLPipeline, arguments: argparse.Namespace, wante
     """The features and the twins that they were recorded from. Raises FaceExprError where a photo shows no face."""
     from .. import text
     from ..diffusers_host import encoding
-    from ..diffusers_host.donors import draw_photo_donors, draw_text_donors
+    from ..diffusers_host.donors import draw_donors
     from ..diffusers_host.pipeline import native_side
     from ..faces.detector import FaceDetector
     from ..faces.images import shown_name
     from ..fusion.donor_faces import crop_photos
 
-    of_photo = wanted.photo is not None
-    run = run_of(arguments, native_side(pipe), arguments.seed, _schedule(arguments.sigmas))
+    run, crops = run_of(arguments, native_side(pipe), arguments.seed, _schedule(arguments.sigmas)), None
+    if wanted.photo is not None:
+        with FaceDetector() as detector:
+            crops = crop_photos(wanted.photo, wanted.neutral_photo, min(run.width, run.height), detector)
     with closing(Evaluations()) as calls:
-        draw = partial(
-            draw_photo_donors if of_photo else draw_text_donors,
+        return draw_donors(
             pipe,
             text.build_prompts(arguments.prompt, wanted.terms, partial(encoding.count_tokens, pipe)),
-            settings=wanted.settings,
-            run=run,
+            wanted.settings,
+            run,
+            crops,
+            neutral=arguments.neutral,
             moved=wanted.moved,
             model=shown_name(Path(arguments.model)),
             expression=wanted.expression,
             keep=arguments.tokens,
-            levels=default_levels(of_photo) if arguments.levels is None else arguments.levels,
+            levels=default_levels(crops is not None) if arguments.levels is None else arguments.levels,
             on_call=calls.step,
         )
-        if wanted.photo is None:
-            return draw()
-        with FaceDetector() as detector:
-            crops = crop_photos(wanted.photo, wanted.neutral_photo, min(run.width, run.height), detector)
-        return draw(crops=crops, neutral=arguments.neutral)
 
 
 def save(made: Donors, arguments: argparse.Namespace, expression: str) -> tuple[Path, Path]:

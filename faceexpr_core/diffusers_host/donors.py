@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -108,44 +109,12 @@ class PipelineHost:
             return predict()
 
 
-def draw_text_donors(
+def draw_donors(
     pipe: StableDiffusionXLPipeline,
     prompt: text.ExpressionPrompt,
     settings: FusionSettings,
     run: Run,
-    *,
-    moved: Sequence[str] = (),
-    model: str = "",
-    expression: str = "",
-    keep: str = "face",
-    levels: int | None = None,
-    on_call: Callable[[], None] | None = None,
-) -> Donors:
-    """Features of text twins (`donors.text_donors`) by the base model, for what `generate` draws with the same run, from its first noise.
-
-    `model` and `expression` are names to note in the bank; `keep` and `levels` as in `donors.recorder_for`.
-    """
-    sigmas = sampling.schedule_of(pipe, run)
-    start = sampling.first_latents(run, 1, sigmas[0])
-    recorder = recorder_for(settings, sigmas, keep, levels)
-    with without_loras(pipe), torch.no_grad():
-        host = PipelineHost(pipe, prompt, recorder, run, settings.layers, on_call)
-        return text_donors(
-            host,
-            recorder,
-            start.to(device_of(pipe)),
-            sigmas,
-            moved=moved,
-            notes=_notes(prompt, run, source="text", width=run.width, height=run.height, model=model, expression=expression),
-        )
-
-
-def draw_photo_donors(
-    pipe: StableDiffusionXLPipeline,
-    prompt: text.ExpressionPrompt,
-    crops: PhotoCrops,
-    settings: FusionSettings,
-    run: Run,
+    crops: PhotoCrops | None = None,
     *,
     neutral: str = "drawn",
     moved: Sequence[str] = (),
@@ -155,21 +124,23 @@ def draw_photo_donors(
     levels: int | None = None,
     on_call: Callable[[], None] | None = None,
 ) -> Donors:
-    """Features of a photograph (`donors.photo_donors`) by the base model; the crops' side is the donor's size, the seed its one noise."""
-    recorder = recorder_for(settings, sampling.schedule_of(pipe, run), keep, levels)
-    side = crops.photo.shape[0]
-    noise = torch.randn(1, 4, side // 8, side // 8, generator=torch.Generator().manual_seed(run.seed))
+    """Features by the base model: of text twins (`donors.text_donors`), for what `generate` draws with the same run, from its first noise;
+    or of a photograph's `crops` (`donors.photo_donors`, with `neutral`), whose side is the donor's size, the run's seed its one noise.
+
+    `model` and `expression` are names to note in the bank; `keep` and `levels` as in `donors.recorder_for`.
+    """
+    sigmas, source = sampling.schedule_of(pipe, run), "text"
+    if crops is not None:
+        side, source = crops.photo.shape[0], "photo"
+        run = replace(run, width=side, height=side)
+    recorder = recorder_for(settings, sigmas, keep, levels)
+    notes = _notes(prompt, run, source, model=model, expression=expression)
     with without_loras(pipe), torch.no_grad():
         host = PipelineHost(pipe, prompt, recorder, run, settings.layers, on_call)
-        return photo_donors(
-            host,
-            recorder,
-            crops,
-            noise.to(device_of(pipe)),
-            neutral=neutral,
-            moved=moved,
-            notes=_notes(prompt, run, source="photo", width=side, height=side, model=model, expression=expression),
-        )
+        start = sampling.first_latents(run, 1, sigmas[0] if crops is None else 0.0).to(device_of(pipe))
+        if crops is None:
+            return text_donors(host, recorder, start, sigmas, moved=moved, notes=notes)
+        return photo_donors(host, recorder, crops, start, neutral=neutral, moved=moved, notes=notes)
 
 
 def own_donors(
@@ -187,7 +158,7 @@ def own_donors(
     sites twins are drawn from each picture's own noise.
     """
     sigmas = sampling.schedule_of(pipe, run)
-    notes = _notes(prompt, run, source="text", width=run.width, height=run.height, model="", expression="")
+    notes = _notes(prompt, run, "text")
 
     def features(start: Tensor) -> tuple[FeatureBank, str]:
         recorder = recorder_for(settings, sigmas)
@@ -204,6 +175,16 @@ def own_donors(
     return fusions, [report for _, report in made]
 
 
-def _notes(prompt: text.ExpressionPrompt, run: Run, **known: Any) -> dict[str, str]:
-    words = " | ".join(prompt.expressions)
-    return donor_notes(prompt=words, neutral=prompt.neutral, seed=run.seed, steps=str(run.steps), cfg=f"{run.cfg:g}", **known)
+def _notes(prompt: text.ExpressionPrompt, run: Run, source: str, model: str = "", expression: str = "") -> dict[str, str]:
+    return donor_notes(
+        model=model,
+        expression=expression,
+        prompt=" | ".join(prompt.expressions),
+        neutral=prompt.neutral,
+        source=source,
+        width=run.width,
+        height=run.height,
+        seed=run.seed,
+        steps=str(run.steps),
+        cfg=f"{run.cfg:g}",
+    )

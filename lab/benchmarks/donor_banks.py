@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from faceexpr_core import text
 from faceexpr_core.diffusers_host import encoding
-from faceexpr_core.diffusers_host.donors import draw_photo_donors, draw_text_donors
+from faceexpr_core.diffusers_host.donors import draw_donors
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.run import write_picture
 from faceexpr_core.fusion.bank import FeatureBank
@@ -106,18 +106,18 @@ def _draw(kept: Kept, wanted: Wanted) -> Donors:
     prompt = expression_prompt(kept.model, kept.prompt, wanted.class_word, wanted.expression)
     run = Run(seed=wanted.noise, steps=kept.how.steps, cfg=kept.how.cfg, width=kept.how.side, height=kept.how.side)
     if wanted.source == "text":
-        return draw_text_donors(pipe, prompt, _everywhere(wanted.site), run, expression=wanted.expression, keep=wanted.keep)
+        return draw_donors(pipe, prompt, _everywhere(wanted.site), run, expression=wanted.expression, keep=wanted.keep)
     donor = int(wanted.who)
     neutral = expressive_photo(kept.work, donor, "neutral") if wanted.source in ("photo", "photo-aside") else None
     crops = crop_photos(expressive_photo(kept.work, donor, wanted.expression), neutral, kept.how.side, meters().expression.detector)
     if wanted.source == "photo-aside":
         crops = replace(crops, photo=_aside(crops.photo), neutral=None if crops.neutral is None else _aside(crops.neutral))
-    return draw_photo_donors(
+    return draw_donors(
         pipe,
         prompt,
-        crops,
         _everywhere(wanted.site),
         run,
+        crops,
         neutral=_NEUTRAL_OF[wanted.source],
         expression=wanted.expression,
         keep=wanted.keep,

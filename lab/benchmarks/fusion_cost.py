@@ -27,7 +27,7 @@ from torch import Tensor
 
 from faceexpr_core import mini, text
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
-from faceexpr_core.diffusers_host.donors import draw_text_donors, own_donors
+from faceexpr_core.diffusers_host.donors import draw_donors, own_donors
 from faceexpr_core.diffusers_host.fusion import contexts, places_of, record
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.fusion.donor_faces import location_of
@@ -97,7 +97,7 @@ def ways_of(
     generate: Callable[..., Tensor] = partial(_generate, pipe, prompt, run, count=count)
     own, _ = own_donors(pipe, prompt, settings, run, count)
     again: Callable[[], object] = partial(_generate, pipe, prompt, replace(run, seed=run.seed + 1), own, count)
-    bank = draw_text_donors(pipe, prompt, settings, run, keep=_keep(settings)).bank
+    bank = draw_donors(pipe, prompt, settings, run, keep=_keep(settings)).bank
     return {
         "plain": generate,
         "strength 0": partial(generate, fusion=(bank, replace(settings, strength=0.0))),
@@ -210,7 +210,7 @@ def _sizes(pipe: StableDiffusionXLPipeline, prompt: text.ExpressionPrompt, arms:
         "|---|---|---|---|---|---|",
     ]
     for name, settings in arms.items():
-        own = [draw_text_donors(pipe, prompt, settings, run, keep=keep).bank.nbytes for keep in ("all", "face")]
+        own = [draw_donors(pipe, prompt, settings, run, keep=keep).bank.nbytes for keep in ("all", "face")]
         sizes = [*own, *(predicted_bytes(settings, sigmas, mask) for mask in (None, area))]
         levels = 0 if settings.site == CONTEXT_SITE else len(steps_in_window(sigmas, settings.window))
         lines.append(f"| `{name}` | {levels} | {' | '.join(f'{size / MEGABYTE:.1f}' for size in sizes)} |")
