@@ -17,8 +17,8 @@ from .preset_arms import PresetArm, parse_preset_arms
 BASE, RECIPE, WHOLE = "base", "recipe", "whole"
 
 ARMS: Mapping[str, str] = {
-    BASE: "lora:lora_strength=0,preset=paper",
-    RECIPE: "lora:embeddings=off,preset=paper",
+    BASE: "lora:lora_strength=0,preset=paper,learning_rate=2e-4",
+    RECIPE: "lora:embeddings=off,preset=paper,learning_rate=2e-4",
     "network": "lora:embeddings=off,prior=off,captions=off,crafting_weight=0",
     "prior": "lora:embeddings=off,captions=off,crafting_weight=0",
     "captions": "lora:embeddings=off,crafting_weight=0",
@@ -31,7 +31,8 @@ ARMS: Mapping[str, str] = {
     "without embeddings": "fusion:embeddings=off",
     "without crafting": "fusion:crafting_weight=0",
 }
-"""Name -> arm. `base` is the model without the LoRA, told the person's words: the ceiling of the expressions, and the donor whose looks
+"""Name -> arm. `recipe` is the published command at the learning rate that was best for it on tuning people of Mini, twice its own, gaussian
+first weights making its steps large already (`docs/measurements.md`). `base` is the model without the LoRA, told the person's words: the ceiling of the expressions, and the donor whose looks
 must not come along. `network`: rank 32, convolutions, text encoders that learn, face weights and EMA, as `default` has them. From `prior`
 on an arm has all that stands above it, but that `whole` fuses by our formula instead of the paper's. Without fusion the whole is
 `crafting`."""
