@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pack
 import pytest
 from comfy_process import ComfyError, ComfyProcess
 from PIL import Image
@@ -93,6 +95,14 @@ def test_the_report_is_shown_as_a_picture_and_handed_on(comfy: ComfyProcess, fol
     assert np.array_equal(previewed, saved) and saved.shape[1] == 3 * 256 + 4 * 14
     kept, skipped = (np.array(colour) for colour in ((110, 205, 120), (235, 95, 85)))
     assert (saved == kept).all(axis=2).sum() > 2 * 4 * 256 and (saved == skipped).all(axis=2).sum() > 4 * 256
+
+
+def test_folders_are_offered_down_to_three_levels_and_hidden_ones_not(comfy_modules: SimpleNamespace) -> None:
+    root = Path(comfy_modules.folder_paths.get_input_directory())
+    for path in ("levels/two/three/four", "levels/.hidden/three"):
+        (root / path).mkdir(parents=True)
+    folders = pack.node("load_subject_images").LoadSubjectImages.INPUT_TYPES()["required"]["folder"][1]["options"]
+    assert [name for name in folders if name.startswith("levels")] == ["levels", "levels/two", "levels/two/three"]
 
 
 def test_kohyas_folders_are_offered_and_read_and_their_changes_seen(comfy: ComfyProcess, folder: Path) -> None:

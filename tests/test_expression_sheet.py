@@ -33,10 +33,10 @@ def node(comfy_modules: SimpleNamespace) -> Iterator[SimpleNamespace]:
         def draw(**inputs: Any) -> tuple[torch.Tensor, torch.Tensor, str]:
             return execute(**{**given, "intensities": "1", "frames": 0, **inputs}).args
 
-        def alone(expression: str, intensity: float, *second: Any, units: str = "", **fusion: Any) -> torch.Tensor:
+        def alone(expression: str, intensity: float, *second: Any, units: str = "", **more: Any) -> torch.Tensor:
             positive, neutral = encode(clip, PERSON, expression, intensity, *(second or ("none", 0.0)), units).args
-            drawn = sampler(model, 5, positive=positive, negative=negative, latent_image=latent, neutral=neutral, **RUN, **fusion).args[0]
-            return vae.decode(drawn["samples"])[0]
+            how = {"positive": positive, "negative": negative, "latent_image": latent, "neutral": neutral, **RUN, **more}
+            return vae.decode(sampler(model, 5, **how).args[0]["samples"])[0]
 
         error = comfy_modules.core.errors.FaceExprError
         yield SimpleNamespace(draw=draw, alone=alone, module=module, model=model, vae=vae, latent=latent, error=error)
@@ -58,6 +58,16 @@ def test_with_a_base_model_it_is_what_the_sampler_fuses(node) -> None:
     fused = node.alone("angry", 1.0, base_model=node.model, fusion_strength=1.5, vae=node.vae)
     assert torch.equal(images[0], fused)
     assert (fused - node.alone("angry", 1.0)).abs().max() > 0.02
+
+
+def test_it_starts_from_an_encoded_picture_with_a_lower_denoise(node) -> None:
+    given = torch.linspace(0.2, 0.8, 64).expand(1, 64, 64)[..., None].repeat(1, 1, 1, 3)
+    start = {"latent_image": {"samples": node.vae.encode(given)}, "steps": 4}
+    again = node.vae.decode(start["latent_image"]["samples"])[0]
+    _, images, _ = node.draw(expressions="happy, sad", denoise=0.3, **start)
+    assert torch.equal(images, torch.stack([node.alone(name, 1.0, denoise=0.3, **start) for name in ("happy", "sad")]))
+    _, anew, _ = node.draw(expressions="happy", denoise=1.0, **start)
+    assert 0.001 < (images[0] - again).abs().mean() < 0.5 * (anew[0] - again).abs().mean()
 
 
 @pytest.mark.parametrize("kept", [2, 8])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pack
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from faceexpr_core.text import expression_direction
 
@@ -168,6 +169,21 @@ def test_half_intensity_lies_half_way(mini) -> None:
     assert torch.allclose(half, (mini.positive[0][0] + mini.neutral[0][0]) / 2, atol=1e-5)
     pooled = (mini.positive[0][1]["pooled_output"] + mini.neutral[0][1]["pooled_output"]) / 2
     assert torch.allclose(extra["pooled_output"], pooled, atol=1e-5)
+
+
+def test_an_embedding_in_the_prompt_is_kept(mini, comfy_modules) -> None:
+    folder = Path(comfy_modules.folder_paths.get_folder_paths("embeddings")[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    vectors = torch.randn(2, 96, generator=torch.Generator().manual_seed(4))
+    save_file({"clip_l": vectors[:, :32].contiguous(), "clip_g": vectors[:, 32:].contiguous()}, folder / "kept_word.safetensors")
+    prompt = "a photo of embedding:kept_word, (red hair:1.2)"
+    expected, phrase = (mini.nodes.CLIPTextEncode().encode(mini.clip, words)[0][0] for words in (prompt, f"{prompt}, happy expression"))
+    plain, neutral = mini.encode(mini.clip, prompt, "none", 1.0, "none", 0.5, "").args
+    happy, _ = mini.encode(mini.clip, prompt, "happy", 1.0, "none", 0.5, "").args
+    assert torch.equal(plain[0][0], expected[0]) and torch.equal(neutral[0][0], expected[0])
+    assert torch.allclose(happy[0][0], phrase[0], atol=1e-5)
+    without = mini.nodes.CLIPTextEncode().encode(mini.clip, "a photo of kept_word, (red hair:1.2), happy expression")[0][0]
+    assert without[0].shape != phrase[0].shape or not torch.allclose(without[0], phrase[0], atol=1e-2)
 
 
 def test_comfyuis_table_of_models_is_left_alone(mini) -> None:
