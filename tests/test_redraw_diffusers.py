@@ -61,7 +61,12 @@ def test_the_picture_is_that_of_fusions_entered_at_each_evaluation(
 ) -> None:
     made: list[Any] = []
     injection = fusion.Injection
-    monkeypatch.setattr(fusion, "Injection", lambda *given: made.append(given) or injection(*given))
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return injection(*arguments)
+
+    monkeypatch.setattr(fusion, "Injection", counted)
     picture = drawn(pipe, face, how, shown, asked)
     fused = sum(name != "neutral" for name in (shown, asked))
     assert len(made) == fused

@@ -60,8 +60,8 @@ def refuse_idle_intensity(arguments: argparse.Namespace, expressions: Iterable[s
 def run_of(arguments: argparse.Namespace, native: int = 8, seed: int = 0, sigmas: tuple[float, ...] = ()) -> Run:
     """How it is drawn: `--steps`, `--cfg`, `--negative`, `--width` and `--height`, `native` pixels where no size is given. Raises
     FaceExprError for what cannot be drawn."""
-    sides = (native if side is None else side for side in (arguments.width, arguments.height))
-    return Run(seed, arguments.steps, arguments.cfg, *sides, arguments.negative, sigmas)
+    width, height = (native if side is None else side for side in (arguments.width, arguments.height))
+    return Run(seed, arguments.steps, arguments.cfg, width, height, arguments.negative, sigmas)
 
 
 def check_number(arguments: argparse.Namespace, name: str) -> None:

@@ -51,11 +51,11 @@ def read_dataset(
         return read_folder(folder, reading, share)
     rows = _rows(table)
     given = [_file_name(row, image_column, table, number) for number, row in rows]
-    there = _pictures_of(folder, given)
+    meant = _pictures_of(folder, given)
     for name, (number, _) in zip(given, rows, strict=True):
-        if name not in there:
+        if name not in meant:
             raise FaceExprError(f"{table}, line {number}, names {name}, which is no picture in {folder}. Add it, or take the line out.")
-    names = [there[name] for name in given]
+    names = [meant[name] for name in given]
     require_room(folder, (folder / name for name in dict.fromkeys(names)), share)
     pictures = {name: _read(folder, name, reading) for name in dict.fromkeys(names)}
     found = [_with_caption(pictures[name], row, caption_column, table, number) for name, (number, row) in zip(names, rows, strict=True)]
