@@ -56,7 +56,11 @@ def test_the_recipe_is_the_papers_and_the_whole_is_the_default() -> None:
         400,
     )
     assert whole.arm.embeddings and whole.arm.fusion is not None and whole.arm.text == "neutral"
-    assert all(step.training.settings.learning_rate == 6e-4 for step in steps.values())
+    rates = {name: step.training.settings.learning_rate for name, step in steps.items()}
+    assert {rates.pop(BASE), rates.pop(RECIPE)} == {2e-4} and set(rates.values()) == {
+        6e-4
+    }  # by gaussian first weights, each step is larger
+    assert recipe.training.settings.init_lora_weights == "gaussian" and trained.init_lora_weights == "kaiming"
 
 
 def test_each_part_is_the_only_difference_of_its_arms() -> None:
@@ -329,7 +333,9 @@ def test_figures_of_a_folder_drawn_in_another_way_are_not_kept(tmp_path: Path) -
 
 def test_a_lora_is_kept_under_all_that_it_learned_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A default of the trainer may become another."""
-    assert subjects.chosen_settings(TrainSettings()).keys() == asdict(TrainSettings()).keys()
+    changed = TrainSettings(init_lora_weights="gaussian")  # the only one that came later
+    assert subjects.chosen_settings(changed).keys() == asdict(TrainSettings()).keys()
+    assert subjects.chosen_settings(TrainSettings()).keys() == asdict(TrainSettings()).keys() - {"init_lora_weights"}
     file = lora_file(tmp_path, 1, TrainSettings(), "base")
     monkeypatch.setattr(subjects, "ADDED_LATER", {"ema": 0.99})
     assert "ema" not in subjects.chosen_settings(TrainSettings()) and "ema" in subjects.chosen_settings(TrainSettings(ema=0.0))

@@ -31,11 +31,11 @@ ARMS: Mapping[str, str] = {
     "without embeddings": "fusion:embeddings=off",
     "without crafting": "fusion:crafting_weight=0",
 }
-"""Name -> arm. `recipe` is the published command at the learning rate that was best for it on tuning people of Mini, twice its own, gaussian
-first weights making its steps large already (`docs/measurements.md`). `base` is the model without the LoRA, told the person's words: the ceiling of the expressions, and the donor whose looks
-must not come along. `network`: rank 32, convolutions, text encoders that learn, face weights and EMA, as `default` has them. From `prior`
-on an arm has all that stands above it, but that `whole` fuses by our formula instead of the paper's. Without fusion the whole is
-`crafting`."""
+"""Name -> arm. `recipe` is the published command at the learning rate that was best for it on tuning people of Mini, twice its own: its
+gaussian first weights make steps large already (`docs/measurements.md`). `base` is the model without the LoRA, told the person's words:
+the ceiling of the expressions, and the donor whose looks must not come along. `network`: rank 32, convolutions, text encoders that learn,
+face weights and EMA, as `default` has them. From `prior` on an arm has all that stands above it, but that `whole` fuses by our formula
+instead of the paper's. Without fusion the whole is `crafting`."""
 
 
 @dataclass(frozen=True)
