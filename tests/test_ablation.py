@@ -59,7 +59,7 @@ def test_the_recipe_is_the_papers_and_the_whole_is_the_default() -> None:
     rates = {name: step.training.settings.learning_rate for name, step in steps.items()}
     assert {rates.pop(BASE), rates.pop(RECIPE)} == {2e-4} and set(rates.values()) == {
         6e-4
-    }  # by gaussian first weights, each step is larger
+    }  # gaussian: each step is larger
     assert recipe.training.settings.init_lora_weights == "gaussian" and trained.init_lora_weights == "kaiming"
 
 
