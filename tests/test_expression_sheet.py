@@ -62,8 +62,9 @@ def test_with_a_base_model_it_is_what_the_sampler_fuses(node) -> None:
 
 def test_it_starts_from_an_encoded_picture_with_a_lower_denoise(node) -> None:
     given = torch.linspace(0.2, 0.8, 64).expand(1, 64, 64)[..., None].repeat(1, 1, 1, 3)
-    start = {"latent_image": {"samples": node.vae.encode(given)}, "steps": 4}
-    again = node.vae.decode(start["latent_image"]["samples"])[0]
+    encoded = node.vae.encode(given)
+    start: dict[str, Any] = {"latent_image": {"samples": encoded}, "steps": 4}
+    again = node.vae.decode(encoded)[0]
     _, images, _ = node.draw(expressions="happy, sad", denoise=0.3, **start)
     assert torch.equal(images, torch.stack([node.alone(name, 1.0, denoise=0.3, **start) for name in ("happy", "sad")]))
     _, anew, _ = node.draw(expressions="happy", denoise=1.0, **start)

@@ -492,7 +492,7 @@ def test_connected_features_serve_a_small_face_only_at_noise_levels_that_fit(min
     arguments = (mini.model, SEED, 4, CFG, "euler", "normal", mini.neutral, mini.negative, latent, 0.0)
     options = {"vae": mini.vae, "refine_below": 1.0, "refine_denoise": 0.5}
     unfused = mini.draw(*arguments, **options).args[0]["samples"]
-    whole = {"latent": empty(PORTRAIT), "steps": 4, "tokens": "all", "window_low": 0.0, "window_high": 1.0}
+    whole: dict[str, Any] = {"latent": empty(PORTRAIT), "steps": 4, "tokens": "all", "window_low": 0.0, "window_high": 1.0}
     changed = []
     for levels, idle in ((0, ["1.28", "0.791", "0.44"]), (2, [])):  # the last one, 0.0292, is every run's
         caplog.clear()
