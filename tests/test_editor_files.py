@@ -59,11 +59,14 @@ def test_what_the_page_loads_is_small() -> None:
     assert sum(sizes) <= MOST_BYTES
 
 
-def test_the_bundle_is_made_from_the_sources_that_are_here() -> None:
-    digest = hashlib.sha256()
-    for path in [PAGE / "package-lock.json", *sorted((PAGE / "src").iterdir(), key=lambda path: path.name)]:
-        digest.update(path.read_bytes())
-    assert f"// sources: {digest.hexdigest()}\n" in (WEB / "js" / "expression_editor.js").read_text(), "run `make page`"
+def test_the_bundle_is_made_from_the_sources_that_are_here_and_nobody_wrote_in_it() -> None:
+    sources = hashlib.sha256()
+    for path in [PAGE / "build.js", PAGE / "package-lock.json", *sorted((PAGE / "src").iterdir(), key=lambda path: path.name)]:
+        sources.update(path.read_bytes())
+    first, second, third, body = (WEB / "js" / "expression_editor.js").read_text(encoding="utf-8").split("\n", 3)
+    assert first.startswith("// Made by `make page`")
+    assert second == f"// sources: {sources.hexdigest()}", "run `make page`"
+    assert third == f"// what follows: {hashlib.sha256(body.encode()).hexdigest()}", "change page/src, and run `make page`"
 
 
 def test_nothing_is_fetched_from_elsewhere() -> None:

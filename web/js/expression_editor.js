@@ -1,6 +1,6 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 16d065df15c4f4e07bbc289e7647e7dfefc977e707135f35a6494ccb08b238c6
-
+// sources: 3695cc793396ca8177e2daae39bdd8d313b3425d5624b3eeca086fca19e808f5
+// what follows: 79536aab08912330f0a8b8fe2494b6a3495482e70b2486c9ee06aa729f4eb54a
 // src/extension.js
 import { app as app7 } from "../../../scripts/app.js";
 
