@@ -111,6 +111,7 @@ def test_defaults_are_those_of_diffusers(photos: Path) -> None:
         precision="fp32",
         gradient_checkpointing=False,
         seed=1,
+        init_lora_weights="gaussian",
     )
 
 
