@@ -17,12 +17,12 @@ from ..faceexpr_core.training.options import NO_FILE, RESUME
 from ..faceexpr_core.training.previews import Previews
 from ..faceexpr_core.training.run import ClassPictures, Job
 from ..faceexpr_core.training.settings import AUTO, background_of, parse_settings
-from ..faceexpr_core.training.state import StateFolder
+from ..faceexpr_core.training.state import StateFolder, Wording
 from .host.folders import loras_folder
 from .host.training import TrainingHost
 
 OUTPUT = "faceexpr"
-ANEW = next(label for label, meaning in RESUME.items() if meaning == "off")
+CONTINUE, ANEW = (next(label for label, meaning in RESUME.items() if meaning == wanted) for wanted in ("strict", "off"))
 
 
 def settle_for(host: TrainingHost, subject: Any, path: Path, values: Mapping[str, Any]) -> Settled:
@@ -30,7 +30,7 @@ def settle_for(host: TrainingHost, subject: Any, path: Path, values: Mapping[str
 
     Raises FaceExprError for a value out of range or without effect, and where nothing fits the card.
     """
-    given = {**widget_values(values), **host.prediction(), **parse_settings(values["more"])}
+    given = {**widget_values(values), **parse_settings(values["more"])}
     room = host.room() if host.full_size and values["preset"] == AUTO else None
 
     def finished() -> Mapping[str, Any] | None:
@@ -44,10 +44,14 @@ def states_at(path: Path, values: Mapping[str, Any]) -> StateFolder | None:
     every = values["state_every"]
     if not every:
         return None
+    first = f"set resume to {CONTINUE!r} and " if RESUME[values["resume"]] == "off" else ""
+    wording = Wording(
+        f"{first}run the graph again to go on from here",
+        f"give another lora_name, or set resume (one of the node's advanced inputs) to {ANEW!r}, which gives it up",
+    )
     keep = values["finished_state"] == "keep"
-    otherwise = f"give another lora_name, or set resume (one of the node's advanced inputs) to {ANEW!r}, which gives it up"
     return StateFolder(
-        _home() / "training" / _name_of(path), every, resume=RESUME[values["resume"]], lengthened_later=keep, otherwise=otherwise
+        _home() / "training" / _name_of(path), every, resume=RESUME[values["resume"]], lengthened_later=keep, wording=wording
     )
 
 

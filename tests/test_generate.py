@@ -23,7 +23,7 @@ from sources import DRAWN, digital_source
 from faceexpr_core import mini
 from faceexpr_core.commands.generate import add_generate_command
 from faceexpr_core.commands.loras import _low_rank, load_loras
-from faceexpr_core.commands.saved_picture import METADATA_KEY, save_picture
+from faceexpr_core.commands.saved_picture import METADATA_KEY, require_folder, save_picture
 from faceexpr_core.diffusers_host import encoding, pipeline, sampling
 from faceexpr_core.errors import FaceExprError
 
@@ -177,6 +177,13 @@ def test_a_folder_in_which_nothing_can_be_saved_is_told_before_the_work(tmp_path
     for folder in (tmp_path / "file", tmp_path / "file" / "deep" / "out"):
         with pytest.raises(FaceExprError, match=r"pictures cannot be saved in .*it is no folder\. Choose another --output_dir"):
             generate(folder, model="nowhere")
+
+
+def test_a_drive_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a letter of Windows, above which there is nothing."""
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    with pytest.raises(FaceExprError, match=r"pictures cannot be saved in .*its drive is not there\. Choose another --output_dir"):
+        require_folder(tmp_path / "out")
 
 
 def test_a_lora_whose_alphas_and_ranks_differ_from_layer_to_layer_is_applied_as_the_file_says(

@@ -58,8 +58,10 @@ def test_what_only_bitsandbytes_would_make_fit_is_told(monkeypatch: pytest.Monke
         missed = usual[size].settings.base != "full"
         assert (needs in chosen.told) == missed and (missed or chosen == usual[size])
     assert usual[8].settings.base == "nf4"
-    with pytest.raises(FaceExprError, match=f"Nothing would fit; .*{needs}"):
+    with pytest.raises(FaceExprError, match=f"Nothing would fit as things are; .*{needs}"):
         settle("auto", {}, None, room_of(4.5))
+    with pytest.raises(FaceExprError, match=rf"This would: preset low-vram, photos at (768|640|512) px .*with photos at 1024 px .*{needs}"):
+        settle("auto", {}, 1024, room_of(7))
 
 
 def test_auto_leaves_checkpointing_out_where_there_is_room_and_takes_the_whole_method_from_12_gb_on() -> None:

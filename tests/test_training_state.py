@@ -468,6 +468,17 @@ def test_a_run_goes_on_with_plain_adamw_where_bitsandbytes_came_in_between(
     assert result.notes == ("The run began with plain AdamW, before bitsandbytes was there, and goes on with it.",)
 
 
+def test_how_the_first_weights_were_drawn_stops_no_run_that_has_begun(tmp_path: Path, never_stopped: TrainResult) -> None:
+    """Version 0.1.0 drew kaiming's everywhere: its runs are gone on with, and their LoRAs say what they began with."""
+    train(StateFolder(tmp_path), stop_at=5)
+    result = train(StateFolder(tmp_path), settings=changed(init_lora_weights="gaussian"))
+    assert_same(result, never_stopped)
+    assert result.run == never_stopped.run and "init_lora_weights" not in result.run
+    assert not torch.equal(
+        *(lora_of(one)[next(iter(lora_of(one)))] for one in (result, train(settings=changed(init_lora_weights="gaussian"))))
+    )
+
+
 @pytest.mark.parametrize(("began", "then"), [("bf16", "fp16"), ("fp32", "fp16"), ("fp16", "bf16")])
 def test_a_state_of_other_numbers_goes_on_and_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, began: str, then: str) -> None:
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..dataset.run import Dataset
 
 MINI_SAME, MINI_TWINS = 1 / 3, 3 / 4
-"""The same for Mini, whose rendered people are more alike: places on the scale from another person (0) to the same (1). Ours."""
+"""From where on two pictures show the same person, and two people are too alike, on Mini, whose people are more alike than real ones:
+places on the scale from another person (0) to the same (1). Ours."""
 
 
 def plan_of(arguments: argparse.Namespace) -> DatasetPlan:

@@ -32,11 +32,23 @@ EVERY = 500
 # what the trainer calls a setting -> what the command line does
 FLAGS: Mapping[str, str] = {
     "steps": "max_train_steps",
+    "batch_size": "train_batch_size",
+    "accumulation": "gradient_accumulation_steps",
+    "schedule": "lr_scheduler",
+    "warmup": "lr_warmup_steps",
+    "optimizer": "use_8bit_adam",
     "min_snr_gamma": "snr_gamma",
     "weight_decay": "adam_weight_decay",
+    "flip": "random_flip",
+    "precision": "mixed_precision",
+    "prior": "with_prior_preservation",
     "prior_weight": "prior_loss_weight",
+    "text_encoder": "train_text_encoder",
     "text_encoder_learning_rate": "text_encoder_lr",
     "text_encoder_weight_decay": "adam_weight_decay_text_encoder",
+    "prediction": "prediction_type",
+    "side": "resolution",
+    **{name: name for name in ("rank", "learning_rate", "max_grad_norm", "gradient_checkpointing", "seed")},
 }
 
 
@@ -156,7 +168,7 @@ def _settings(arguments: argparse.Namespace, epoch: int) -> TrainSettings:
             seed=arguments.seed,
         )
     except BadSetting as error:
-        flag = FLAGS.get(error.name, error.name)
+        flag = FLAGS[error.name]
         if flag == "max_train_steps" and arguments.max_train_steps is None:
             flag = "num_train_epochs, counted in steps,"
         if flag == "learning_rate" and arguments.scale_lr:
@@ -165,7 +177,8 @@ def _settings(arguments: argparse.Namespace, epoch: int) -> TrainSettings:
 
 
 def _states(arguments: argparse.Namespace) -> StateFolder:
-    from ..training.state import StateFolder
+    from ..training.differences import NAMES
+    from ..training.state import StateFolder, Wording
 
     folder = arguments.output_dir / "checkpoints"
     wanted = arguments.resume_from_checkpoint
@@ -175,9 +188,15 @@ def _states(arguments: argparse.Namespace) -> StateFolder:
             raise FaceExprError(f"--resume_from_checkpoint {wanted} holds no state of a run; give latest, or the folder with the states.")
     limit = arguments.checkpoints_total_limit
     every, resume = arguments.checkpointing_steps or EVERY, "strict" if wanted else "off"
-    otherwise = f"give another --output_dir, or leave --resume_from_checkpoint out and delete {folder}, which gives it up"
+    own = folder == arguments.output_dir / "checkpoints"
+    again = "" if wanted else " with --resume_from_checkpoint latest"
+    wording = Wording(
+        f"the same command{again} goes on from here",
+        f"give another --output_dir, or leave --resume_from_checkpoint out{f' and delete {folder}, which gives it up' if own else ''}",
+        {**NAMES, **{name: f"--{flag}" for name, flag in FLAGS.items()}},
+    )
     keep = sys.maxsize if limit is None else limit
-    states = StateFolder(folder, every, keep, resume, arguments.checkpointing_steps is not None, otherwise)
+    states = StateFolder(folder, every, keep, resume, arguments.checkpointing_steps is not None, wording)
     if wanted == "latest" and not states.files():
         say(f"there is no state of a run in {folder}; the training starts anew, with step 1")
     if wanted is None and states.files():

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import FaceExprError
 from ..files import digest_of_file, name_bytes
 from ..lora.given import digest_of_lora
-from ..training.settings import preset
+from ..training.settings import background_of
 
 
 def training_meaning(arguments: argparse.Namespace) -> dict[str, object]:
@@ -24,7 +24,7 @@ def training_meaning(arguments: argparse.Namespace) -> dict[str, object]:
     from .train import settings_of
 
     settings = settings_of(arguments).used()  # of `auto` what it is without a card: the files say what became of it
-    weight = preset(arguments.preset).background_weight if arguments.background_weight is None else arguments.background_weight
+    weight = background_of(arguments.preset, arguments.background_weight)
     told: dict[str, object] = {"preset": arguments.preset, **settings, "background_weight": weight}
     if settings["prior"] == "images":
         told["prior_images"] = arguments.prior_images

@@ -25,7 +25,9 @@ METADATA_KEY = "faceexpr"
 
 def require_folder(folder: Path) -> None:
     """Raise FaceExprError, before the work, for a folder that cannot be, or in which nothing may be written."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    if there is None:  # a drive's letter, on Windows
+        raise FaceExprError(f"pictures cannot be saved in {folder}: its drive is not there. Choose another --output_dir.")
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "nothing may be written there" if there.is_dir() else "it is no folder"
         raise FaceExprError(f"pictures cannot be saved in {folder}: {there}: {why}. Choose another --output_dir.")

@@ -99,7 +99,7 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
     from ..photos.room import share_apart
     from ..training.previews import Previews
     from ..training.run import ClassPictures
-    from ..training.state import StateFolder
+    from ..training.state import StateFolder, Wording
     from .train_job import TrainJob, world_size
 
     output = output_file(arguments.output)
@@ -126,7 +126,10 @@ def job_of(arguments: argparse.Namespace) -> TrainJob:
             arguments.state_keep,
             arguments.resume,
             arguments.finished_state == "keep",
-            "give another --output, or give --resume off, which gives it up",
+            Wording(
+                f"the same command{' without --resume off' if arguments.resume == 'off' else ''} goes on from here",
+                "give another --output, or give --resume off, which gives it up",
+            ),
         ),
         start=arguments.start_from,
         report_to=arguments.report_to,

@@ -106,7 +106,6 @@ def run_job(job: TrainJob, alone: bool = False) -> int:
             class_pictures=pictures,
             previews=job.previews,
             states=job.states,
-            again="the same command goes on from here",
             preset=job.preset,
             start=start,
             file=job.output,

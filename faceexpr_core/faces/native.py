@@ -75,10 +75,7 @@ def _cure() -> str:
         if len(found) > 1
         else (f"Installed is {found[0]}, perhaps overwritten by another node pack" if found else "It is no package that pip knows")
     )
-    return (
-        f"{state}. Type: {typed('-m', 'pip', 'uninstall', '-y', *OPENCVS)}; then: {installing(OPENCVS[0])}; "
-        "then start ComfyUI again."
-    )
+    return f"{state}. Type: {typed('-m', 'pip', 'uninstall', '-y', *OPENCVS)}; then: {installing(OPENCVS[0])}; then start ComfyUI again."
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ..files import taken_names
+from ..training.differences import differences
 from ..training.result import TrainResult
-from ..training.state import differences
 from .files import SAVE_DTYPES
 
 RUN, INTERRUPTED, LOSSES = "faceexpr.run", "faceexpr.interrupted", "faceexpr.losses"

@@ -11,7 +11,8 @@ from .settings import AUTO, PRIOR_IMAGES, TrainSettings
 
 
 def widget_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What widgets ask for, by names of TrainSettings, without what is left to the preset. Other options stay out."""
+    """What widgets ask for, by names of TrainSettings, without what is left to the preset. Of other options a number of pictures of the
+    class counts, as `prior_of_pictures` says."""
     chosen: dict[str, Any] = {}
     for name, value in given.items():
         option = BY_NAME[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FaceExprError
@@ -57,7 +57,8 @@ def settle(
         return Settled(plain, preset_settings(plain, **given), side or preset(plain).resolution)
     fitting = list(_fitting(given, (side,) if side else SIDES, room, draws))
     if not fitting:
-        takes = "What was asked for does not fit" if given else f"No preset{f' with photos at {side} px' if side else ''} fits"
+        alone = any(_fitting({}, (side,) if side else SIDES, room, draws))
+        takes = "What was asked for does not fit" if alone else f"No preset{f' with photos at {side} px' if side else ''} fits"
         raise FaceExprError(_refusal(takes, given, side or SIDES[0], room, draws))
     chosen, need = next((one for one in fitting if stopped is not None and _is_of(one[0], stopped)), fitting[0])
     on = "with" if chosen.settings.gradient_checkpointing is not False else "without"
@@ -145,18 +146,30 @@ def _is_of(one: Settled, run: Mapping[str, Any]) -> bool:
     return all(run.get(name, plain) == asked.get(name, plain) for name, plain in settings.items())
 
 
+def _takes_more(one: Settled, name: str, value: Any, draws: bool) -> bool:
+    try:
+        other = replace(one.settings, **{name: value})
+    except FaceExprError:  # it cannot stand alone, as a warm-up without its steps
+        return False
+    return need_of(other, one.side).peak(draws) > need_of(one.settings, one.side).peak(draws)
+
+
 def _refusal(takes: str, given: Mapping[str, Any], side: int, room: int, draws: bool) -> str:
     would = next(_fitting({}, [side, *(one for one in SIDES if one < side)], room, draws), None)
     if would is None:
         every = _fitting({}, SIDES, sys.maxsize, draws)
         least, one = min(((need.peak(draws), one) for one, need in every), key=lambda found: found[0])
-        advice = f"Nothing would fit; the least, preset {one.preset} with photos at {one.side} px, takes {least / GB:.1f} GB"
-        advice += f"{_missed({}, SIDES, room, draws)}."
+        packed = _missed({}, SIDES, room, draws)
+        advice = (
+            f"Nothing would fit{' as things are' if packed else ''}; the least, preset {one.preset} with photos at {one.side} px, takes "
+        )
+        advice += f"{least / GB:.1f} GB{packed}."
     else:
         one, need = would
         changed = {name: value for name, value in vars(one.settings).items() if value != getattr(preset_settings(one.preset), name)}
         more = "".join(f", {name} {value}" for name, value in changed.items())
-        advice = f"This would: preset {one.preset}{more}, photos at {one.side} px ({need.peak(draws) / GB:.1f} GB)."
-        if given:
-            advice += f" Leave out what was given beside the preset ({', '.join(given)}), or part of it."
+        advice = f"This would: preset {one.preset}{more}, photos at {one.side} px ({need.peak(draws) / GB:.1f} GB)"
+        advice += f"{_missed({}, [side, *(lower for lower in SIDES if one.side <= lower < side)], room, draws)}."
+        if more := [name for name, value in given.items() if _takes_more(one, name, value, draws)]:
+            advice += f" Leave out what was given beside the preset ({', '.join(more)}), or part of it."
     return f"{takes}: {room / GB:.1f} GB are free for it. {advice}"

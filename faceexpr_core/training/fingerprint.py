@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .checks import needs_prompts
 from .data import digest_of
+from .differences import SIGNS
 from .settings import TrainSettings
-from .state import SIGNS
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel

@@ -104,7 +104,7 @@ def train_lora(
         except BaseException as reason:
             if isinstance(reason, Exception) and not isinstance(reason, Diverged) and trainer.steps_done < settings.steps:
                 trainer.fail(reason)  # all processes diverge together, and hear Ctrl-C themselves
-            stopped_by = _out_of_memory(reason, settings) if is_out_of_memory(reason) else reason
+            stopped_by = _out_of_memory(reason, trainer) if is_out_of_memory(reason) else reason
             if states is not None:
                 if isinstance(reason, Diverged):
                     states.drop_after(trainer.steps_done)
@@ -135,7 +135,7 @@ def _begun(trainer: Trainer, states: StateFolder | None) -> StateFolder | None:
     with together("reading the run's state"):  # all have read before the first clears the folder
         earlier = states.to_resume(trainer.run)
     if earlier is not None:
-        go_on_from(trainer, earlier, states.otherwise)
+        go_on_from(trainer, earlier, states.wording.otherwise)
     if trainer.rank != 0:
         return None
     if earlier is None:
@@ -159,11 +159,12 @@ def _keep(states: StateFolder, trainer: Trainer, whatever: bool = False) -> None
         log.warning("The state of step %d could not be saved in %s: %s", trainer.steps_done, states.path, told)
 
 
-def _out_of_memory(reason: BaseException, settings: TrainSettings) -> FaceExprError:
+def _out_of_memory(reason: BaseException, trainer: Trainer) -> FaceExprError:
+    settings = trainer.settings
     what = f"while training (batch size {settings.batch_size}, rank {settings.rank}): {first_line(reason)}"
     if is_the_systems(reason):
         return FaceExprError(f"The system ran out of memory {what} {SYSTEM_SHORT}")
-    free = "" if settings.gradient_checkpointing else ", with gradient checkpointing on too"
+    free = "" if trainer.checkpoints else ", or switch gradient checkpointing on,"
     less = (
         *(("base nf4",) if settings.base == "full" else ()),
         *(("batch size 1 with more accumulation",) if settings.batch_size > 1 else ()),
@@ -171,6 +172,6 @@ def _out_of_memory(reason: BaseException, settings: TrainSettings) -> FaceExprEr
         "a lower rank",
     )
     return FaceExprError(
-        f"The device ran out of memory {what} Close what else uses the card (`nvidia-smi` shows it) and run the same again: it goes on "
-        f"from where it stopped{free}. A run that needs less is another one, which begins anew: {', or '.join(less)}."
+        f"The device ran out of memory {what} Close what else uses the card (`nvidia-smi` shows it){free} and run the same again. "
+        f"What needs less is another run, and wants another name: {', or '.join(less)}."
     )

@@ -71,6 +71,7 @@ def _put(trainer: Trainer, state: RunState) -> None:
             for index, weight in enumerate(update.average.shadow_params):
                 weight.copy_(state.tensors[f"average.{index}"])
             update.average.optimization_step = state.values["average_steps"]
+    _put_beginning(trainer, state)
     _put_optimizer(trainer, state)
     _put_length(trainer, state)
     _put_scaler(trainer, state)
@@ -82,6 +83,12 @@ def _put(trainer: Trainer, state: RunState) -> None:
     trainer.health = Health(trainer.curves)
     trainer.steps_done = trainer.last_good_steps = state.step
     update.keep_as_good()
+
+
+def _put_beginning(trainer: Trainer, state: RunState) -> None:
+    """What is said of the first weights is how this run drew them, whatever is asked for now."""
+    began = {name: state.run[name] for name in ("init_lora_weights",) if name in state.run}
+    trainer.run = {**{name: value for name, value in trainer.run.items() if name != "init_lora_weights"}, **began}
 
 
 def _put_optimizer(trainer: Trainer, state: RunState) -> None:

@@ -62,9 +62,9 @@ class ClassPictures:
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be learned. `again` says how the user goes on with a run that was stopped, "" for no word; `preset` where the settings
-    come from, "" for none of them. `start` is a LoRA to start from; `file` the name that the LoRA gets, None for no word on it. `anew` says
-    how the user trains a LoRA again that was finished before and is taken as it is; with "" none is taken."""
+    """What is to be learned. `preset`: where the settings come from, "" for none. `start` is a LoRA to start from; `file` the name that the
+    LoRA gets, None for no word on it. `anew` says how the user trains a LoRA again that was finished before and is taken as it is; with ""
+    none is taken."""
 
     subject: Subject
     settings: TrainSettings
@@ -72,7 +72,6 @@ class Job:
     class_pictures: ClassPictures
     previews: Previews
     states: StateFolder | None = None
-    again: str = ""
     preset: str = ""
     start: Start | None = None
     file: Path | None = None
@@ -119,7 +118,7 @@ def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
     settings, first = job.settings, rank()[0] == 0
     with together("preparing the training"), enough_memory("preparing the training"):
         ready = _prepare(host, watcher, job, reserve)
-        taken = _taken(job, ready) if job.anew else None
+        taken = _taken(job, ready.materials, ready.place) if job.anew else None
         host.release(decode=ready.words is not None)
         forget_freed(host.device)
 
@@ -160,18 +159,18 @@ def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
         if job.states is not None:
             job.states.finish()
     else:
-        again = f"; {job.again}" if job.again and job.states is not None else ""
-        watcher.say(f"stopped after {result.steps} of {settings.steps} steps; the LoRA so far is saved as {paths[0]}{again}")
+        again = job.states.wording.again if job.states is not None and job.states.newest() else ""
+        told = f"stopped after {result.steps} of {settings.steps} steps; the LoRA so far is saved as {paths[0]}"
+        watcher.say(f"{told}; {again}" if again else told)
     return Finished(result, settings, paths)
 
 
-def _taken(job: Job, ready: _Ready) -> Finished | None:
-    """The LoRA that this very run saved before; the first process looks, and tells the others."""
+def _taken(job: Job, materials: Materials, place: Place | None) -> Finished | None:
+    """The LoRA that this very run saved before; the first process, which has the `place`, looks and tells the others."""
     found: list[Finished] = []
 
     def look() -> bytes:
-        place = ready.place
-        if place is not None and place.taken and (there := place.finished(run_of(ready.materials, job.settings, rank()[1]))):
+        if place is not None and place.taken and (there := place.finished(run_of(materials, job.settings, rank()[1]))):
             found.append(Finished(there[1], job.settings, tuple(there[0]), taken=True))
         return b"taken" if found else b""
 
@@ -223,7 +222,7 @@ def _prepare(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> _Ready
     if host.full_size and first:
         watcher.say(plan_on(host.device, materials.unet, job.preset, settings, subject.resolution, job.class_pictures.count))
     if settings.draws_class:
-        if job.states is not None:
+        if job.states is not None and not (job.anew and _taken(job, materials, place)):
             job.states.require_same(run_of(materials, settings, rank()[1]))
         pictures = list(job.class_pictures.given) or _class_pictures(host, watcher, job, materials.unet, data.made_with, room)
         materials = replace(materials, class_images=build_class_set(pictures, host.encode_text, host.encode_images, tokenize))

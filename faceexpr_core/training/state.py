@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ..errors import FaceExprError
 from ..files import replace_streamed
-from .options import OPTIONS
-from .settings import ADDED_LATER, EVERY, KEEP, RESUME, TrainSettings
+from .differences import NAMES, differences
+from .settings import ADDED_LATER, EVERY, KEEP, RESUME
 
 FORMAT = "faceexpr.training_state"
 
@@ -35,41 +35,8 @@ _DTYPES = {
     torch.bool: "BOOL",
 }
 _NAME = re.compile(r"step(\d{8})\.safetensors")
-_DIGESTS = {
-    "photos": "the photos, their captions (trigger word, class word), their framing or background_weight are others",
-    "class_images": "the pictures of the class (prior_images) are others",
-    "prompts": "trigger word, class word or the vocabulary are others",
-    "model": "the checkpoint, or the LoRAs on it, are others",
-    "start": "the LoRA that it starts from (start_from) is another",
-    "text_encoders": "the text encoders, or the LoRAs on them, are others",
-    "vae": "the VAE is another",
-    "crafting_gradient": "expression crafting learns otherwise since version 0.2.0",
-}
-_NAMES = {
-    **{one.field: one.name if one.widget is not None else f"{one.name} (in the node: more)" for one in OPTIONS},
-    "prediction": "what the model predicts (model_predicts, --prediction_type)",
-    "zero_snr": "the model's zero SNR",
-    "side": "the photos' size (resolution)",
-}
-"""What the user knows a setting by."""
-_PARTS = {
-    "class_images": ("prior",),
-    "prompts": ("prior", "crafting_weight"),
-    "crafting_gradient": ("crafting_weight",),
-    "text_encoders": ("text_encoder",),
-    "text_encoder_learning_rate": ("text_encoder",),
-    "text_encoder_weight_decay": ("text_encoder",),
-}
-"""What comes, goes or is counted otherwise with a setting, which alone is told then."""
-_LATER = ("side", "text_encoders", "vae")
-"""What states of older versions may lack."""
-
-SIGNS = "signs-"
-SIGNED = ("model", "text_encoders")
-"""Digests that begin with SIGNS (see `fingerprint`)."""
-
-OTHERWISE = "choose another name, or start anew, which gives it up"
-"""What is left to do with a run that cannot be gone on with, where no door says it in its own words."""
+_FREE = ("steps", "init_lora_weights")
+"""What a run may be gone on with otherwise than it began."""
 
 Read = TypeVar("Read")
 
@@ -144,31 +111,22 @@ def _opened(path: Path, framework: str) -> Iterator[tuple[Any, Mapping[str, Any]
         raise NotWholeError(f"{path} cannot be read as the state of a training run ({reason}); delete it, or train anew.") from reason
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What of a run's make-up changed, in words that name it as the user does: `learning_rate was 0.0001, is 0.0002`."""
-    words = []
-    before, now = {**ADDED_LATER, **before}, {**ADDED_LATER, **now}
-    for name in sorted({*before, *now}):
-        of_older_version = name in _LATER and name not in before
-        of_older_version |= name in SIGNED and name in before and not str(before[name]).startswith(SIGNS)  # in a digest that is no more
-        of_another = any(before.get(whole) != now.get(whole) for whole in _PARTS.get(name, ()))
-        if before.get(name) != now.get(name) and not of_older_version and not of_another:
-            values = f"{_NAMES.get(name, name)} was {_said(before, name)}, is {_said(now, name)}"
-            words.append(_DIGESTS.get(name, values))
-    return words
+@dataclass(frozen=True)
+class Wording:
+    """How the door of a run, a node or a command, says to its user: how a run that was stopped is gone on with (`again`, a sentence), what
+    is left for one that cannot be (`otherwise`), and what its settings are called there (`names`, by their names in TrainSettings)."""
 
-
-def _said(run: Mapping[str, Any], name: str) -> Any:
-    value = run.get(name, getattr(TrainSettings, name, None))
-    return ("off", "on")[value] if isinstance(value, bool) else value
+    again: str = ""
+    otherwise: str = "choose another name, or start anew, which gives it up"
+    names: Mapping[str, str] = field(default_factory=lambda: NAMES)
 
 
 @dataclass(frozen=True)
 class StateFolder:
     """Where a run keeps its states: one is written `every` so many steps, and the newest `keep` stay. `resume` is one of RESUME.
 
-    With `lengthened_later` a finished run's newest state stays, so that more steps can be added. `otherwise` says what the user can do with
-    a run that cannot be gone on with. Raises FaceExprError for values out of range.
+    With `lengthened_later` a finished run's newest state stays, so that more steps can be added. Raises FaceExprError for values out of
+    range.
     """
 
     path: Path
@@ -176,7 +134,7 @@ class StateFolder:
     keep: int = KEEP
     resume: str = "strict"
     lengthened_later: bool = False
-    otherwise: str = field(default=OTHERWISE, compare=False)
+    wording: Wording = field(default=Wording(), compare=False)
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.keep < 1:
@@ -221,11 +179,12 @@ class StateFolder:
     def _unread(self, path: Path, reason: OSError) -> FaceExprError:
         return FaceExprError(
             f"{path} may hold how far a training has come, but cannot be read ({reason.strerror or reason}). See that its disk is there "
-            f"and that you may read it, then start this again; or {self.otherwise}."
+            f"and that you may read it, then start this again; or {self.wording.otherwise}."
         )
 
     def to_resume(self, run: Mapping[str, Any]) -> RunState | None:
-        """The state that a run made of `run` goes on from, None to start anew. The number of steps alone may be another.
+        """The state that a run made of `run` goes on from, None to start anew. Steps may be another number, and how the first weights
+        were drawn: the state holds what became of them.
 
         Raises as `latest`, and with `resume` strict FaceExprError when the newest state is that of another run, or of a later step than is
         asked for.
@@ -240,19 +199,18 @@ class StateFolder:
         """Raise what `to_resume` will with a run made of `run`, whose pictures of the class need not be known yet."""
         state = self._newest_whole(read_head) if self.resume == "strict" else None
         if state is not None:
-            self._another(
-                replace(state, run={name: made for name, made in state.run.items() if name in run or name != "class_images"}), run
-            )
+            self._another(state, run)
 
     def _another(self, state: RunState, run: Mapping[str, Any]) -> str:
         """Why a run made of `run` does not go on from `state`, "" where it does; with `resume` strict that is raised."""
-        changed = differences({**state.run, "steps": run.get("steps")}, run)
+        free = {name: run.get(name, ADDED_LATER.get(name)) for name in _FREE}
+        changed = differences({**state.run, **free}, run, self.wording.names)
         if not changed and state.step <= run.get("steps", state.step):
             return ""
         changed = changed or [f"{run['steps']} steps are asked for, and it has taken more"]
         told = f"A run in {self.path} stands after {state.step} steps and is not the same: {'; '.join(changed)}."
         if self.resume == "strict":
-            raise FaceExprError(f"{told} Set these back to go on with it, {self.otherwise}.")
+            raise FaceExprError(f"{told} Set these back to go on with it, {self.wording.otherwise}.")
         return told
 
     def write(self, state: RunState) -> None:

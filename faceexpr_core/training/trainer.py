@@ -132,7 +132,8 @@ class Trainer:
         return True
 
     @property
-    def _checkpointing(self) -> bool:
+    def checkpoints(self) -> bool:
+        """Whether activations are computed again instead of kept."""
         asked = self.settings.gradient_checkpointing
         return asked if asked is not None else self.device.type != "cpu"
 
@@ -144,7 +145,7 @@ class Trainer:
         torch.nn.Module.to(unet, self.device, dtype)  # diffusers' own `to` warns about an empty list of float32 modules
         scaled, where = (settings.rank, settings.effective_alpha, generator), (settings.block_names, settings.convolutions)
         layers = add_lora(unet, *scaled, *where, settings.init_lora_weights)
-        if self._checkpointing:
+        if self.checkpoints:
             unet.enable_gradient_checkpointing()
         unet.train()
         return layers
@@ -155,7 +156,7 @@ class Trainer:
             encoder.requires_grad_(False)
             torch.nn.Module.to(encoder, self.device, dtype)
             encoder.train()
-        if self._checkpointing:
+        if self.checkpoints:
             enable_checkpointing(encoders)
         # a generator of their own, so that the photos' draws stay as they are without them
         generator = seeded(self.settings.seed, len(self.draws.generators))
