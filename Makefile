@@ -5,7 +5,7 @@
 # make page-tests  every template run by the page's button, and app mode where the page has it; COMFYUI_PATH=... for a newer page
 # make registry  what the ComfyUI registry's own client says of the pack, and what it would upload
 # make oldest   faces with the oldest OpenCV and MediaPipe that work, beside those of .venv
-# make evidence the tables of docs/measurements.md that Mini makes, in pieces, resumable: a day on two cores (ARGS=--list says what is done)
+# make evidence the tables of docs/measurements.md and docs/speed_and_memory.md that Mini makes, in pieces, resumable: a day on two cores (ARGS=--list says what is done)
 # make card     the tests of a graphics card, on a pretended one
 # make sdxl-size  the whole path on a checkpoint of SDXL's size with random weights
 # make page     the bundle of the expression editor, web/js, from page/ (needs npm)

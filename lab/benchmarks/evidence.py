@@ -1,10 +1,13 @@
-"""Every table of docs/measurements.md, made again: `make evidence`, or
+"""Most tables of docs/measurements.md, and of docs/speed_and_memory.md those of fusion and bits, made again: `make evidence`, or
 
     python -m lab.benchmarks.evidence --work_dir WORK [--only NAME ...] [--hours H] [--list]
 
 Pieces are run one after the other, each by the command that stands above its table. WORK/evidence.json says which are done, when, with
 which commit and after how many hours. A piece that was broken off goes on where it stopped: all of them keep what they made under WORK.
 Of a piece that is done WORK/evidence/<name>.md has the tables. `--hours` stops in good order: the piece that runs is ended as by Ctrl+C.
+
+Left out: where and how strongly words act, how the recipe is learned, `low-vram`, `text_drift`, photographs of real people, the costs of
+trainers, cards and full size.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def write(path: Path, beside: dict[str, Any]) -> None:
 
 
 def markdown(table: dict[str, Any]) -> str:
-    """The rows for docs/measurements.md, sizes in GiB."""
+    """The rows for docs/speed_and_memory.md, sizes in GiB."""
     lines = [
         "| preset, px | checkpointing | tensors | of them activations | reserved | runs within | card | TFLOP a step | launches a step |"
     ]
