@@ -15,7 +15,7 @@ from .host.fusion import Seen, attach_fusion
 from .host.sampling import ExpressionGuider, Span, sample
 from .host.texts import Pair, at_rest, held_to, own_texts, pair_texts, same_text, tagged
 
-NEUTRAL, POSITIVE = TEXTS = (NEUTRAL_TEXT, "positive")
+TEXTS = (NEUTRAL_TEXT, "positive")
 """Which text is drawn while features are fused."""
 
 
@@ -42,7 +42,7 @@ class Drawing:
     features: FeatureBank | None = None
     base_model: Any = None
     fusion_strength: float = FusionSettings.strength
-    fusion_text: str = NEUTRAL
+    fusion_text: str = NEUTRAL_TEXT
     seen: Seen | None = None
     span: Span | None = None
 

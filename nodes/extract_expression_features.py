@@ -71,7 +71,8 @@ class ExtractExpressionFeatures(io.ComfyNode):
                     "expression",
                     options=[NONE, *names()],
                     default=NONE,
-                    tooltip="Which expression this is, as the features call themselves. They act on the whole face.",
+                    tooltip="Which expression this is, as the features call themselves. Where they act is for the texts to say: an "
+                    "expression acts on the whole face, action units alone on their part of it.",
                 ),
                 io.Vae.Input(
                     "vae",

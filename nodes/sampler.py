@@ -10,8 +10,8 @@ from comfy_api.latest import io
 
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion.run import GUIDANCE, STEPS
-from ..faceexpr_core.fusion.settings import FusionSettings
-from .drawing import NEUTRAL, TEXTS, Drawing, Texts
+from ..faceexpr_core.fusion.settings import NEUTRAL_TEXT, FusionSettings
+from .drawing import TEXTS, Drawing, Texts
 from .fusion_inputs import FEATURES, SAYS_NOTHING, moved_by, strength_input
 from .host.folders import missing_models
 from .host.fusion import Seen
@@ -116,7 +116,7 @@ class Sampler(io.ComfyNode):
                     io.Combo.Input(
                         "fusion_text",
                         options=list(TEXTS),
-                        default=NEUTRAL,
+                        default=NEUTRAL_TEXT,
                         tooltip="The text that is drawn while features are fused. neutral: the expression comes by fusion alone, which "
                         "keeps the rest of the picture. positive: the words say it too, and it comes out stronger. Without 'neutral', and "
                         "with an expression scale other than 1, always positive.",
@@ -151,7 +151,7 @@ class Sampler(io.ComfyNode):
         vae: Any = None,
         refine_below: float = 0.0,
         refine_denoise: float = REFINE_DENOISE,
-        fusion_text: str = NEUTRAL,
+        fusion_text: str = NEUTRAL_TEXT,
     ) -> io.NodeOutput:
         require_choices(cls, sampler_name=sampler_name, scheduler=scheduler, fusion_text=fusion_text)
         require_sdxl(model, NODE)
@@ -164,7 +164,7 @@ class Sampler(io.ComfyNode):
         refines = refine_below > 0 and refine_denoise > 0
         if refines:
             require_refining(vae)
-        if fuses and features is None and denoise > 0:
+        if fuses and features is None and (denoise > 0 or refines):
             require_sdxl(base_model, NODE)
             if neutral is None:
                 raise FaceExprError(

@@ -331,6 +331,16 @@ def test_small_faces_outside_a_noise_mask_are_left_alone(mini) -> None:
     assert moved[rows:].max() == 0
 
 
+def test_what_small_faces_are_to_be_fused_with_is_asked_for_though_the_picture_is_not_drawn(mini) -> None:
+    """As in the template, with a base model connected to it: nothing was fused, in silence."""
+    start = beside_each_other(mini, 110)
+    arguments = (SEED, STEPS, CFG, "euler", "normal", mini.positive, mini.negative, start, 0.0)
+    with pytest.raises(Exception, match=r"got a base_model but no neutral conditioning\. Connect the second output"):
+        mini.draw(mini.model, *arguments, base_model=mini.model, vae=mini.vae, refine_below=1.0)
+    untouched = mini.draw(mini.model, *arguments, base_model=mini.model, vae=mini.vae).args[0]["samples"]
+    assert torch.equal(untouched, start["samples"])
+
+
 def test_a_small_face_is_drawn_at_the_size_that_the_model_was_made_for(mini, monkeypatch) -> None:
     sizes = drawn_sizes(mini, monkeypatch)
     start = beside_each_other(mini, 110)

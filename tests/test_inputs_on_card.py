@@ -48,7 +48,8 @@ def sampler(mini: SimpleNamespace, move: Move, refine_below: float = 1.0) -> Any
     latent = {"samples": move(mini.vae.encode(mini.picture)), "noise_mask": move(mini.left)}
     texts = (mini.positive, mini.negative, latent, 0.6)
     more = {"neutral": mini.neutral, "base_model": mini.model, "vae": mini.vae, "refine_below": refine_below, "refine_denoise": 0.3}
-    return pack.node("sampler").Sampler.draw(mini.model, 3, 4, 4.0, "euler", "normal", *texts, **more)["samples"]
+    node = pack.node("sampler").Sampler.execute
+    return node(mini.model, 3, 4, 4.0, "euler", "normal", *texts, **more).args[0]["samples"]
 
 
 def change(mini: SimpleNamespace, move: Move) -> Any:
