@@ -14,6 +14,7 @@ from ..errors import FaceExprError
 from ..expressions import NONE, SECOND_WEIGHT, canonical_name, names
 from ..fusion.run import GUIDANCE, STEPS
 from ..fusion.settings import (
+    EXPRESSION_TEXT,
     MODES,
     NEUTRAL_TEXT,
     SITES,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from ..text import ExpressionPrompt, Term
 
 PROMPT = "a photo of a person"
-EXPRESSION_TEXT = "expression"
 OF_FUSION = {
     "fusion_text": NEUTRAL_TEXT,
     "fusion_site": None,

@@ -13,6 +13,7 @@ import torch
 
 from .. import mini
 from ..errors import FaceExprError
+from ..schedule import BETAS, TIMESTEPS
 from ..training.libraries import leave_out_broken
 from ..training.settings import PREDICTIONS, TrainSettings
 
@@ -212,7 +213,7 @@ def _check_noise_schedule(directory: Path, scheduler: Any) -> None:
         told = ", ".join(f"{name} {config.get(name)}" for name in ("beta_schedule", "beta_start", "beta_end", "num_train_timesteps"))
         raise FaceExprError(
             f"{directory} has another noise schedule than SDXL ({told}{', trained_betas' if config.get('trained_betas') else ''}); "
-            "a model with SDXL's (scaled_linear from 0.00085 to 0.012 in 1000 steps) is needed."
+            f"a model with SDXL's (scaled_linear from {BETAS[0]} to {BETAS[1]} in {TIMESTEPS} steps) is needed."
         )
 
 

@@ -24,12 +24,21 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import FaceExprError
-from ..fusion.settings import MODES, SITES, FusionSettings, default_site, paper_settings, site_settings
+from ..fusion.settings import (
+    EXPRESSION_TEXT,
+    MODES,
+    NEUTRAL_TEXT,
+    SITES,
+    FusionSettings,
+    default_site,
+    paper_settings,
+    site_settings,
+)
 
 BASE, LORA, FUSION = "base", "lora", "fusion"
 WAYS = (BASE, LORA, FUSION)
 DEFAULT_ARMS = WAYS
-TEXTS = ("neutral", "expression")
+TEXTS = (NEUTRAL_TEXT, EXPRESSION_TEXT)
 
 _FUSED = ("strength", "text", "site", "mode", "layers", "window")
 
@@ -43,7 +52,7 @@ class Arm:
     name: str
     training: tuple[tuple[str, str], ...] | None
     fusion: FusionSettings | None = None
-    text: str = "neutral"
+    text: str = NEUTRAL_TEXT
     scale: float | None = None
     lora_strength: float = 1.0
     embeddings: bool = True
@@ -90,7 +99,7 @@ def _arm(word: str) -> Arm:
         strength = _number(given, "lora_strength")
         arm = Arm(word, (), scale=scale, lora_strength=1.0 if strength is None else strength, embeddings=embeddings)
         if way == FUSION:
-            arm = replace(arm, text=one_of("text", given.pop("text", "neutral"), TEXTS), fusion=_fusion(given))
+            arm = replace(arm, text=one_of("text", given.pop("text", NEUTRAL_TEXT), TEXTS), fusion=_fusion(given))
         if wrong := [key for key in _FUSED if key in given]:
             raise FaceExprError(f"{wrong[0]} belongs to {FUSION}")
         return replace(arm, training=tuple(given.items()))

@@ -76,7 +76,7 @@ def fuse(x: Tensor, donor: Donor, target: Target, settings: FusionSettings, weig
     if weight == 0 or _twins_are_equal(donor):
         return x
     tokens = _tokens(x).float()
-    donor = _check_fit(tokens, donor, target).moved(lambda part: part.to(x.device))
+    donor = _check_fit(tokens, donor).moved(lambda part: part.to(x.device))
     place = _target_mask(tokens, target, settings, mask)
     if settings.mode == "paper":
         change = adain(published(tokens, donor.expression) / 2, tokens, place) - tokens
@@ -156,7 +156,7 @@ def check_channels(features: Tensor, tokens: Tensor) -> None:
         )
 
 
-def _check_fit(tokens: Tensor, donor: Donor, target: Target) -> Donor:
+def _check_fit(tokens: Tensor, donor: Donor) -> Donor:
     """The donor with tokens for maps, all shapes checked."""
     expression = _tokens(donor.expression)
     neutral = None if donor.neutral is None else _tokens(donor.neutral)

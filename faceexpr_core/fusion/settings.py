@@ -21,7 +21,8 @@ CONTEXT_SITE = "cross_attention_difference"
 
 SITES = (CONTEXT_SITE, "cross_attention", "skip")
 MODES = ("twin", "adain", "paper")
-NEUTRAL_TEXT = "neutral"
+NEUTRAL_TEXT, EXPRESSION_TEXT = "neutral", "expression"
+"""What the text of a picture asks for while features are fused into it."""
 LAYERS = ("all", "decoder", "encoder")
 SKIP_LEVELS = ("all", "1", "2", "3", "2+3")
 

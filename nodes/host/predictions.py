@@ -8,10 +8,9 @@ import comfy.model_sampling
 import torch
 
 from ...faceexpr_core.errors import FaceExprError
+from ...faceexpr_core.schedule import TIMESTEPS
 from .models import require_sdxl
 
-STEPS = 1000
-"""Timesteps of SDXL's noise schedule; distilled ones have fewer."""
 LEAST_PICTURE = 1e-3
 """What counts as left of the picture where a flow begins, which is noise alone."""
 
@@ -24,7 +23,7 @@ def prediction_of(model: Any, node: str) -> dict[str, Any]:
     require_sdxl(model, node)
     sampling = model.get_model_object("model_sampling")
     kinds = comfy.model_sampling
-    plain = isinstance(sampling, kinds.ModelSamplingDiscrete) and len(sampling.sigmas) == STEPS
+    plain = isinstance(sampling, kinds.ModelSamplingDiscrete) and len(sampling.sigmas) == TIMESTEPS  # distilled ones have fewer
     velocity = isinstance(sampling, kinds.V_PREDICTION)
     noise = isinstance(sampling, kinds.EPS) and type(sampling).calculate_denoised is kinds.EPS.calculate_denoised
     others = velocity and type(sampling).calculate_denoised is not kinds.V_PREDICTION.calculate_denoised
