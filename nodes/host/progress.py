@@ -33,8 +33,11 @@ def stop_if_cancelled() -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
-_kept: list[tuple[Any, str]] = []
-"""What is kept on a node that runs: the run, and the line."""
+SAID = "faceexpr_said"
+"""The message that tells our page which text that comes next is ours: page/src/said.js takes it away again, and keeps it out of graphs."""
+
+_kept: list[tuple[tuple[str, str], int | None, str]] = []
+"""What is kept on a node that runs: the run, which item of a list of inputs, and the line."""
 
 
 def say(text: str) -> None:
@@ -44,23 +47,27 @@ def say(text: str) -> None:
     server: Any = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
     page = getattr(server, "client_id", None)  # without it every page that is open would be sent the text
     if running is not None and page is not None:
-        shown = "\n".join([*kept_lines(), *([text] if text else [])])
-        server.send_progress_text(within_comfyui(shown).translate(HARMLESS), running.node_id, sid=page)
+        kept = dict.fromkeys(line for run, _, line in _kept if run == _run_of(running))  # of every item: the node is one
+        shown = within_comfyui("\n".join([*kept, *([text] if text else [])])).translate(HARMLESS)
+        server.send_sync(SAID, {"node": running.node_id, "text": shown}, page)
+        server.send_progress_text(shown, running.node_id, sid=page)
 
 
-def say_and_keep(text: str) -> None:
-    """`say`, and it stays above what is said later while the node runs, and when it has ended."""
+def say_and_keep(text: str, instead_of: str | None = None) -> None:
+    """`say`, and it stays above what is said later while the node runs, and until it runs again; in the place of a line that is no more."""
     running = get_executing_context()
     if running is not None:
-        run = _run_of(running)
-        _kept[:] = [one for one in _kept if one[0] == run and one[1] != text] + [(run, text)]
+        run, item = _run_of(running), running.list_index
+        gone = [(run, item, one) for one in (text, instead_of)]
+        _kept[:] = [one for one in _kept if one[0] == run and one not in gone] + [(run, item, text)]
         say("")
 
 
 def kept_lines() -> list[str]:
-    """What `say_and_keep` said while the node runs that is running."""
+    """What `say_and_keep` said while the node runs that is running; over a list of inputs, of the item that it is at."""
     running = get_executing_context()
-    return [] if running is None else [line for run, line in _kept if run == _run_of(running)]
+    here = None if running is None else (_run_of(running), running.list_index)
+    return [line for run, item, line in _kept if (run, item) == here]
 
 
 def _run_of(running: Any) -> tuple[str, str]:

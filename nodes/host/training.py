@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from .encoding import decode_latents, encode_images, encode_text
 from .models import require_sdxl_clip
 from .pixels import to_bytes
 from .predictions import prediction_of
-from .progress import Interrupted, Progress, say, say_or_stop, show, stop_if_cancelled
+from .progress import Interrupted, Progress, say, say_and_keep, say_or_stop, show, stop_if_cancelled
 from .sampling import sample
 from .text_encoders import SDXL_LAYER, export_text_encoders, tokenize
 from .weights import empty_unet, export_unet, load_to_read, read_weight, require_loras_in_weights, weights_alone
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 CLASS_PICTURES: dict[str, Any] = {"steps": CLASS_STEPS, "cfg": CLASS_CFG, "sampler": "euler", "scheduler": "normal"}
 """How the MODEL draws the pictures of the class, by its weights alone: these are what it learns on, and what the pictures are known by."""
+
+PASSING = ("drawing ", "plan: ", "captions are off")
+"""How lines begin that warn of nothing: they tell what it is at, or what the settings mean. The next one takes their place."""
 
 
 class TrainingHost:
@@ -105,7 +109,7 @@ class TrainingHost:
         short = short_of_ram("The training's own copy of the U-Net, beside ComfyUI's,", weights_bytes(self._shape, dtype))
         if short is not None:
             logging.warning("%s: %s", self.node, short)
-            say(short)
+            say_and_keep(short)
         unet = export_unet(self.model, dtype)
         _clear()  # ComfyUI's own is loaded now: what is planned and measured next would count it as the card's other work
         return unet
@@ -162,10 +166,16 @@ class Page:
         self._progress = Progress(steps)
         self._progress.update(0)
         self._told = 0.0
+        self._kept: dict[str, str] = {}
 
     def say(self, text: str) -> None:
         logging.info("%s: %s", self._node, text)
-        say(text)
+        if text.startswith(PASSING):
+            say(text)
+            return
+        kind = re.sub(r"\d+", "", text)  # of previews that fail one after the other the last is told
+        say_and_keep(text, self._kept.get(kind))
+        self._kept[kind] = text
 
     def drawing(self, number: int, of: int, prompt: str) -> None:
         say_or_stop(f"picture {number} of {of} of the class: {prompt}")

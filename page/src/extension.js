@@ -1,4 +1,4 @@
-/** Puts the expression editor on every FaceExpr node that asks for an expression, and what a node reports on the node. */
+/** Puts the expression editor on every FaceExpr node that asks for an expression, and what nodes say and report on them. */
 
 import { app } from '../../../scripts/app.js';
 import { chain, element } from './dom.js';
@@ -9,6 +9,7 @@ import { loadNodeWords, translateDefinition, translateSlots } from './node_words
 import { SETTING } from './presets.js';
 import { showResults, shrinkAfterRuns, watchRuns } from './previews.js';
 import { showReports, showReportsAgain } from './reports.js';
+import { watchWhatIsSaid } from './said.js';
 import style from './style.css';
 import { ONE, Values } from './values.js';
 import { makeEditor } from './widget.js';
@@ -114,6 +115,7 @@ app.registerExtension({
     settings: [{ id: SETTING, name: 'FaceExpr: expressions of your own', type: 'hidden', defaultValue: [] }],
     setup() {
         document.head.append(element('style', {}, style));
+        watchWhatIsSaid();
         watchRuns((node) => isOurs(nameOf(node)));
     },
     init: loadNodeWords,

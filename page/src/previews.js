@@ -14,8 +14,9 @@ let over = true;
 /** Note how tall the nodes for which `isOurs(node)` are before a run, and when it is over. */
 export function watchRuns(isOurs) {
     api.addEventListener('execution_start', () => {
-        for (const node of heights.keys()) shrink(node); // one that was not drawn since
-        heights.clear(); // its user may have made it another size
+        const before = [...heights];
+        heights.clear(); // their users may have made them another size
+        for (const [node, height] of before) shrink(node, height); // one that was not drawn since
     });
     api.addEventListener('executing', ({ detail }) => {
         const node = runningNode(detail);
@@ -55,16 +56,17 @@ export function showResults(node) {
 /** ComfyUI puts the picture into the node when it is drawn, which may be after the run. */
 export function shrinkAfterRuns(node) {
     chain(node, 'onDrawBackground', () => {
-        if (over && heights.has(node)) queueMicrotask(() => shrink(node));
+        if (over && heights.has(node)) queueMicrotask(() => shrink(node, heights.get(node)));
     });
 }
 
-function shrink(node) {
+function shrink(node, height) {
+    if (!node.graph) return; // deleted meanwhile
     const at = node.widgets?.findIndex((widget) => widget.name === PREVIEW) ?? -1;
     if (at < 0 || app.nodeOutputs?.[nameOf(node)]?.images?.length) return;
     node.widgets.splice(at, 1)[0].onRemove?.();
     node.imgs = undefined;
-    node.setSize([node.size[0], Math.max(heights.get(node), node.computeSize()[1])]);
+    node.setSize([node.size[0], Math.max(height, node.computeSize()[1])]);
     heights.delete(node);
     node.setDirtyCanvas(true, true);
 }

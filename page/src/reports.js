@@ -1,24 +1,18 @@
-/**
- * What a node reports of its run can be read on it. ComfyUI's page shows such a text for nodes of its own alone, by their names; and what a
- * node says while it works, older pages write into the graphs that are saved, paths of files and all.
- */
+/** What a node reports of its run can be read on it. ComfyUI's page shows such a text for nodes of its own alone, by their names. */
 
 import { app } from '../../../scripts/app.js';
 import { chain, element } from './dom.js';
+import { takeSaidAway } from './said.js';
 import { SCROLLS } from './widget.js';
 import { say } from './words.js';
 
 const WIDGET = 'faceexpr_report';
-const PROGRESS = '$$node-text-preview'; // ComfyUI's widget for what a node says while it works
 const THEIRS = 'preview_text'; // ComfyUI's own for what a node reports, should a page give it to ours
 const LEAST = 68; // height; style.css has what is left of it inside
 
-/** Have the node show what it reports, and keep what it says out of saved graphs. */
+/** Have the node show what it reports. */
 export function showReports(node) {
     chain(node, 'onExecuted', (output) => show(node, output));
-    chain(node, 'addCustomWidget', (widget) => {
-        if (widget.name === PROGRESS) widget.serialize = false;
-    });
 }
 
 /** The same of outputs that the page brings back: of another tab's graph, or from its history. By the nodes' numbers, or `graph:number`. */
@@ -34,14 +28,9 @@ function show(node, output) {
     const text = [output?.text ?? []].flat().join('\n');
     if (node.widgets?.some((widget) => widget.name === THEIRS)) return;
     const known = node.widgets?.find((widget) => widget.name === WIDGET);
-    if (text) takeAway(node, PROGRESS); // what it was at is over
+    if (text) takeSaidAway(node); // what it was at is over
     if (known) known.element.value = text;
     else if (text) add(node, text);
-}
-
-function takeAway(node, name) {
-    const at = node.widgets?.findIndex((widget) => widget.name === name) ?? -1;
-    if (at >= 0) node.widgets.splice(at, 1)[0].onRemove?.();
 }
 
 function add(node, text) {

@@ -1,8 +1,8 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 3695cc793396ca8177e2daae39bdd8d313b3425d5624b3eeca086fca19e808f5
-// what follows: 79536aab08912330f0a8b8fe2494b6a3495482e70b2486c9ee06aa729f4eb54a
+// sources: 5a7bf2d2a7aa815f3977a00b8e3d362c79b8fd70797aa80a89ac40a85e48f713
+// what follows: 84a2f937142802fb37bf8d60773e8235a0a828e32a77bb582474918c366babd1
 // src/extension.js
-import { app as app7 } from "../../../scripts/app.js";
+import { app as app8 } from "../../../scripts/app.js";
 
 // src/dom.js
 function element(tag, properties = {}, ...children) {
@@ -3611,7 +3611,7 @@ function faceOf(name, input) {
   return { input, picture, label: element("label", { class: "fx-face", title: name }, input, picture, element("span", {}, say(name))) };
 }
 var editors = 0;
-function makeFaces(values, table, note) {
+function makeFaces(values, table, note2) {
   const group = `fx-faces-${++editors}`;
   let which = "expression";
   const faces = [NONE, ...Object.keys(table.expressions)].map((name) => {
@@ -3624,7 +3624,7 @@ function makeFaces(values, table, note) {
     });
     return { name, radio, label, picture };
   });
-  const grid = element("div", { class: "fx-grid", role: "radiogroup", ...note.explains }, ...faces.map((face) => face.label));
+  const grid = element("div", { class: "fx-grid", role: "radiogroup", ...note2.explains }, ...faces.map((face) => face.label));
   const choice = element("div", { class: "fx-choice", role: "group", "aria-label": say("a click chooses") });
   for (const [name, text] of [["expression", say("Expression")], ["second_expression", say("Second, to blend")]]) {
     if (values.has("second_expression")) choice.append(element("button", { "data-which": name, onclick: () => turn(name) }, text));
@@ -3810,7 +3810,7 @@ function limit(value, most) {
 }
 
 // src/units.js
-function makeUnits(values, table, note) {
+function makeUnits(values, table, note2) {
   const sideWords = { "": "", L: say(", left"), R: say(", right") };
   const rows = [];
   const seen = /* @__PURE__ */ new Set();
@@ -3846,7 +3846,7 @@ function makeUnits(values, table, note) {
       row.set(strengthOf(units, row.number, row.side), disabled);
     }
   };
-  const group = { class: "fx-units", role: "group", "aria-label": say("Muscles"), ...note?.explains };
+  const group = { class: "fx-units", role: "group", "aria-label": say("Muscles"), ...note2?.explains };
   return {
     root: element("div", group, element("label", {}, apart, ` ${say("left and right apart (the person’s own)")}`), ...groups),
     show: show3
@@ -3888,7 +3888,7 @@ function placeOf(values) {
 // src/pad.js
 var INSET = 0.78;
 var SETS = ["expression", "intensity", "second_expression", "second_weight"];
-function makePad(values, note) {
+function makePad(values, note2) {
   const isLinked = () => SETS.some((name) => values.isLinked(name));
   const point = element("div", { class: "fx-point" });
   const words = ANCHORS.map(({ name, valence: valence2, arousal: arousal2 }) => element("span", { style: `left: ${50 + 50 * INSET * valence2}%; top: ${50 - 50 * INSET * arousal2}%` }, say(name)));
@@ -3918,7 +3918,7 @@ function makePad(values, note) {
   };
   const valence = axis(say("valence (unpleasant to pleasant)"), (to) => go(to, place.arousal));
   const arousal = axis(say("arousal (calm to excited)"), (to) => go(place.valence, to));
-  const group = { class: "fx-pad", role: "group", "aria-label": say("Feeling"), ...note.explains };
+  const group = { class: "fx-pad", role: "group", "aria-label": say("Feeling"), ...note2.explains };
   const root = element("div", group, plane, valence.root, arousal.root);
   return {
     root,
@@ -3958,7 +3958,7 @@ function write(change) {
   });
   return written;
 }
-function makePresets(values, table, note) {
+function makePresets(values, table, note2) {
   const name = element("input", { type: "text", placeholder: say("name of this expression"), "aria-label": say("name of this expression") });
   const list = element("ul", {});
   const told = element("p", { role: "status" });
@@ -4000,7 +4000,7 @@ function makePresets(values, table, note) {
     return element(
       "li",
       {},
-      element("button", { title: words, disabled: !canSet, onclick: () => values.change(preset.values), ...note.explains }, preset.name),
+      element("button", { title: words, disabled: !canSet, onclick: () => values.change(preset.values), ...note2.explains }, preset.name),
       element("span", {}, words),
       element("button", { "aria-label": say("delete {0}", preset.name), onclick: forget }, "✕")
     );
@@ -4012,24 +4012,24 @@ function makePresets(values, table, note) {
 // src/widget.js
 function makeEditor(values, { table, head, why }) {
   const oneSided = switchButton();
-  const note = makeNote(values);
-  const { undo, redo, showSteps } = undoButtons(values, note);
-  const rest = element("button", { title: say("a neutral face"), onclick: () => values.change(NEUTRAL), ...note.explains }, say("Neutral"));
+  const note2 = makeNote(values);
+  const { undo, redo, showSteps } = undoButtons(values, note2);
+  const rest = element("button", { title: say("a neutral face"), onclick: () => values.change(NEUTRAL), ...note2.explains }, say("Neutral"));
   const stage = makeStage(values, table, head, () => oneSided.getAttribute("aria-pressed") === "true");
   const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite", ...SCROLLS });
   const strengths = ["intensity", "second_weight"].filter((name) => values.has(name)).map((name) => {
     const move = (value) => values.set({ [name]: value });
     return { name, ...slider({ label: say(name.replace("_", " ")), max: table.max_weight, move, done: () => values.rest() }) };
   });
-  const panels = [[say("Faces"), makeFaces(values, table, note)]];
-  if (values.has("second_expression")) panels.push([say("Feeling"), makePad(values, note)]);
-  if (values.has("action_units")) panels.push([say("Muscles"), makeUnits(values, table, note)]);
-  if (values.has("intensity")) panels.push([say("Mine"), makePresets(values, table, note)]);
+  const panels = [[say("Faces"), makeFaces(values, table, note2)]];
+  if (values.has("second_expression")) panels.push([say("Feeling"), makePad(values, note2)]);
+  if (values.has("action_units")) panels.push([say("Muscles"), makeUnits(values, table, note2)]);
+  if (values.has("intensity")) panels.push([say("Mine"), makePresets(values, table, note2)]);
   const tools = values.has("action_units") ? [oneSided, rest] : [rest];
   const left = element(
     "div",
     { class: "fx-left" },
-    element("div", { class: "fx-view" }, head ? stage.root : element("p", { class: "fx-missing", role: "alert" }, why), note.root),
+    element("div", { class: "fx-view" }, head ? stage.root : element("p", { class: "fx-missing", role: "alert" }, why), note2.root),
     element("div", { class: "fx-tools", role: "toolbar", "aria-label": say("expression editor") }, undo, redo, ...tools),
     words,
     ...strengths.map((strength) => strength.root)
@@ -4038,7 +4038,7 @@ function makeEditor(values, { table, head, why }) {
   function show3(now) {
     for (const { name, set: set6 } of strengths) set6(now[name], values.isLinked(name));
     for (const [, panel] of panels) panel.show(now);
-    note.show();
+    note2.show();
     showSteps();
     rest.disabled = !values.settable(NEUTRAL).length;
     words.textContent = values.has("intensity") ? describe(now, table) : wholeFaceOr(now.expression);
@@ -4071,9 +4071,9 @@ function switchButton() {
   const button = element("button", { "aria-pressed": "false", title: say("pull one side only (or hold Shift)"), onclick: turn }, say("One side"));
   return button;
 }
-function undoButtons(values, note) {
-  const undo = element("button", { title: say("undo"), "aria-label": say("undo"), onclick: () => values.undo(), ...note.explains }, "↶");
-  const redo = element("button", { title: say("redo"), "aria-label": say("redo"), onclick: () => values.redo(), ...note.explains }, "↷");
+function undoButtons(values, note2) {
+  const undo = element("button", { title: say("undo"), "aria-label": say("undo"), onclick: () => values.undo(), ...note2.explains }, "↶");
+  const redo = element("button", { title: say("redo"), "aria-label": say("redo"), onclick: () => values.redo(), ...note2.explains }, "↷");
   const showSteps = () => {
     undo.disabled = !values.canUndo();
     redo.disabled = !values.canRedo();
@@ -4138,9 +4138,9 @@ function makeListEditor(values, { table, head, why }) {
   const write2 = (list2) => values.change({ expressions: formatEntries(list2, table) });
   const toggle = (entry, wanted) => write2(wanted ? [...entries(), entry] : entries().filter((one) => one !== entry));
   const oneSided = switchButton();
-  const note = makeNote(values);
-  const { undo, redo, showSteps } = undoButtons(values, note);
-  const add5 = element("button", { title: say("add this face to the list"), onclick: addFace, ...note.explains }, say("Add"));
+  const note2 = makeNote(values);
+  const { undo, redo, showSteps } = undoButtons(values, note2);
+  const add5 = element("button", { title: say("add this face to the list"), onclick: addFace, ...note2.explains }, say("Add"));
   const stage = makeStage(look, table, head, () => oneSided.getAttribute("aria-pressed") === "true");
   const words = element("p", { class: "fx-words", role: "status", "aria-live": "polite", ...SCROLLS });
   const list = element("ol", { class: "fx-list", "aria-label": say("what is drawn, in this order"), ...SCROLLS });
@@ -4155,9 +4155,9 @@ function makeListEditor(values, { table, head, why }) {
       });
       return { name, ...faceOf(name, input) };
     });
-    const all = element("button", { onclick: () => write2(basic(table)), ...note.explains }, say("All basic ones"));
-    const none = element("button", { onclick: () => write2([]), ...note.explains }, say("None"));
-    const group = { class: "fx-grid", role: "group", "aria-label": say("Faces"), ...note.explains };
+    const all = element("button", { onclick: () => write2(basic(table)), ...note2.explains }, say("All basic ones"));
+    const none = element("button", { onclick: () => write2([]), ...note2.explains }, say("None"));
+    const group = { class: "fx-grid", role: "group", "aria-label": say("Faces"), ...note2.explains };
     const grid = element("div", group, ...faces.map((face) => face.label));
     return {
       root: element("div", {}, element("div", { class: "fx-choice" }, all, none), grid),
@@ -4200,7 +4200,7 @@ function makeListEditor(values, { table, head, why }) {
   const nameOf3 = (entry) => entry in table.expressions ? say(entry) : entry;
   function show3() {
     const [chosen, disabled] = [entries(), values.isLinked("expressions")];
-    note.show();
+    note2.show();
     showSteps();
     ticks.show(chosen, disabled);
     showLook();
@@ -4218,7 +4218,7 @@ function makeListEditor(values, { table, head, why }) {
   const left = element(
     "div",
     { class: "fx-left" },
-    element("div", { class: "fx-view" }, head ? stage.root : element("p", { class: "fx-missing", role: "alert" }, why), note.root),
+    element("div", { class: "fx-view" }, head ? stage.root : element("p", { class: "fx-missing", role: "alert" }, why), note2.root),
     element("div", { class: "fx-tools", role: "toolbar", "aria-label": say("expression editor") }, undo, redo, oneSided, add5),
     words,
     list
@@ -4269,8 +4269,9 @@ var heights = /* @__PURE__ */ new Map();
 var over = true;
 function watchRuns(isOurs2) {
   api3.addEventListener("execution_start", () => {
-    for (const node of heights.keys()) shrink(node);
+    const before = [...heights];
     heights.clear();
+    for (const [node, height] of before) shrink(node, height);
   });
   api3.addEventListener("executing", ({ detail }) => {
     const node = runningNode(detail);
@@ -4302,60 +4303,119 @@ function showResults(node) {
 }
 function shrinkAfterRuns(node) {
   chain(node, "onDrawBackground", () => {
-    if (over && heights.has(node)) queueMicrotask(() => shrink(node));
+    if (over && heights.has(node)) queueMicrotask(() => shrink(node, heights.get(node)));
   });
 }
-function shrink(node) {
+function shrink(node, height) {
+  if (!node.graph) return;
   const at = node.widgets?.findIndex((widget) => widget.name === PREVIEW) ?? -1;
   if (at < 0 || app4.nodeOutputs?.[nameOf(node)]?.images?.length) return;
   node.widgets.splice(at, 1)[0].onRemove?.();
   node.imgs = void 0;
-  node.setSize([node.size[0], Math.max(heights.get(node), node.computeSize()[1])]);
+  node.setSize([node.size[0], Math.max(height, node.computeSize()[1])]);
   heights.delete(node);
   node.setDirtyCanvas(true, true);
 }
 
 // src/reports.js
+import { app as app6 } from "../../../scripts/app.js";
+
+// src/said.js
 import { app as app5 } from "../../../scripts/app.js";
-var WIDGET = "faceexpr_report";
-var PROGRESS = "$$node-text-preview";
+import { api as api4 } from "../../../scripts/api.js";
+var WIDGET = "$$node-text-preview";
+var SAID = "faceexpr_said";
+var ours = /* @__PURE__ */ new Map();
+var LEAST2 = 58;
+var MOST = 220;
+var [ROW, LETTER, AROUND] = [16, 6, { x: 52, y: 36 }];
+var coming = null;
+function watchWhatIsSaid() {
+  api4.addEventListener(SAID, ({ detail }) => {
+    coming = { ...detail, height: onScreen(detail.node)?.size[1] };
+  });
+  api4.addEventListener("progress_text", ({ detail: { nodeId, text } }) => {
+    const said = coming?.node === nodeId && coming.text === text ? coming : null;
+    if (said) coming = null;
+    queueMicrotask(() => note(nodeId, text, said));
+  });
+  api4.addEventListener("executing", ({ detail }) => {
+    for (const [widget, known] of ours) {
+      if (known.by !== `${detail}`) continue;
+      ours.delete(widget);
+      if (known.node.graph && known.node.widgets?.includes(widget)) shrinkWithout(known);
+    }
+  });
+}
+function takeSaidAway(node) {
+  const at = node.widgets?.findIndex((widget) => widget.name === WIDGET) ?? -1;
+  if (at >= 0) node.widgets.splice(at, 1)[0].onRemove?.();
+}
+function note(id, text, said) {
+  const node = onScreen(id);
+  const widget = node?.widgets?.find((one) => one.name === WIDGET);
+  if (widget?.value !== text) return;
+  const known = ours.get(widget);
+  if (said) {
+    const before = { height: said.height, grown: 0, serialize: widget.serialize, getMinHeight: widget.options.getMinHeight };
+    widget.serialize = false;
+    widget.value = text.replaceAll("\n", "  \n");
+    widget.options.getMinHeight = () => heightOf(text, node.size[0]);
+    const now = { ...before, ...known, node, by: id };
+    ours.set(widget, { ...now, grown: Math.max(now.grown, node.computeSize()[1]) });
+  } else if (known) {
+    ours.delete(widget);
+    widget.serialize = known.serialize;
+    widget.options.getMinHeight = known.getMinHeight;
+  }
+}
+function heightOf(text, width) {
+  const letters = Math.max((width - AROUND.x) / LETTER, 1);
+  const rows = text.split("\n").reduce((sum, line) => sum + Math.ceil(line.length / letters), 0);
+  return Math.min(Math.max(rows * ROW + AROUND.y, LEAST2), MOST);
+}
+function onScreen(id) {
+  return app5.canvas?.graph?.getNodeById(`${id}`.split(":").at(-1));
+}
+function shrinkWithout({ node, height, grown }) {
+  const asItGrew = node.size[1] <= Math.max(grown, node.computeSize()[1]) + 1;
+  takeSaidAway(node);
+  if (asItGrew) node.setSize([node.size[0], Math.max(height ?? 0, node.computeSize()[1])]);
+  node.setDirtyCanvas(true, true);
+}
+
+// src/reports.js
+var WIDGET2 = "faceexpr_report";
 var THEIRS = "preview_text";
-var LEAST2 = 68;
+var LEAST3 = 68;
 function showReports(node) {
   chain(node, "onExecuted", (output) => show2(node, output));
-  chain(node, "addCustomWidget", (widget) => {
-    if (widget.name === PROGRESS) widget.serialize = false;
-  });
 }
 function showReportsAgain(outputs, isOurs2) {
   for (const [place, output] of Object.entries(outputs)) {
     const [number, graph] = place.split(":").reverse();
-    const node = (graph ? app5.graph.subgraphs?.get(graph) : app5.graph)?.getNodeById(number);
+    const node = (graph ? app6.graph.subgraphs?.get(graph) : app6.graph)?.getNodeById(number);
     if (node && isOurs2(node)) show2(node, output);
   }
 }
 function show2(node, output) {
   const text = [output?.text ?? []].flat().join("\n");
   if (node.widgets?.some((widget) => widget.name === THEIRS)) return;
-  const known = node.widgets?.find((widget) => widget.name === WIDGET);
-  if (text) takeAway(node, PROGRESS);
+  const known = node.widgets?.find((widget) => widget.name === WIDGET2);
+  if (text) takeSaidAway(node);
   if (known) known.element.value = text;
   else if (text) add4(node, text);
-}
-function takeAway(node, name) {
-  const at = node.widgets?.findIndex((widget) => widget.name === name) ?? -1;
-  if (at >= 0) node.widgets.splice(at, 1)[0].onRemove?.();
 }
 function add4(node, text) {
   const area = element("textarea", { class: "fx-report", readonly: true, "aria-label": say("report"), ...SCROLLS });
   area.addEventListener("wheel", (event) => event.stopPropagation());
   area.value = text;
-  const widget = node.addDOMWidget(WIDGET, "FACEEXPR_REPORT", area, {
+  const widget = node.addDOMWidget(WIDGET2, "FACEEXPR_REPORT", area, {
     serialize: false,
     hideOnZoom: false,
     margin: 6,
     getValue: () => area.value,
-    getMinHeight: () => LEAST2
+    getMinHeight: () => LEAST3
   });
   widget.serialize = false;
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
@@ -4366,7 +4426,7 @@ function add4(node, text) {
 var style_default = "/* Colours are the page's own variables, so that its light and dark themes serve. */\n.fx-editor {\n    container-type: inline-size;\n    width: 100%;\n    box-sizing: border-box;\n    color: var(--input-text);\n    font: 12px/1.35 Inter, Arial, sans-serif;\n    user-select: none;\n}\n.fx-editor [hidden] { display: none !important; }\n.fx-editor p { margin: 0; }\n.fx-editor button {\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    padding: 2px 8px;\n    font: inherit;\n    cursor: pointer;\n}\n.fx-editor button:disabled { opacity: 0.4; cursor: default; }\n.fx-editor button[aria-pressed='true'], .fx-editor [role='tab'][aria-selected='true'] { background: var(--fx-accent); color: #fff; border-color: var(--fx-accent); }\n.fx-editor { --fx-accent: #2f6fde; }\n.fx-editor :focus-visible { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-toggle { width: 100%; text-align: left; height: 24px; }\n.fx-body { display: flex; flex-direction: column; gap: 8px; padding-top: 6px; }\n.fx-left { display: flex; flex-direction: column; gap: 5px; flex: none; }\n.fx-right { display: flex; flex-direction: column; gap: 5px; flex: 1; min-width: 0; }\n.fx-view { display: flex; flex-direction: column; gap: 5px; max-height: 220px; }\n.fx-stage { position: relative; flex: 0 1 220px; min-height: 0; border-radius: 8px; background: var(--comfy-input-bg); overflow: hidden; }\n.fx-head { width: 100%; height: 100%; display: block; cursor: grab; touch-action: none; }\n.fx-pulling .fx-head { cursor: ns-resize; }\n.fx-mark { position: absolute; width: 14px; height: 14px; margin: -8px; border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 3px #000; pointer-events: none; }\n.fx-missing { padding: 8px; border: 1px solid var(--border-color); border-radius: 8px; }\n.fx-tools, .fx-tabs, .fx-choice { display: flex; gap: 4px; flex-wrap: wrap; }\n.fx-words { min-height: 2.7em; max-height: 2.7em; overflow: auto; color: var(--descrip-text); }\n.fx-linked { flex: none; padding-left: 6px; border-left: 2px solid var(--fx-accent); }\n.fx-linked:empty { padding: 0; border: 0; margin-top: -5px; } /* hidden, it would not be read out once it says something */\n.fx-slider { display: grid; grid-template-columns: 1fr 1fr 2.6em; gap: 6px; align-items: center; }\n.fx-slider input { width: 100%; min-width: 0; margin: 0; accent-color: var(--fx-accent); }\n.fx-value { text-align: right; font-variant-numeric: tabular-nums; }\n.fx-panel { height: 268px; overflow: auto; }\n.fx-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(66px, 1fr)); gap: 4px; margin-top: 5px; }\n.fx-face input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }\n.fx-editor .fx-face:has(input:disabled) { opacity: 0.4; }\n.fx-editor .fx-face input:disabled { cursor: default; }\n.fx-face:focus-within { outline: 2px solid var(--fx-accent); outline-offset: 1px; }\n.fx-editor .fx-face { background: var(--comfy-input-bg); border: 1px solid var(--border-color); border-radius: 6px; cursor: pointer; position: relative; display: flex; flex-direction: column; align-items: center; padding: 1px; font-size: 10px; line-height: 1.1; text-align: center; overflow-wrap: anywhere; }\n.fx-face img { width: 56px; height: 56px; }\n.fx-editor .fx-first { border-color: var(--fx-accent); box-shadow: inset 0 0 0 1px var(--fx-accent); }\n.fx-editor .fx-second { border-style: dashed; border-color: var(--fx-accent); }\n/* in a list: the place in it */\n.fx-first[data-place]::after { content: attr(data-place) / ''; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-list { list-style: none; margin: 0; padding: 0; max-height: 76px; overflow: auto; display: flex; flex-direction: column; gap: 2px; }\n.fx-list li { display: flex; gap: 2px; }\n.fx-editor .fx-list button { padding: 0 5px; }\n.fx-editor .fx-list .fx-name { flex: 1; min-width: 0; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n.fx-editor .fx-list .fx-wrong .fx-name { text-decoration: line-through; }\n.fx-second::after { content: '2'; position: absolute; top: 1px; right: 4px; color: var(--fx-accent); font-weight: bold; }\n.fx-pad { display: flex; flex-direction: column; gap: 4px; }\n.fx-plane { position: relative; height: 206px; border: 1px solid var(--border-color); border-radius: 8px; cursor: crosshair; touch-action: none;\n    background: linear-gradient(var(--border-color), var(--border-color)) 50% / 1px 100% no-repeat, linear-gradient(var(--border-color), var(--border-color)) 50% / 100% 1px no-repeat, var(--comfy-input-bg); }\n.fx-pad[aria-disabled='true'] .fx-plane { opacity: 0.4; cursor: default; }\n.fx-plane span { position: absolute; transform: translate(-50%, -50%); color: var(--descrip-text); pointer-events: none; }\n.fx-point { position: absolute; width: 14px; height: 14px; margin: -7px; border-radius: 50%; background: var(--fx-accent); border: 2px solid #fff; box-sizing: border-box; pointer-events: none; }\n.fx-units fieldset { border: 1px solid var(--border-color); border-radius: 8px; margin: 4px 0; padding: 2px 6px 6px; display: flex; flex-direction: column; gap: 3px; }\n.fx-presets form { display: flex; gap: 4px; }\n.fx-presets input { flex: 1; min-width: 0; background: var(--comfy-input-bg); color: var(--input-text); border: 1px solid var(--border-color); border-radius: 6px; padding: 2px 6px; font: inherit; }\n.fx-presets ul { list-style: none; margin: 6px 0; padding: 0; display: flex; flex-direction: column; gap: 4px; }\n.fx-presets li { display: flex; gap: 6px; align-items: center; }\n.fx-presets li span { flex: 1; color: var(--descrip-text); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }\n@container (min-width: 480px) {\n    .fx-body { flex-direction: row; }\n    .fx-left { width: 220px; }\n}\n.fx-report {\n    width: 100%;\n    height: 100%;\n    min-height: 56px;\n    box-sizing: border-box;\n    resize: none;\n    padding: 4px 6px;\n    background: var(--comfy-input-bg);\n    color: var(--input-text);\n    border: 1px solid var(--border-color);\n    border-radius: 6px;\n    font: 11px/1.4 Inter, Arial, sans-serif;\n}\n";
 
 // src/values.js
-import { app as app6 } from "../../../scripts/app.js";
+import { app as app7 } from "../../../scripts/app.js";
 var ONE = { expression: "none", intensity: 1, second_expression: "none", second_weight: 0.5, action_units: "" };
 var STEPS_KEPT = 100;
 var Values = class {
@@ -4495,7 +4555,7 @@ var Values = class {
       for (const widget of this.settable(changes)) {
         if (widget.value === changes[widget.name]) continue;
         widget.value = changes[widget.name];
-        widget.callback?.(widget.value, app6.canvas, this.node);
+        widget.callback?.(widget.value, app7.canvas, this.node);
       }
     } finally {
       this.writing = false;
@@ -4504,12 +4564,12 @@ var Values = class {
   }
 };
 function recordInPage() {
-  const tracker = app6.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  const tracker = app7.extensionManager?.workflow?.activeWorkflow?.changeTracker;
   (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
 }
 
 // src/extension.js
-var WIDGET2 = "expression_editor";
+var WIDGET3 = "expression_editor";
 var OPEN = "faceexpr_editor";
 var CLOSED = 30;
 var ONE_OPEN = { wide: 372, narrow: 640 };
@@ -4531,7 +4591,7 @@ function addEditor(node, { defaults, make, heights: heights2, opened: startsOpen
   let editor = null;
   if (startsOpen) node.setSize([Math.max(node.size[0], ROOM), node.size[1]]);
   const height = () => node.properties[OPEN] !== true ? CLOSED : node.size[0] - 20 >= WIDE ? heights2.wide : heights2.narrow;
-  const widget = node.addDOMWidget(WIDGET2, "FACEEXPR_EDITOR", root, {
+  const widget = node.addDOMWidget(WIDGET3, "FACEEXPR_EDITOR", root, {
     serialize: false,
     hideOnZoom: false,
     margin: 6,
@@ -4583,13 +4643,14 @@ function settle(node, root, frames = 120) {
   requestAnimationFrame(() => settle(node, root, frames - 1));
 }
 function isShown(node) {
-  return app7.canvas.graph?.getNodeById(node.id) === node;
+  return app8.canvas.graph?.getNodeById(node.id) === node;
 }
-app7.registerExtension({
+app8.registerExtension({
   name: "FaceExpr.ExpressionEditor",
   settings: [{ id: SETTING, name: "FaceExpr: expressions of your own", type: "hidden", defaultValue: [] }],
   setup() {
     document.head.append(element("style", {}, style_default));
+    watchWhatIsSaid();
     watchRuns((node) => isOurs(nameOf2(node)));
   },
   init: loadNodeWords,
