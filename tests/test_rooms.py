@@ -28,7 +28,7 @@ BELOW: dict[str, set[str]] = {
     "measure": {"errors", "expressions", "faces"},
     "photos": {"errors", "files", "expressions", "faces", "measure"},
     "training": {"errors", "files", "schedule", "typed", "provenance", "expressions", "faces", "text", "measure", "photos"},
-    "diffusers_host": {"errors", "files", "mini", "expressions", "faces", "text", "fusion", "photos", "training"},
+    "diffusers_host": {"errors", "files", "mini", "schedule", "expressions", "faces", "text", "fusion", "photos", "training"},
     "evaluation": {
         "errors",
         "files",

@@ -170,6 +170,6 @@ def _refusal(takes: str, given: Mapping[str, Any], side: int, room: int, draws: 
         more = "".join(f", {name} {value}" for name, value in changed.items())
         advice = f"This would: preset {one.preset}{more}, photos at {one.side} px ({need.peak(draws) / GB:.1f} GB)"
         advice += f"{_missed({}, [side, *(lower for lower in SIDES if one.side <= lower < side)], room, draws)}."
-        if more := [name for name, value in given.items() if _takes_more(one, name, value, draws)]:
-            advice += f" Leave out what was given beside the preset ({', '.join(more)}), or part of it."
+        if costly := [name for name, value in given.items() if _takes_more(one, name, value, draws)]:
+            advice += f" Leave out what was given beside the preset ({', '.join(costly)}), or part of it."
     return f"{takes}: {room / GB:.1f} GB are free for it. {advice}"
