@@ -372,7 +372,7 @@ def test_what_changes_nothing_is_told(mini, caplog) -> None:
     for asked in (("neutral", 0.7, "none", 0.5, ""), ("none", 0.7, "sad", 0.4, "AU1"), ("happy", 0.7, "none", 0.4, "")):
         mini.expression_text_encode.ExpressionTextEncode.execute(mini.clip, PERSON, *asked)
     assert [record.getMessage() for record in caplog.records if "changed nothing" in record.getMessage()] == [
-        "Extract Expression Features: photo_neutral changed nothing: it is for a photo without a neutral_photo",
+        "Extract Expression Features: 'if no neutral photo' changed nothing: it is for a photo without a neutral_photo",
         "Extract Expression Features: levels changed nothing: at the site cross_attention_difference nothing is recorded but the words",
         "Apply Attention-Focused Fusion: matching changed nothing: features of the site cross_attention_difference match nothing",
         "FaceExpr Sampler: base_model changed nothing: features are connected",

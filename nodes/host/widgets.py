@@ -125,6 +125,8 @@ def tell_idle_strengths(
 def tell_unused(node: type[io.ComfyNode], reason: str, **given: Any) -> None:
     """Say in the log, and on the node, which of the inputs, given by name, change nothing: those connected or set to another value than
     the default."""
-    defaults = {widget.id: widget.default for widget in node.define_schema().inputs if isinstance(widget, io.WidgetInput)}
-    if names := [name for name, value in given.items() if value != defaults.get(name)]:
+    inputs = node.define_schema().inputs
+    defaults = {one.id: one.default for one in inputs if isinstance(one, io.WidgetInput)}
+    shown = {one.id: repr(one.display_name) for one in inputs if one.display_name}
+    if names := [shown.get(name, name) for name, value in given.items() if value != defaults.get(name)]:
         tell(node, f"{' and '.join(names)} changed nothing: {reason}")
