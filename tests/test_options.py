@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pack
 import pytest
 
+from faceexpr_core.commands.cli import _parser
+from faceexpr_core.commands.dreambooth_flags import build_parser
 from faceexpr_core.commands.train import add_arguments
 from faceexpr_core.training.asked import widget_values
 from faceexpr_core.training.options import OPTIONS, PRESET
@@ -68,3 +71,23 @@ def test_bounds_are_those_that_settings_hold_to() -> None:
         for value in (BOUNDS[name][0] - 1, BOUNDS[name][1] + 1 if name != "seed" else 2**64):
             with pytest.raises(BadSetting, match=f"{name} is"):
                 preset_settings("default", **{name: value})
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A command and its verbs."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from parsers(below)
+
+
+def test_help_says_each_default_once_and_none_where_there_is_none() -> None:
+    told: dict[str, str] = {}
+    for parser in (*parsers(_parser()), build_parser()):
+        formatter = parser._get_formatter()
+        told |= {f"{parser.prog} {action.dest}": formatter._expand_help(action) for action in parser._actions if action.help}
+    assert not [one for one, help in told.items() if help.count("default: ") > 1 or "None" in help or "[" in help or "(default: )" in help]
+    assert told["faceexpr generate seed"].endswith(" (default: 0)") and told["faceexpr generate model"].endswith("(.safetensors)")
+    assert told["faceexpr generate width"].endswith("8 (default: what the model was made for)")
+    assert told["python -m faceexpr_core.train num_class_images"] == "how many (default: 100)"

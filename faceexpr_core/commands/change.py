@@ -14,7 +14,7 @@ from ..faces.face_choice import ALL_FACES
 from ..files import beginning
 from ..fusion.redraw_settings import DENOISE, GUIDANCE, READ, SHOWN, STEPS, STRENGTH
 from ..provenance import CHANGED_BY_A_MODEL
-from .flags import refuse_idle_intensity, refuse_idle_negative
+from .flags import TellsDefaults, refuse_idle_intensity, refuse_idle_negative
 from .generate import (
     PROMPT,
     add_expression_arguments,
@@ -43,7 +43,7 @@ def add_change_command(subparsers: argparse._SubParsersAction[argparse.ArgumentP
         help="give a picture another expression",
         description="Give a face in a picture another expression, or a neutral one. The face is drawn over and its change laid onto the "
         "picture; all else stays equal to the bit. The same as the node Change Expression in ComfyUI. Use pictures of people who agreed.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=TellsDefaults,
     )
     parser.add_argument("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
     parser.add_argument("--picture", type=Path, required=True, help="the picture; it is not overwritten")

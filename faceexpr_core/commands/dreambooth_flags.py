@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..training.settings import PREDICTIONS, SCHEDULES
+from .flags import TellsDefaults
 from .watch import TRACKERS
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -78,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m faceexpr_core.train",
         description="Learn a person's LoRA with the command of the paper: the flags of diffusers' SDXL DreamBooth LoRA script. "
         "`faceexpr train` has the method's own presets.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=TellsDefaults,
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -13,7 +13,7 @@ from ..errors import FaceExprError
 from ..expressions import NONE, names
 from ..fusion.run import STEPS
 from ..fusion.settings import CONTEXT_SITE, MODES, SITES, FusionSettings, default_levels, default_site, require_photo_site
-from .flags import check_seeds, refuse_idle_negative, refuse_unused, run_of
+from .flags import TellsDefaults, check_seeds, refuse_idle_negative, refuse_unused, run_of
 from .generate import (
     PROMPT,
     add_expression_arguments,
@@ -46,7 +46,7 @@ def add_extract_command(subparsers: argparse._SubParsersAction[argparse.Argument
         "--features` and for Load Features in ComfyUI. Writes the features (.safetensors) and a picture of them: the neutral "
         "and the expressive twin, and where they differ. Features of words at the default site serve any steps, others the noise "
         "levels they were made for.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=TellsDefaults,
     )
     parser.add_argument("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
     parser.add_argument("--expression", required=True, metavar="E", help=f"one of: {', '.join((NONE, *names()))}")

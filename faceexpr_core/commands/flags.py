@@ -1,4 +1,4 @@
-"""The command line's own: flags of the training options, what to say of flags that would change nothing, and words to any terminal."""
+"""The command line's own: flags and the help on them, what to say of flags that would change nothing, and words to any terminal."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ from ..training.settings import BOUNDS
 
 Value = TypeVar("Value")
 KINDS = {"int": int, "float": float, "text": str, "file": Path}
+
+
+class TellsDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Says a flag's default behind its help, where it has one and the help does not say it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        none = action.default is None or action.default is False or action.default in ("", [])
+        return action.help if none or "default: " in (action.help or "") else super()._get_help_string(action)
 
 
 def add_flag(parser: Any, option: Option) -> None:

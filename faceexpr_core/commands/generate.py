@@ -25,7 +25,7 @@ from ..fusion.settings import (
     site_settings,
 )
 from ..training.settings import PREDICTIONS
-from .flags import check_number, check_seeds, refuse_idle_intensity, refuse_idle_negative, refuse_unused, run_of
+from .flags import TellsDefaults, check_number, check_seeds, refuse_idle_intensity, refuse_idle_negative, refuse_unused, run_of
 from .loras import check_loras, load_loras
 from .saved_picture import require_folder, save_picture
 from .telling import Progress, say
@@ -60,7 +60,7 @@ def add_generate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
         help="draw pictures with chosen expressions",
         description="Draw pictures with chosen expressions. The same settings give the same picture as the nodes in ComfyUI "
         "(Euler, normal schedule).",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=TellsDefaults,
     )
     parser.add_argument("--model", required=True, help="'mini', a diffusers directory, or an SDXL checkpoint file (.safetensors)")
     parser.add_argument("--prompt", default=PROMPT, help="what to draw; the expression goes where {expression} stands, or to the end")
@@ -69,7 +69,7 @@ def add_generate_command(subparsers: argparse._SubParsersAction[argparse.Argumen
         nargs="+",
         default=["neutral"],
         metavar="E",
-        help=f"one or more of: {', '.join((NONE, *names()))}; each gives its own pictures",
+        help=f"one or more of: {', '.join((NONE, *names()))}; each gives its own pictures (default: neutral)",
     )
     add_expression_arguments(parser)
     parser.add_argument("--expression_scale", type=float, help="epsilon mode: scale the expression at each step (1 changes nothing)")

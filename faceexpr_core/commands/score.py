@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import FaceExprError
 from ..expressions import NONE, names
 from ..files import try_name, write_new
-from .flags import refuse_idle_intensity
+from .flags import TellsDefaults, refuse_idle_intensity
 
 if TYPE_CHECKING:
     from ..measure.judges import Looks, Seen
@@ -28,7 +28,7 @@ def add_score_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPa
         help="sort pictures by how well they show a person and an expression",
         description="Measure pictures of a person: which expression two judges read, how strong it is, how alike the face is to "
         "the photos. Prints a line a picture, the best first.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=TellsDefaults,
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files")
     parser.add_argument("--photos", type=Path, required=True, metavar="DIR", help="folder with photos of the person")
