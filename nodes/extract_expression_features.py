@@ -71,8 +71,8 @@ class ExtractExpressionFeatures(io.ComfyNode):
                     "expression",
                     options=[NONE, *names()],
                     default=NONE,
-                    tooltip="Which expression this is, as the features call themselves. Where they act is for the texts to say: an "
-                    "expression acts on the whole face, action units alone on their part of it.",
+                    tooltip="Only a name for the features. The texts decide where they act: an expression on the whole face, action units "
+                    "alone on their part of it.",
                 ),
                 io.Vae.Input(
                     "vae",

@@ -28,7 +28,7 @@ class LoadFeatures(io.ComfyNode):
                     "file",
                     options=features_files(SUFFIX) or [NO_FILE],
                     tooltip="A file in models/faceexpr_features. It serves any person, with the checkpoint it was made for: features of "
-                    "words at any steps, others at its noise levels.",
+                    "words at the default site with any steps, others at their noise levels.",
                 )
             ],
             outputs=[

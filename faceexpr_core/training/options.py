@@ -150,7 +150,7 @@ OPTIONS: tuple[Option, ...] = (
         "resume",
         "choice",
         "when an earlier run of this name was stopped: {0} goes on with it, and refuses when its settings were others; "
-        "{1} starts anew then; {2} gives it up. A LoRA that this very run finished before is taken, but with {2}",
+        "{1} starts anew then; {2} gives it up. The LoRA of the same run, finished before, is taken, except with {2}",
         Widget("continue"),
         SEEING,
         default="strict",
