@@ -29,6 +29,7 @@ TRAIN, SHEET, EXTRACT, APPLY, SAMPLER = (
 )
 TRAINING = [name for name in NAMES if TRAIN in (WORKFLOWS / name).read_text()]
 MINIS = [name.removesuffix(".json") for name in NAMES if "_mini_" in name]
+EDITED = ("FaceExprExpressionTextEncode", "FaceExprChangeExpression")
 LORAS, FILES = {"FaceExprLoadLoRA", "CreateHookLora"}, {"ckpt_name", "lora_name", "control_net_name", "image"}
 UNFUSED = ("_change.json", "_expression.json", "_intensity_and_blend.json", "_quick_start.json", "_sdxl.json", "_sheet.json")
 """How the names of those end that fuse nothing."""
@@ -239,9 +240,9 @@ def test_the_note_says_what_is_to_be_chosen_and_written(name: str, page: dict[st
         assert "`example.png`" in text
     if "FaceExprScore" in kinds:
         assert "Four others: change **Seed**" in text
-    if "click a face" in text.lower():
-        opened = any(node.get("properties", {}).get("faceexpr_editor") for node in page["nodes"])
-        assert opened or "open *Set it on a face*" in text
+    if "click" in text.lower():
+        opened = [node["properties"].get("faceexpr_editor", False) for node in page["nodes"] if node["type"] in EDITED]
+        assert all(opened) or "open *Set it on a face*" in text
     for other in re.findall(r"`(faceexpr_(?:mini|sdxl)\w*)`", text):
         assert f"{other}.json" in NAMES
 
