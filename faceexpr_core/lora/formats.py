@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
+from ..files import one_line
 from . import embeddings, kinds
 from .files import read_lora
 from .given import PEFT_CONFIG, adapter_weights, whole_of
@@ -309,4 +310,4 @@ def _with_alpha(lora: Lora, name: Callable[[str], str], flat: bool = False) -> d
 def some_keys(keys: Iterable[str], count: int = 3) -> str:
     """The first of them, for a message."""
     names = list(keys)
-    return ", ".join(names[:count]) + (" ..." if len(names) > count else "")
+    return ", ".join(map(one_line, names[:count])) + (" ..." if len(names) > count else "")

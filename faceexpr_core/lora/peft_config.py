@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
+from ..files import one_line
 
 if TYPE_CHECKING:
     from .formats import Layer
+
+_PATTERN = re.compile(r"\^?(?:[\w/-]|\\[.-]|\.\*?)+\$?")
+"""Names of modules, their dots escaped or not, with `.*` for anything."""
 
 
 def adapter_config(layers: Mapping[str, Layer], part: str) -> dict[str, Any]:
@@ -45,8 +49,8 @@ def alpha_in(config: Mapping[str, Any], module: str, rank: int, prefixed: bool) 
     own = {key.removeprefix(f"{part}."): value for key, value in config.items() if key.startswith(f"{part}.")} if prefixed else config
     if not own:
         return None
-    alpha = _by_pattern(own.get("alpha_pattern"), name, own.get("lora_alpha", 8))  # PEFT's default
-    return float(alpha) * (math.sqrt(rank) if own.get("use_rslora") else 1.0)
+    alpha = _by_pattern(own, "alpha_pattern", name, own.get("lora_alpha", 8))  # PEFT's default
+    return alpha * (math.sqrt(rank) if own.get("use_rslora") else 1.0)
 
 
 def scaled_product(config: Mapping[str, Any], module: str, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -57,19 +61,45 @@ def scaled_product(config: Mapping[str, Any], module: str, extra: Mapping[str, T
     if not any(ending.startswith(("hada_w", "lokr_w")) for ending in extra) or "alpha" in extra or not config:
         return dict(extra)
     name = module.partition(".")[2]
-    alpha = float(_by_pattern(config.get("alpha_pattern"), name, config.get("alpha", 8)))
+    alpha = _by_pattern(config, "alpha_pattern", name, config.get("alpha", 8))
     if {"lokr_w1", "lokr_w2"} <= extra.keys():
-        rank = float(_by_pattern(config.get("rank_pattern"), name, config.get("r", 8)))
+        rank = _by_pattern(config, "rank_pattern", name, config.get("r", 8))
         return {**extra, "lokr_w2": (extra["lokr_w2"].float() * (alpha / rank)).to(extra["lokr_w2"].dtype)}
     return {**extra, "alpha": torch.tensor(alpha)}
 
 
-def _by_pattern(patterns: Mapping[str, Any] | None, name: str, otherwise: Any) -> Any:
-    """The value of the first pattern that a module's name ends with."""
-    for pattern, value in (patterns or {}).items():
-        if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", name):
-            return value
-    return otherwise
+def _by_pattern(config: Mapping[str, Any], key: str, name: str, otherwise: Any) -> float:
+    """The value of the first pattern of `config[key]` that a module's name ends with. Raises FaceExprError for what is no number, and for
+    patterns that are more than names with `.*` in them: a file's own regular expression could keep ComfyUI busy for ever."""
+    patterns = config.get(key) or {}
+    if not isinstance(patterns, dict):
+        raise FaceExprError(f"{key} of the LoRA's settings is a {type(patterns).__name__}, not names with numbers; take the file anew.")
+    value = next((value for pattern, value in patterns.items() if _ends_as(name, pattern, key)), otherwise)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise FaceExprError(f"The LoRA's settings give {name} {value!r} where a number belongs ({key}); take the file anew.")
+    return float(value)
+
+
+def _ends_as(name: str, pattern: str, key: str) -> bool:
+    """Whether PEFT's pattern fits the name's end, from the beginning of one of its parts on."""
+    if not _PATTERN.fullmatch(pattern):
+        raise FaceExprError(
+            f"{key} of the LoRA's settings names modules by {one_line(pattern)[:80]!r}, a regular expression. Names are read here, with .* "
+            "between their parts; write the modules out, or convert the LoRA where it was trained."
+        )
+    first, *rest = pattern.removeprefix("^").removesuffix("$").replace("\\", "").split(".*")
+    if not rest:
+        return f".{name}".endswith(f".{first}") if not pattern.startswith("^") else name == first
+    at = 0 if pattern.startswith("^") else f".{name}".find(f".{first}")
+    if at < 0 or not name.startswith(first, at):
+        return False
+    at += len(first)
+    *middle, last = rest
+    for part in middle:
+        if (at := name.find(part, at)) < 0:
+            return False
+        at += len(part)
+    return name.endswith(last) and len(name) - len(last) >= at
 
 
 def read_json(text: str | bytes, where: str) -> dict[str, Any]:

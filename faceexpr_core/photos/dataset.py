@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import FaceExprError
 from ..faces.images import SourceImage, caption_files, picture_files, plain_name, read_source, shown_name
+from ..files import one_line
 from .folder import folders_of_photos, inside_of, kohya_folders, looked_into, no_photo, others, read_folder
 from .room import HALF, require_room
 
@@ -193,7 +194,7 @@ def _with_caption(source: SourceImage, row: dict[str, Any], named: str | None, t
         raise FaceExprError(f"{table}, line {number}, has no {column!r}, which was named as the caption column. Add it, or name another.")
     if caption is not None and not isinstance(caption, str):
         raise FaceExprError(f"{table}, line {number}: the caption is a {type(caption).__name__}; it must be text in quotes.")
-    words = " ".join((caption or "").split())
+    words = one_line(caption or "")
     if not words:
         return source
     return replace(source, caption=words)

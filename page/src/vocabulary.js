@@ -3,7 +3,7 @@
 import { say } from './words.js';
 
 export const NONE = 'none';
-const CODE = /^(?:AU)?\s*([LR]?)\s*(\d+)$/i;
+const CODE = /^(?:AU)?\s*(?:([LR])\s*)?(\d+)$/i;
 
 /** `AU1+R12:0.5` as a Map code -> strength (0..1), as faceexpr_core.expressions.parse_unit_strengths reads it; null where it refuses. */
 export function parseUnits(text, table) {
@@ -11,7 +11,7 @@ export function parseUnits(text, table) {
     for (const part of text.split(/[+,;]/).filter((part) => part.trim())) {
         const [written, number = '1', ...more] = part.split(':');
         const match = CODE.exec(written.trim());
-        const code = match && match[1].toUpperCase() + Number(match[2]);
+        const code = match && (match[1] ?? '').toUpperCase() + Number(match[2]);
         const strength = number.trim() ? Number(number) : NaN;
         if (!(code in table.action_units) || more.length || !(strength > 0 && strength <= 1)) return null;
         if (units.has(code) && units.get(code) !== strength) return null;

@@ -1,6 +1,6 @@
 // Made by `make page` from page/src. Contains parts of OGL (https://github.com/oframe/ogl, the Unlicense: OGL_LICENSE.txt).
-// sources: 5a7bf2d2a7aa815f3977a00b8e3d362c79b8fd70797aa80a89ac40a85e48f713
-// what follows: 84a2f937142802fb37bf8d60773e8235a0a828e32a77bb582474918c366babd1
+// sources: a4a7d9d9e1f6456d56cf5c8a6221526caeb747f0096d8296ccb7a5b8acff14bb
+// what follows: 64aa9cc98d38500e0357b787fa61d445b659b492bfb1d8f20dc14ed2521f2bb5
 // src/extension.js
 import { app as app8 } from "../../../scripts/app.js";
 
@@ -3482,13 +3482,13 @@ function redraw(node) {
 
 // src/vocabulary.js
 var NONE = "none";
-var CODE = /^(?:AU)?\s*([LR]?)\s*(\d+)$/i;
+var CODE = /^(?:AU)?\s*(?:([LR])\s*)?(\d+)$/i;
 function parseUnits(text, table) {
   const units = /* @__PURE__ */ new Map();
   for (const part of text.split(/[+,;]/).filter((part2) => part2.trim())) {
     const [written, number = "1", ...more] = part.split(":");
     const match = CODE.exec(written.trim());
-    const code = match && match[1].toUpperCase() + Number(match[2]);
+    const code = match && (match[1] ?? "").toUpperCase() + Number(match[2]);
     const strength = number.trim() ? Number(number) : NaN;
     if (!(code in table.action_units) || more.length || !(strength > 0 && strength <= 1)) return null;
     if (units.has(code) && units.get(code) !== strength) return null;
