@@ -197,7 +197,8 @@ def _scheduler_of(folder: Path, parts: Mapping[str, Any]) -> Any:
 
     _, kind = parts.get("scheduler") or (None, "EulerDiscreteScheduler")
     found: Any = getattr(diffusers, kind, None) if isinstance(kind, str) else None
-    if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
+    fits = isinstance(found, type) and issubclass(found, SchedulerMixin)
+    if not fits:
         raise FaceExprError(f"{folder} is drawn by {kind}, which the diffusers here does not have. Take a newer one, or another model.")
     return found.from_pretrained(folder / "scheduler", local_files_only=True)
 
