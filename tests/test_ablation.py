@@ -57,9 +57,7 @@ def test_the_recipe_is_the_papers_and_the_whole_is_the_default() -> None:
     )
     assert whole.arm.embeddings and whole.arm.fusion is not None and whole.arm.text == "neutral"
     rates = {name: step.training.settings.learning_rate for name, step in steps.items()}
-    assert {rates.pop(BASE), rates.pop(RECIPE)} == {2e-4} and set(rates.values()) == {
-        6e-4
-    }  # gaussian: each step is larger
+    assert {rates.pop(BASE), rates.pop(RECIPE)} == {2e-4} and set(rates.values()) == {6e-4}  # gaussian: each step is larger
     assert recipe.training.settings.init_lora_weights == "gaussian" and trained.init_lora_weights == "kaiming"
 
 
@@ -209,6 +207,15 @@ def test_a_mean_of_fewer_people_than_its_row_says_of_how_many() -> None:
     known = [{**one, "leak": 0.1 if one["person"] in "ab" else None} for one in known]
     told = table(known, ["prior", "captions"])
     assert told.count("0.100 (of 2)") == 2 and "+0.000 (of 2)" in told and " (of 5)" not in told
+
+
+def test_of_a_measure_of_few_people_no_effect_is_said() -> None:
+    """Two of six people's class gave an effect without an interval."""
+    known = records({"prior": 0.75, "captions": 0.75}, {"prior": True, "captions": True})
+    for people, said in (("abcde", "moved"), ("ab", "none")):
+        moved = [{**one, "drift": (0.01 if one["arm"] == "captions" else 0.1) if one["person"] in people else None} for one in known]
+        told = table(moved, ["prior", "captions"])
+        assert next(row for row in told.splitlines() if row.startswith("| captions |")).endswith(f"| {said} | none |")
 
 
 def test_the_class_is_drawn_once_with_each_lora_without_the_trigger_word(tmp_path: Path) -> None:

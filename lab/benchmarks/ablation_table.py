@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,10 @@ def table(rows: Sequence[Row], command: str) -> str:
                 shared = sorted({*row_of[have].people} & {*row_of[lack].people})
                 own = [{name: row_of[arm].people[name] for name in shared} for arm in (have, lack)]
                 cells = [_cell(found.values[one.name], one, _lacking(one, *own), signed=True) for one in MEASURES]
-                people = len(shared)
-                said = [_told(effects(found)), _told(harms(found, row_of[lack]))] if people >= LEAST_PEOPLE else ["too few people"] * 2
+                known = {one.name: found.values[one.name] if _known(one, *own) >= LEAST_PEOPLE else None for one in MEASURES}
+                judged = replace(found, values=known)
+                enough = len(shared) >= LEAST_PEOPLE
+                said = [_told(effects(judged)), _told(harms(judged, row_of[lack]))] if enough else ["too few people"] * 2
                 lines.append(table_line([part.name, kind, f"`{have}` / `{lack}`", *cells, *said]))
     lines += ["", *(f"- `{name}`: `{ARMS[name]}`" for name in row_of if name in ARMS)]
     return "\n".join(lines) + "\n"
@@ -191,8 +194,13 @@ def _limit(one: Measure, without: Row) -> float:
 
 def _lacking(one: Measure, *people: Mapping[str, Mapping[str, float | None]]) -> str:
     """Of how many people a mean is, where the measure is not known of all of them."""
-    known = sum(all(own[name].get(one.name) is not None for own in people) for name in people[0])
+    known = _known(one, *people)
     return "" if known in (0, len(people[0])) else f" (of {known})"
+
+
+def _known(one: Measure, *people: Mapping[str, Mapping[str, float | None]]) -> int:
+    """Of how many people a measure is known in each of these."""
+    return sum(all(own[name].get(one.name) is not None for own in people) for name in people[0])
 
 
 def _judged(found: Difference) -> list[tuple[Measure, Interval]]:
