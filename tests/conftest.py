@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from comfy_process import REPOSITORY, ComfyProcess, comfyui, let_import_comfyui,
 from numpy.typing import NDArray
 from prepared import prepare_here
 
+from faceexpr_core import mini
 from faceexpr_core.photos import subject_process
 
 if TYPE_CHECKING:
@@ -45,6 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def prepared_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """`faceexpr train` prepares its photos in this process; test_train_memory.py has whole commands with the process of its own."""
     monkeypatch.setattr(subject_process, "prepare_apart", prepare_here)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with one photo of Mini's person."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(mini.subject_path() / "photo_1.png", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

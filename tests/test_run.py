@@ -36,14 +36,6 @@ pytestmark = pytest.mark.usefixtures("prepared_here")
 MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1024.00 MiB.\nGPU 0 has a total capacity of 7.78 GiB")
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    shutil.copy(mini.subject_path() / "photo_1.png", folder)
-    return folder
-
-
 def words(photos: Path, *more: str) -> list[str]:
     named = ["train", "--model=mini", f"--photos={photos}", f"--output={photos.parent / 'anna'}", "--device=cpu", "--class_word=woman"]
     return [*named, "--preset=paper", "--precision=fp32", "--resolution=64", "--rank=2", "--accumulation=1", *more]

@@ -20,14 +20,6 @@ pytestmark = pytest.mark.usefixtures("prepared_here")
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    shutil.copy(mini.subject_path() / "photo_1.png", folder)
-    return folder
-
-
-@pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory runs out in the second step."""
     step = Trainer.step

@@ -13,7 +13,6 @@ import pack
 import pytest
 import torch
 
-from faceexpr_core import mini
 from faceexpr_core.commands import dreambooth, dreambooth_flags
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.train import job_of
@@ -26,13 +25,6 @@ from faceexpr_core.training.state import RunState, StateFolder, write_state
 
 ROOM = 6 * GB - rest()
 """Of a card on which `auto` alone takes the preset low-vram."""
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    (tmp_path / "photos").mkdir()
-    shutil.copy(mini.subject_path() / "photo_1.png", tmp_path / "photos")
-    return tmp_path / "photos"
 
 
 def command(photos: Path, *more: str) -> TrainJob:
