@@ -84,7 +84,7 @@ class TrainLoRA(io.ComfyNode):
         outside = (Path(folder_paths.get_output_directory()), Path(folder_paths.get_temp_directory()))
         save = partial(reserve, paths=(path,), precision=values["file_precision"], fallbacks=outside)
         if settled.told:
-            page.say(settled.told)
+            page.warn(settled.told)
         try:
             finished = run(host, page, job, save)
         finally:

@@ -25,6 +25,9 @@ class Terminal(Progress):
         super().__init__(speaks, begin="")
         self.track: Callable[[Step], None] = lambda step: None
 
+    def warn(self, text: str) -> None:
+        self.say(text)
+
     def drawing(self, number: int, of: int, prompt: str) -> None:
         self.show(f"picture {number} of {of} of the class: {prompt}", number, of, done=number - 1)
 

@@ -93,7 +93,11 @@ class Watcher(Protocol):
     """The page or terminal."""
 
     def say(self, text: str) -> None:
-        """A line that the user should read."""
+        """What the run is at, or what its settings mean: the next line may take its place."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """A line that the user should still see when the run is over."""
         ...
 
     def drawing(self, number: int, of: int, prompt: str) -> None:

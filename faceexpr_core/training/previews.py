@@ -79,12 +79,12 @@ def sheet_after(
             log.debug("the preview of step %d", step.number, exc_info=True)
     if problem:  # the error is gone here, and what it held
         give_back(host.device)
-        watcher.say(f"the preview of step {step.number} is left out: {problem}")
+        watcher.warn(f"the preview of step {step.number} is left out: {problem}")
         return None
     try:
         write_new(previews.folder / f"{previews.stem}{step.number:06}.png", png(sheet))
     except OSError as reason:
-        watcher.say(f"the preview of step {step.number} could not be saved in {previews.folder}: {reason.strerror or reason}")
+        watcher.warn(f"the preview of step {step.number} could not be saved in {previews.folder}: {reason.strerror or reason}")
     return sheet
 
 

@@ -125,13 +125,13 @@ def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
     if taken is not None:
         if first:
             names = ", ".join(path.name for path in taken.paths)
-            watcher.say(f"{names} was learned from the same photos, on the same model, with the same settings: it is taken. {job.anew}")
+            watcher.warn(f"{names} was learned from the same photos, on the same model, with the same settings: it is taken. {job.anew}")
         return taken
 
     def on_start(notes: tuple[str, ...]) -> None:
         begins = () if job.states is not None and job.states.newest() else _beginning(job)
         for note in (*notes, *begins) if first else ():
-            watcher.say(note)
+            watcher.warn(note)
         watcher.ready()
 
     def on_step(step: Step) -> None:
@@ -161,7 +161,7 @@ def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
     else:
         again = job.states.wording.again if job.states is not None and job.states.newest() else ""
         told = f"stopped after {result.steps} of {settings.steps} steps; the LoRA so far is saved as {paths[0]}"
-        watcher.say(f"{told}; {again}" if again else told)
+        watcher.warn(f"{told}; {again}" if again else told)
     return Finished(result, settings, paths)
 
 

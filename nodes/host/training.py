@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 CLASS_PICTURES: dict[str, Any] = {"steps": CLASS_STEPS, "cfg": CLASS_CFG, "sampler": "euler", "scheduler": "normal"}
 """How the MODEL draws the pictures of the class, by its weights alone: these are what it learns on, and what the pictures are known by."""
 
-PASSING = ("drawing ", "plan: ", "captions are off")
-"""How lines begin that warn of nothing: they tell what it is at, or what the settings mean. The next one takes their place."""
-
 
 class TrainingHost:
     """`Host` over what is connected to the node `node`; what it does before the first step raises `Interrupted` once the user pressed
@@ -170,9 +167,10 @@ class Page:
 
     def say(self, text: str) -> None:
         logging.info("%s: %s", self._node, text)
-        if text.startswith(PASSING):
-            say(text)
-            return
+        say(text)
+
+    def warn(self, text: str) -> None:
+        logging.info("%s: %s", self._node, text)
         kind = re.sub(r"\d+", "", text)  # of previews that fail one after the other the last is told
         say_and_keep(text, self._kept.get(kind))
         self._kept[kind] = text
