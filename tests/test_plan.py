@@ -175,8 +175,9 @@ def test_other_settings_are_reckoned_from_the_table() -> None:
     assert "EMA" not in need_of(preset_settings("default", ema=0.0), 1024).parts
     assert need_of(preset_settings("default", text_encoder=False), 1024).parts.get("text encoders", 0) == 0
     assert usual.pictures == 0 == usual.drawing and need_of(preset_settings("default"), 1024).pictures > 50 << 20
-    work = {prior: need_of(preset_settings("default", prior=prior), 1024).tflop for prior in PRIORS}
+    work = {prior: need_of(preset_settings("default", prior=prior, prior_target="noise"), 1024).tflop for prior in PRIORS}
     assert work["off"] < 0.65 * work["images"] and work["images"] < work["distill"] < 1.2 * work["images"]
+    assert need_of(preset_settings("default"), 1024).tflop == work["distill"]  # as many calls of the U-Net
     assert plain.steps * 2 == preset_settings("default", steps=1600).steps
 
 

@@ -188,9 +188,17 @@ def gradient_and_slope(trainer: Trainer, loss, constant_side=None) -> tuple[floa
     return length, (values[0] - values[1]) / (2 * step)
 
 
-@pytest.mark.parametrize("part", ["identity", "images", "distill"])
+PARTS = {
+    "identity": {"prior": "off"},
+    "images": {"prior": "images"},
+    "model": {"prior": "images", "prior_target": "model"},
+    "distill": {"prior": "distill"},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_gradients_of_the_text_encoders_agree_with_finite_differences(part: str) -> None:
-    trainer = toy_trainer(changed(prior="off" if part == "identity" else part))
+    trainer = toy_trainer(changed(**PARTS[part]))
     parts, draws = trainer.parts, trainer.draws
     batch, loss = (draws.identity(), parts.identity) if part == "identity" else (draws.prior(), parts.prior)
     gradient, slope = gradient_and_slope(trainer, lambda: loss(batch))

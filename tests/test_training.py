@@ -24,7 +24,7 @@ from faceexpr_core.training.loss_plot import loss_picture
 from faceexpr_core.training.preview import contact_sheet, preview_latents
 from faceexpr_core.training.progress import duration, progress_text
 from faceexpr_core.training.result import Step
-from faceexpr_core.training.settings import PRESETS, TrainSettings, parse_settings, preset_settings
+from faceexpr_core.training.settings import PRESETS, PRIOR_TARGETS, TrainSettings, parse_settings, preset_settings
 
 FEW = TrainSettings(rank=4, steps=3, batch_size=1, accumulation=1, learning_rate=1e-3, ema=0, seed=7)
 
@@ -156,6 +156,14 @@ def test_at_the_start_distillation_is_0_and_crafting_0_where_the_person_is_the_c
     assert curves["crafting"][0] == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.parametrize("target", PRIOR_TARGETS)
+def test_at_the_start_the_pictures_of_the_class_teach_nothing_of_the_model_but_their_noise(unet: UNet2DConditionModel, target: str) -> None:
+    settings = few(steps=3, learning_rate=1e-2, prior="images", prior_target=target)
+    first, _, last = train_lora(unet, photos(), settings, class_images=photos(5)).curves["prior"]
+    assert first == pytest.approx(0, abs=1e-9) if target == "model" else first > 0.1
+    assert last > 1e-6  # the photos moved what the model says of the class
+
+
 def test_at_the_start_crafting_is_1_where_the_phrase_has_no_effect(unet: UNet2DConditionModel) -> None:
     curves = train_lora(unet, photos(), WHOLE, crafting=pairs(same_phrase=True)).curves
     assert curves["crafting"][0] == pytest.approx(1, abs=0.02)  # delta takes a little
@@ -243,13 +251,15 @@ def test_a_set_that_holds_each_prompt_once_is_learned_as_one_with_a_row_for_each
     assert torch.equal(dropped.pooled[1:3], each.pooled[1:3]) and not dropped.pooled[::3].any()
 
 
+@pytest.mark.parametrize("prior", [{"prior": "distill"}, {"prior": "images", "prior_target": "model"}], ids=["distill", "images"])
 @pytest.mark.long
-def test_the_prior_holds_the_class_where_it_was(shipped: UNet2DConditionModel) -> None:
-    data, common = photos(1), {"steps": 12, "learning_rate": 1e-2}
+def test_the_prior_holds_the_class_where_it_was(shipped: UNet2DConditionModel, prior: dict[str, str]) -> None:
+    data, common = photos(1), {"steps": 12, "learning_rate": 1e-2, **prior}
+    sets = {"class_images": photos(5)} if prior["prior"] == "images" else {"crafting": pairs()}
     drift = {}
     for weight in (0.0, 10.0):
-        settings = few(**common, prior="distill", prior_weight=weight)
-        drift[weight] = sum(train_lora(copy.deepcopy(shipped), data, settings, crafting=pairs()).curves["prior"][4:])
+        settings = few(**common, prior_weight=weight)
+        drift[weight] = sum(train_lora(copy.deepcopy(shipped), data, settings, **sets).curves["prior"][4:])
     assert drift[10.0] < 0.5 * drift[0.0]
 
 

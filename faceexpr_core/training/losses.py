@@ -36,12 +36,14 @@ def weighted_epsilon_loss(noise: Tensor, predicted: Tensor, mask: Tensor, snr_we
     return snr_weight * squared.mean(dim=(1, 2, 3))
 
 
-def prior_loss(noise: Tensor, predicted: Tensor, snr_weight: Tensor) -> Tensor:
-    """L_prior = w(t) <(eps - eps_theta)^2> on pictures of the class that the base model drew: float32 [B].
+def prior_loss(target: Tensor, predicted: Tensor, snr_weight: Tensor) -> Tensor:
+    """L_prior = w(t) <(target - eps_theta)^2> on pictures of the class that the base model drew: float32 [B].
 
-    Prior preservation (DreamBooth, Ruiz et al. 2208.12242, equation 3); shapes as in `weighted_epsilon_loss`.
+    Prior preservation; shapes as in `weighted_epsilon_loss`. With the pictures' noise eps as the target it is DreamBooth's (Ruiz et al.
+    2208.12242, equation 3). With sg eps_0, what the model without the LoRA predicts there, it is ours: eps_0 is what eps is on average
+    where the model is right, so that both pull to the same place, but a few drawn pictures, wrong ones too, are not learned by heart.
     """
-    return snr_weight * ((_wide(noise) - _wide(predicted)) ** 2).mean(dim=(1, 2, 3))
+    return snr_weight * ((_wide(target.detach()) - _wide(predicted)) ** 2).mean(dim=(1, 2, 3))
 
 
 def distillation_loss(predicted: Tensor, base: Tensor) -> Tensor:

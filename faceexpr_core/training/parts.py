@@ -14,6 +14,7 @@ from .crafting import CraftingSet
 from .data import TrainingSet
 from .draws import Batch
 from .losses import CRAFTING_FLOOR, CRAFTING_FLOOR_BF16, crafting_loss, distillation_loss, prior_loss, weighted_epsilon_loss
+from .precision import autocast
 from .settings import TrainSettings
 from .text_encoders import TextEncoders, embed_tokens
 
@@ -26,6 +27,7 @@ class Parts:
     """The models and sets of a run, all on one device, and what it predicts with them.
 
     `layers` are the U-Net's modules with a LoRA; `encoders` None where they do not learn; `snr_weights` float32 [1000] is w(t).
+    `prior_target` is TrainSettings' own.
     """
 
     unet: UNet2DConditionModel
@@ -37,6 +39,7 @@ class Parts:
     schedule: Any
     snr_weights: Tensor
     dtype: torch.dtype
+    prior_target: str = "noise"
 
     def identity(self, batch: Batch) -> Tensor:
         """L_id of a batch of photos: a scalar."""
@@ -50,7 +53,7 @@ class Parts:
         """L_prior of a batch of class pictures, or without them by distillation: a scalar."""
         if self.class_images is None:
             return self._distillation(batch)
-        target, predicted = self._denoise(self.class_images.select(batch.positions), batch)
+        target, predicted = self._denoise(self.class_images.select(batch.positions), batch, self.prior_target == "model")
         return prior_loss(target, predicted, self.snr_weights[batch.timesteps]).mean()
 
     def expression(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -84,13 +87,13 @@ class Parts:
         """What the U-Net predicts (the noise, or v), float32 [B, 4, h, w], of latents `noisy` of that size at `timesteps` int64 [B], with
         `embeds` [B, T, C] and `pooled` [B, P] of the texts and SDXL's size ids `time_ids` [B, 6]."""
         # a context of its own for each call: autocast keeps the LoRA's cast weights, those cast without gradient too
-        with torch.autocast(noisy.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with autocast(noisy.device, self.dtype):
             return self.unet(noisy, timesteps, embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids}).sample.float()
 
     def embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [N, 2, K, 77] -> H [N, 77 K, C] and pooled [N, P] with the LoRA as it is now; only where the text encoders learn."""
         assert self.encoders is not None
-        with torch.autocast(tokens.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with autocast(tokens.device, self.dtype):
             hidden, pooled = embed_tokens(self.encoders, tokens)
         return hidden.float(), pooled.float()
 
@@ -107,12 +110,16 @@ class Parts:
             base = self.predict(noisy, t, *prompt, photos.time_ids)
         return distillation_loss(self.predict(noisy, t, *self._words(*prompt, tokens), photos.time_ids), base).mean()
 
-    def _denoise(self, images: TrainingSet, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the U-Net should predict (the noise, or v) and what it does."""
+    def _denoise(self, images: TrainingSet, batch: Batch, as_before: bool = False) -> tuple[Tensor, Tensor]:
+        """What the U-Net should predict (the noise, or v; or `as_before`, what it predicts without the LoRA) and what it does."""
         noise, t = batch.noise, batch.timesteps
         noisy = self.schedule.add_noise(images.latents, noise, t)
         velocity = self.schedule.config.prediction_type == "v_prediction"
-        target = self.schedule.get_velocity(images.latents, noise, t) if velocity else noise
+        if as_before:
+            with torch.no_grad(), without_lora(self.unet, self.layers):
+                target = self.predict(noisy, t, images.prompt_embeds, images.pooled, images.time_ids)
+        else:
+            target = self.schedule.get_velocity(images.latents, noise, t) if velocity else noise
         words = self._words(images.prompt_embeds, images.pooled, images.tokens)
         return target, self.predict(noisy, t, *words, images.time_ids)
 

@@ -39,8 +39,8 @@ PNG = 1.6
 """Bytes of a picture's pixel in a PNG file, about."""
 PASSING = ("activations", "gradients")
 """What is gone after a step."""
-PASSES = {"off": (1, 0), "images": (2, 0), "distill": (2, 1)}
-"""Of each prior: passes of a step that learn, and calls of the U-Net to compare with."""
+PASSES = {"off": (1, 0), "noise": (2, 0), "model": (2, 1), "distill": (2, 1)}
+"""Of each prior, of pictures by what they teach: passes of a step that learn, and calls of the U-Net to compare with."""
 LEARNING = ("LoRA", "gradients", "optimiser", "EMA")
 """What goes with the rank. The last good weights lie on the host."""
 
@@ -103,7 +103,7 @@ def need_of(settings: TrainSettings, side: int, *, prior_images: int = PRIOR_IMA
     crafting = row["tflop"]["crafting"] / settings.crafting_every if settings.crafting_weight else 0.0
     batches = settings.batch_size * settings.accumulation / (made.batch_size * made.accumulation)
     once = forward_tflop(row["side"]) * made.batch_size * made.accumulation
-    (learned, compared), (made_learned, made_compared) = PASSES[settings.prior], PASSES[made.prior]
+    (learned, compared), (made_learned, made_compared) = PASSES[_prior(settings)], PASSES[_prior(made)]
     denoising = learned * (row["tflop"]["step"] - made_compared * once) / made_learned + compared * once
     step = (denoising + crafting) * batches * (side / row["side"]) ** 2
     state = trained * (4 + (EIGHT_BIT if _eight_bit(settings) else WHOLE) + (4 if settings.ema else 0))
@@ -272,6 +272,10 @@ def _nearest(settings: TrainSettings, side: int) -> dict[str, Any]:
 
 def _at(side: int) -> dict[str, Any]:
     return min(card_table()["drawing"], key=lambda row: abs(row["side"] - side))
+
+
+def _prior(settings: TrainSettings) -> str:
+    return settings.prior_target if settings.draws_class else settings.prior
 
 
 def _eight_bit(settings: TrainSettings) -> bool:

@@ -15,6 +15,7 @@ BASES = ("full", "nf4", "int8")
 SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
 OPTIMIZERS = ("adamw8bit", "adamw")
 PRIORS = ("off", "images", "distill")
+PRIOR_TARGETS = ("noise", "model")
 FIRST_WEIGHTS = ("kaiming", "gaussian")
 PREDICTIONS = ("epsilon", "v_prediction")
 PREDICTED: Mapping[str, Mapping[str, Any]] = {
@@ -62,7 +63,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 """Least and most of every number of TrainSettings; a warm-up is no longer than the run either."""
 
-ADDED_LATER: Mapping[str, Any] = {"base": "full", "init_lora_weights": "kaiming"}
+ADDED_LATER: Mapping[str, Any] = {"base": "full", "init_lora_weights": "kaiming", "prior_target": "noise"}
 """Settings that earlier versions did not have, and what they did: a run that does so is theirs."""
 
 _BLOCK = re.compile(r"(down|up)(\.\d+)?|middle")
@@ -89,7 +90,8 @@ class TrainSettings:
     `min_snr_gamma`, `ema`, `max_grad_norm`, `noise_offset` and `caption_dropout` are off at 0. `captions` False: every photo is learned
     with the same words; `flip`: each photo mirrored too (off: faces are not symmetric). `precision` auto is what the device computes
     best in (`precision.best_dtype`), float32 on the CPU. `gradient_checkpointing` None is on wherever there is a GPU. `prior` off,
-    images (L_prior on pictures of the class) or distill (without pictures), times `prior_weight` lambda_pr. `crafting_weight` is
+    images (L_prior on pictures of the class) or distill (without pictures), times `prior_weight` lambda_pr; of pictures `prior_target` says
+    what is learned: their noise, as DreamBooth does, or what the model without the LoRA predicts. `crafting_weight` is
     lambda_ec, 0 is off; L_ec is taken on every `crafting_every`-th step, its weight rising over the first `crafting_ramp` of the run,
     with the action units' area only if `crafting_mask`. `text_encoder`: the attention projections of both text encoders learn too, with
     a LoRA of the same rank and alpha, at `text_encoder_learning_rate` (0: as `learning_rate`) and with `text_encoder_weight_decay`; its
@@ -133,6 +135,7 @@ class TrainSettings:
     seed: int = 0
     base: str = "full"
     init_lora_weights: str = "kaiming"
+    prior_target: str = "noise"
 
     def __post_init__(self) -> None:
         for name, (low, high) in {**BOUNDS, "warmup": (0, self.steps)}.items():
@@ -147,6 +150,7 @@ class TrainSettings:
             "precision": PRECISIONS,
             "base": BASES,
             "prior": PRIORS,
+            "prior_target": PRIOR_TARGETS,
             "prediction": PREDICTIONS,
             "init_lora_weights": FIRST_WEIGHTS,
         }
@@ -163,10 +167,11 @@ class TrainSettings:
         return self.alpha or float(self.rank)
 
     def used(self) -> dict[str, Any]:
-        """The settings by name, without the text encoders' where these do not learn, and without ADDED_LATER that are as before."""
-        left_out = {name for name, before in ADDED_LATER.items() if getattr(self, name) == before} | (
-            set() if self.text_encoder else _READING
-        )
+        """The settings by name, without the text encoders' where these do not learn, without what pictures of the class teach where there
+        are none, and without ADDED_LATER that are as before."""
+        left_out = {name for name, before in ADDED_LATER.items() if getattr(self, name) == before}
+        left_out |= set() if self.text_encoder else _READING
+        left_out |= set() if self.draws_class else {"prior_target"}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @property
@@ -193,7 +198,9 @@ class Preset:
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "default": Preset(
-            MappingProxyType({"convolutions": True, "prior": "images", "crafting_weight": 0.05, "text_encoder": True}),
+            MappingProxyType(
+                {"convolutions": True, "prior": "images", "prior_target": "model", "crafting_weight": 0.05, "text_encoder": True}
+            ),
             1024,
             BACKGROUND_WEIGHT,
             "the whole method, for cards with 12 GB and more, or 8 GB with base nf4",
@@ -258,6 +265,7 @@ def require_used(settings: TrainSettings, given: Iterable[str]) -> None:
     """Raise FaceExprError for a setting `given` by name that changes nothing, because what it is a part of is off."""
     parts = {
         "prior": (settings.prior != "off", ("prior_weight",)),
+        "prior images": (settings.draws_class, ("prior_target",)),
         "crafting_weight": (settings.crafting_weight > 0, ("crafting_every", "crafting_ramp", "crafting_mask")),
         "train_text_encoder": (settings.text_encoder, ("text_encoder_learning_rate", "text_encoder_weight_decay")),
     }

@@ -188,6 +188,7 @@ class Trainer:
             schedule,
             min_snr_weight(snr, settings.min_snr_gamma, settings.prediction == "v_prediction").to(self.device),
             dtype,
+            settings.prior_target,
         )
 
     def _crafting_weight(self, number: int) -> float:
