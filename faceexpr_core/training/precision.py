@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -32,7 +33,7 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 
 def _torch() -> tuple[int, int]:
-    """PyTorch's version; before 2.6 its autocast knew no bfloat16 on a Mac."""
+    """PyTorch's version: from 2.6 on its autocast knows bfloat16 on a Mac, and from 2.8 on its GradScaler works there."""
     major, minor = torch.__version__.split(".")[:2]
     return int(major), int(minor)
 
@@ -44,12 +45,23 @@ def whole_on_this_card() -> bool:
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype of the U-Net's matrix products; the LoRA itself always stays float32. fp16 means float32 on the CPU."""
-    if precision == "auto":
+    """The dtype of the U-Net's matrix products; the LoRA itself always stays float32. What `device` cannot learn in is its best
+    instead."""
+    if precision == "auto" or not _learns_in(precision, device):
         return best_dtype(device)
-    if precision == "fp16" and device.type == "cpu":
-        return torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _learns_in(precision: str, device: torch.device) -> bool:
+    if device.type == "mps":
+        return {"fp16": _torch() >= (2, 8), "bf16": best_dtype(device) == torch.bfloat16}.get(precision, True)
+    return precision != "fp16" or device.type != "cpu"
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Inside, products are in `dtype`. For float32 there is nothing to do: before PyTorch 2.5 even an autocast that is off raises on a
+    Mac."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -61,6 +73,9 @@ def precision_note(precision: str, device: torch.device) -> str | None:
     """Says in words why it is not the one asked for, or takes more memory than on most cards; None where there is nothing to say."""
     if precision == "fp16" and device.type == "cpu":
         return "fp16 is for GPUs; the CPU computes in float32."
+    if device.type == "mps" and not _learns_in(precision, device):
+        needed = {"fp16": "PyTorch 2.8", "bf16": "macOS 14 and PyTorch 2.6"}[precision]
+        return f"{precision} needs {needed} or later on a Mac; it computes in {name_of(best_dtype(device))}."
     if precision == "auto" and device.type in ("cuda", "xpu") and best_dtype(device) == torch.float32:
         return "this card has no bfloat16 and its float16 is not relied on: it computes in float32, which takes twice the memory."
     return None

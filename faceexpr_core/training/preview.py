@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..schedule import BETAS
+from .precision import autocast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,7 @@ def preview_latents(
         "time_ids": torch.tensor([[height, width, 0, 0, height, width]] * 2, dtype=torch.float32, device=device),
     }
     context = prompt_embeds.to(device)
-    with torch.autocast(device.type, unet.dtype, enabled=unet.dtype != torch.float32):
+    with autocast(device, unet.dtype):
         for timestep in scheduler.timesteps:
             both = scheduler.scale_model_input(latents, timestep).expand(2, -1, -1, -1)
             positive, negative = unet(both, timestep, context, added_cond_kwargs=added).sample.float().chunk(2)
