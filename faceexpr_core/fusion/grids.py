@@ -54,5 +54,13 @@ def resize(maps: Tensor, grid: Grid) -> Tensor:
     if maps.shape[-2:] == grid:
         return maps
     if maps.shape[-2] >= grid[0] and maps.shape[-1] >= grid[1]:
-        return F.interpolate(maps, size=grid, mode="area")
+        device = area_device(maps.device, (int(maps.shape[-2]), int(maps.shape[-1])), grid)
+        return F.interpolate(maps.to(device), size=grid, mode="area").to(maps.device)
     return F.interpolate(maps, size=grid, mode="bilinear", align_corners=False)
+
+
+def area_device(device: torch.device, size: Grid, grid: Grid) -> torch.device:
+    """Where the area means of maps that lie on `device` are taken: on a Mac's graphics chip only of sizes that are multiples of the
+    grid's."""
+    multiples = size[0] % grid[0] == size[1] % grid[1] == 0
+    return device if device.type != "mps" or multiples else torch.device("cpu")

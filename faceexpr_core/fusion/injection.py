@@ -128,7 +128,11 @@ class Injection:
             mask = None if shares is None else shares[:, None]
             row = Target((1, chosen.shape[1]))
             changed = fusion.add_change(chosen, _without_bias(attention.out, difference), row, self.settings, weight, mask)
-            return changed if indices is None else rows.index_copy(1, indices, changed)
+            if indices is None:
+                return changed
+            whole = rows.clone()
+            whole[:, indices] = changed  # `index_copy` has no kernel for MPS before PyTorch 2.8
+            return whole
 
         return _changed(x, parts, change)
 
