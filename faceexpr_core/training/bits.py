@@ -17,12 +17,15 @@ _STANDS_IN = "ErrorHandlerMockBNBNativeLibrary"
 def unusable(device: torch.device | None = None) -> str | None:
     """Why bitsandbytes cannot be used on `device`, to follow its name in a sentence; None where it can.
 
-    Without a device the card of this machine is meant; where it has none, a card elsewhere, for which being installed is enough.
+    Without a device the card of this machine is meant; where it has none, as on a Mac, a card elsewhere, for which being installed is
+    enough.
     """
     import torch
 
     if importlib.util.find_spec("bitsandbytes") is None:
         return NOT_INSTALLED
+    if device is not None and device.type == "mps":
+        return NOT_TRIED
     if device is None and not torch.cuda.is_available():
         return NOT_TRIED if torch.xpu.is_available() else None
     try:

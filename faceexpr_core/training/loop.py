@@ -13,7 +13,17 @@ from ..errors import FaceExprError
 from .crafting import CraftingSet
 from .data import TrainingSet
 from .materials import Materials
-from .memory import SYSTEM_SHORT, enough_memory, first_line, is_out_of_memory, is_the_systems, memory_in_use, reset_peak
+from .memory import (
+    SYSTEM_SHORT,
+    enough_memory,
+    first_line,
+    is_out_of_memory,
+    is_the_systems,
+    knows_nf4,
+    memory_in_use,
+    reset_peak,
+    to_close,
+)
 from .precision import name_of, summed_in_float32
 from .processes import together
 from .result import Step, TrainResult
@@ -166,12 +176,12 @@ def _out_of_memory(reason: BaseException, trainer: Trainer) -> FaceExprError:
         return FaceExprError(f"The system ran out of memory {what} {SYSTEM_SHORT}")
     free = "" if trainer.checkpoints else ", or switch gradient checkpointing on,"
     less = (
-        *(("base nf4",) if settings.base == "full" else ()),
+        *(("base nf4",) if settings.base == "full" and knows_nf4(reason) else ()),
         *(("batch size 1 with more accumulation",) if settings.batch_size > 1 else ()),
         "smaller photos",
         "a lower rank",
     )
     return FaceExprError(
-        f"The device ran out of memory {what} Close what else uses the card (`nvidia-smi` shows it){free} and run the same again. "
+        f"The device ran out of memory {what} Close {to_close(reason)}{free} and run the same again. "
         f"What needs less is another run, and wants another name: {', or '.join(less)}."
     )

@@ -13,10 +13,6 @@ import torch
 
 from ..errors import FaceExprError
 
-SMALLER = (
-    "Take the preset low-vram, or base nf4, batch size 1 with more accumulation, smaller photos, a lower rank; "
-    "close what else uses the card (`nvidia-smi` shows it)."
-)
 SYSTEM_SHORT = (
     "That is the system's memory (RAM), not the card's. Close other programs, or give the system more swap (on Windows a larger page file: "
     "System, Advanced system settings, Performance, Advanced, Virtual memory), and run it again."
@@ -30,7 +26,14 @@ _SAID = (
     "error_out_of_device_memory",  # Intel's
     "error_out_of_resources",
     "error_out_of_host_memory",
+    "invalid buffer size",  # Apple's, of one tensor that is too large
 )
+_SAID_BY = {
+    "mps": ("mps backend", "invalid buffer size"),
+    "xpu": ("xpu out of memory", "level_zero", "error_out_of_device_memory", "error_out_of_resources"),
+    "hip": ("hip out of memory", "hip error"),
+}
+"""What tells whose memory is short; NVIDIA's where nothing does."""
 _SAID_OF_THE_SYSTEM = ("defaultcpuallocator", "alloc_cpu", "error_out_of_host_memory")
 
 
@@ -56,13 +59,37 @@ def enough_memory(doing: str) -> Iterator[None]:
     except Exception as reason:
         if not is_out_of_memory(reason):
             raise
-        what, advice = ("The system", SYSTEM_SHORT) if is_the_systems(reason) else ("The device", SMALLER)
+        what, advice = ("The system", SYSTEM_SHORT) if is_the_systems(reason) else ("The device", _smaller(reason))
         raise FaceExprError(f"{what} ran out of memory while {doing}: {first_line(reason)} {advice}") from reason
 
 
+def _smaller(reason: BaseException) -> str:
+    nf4 = ", or base nf4" if knows_nf4(reason) else ""
+    return f"Take the preset low-vram{nf4}, batch size 1 with more accumulation, smaller photos, a lower rank; close {to_close(reason)}."
+
+
+def knows_nf4(reason: BaseException) -> bool:
+    """Whether a base in nf4 was tried on the kind of device whose memory is short."""
+    return _short_of(reason) not in ("mps", "xpu")
+
+
+def to_close(reason: BaseException) -> str:
+    """What to close so that the device whose memory is short has more."""
+    kind = _short_of(reason)
+    if kind == "mps":
+        return "other programs, which share the Mac's memory (Activity Monitor shows it)"
+    return f"what else uses the card{' (`nvidia-smi` shows it)' if kind == 'cuda' else ''}"
+
+
+def _short_of(reason: BaseException) -> str:
+    said = str(reason).lower()
+    return next((kind for kind, words in _SAID_BY.items() if any(word in said for word in words)), "cuda")
+
+
 def first_line(reason: BaseException) -> str:
-    """An error's first line with its full stop; CUDA's goes on with advice of its own."""
+    """An error's first line with its full stop; CUDA's goes on with advice of its own, and that of MPS may bring down the system."""
     line = next(iter(str(reason).splitlines()), "") or type(reason).__name__
+    line = line.partition(" Use PYTORCH_MPS")[0]
     return line if line.endswith(".") else f"{line}."
 
 
