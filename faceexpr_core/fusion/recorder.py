@@ -148,7 +148,8 @@ def load_bank(path: Path) -> FeatureBank:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             _check_origin(path, metadata)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            # as they come they lie in the file, which then could not be replaced on Windows, and elsewhere would change them
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
         mask, regions = tensors.pop("mask", None), tensors.pop("regions", None)
         kept = {_size(key): tensors.pop(key) for key in list(tensors) if key.startswith("kept:")}
         return FeatureBank(

@@ -78,6 +78,7 @@ def read_lora(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a dict)
+            # copies: what `get_tensor` gives lies in the file, which then could not be replaced on Windows
+            return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as reason:
         raise FaceExprError(f"{path} cannot be read as a LoRA ({reason}); it needs to be a whole .safetensors file.") from reason
