@@ -7,13 +7,18 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import chain, islice, takewhile
 from pathlib import Path
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """What ends a line of text, or is a command to a terminal."""
+_HELD = (5, 32, 33)
+"""What Windows answers while a virus scanner, an indexer or a reader has a file open: denied, shared, locked."""
+PATIENCE = 2.0
+"""Seconds that such a file is waited for; most are free after some milliseconds."""
 
 
 def digest_of_file(path: Path) -> str:
@@ -54,7 +59,7 @@ def try_name(path: Path) -> None:
         numbered.open("xb").close()
     except FileExistsError:
         return
-    numbered.unlink()
+    _patiently(os.unlink, numbered)
 
 
 def write_once(path: Path, content: bytes) -> Path:
@@ -75,13 +80,13 @@ def replace_file(path: Path, content: bytes) -> None:
 def replace_streamed(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """`replace_file` for content that comes in pieces, so that all of it is never in memory. Raises OSError, and what `pieces` raises."""
     with _written(path, pieces) as temporary:
-        os.replace(temporary, path)
+        _patiently(os.replace, temporary, path)
         _sync_folder(path.parent)
 
 
 @contextmanager
 def _written(path: Path, pieces: Iterable[bytes | memoryview]) -> Iterator[Path]:
-    """The content on the disk under a name of its own beside `path`, which is gone at the end."""
+    """The content on the disk under a name of its own beside `path`, which is gone at the end. Errors name `path`."""
     make_folder(path.parent)
     temporary = part_beside(path)
     try:
@@ -91,8 +96,13 @@ def _written(path: Path, pieces: Iterable[bytes | memoryview]) -> Iterator[Path]
             file.flush()
             os.fsync(file.fileno())
         yield temporary
+    except OSError as error:
+        if str(error.filename) == str(temporary) and error.filename2 is None:
+            error.filename = str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what stays costs space; whether the file is saved is known by now
+            _patiently(os.unlink, temporary)
 
 
 def make_folder(folder: Path) -> None:
@@ -104,8 +114,15 @@ def make_folder(folder: Path) -> None:
 
 
 def part_beside(path: Path) -> Path:
-    """A name of its own for what becomes `path`, never too long where that is not."""
-    return path.with_name(f".{beginning(path.stem, 100)}-{secrets.token_hex(8)}.part")
+    """A name of its own for what becomes `path`, as long as that one's, or of 15 letters: Windows counts those of the whole path."""
+    return path.with_name(f".{path.name[:-15]}-{secrets.token_hex(4)}.part")
+
+
+def too_long(error: OSError, windows: bool = os.name == "nt") -> bool:
+    """Whether Windows did not take a file's path for its length, or that of what is written beside it. It says so of folders alone."""
+    name = error.filename2 or error.filename
+    beyond = windows and isinstance(error, FileNotFoundError) and name and len(os.path.abspath(part_beside(Path(str(name))))) > 259
+    return bool(beyond) or getattr(error, "winerror", None) == 206
 
 
 def beginning(name: str, size: int) -> str:
@@ -116,15 +133,28 @@ def beginning(name: str, size: int) -> str:
 def _publish(temporary: Path, names: Iterable[Path]) -> Path:
     for candidate in names:
         try:
-            os.link(temporary, candidate)  # fails when the name exists, unlike os.replace
+            _patiently(os.link, temporary, candidate)  # fails when the name exists, unlike os.replace
         except FileExistsError:
             continue
         except OSError:  # a file system without hard links
             if candidate.exists():
                 continue
-            os.replace(temporary, candidate)
+            _patiently(os.replace, temporary, candidate)
         return candidate
     raise AssertionError("the names never end")
+
+
+def _patiently(act: Callable[..., object], *paths: Path) -> None:
+    """What `os` does to a file; while another program has it open it is tried again. Raises OSError."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            act(*paths)
+            return
+        except OSError as error:
+            if getattr(error, "winerror", None) not in _HELD or time.monotonic() >= end:
+                raise
+        time.sleep(0.02)
 
 
 def _names(path: Path) -> Iterator[Path]:
