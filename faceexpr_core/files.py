@@ -120,9 +120,9 @@ def part_beside(path: Path) -> Path:
 
 def too_long(error: OSError, windows: bool = os.name == "nt") -> bool:
     """Whether Windows did not take a file's path for its length, or that of what is written beside it. It says so of folders alone."""
-    name = error.filename2 or error.filename
-    beyond = windows and isinstance(error, FileNotFoundError) and name and len(os.path.abspath(part_beside(Path(str(name))))) > 259
-    return bool(beyond) or getattr(error, "winerror", None) == 206
+    folder, name = os.path.split(os.path.abspath(str(error.filename2 or error.filename or "")))
+    beyond = len(folder) + 1 + max(len(name), 15) > 259
+    return (windows and beyond and isinstance(error, FileNotFoundError)) or getattr(error, "winerror", None) == 206
 
 
 def beginning(name: str, size: int) -> str:

@@ -62,7 +62,7 @@ def test_a_path_that_windows_does_not_take_is_told_as_too_long(capsys: pytest.Ca
         told(capsys, error)
 
 
-@pytest.mark.parametrize("names", [(f"/{'a' * 242}/a.csv",), (), (3,)])
+@pytest.mark.parametrize("names", [(f"/{'a' * 242}/a.csv",), ("/",), (), (3,)])
 def test_what_is_missing_for_another_reason_is_ours_to_mend(capsys: pytest.CaptureFixture[str], names: tuple[str | int, ...]) -> None:
     with pytest.raises(FileNotFoundError):
         told(capsys, FileNotFoundError(errno.ENOENT, "No such file or directory", *names), windows=True)
