@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.fusion.recorder import load_bank
 from .fusion_inputs import FEATURES
-from .host.folders import features_files, features_folders, file_in, stamp_of
+from .host.folders import features_files, features_folders, file_in, stamp_of, stamp_of_all
 
 SUFFIX = ".safetensors"
 NO_FILE = "none"
@@ -39,8 +39,8 @@ class LoadFeatures(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None) -> tuple[str, int, int]:
-        if file is None:  # it comes by a link, whose node tells when it changes
-            return "", 0, 0
+        if file is None:  # it comes by a link, and may be any of them
+            return "", stamp_of_all(folder / name for folder in features_folders() for name in features_files(SUFFIX)), 0
         return file, *stamp_of(_path(file))
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from comfy_api.latest import io, ui
 from ..faceexpr_core import mini
 from ..faceexpr_core.errors import FaceExprError
 from ..faceexpr_core.photos.settings import FRAMINGS
-from .host.folders import input_folder, missing_models, model_folders
+from .host.folders import input_folder, missing_models, model_folders, stamp_of_all
 from .host.pixels import to_image
 from .host.progress import Progress, say_or_stop
 from .host.widgets import one_value, require_choices, require_pictures, shown_report, tell_unused
@@ -129,12 +128,14 @@ class LoadSubjectImages(io.ComfyNode):
         from ..faceexpr_core.photos.dataset import watched_files
 
         try:
-            directory = _resolve(_one("folder", folder) or NO_FOLDER)
+            chosen = _one("folder", folder)
+            directory = _resolve(chosen or NO_FOLDER)
         except FaceExprError as error:
             return str(error)
-        watched = [] if directory is None else watched_files(directory)
-        files = "\n".join(f"{file} {file.stat().st_mtime_ns} {file.stat().st_size}" for file in watched)
-        return f"{hashlib.sha256(files.encode('utf-8', 'surrogateescape')).hexdigest()[:16]} {missing_models()}"
+        read, beside = ([], []) if directory is None else watched_files(directory)
+        if chosen is None:  # it comes by a link, and may be any of them
+            read = _files_of_sub_folders()
+        return f"{stamp_of_all(read, beside):x} {missing_models()}"
 
     @classmethod
     def execute(cls, images: list[torch.Tensor] | None = None, **lists: list[Any]) -> io.NodeOutput:
@@ -202,6 +203,16 @@ def _sub_folders() -> list[str]:
         if len(path.parts) >= _DEPTH:
             names.clear()
     return sorted(found)
+
+
+def _files_of_sub_folders() -> list[Path]:
+    """All files in folders inside the input folder, however deep, as metadata.jsonl may name them; without hidden ones."""
+    found: list[Path] = []
+    for folder, names, files in os.walk(root := input_folder()):
+        names[:] = [name for name in names if not name.startswith(".")]
+        if Path(folder) != root:
+            found += [Path(folder, name) for name in files if not name.startswith(".")]
+    return found
 
 
 def _resolve(folder: str) -> Path | None:

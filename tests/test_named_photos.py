@@ -132,7 +132,7 @@ def test_the_node_sees_named_photos_that_change_however_deep_they_lie(comfy_modu
     (folder / home / "metadata.jsonl").write_text('{"file_name": "a/b/c/x.png"}')
     first = node.fingerprint_inputs(folder=[inside])
     assert node.fingerprint_inputs(folder=[inside]) == first
-    assert photo in watched_files(folder) and [one.name for one in read_dataset(folder) if one.rgb is not None] == [f"{home}a/b/c/x.png"]
+    assert photo in watched_files(folder)[0] and [one.name for one in read_dataset(folder) if one.rgb is not None] == [f"{home}a/b/c/x.png"]
     os.utime(photo, ns=(1, 1))
     second = node.fingerprint_inputs(folder=[inside])
     (deep / "x.txt").write_text("ohwx, sad")
@@ -146,4 +146,4 @@ def test_the_node_sees_named_photos_that_change_however_deep_they_lie(comfy_modu
 
 def test_all_of_a_folder_without_a_table_is_watched(tmp_path: Path) -> None:
     shutil.copytree(mini.subject_path(), tmp_path / "3_ohwx woman")
-    assert {path.name for path in watched_files(tmp_path)} == {path.name for path in mini.subject_path().iterdir()}
+    assert {path.name for path in watched_files(tmp_path)[0]} == {path.name for path in mini.subject_path().iterdir()}

@@ -81,16 +81,17 @@ def photo_files(folder: Path, image_column: str = "image", beside: bool = False)
     return [*([table] if table.is_file() else []), *pictures, *(file for picture in pictures for file in caption_files(picture))]
 
 
-def watched_files(folder: Path) -> list[Path]:
-    """Every file on which what `read_dataset` returns depends."""
-    near = {path for pattern in ("*", "*/*", "*/*/*") for path in folder.glob(pattern)}
+def watched_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files that `read_dataset` reads, and what lies beside them, of which it tells the names. Of hidden files neither: systems
+    write them when somebody looks into a folder."""
     home = _photos_inside(folder) or folder
     try:
-        named = {name.parent for name in _names_in(home / METADATA)} if (home / METADATA).is_file() else set()
-    except FaceExprError:  # which reading tells; the table itself is watched
-        named = set()
-    deep = {path for parent in named if (home / parent).is_dir() for path in (home / parent).iterdir()}
-    return sorted(path for path in near | deep if path.is_file())
+        read = photo_files(home)
+    except FaceExprError:  # which reading tells
+        read = [home / METADATA]
+    folders = {folder, home, *(path.parent for path in read)}
+    beside = {path for one in folders for path in one.iterdir() if not path.name.startswith(".")}
+    return read, sorted(beside.difference(read))
 
 
 def _photos_inside(folder: Path) -> Path | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -51,11 +53,20 @@ def stamp_of(path: Path) -> tuple[int, int]:
 
 
 def stamp_of_lora(name: str | None) -> tuple[int, ...]:
-    """The same of all files that a LoRA of the loras folders is read from; None comes by a link, whose node tells when it changes."""
+    """The same of all files that a LoRA of the loras folders is read from; None comes by a link, and may be any of them."""
     from ...faceexpr_core.lora.given import files_of
 
-    found = None if name is None else folder_paths.get_full_path("loras", name)
+    if name is None:
+        known = (folder_paths.get_full_path("loras", one) for one in folder_paths.get_filename_list("loras"))
+        return (stamp_of_all(file for one in known if one is not None for file in files_of(Path(one))),)
+    found = folder_paths.get_full_path("loras", name)
     return () if found is None else tuple(number for file in files_of(Path(found)) for number in stamp_of(file))
+
+
+def stamp_of_all(files: Iterable[Path], names: Iterable[Path] = ()) -> int:
+    """The same of many files in one number, which does not say where they lie; of `names` it counts only that they are there."""
+    told = sorted({*(f"{file} {stamp_of(file)}" for file in files), *map(str, names)})
+    return int(hashlib.sha256("\n".join(told).encode("utf-8", "surrogateescape")).hexdigest()[:12], 16)
 
 
 def embeddings_folder() -> Path:
