@@ -13,6 +13,8 @@ from .typed import installing
 OPENCVS = ("opencv-contrib-python", "opencv-contrib-python-headless", "opencv-python", "opencv-python-headless")
 """Distributions that all write into the one folder `cv2`: each installed over another leaves a mixture. First what mediapipe brings."""
 OLDEST_OPENCV = "4.8"
+CLOSED = "Close ComfyUI, then type"
+"""Before what is to be typed: Windows replaces no file of a package that is in use."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,16 @@ def lacking(
         if not there(package.module):
             if package in OPTIONAL:
                 continue
-            told.append(f"{package.distributions[0]} is missing ({package.purpose}). Type: {installing(wanted)}")
+            told.append(f"{package.distributions[0]} is missing ({package.purpose}). {CLOSED}: {installing(wanted)}")
         elif versions and all(numbers(number) < numbers(package.least) for number in versions.values()):
             name, number = next(iter(versions.items()))
             newer = wanted.replace(package.distributions[0], name)
-            told.append(f"{name} {number} is older than {package.least} ({package.purpose}). Type: {installing(newer)}")
+            told.append(f"{name} {number} is older than {package.least} ({package.purpose}). {CLOSED}: {installing(newer)}")
         elif package.module == "cv2" and len(set(versions.values())) > 1:
             several = ", ".join(f"{name} {number}" for name, number in versions.items())
             told.append(
                 f"several packages bring OpenCV and overwrite each other: {several}. If faces cannot be found, "
-                f"type: {installing('--force-reinstall', '--no-deps', next(iter(versions)))}"
+                f"{CLOSED[0].lower()}{CLOSED[1:]}: {installing('--force-reinstall', '--no-deps', next(iter(versions)))}"
             )
     return tuple(told)
 

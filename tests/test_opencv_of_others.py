@@ -43,6 +43,7 @@ def test_an_opencv_without_what_is_needed_is_told(another: ModuleType, name: str
     told = str(caught.value)
     assert f"The OpenCV that Python loads ({cv2.__version__}, from {cv2.__file__}) lacks {name}." in told
     assert "Installed is opencv-contrib-python 5" in told and CURE in told and "then start ComfyUI again" in told
+    assert "Close ComfyUI, then type: " in told  # Windows replaces no file that it has open
 
 
 @pytest.mark.parametrize(("version", "fits"), [("4.7.0", False), ("4.5.5.64", False), ("3.4", False), ("4.8.1", True), ("5.0.0-dev", True)])
@@ -95,6 +96,87 @@ def test_what_a_mixture_raises_while_it_loads_is_one_message(tmp_path: Path, lin
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("OpenCV cannot load (") and CURE in ended.stdout
+
+
+def cannot_load(monkeypatch: pytest.MonkeyPatch, platform: str, name: str, error: Exception) -> None:
+    """The module `name` raises `error` on import, on a system that Python calls `platform`."""
+    plain = native.import_module
+
+    def load(module: str) -> ModuleType:
+        if module == name:
+            raise error
+        return plain(module)
+
+    monkeypatch.setattr(native, "import_module", load)
+    monkeypatch.setattr(native, "PLATFORM", platform, raising=False)
+
+
+NO_DLL = "DLL load failed while importing cv2: The specified module could not be found."
+NO_DYLIB = "dlopen(/lib/cv2/cv2.abi3.so, 0x0002): Library not loaded: @rpath/libjpeg.dylib"
+NO_SO = "libGL.so.1: cannot open shared object file: No such file or directory"
+VISION = "mediapipe.tasks.python.vision"
+
+
+@pytest.mark.parametrize("name", ["cv2", VISION])
+def test_on_windows_what_is_missing_of_the_system_is_visual_c(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    cannot_load(monkeypatch, "win32", name, ImportError(NO_DLL))
+    with pytest.raises(FaceExprError) as caught:
+        native.mediapipe()
+    told = str(caught.value)
+    assert NO_DLL in told and "Visual C++ Redistributable" in told and "apt-get" not in told
+    assert (CURE in told) == (name == "cv2")  # it may be other packs all the same
+    if name == "cv2":
+        assert told.index("Visual C++") < told.index(CURE)
+
+
+@pytest.mark.parametrize(("platform", "line"), [("darwin", NO_DYLIB), ("win32", "cannot import name 'x' from 'numpy'")])
+@pytest.mark.parametrize("name", ["cv2", VISION])
+def test_where_no_library_of_the_system_is_missing_the_package_is_to_be_installed_again(
+    monkeypatch: pytest.MonkeyPatch, platform: str, line: str, name: str
+) -> None:
+    cannot_load(monkeypatch, platform, name, ImportError(line))
+    with pytest.raises(FaceExprError) as caught:
+        native.mediapipe()
+    told = str(caught.value)
+    assert line in told and "Visual C++" not in told and "Linux" not in told
+    assert "lose ComfyUI, then type: " in told and (CURE if name == "cv2" else "install --force-reinstall --no-deps mediapipe") in told
+
+
+@pytest.mark.parametrize("name", ["cv2", VISION])
+def test_on_linux_the_systems_libraries_are_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    cannot_load(monkeypatch, "linux", name, ImportError(NO_SO))
+    with pytest.raises(FaceExprError, match=rf"cannot load: {NO_SO}\. On a slim Linux image .* apt-get install libgl1"):
+        native.mediapipe()
+
+
+@pytest.mark.parametrize(
+    ("platform", "error", "named"),
+    [
+        ("linux", OSError("libEGL.so.1: cannot open shared object file: No such file or directory"), "apt-get install libgl1"),
+        (
+            "win32",
+            FileNotFoundError("Could not find module 'libmediapipe.dll' (or one of its dependencies)."),
+            "Visual C++ Redistributable",
+        ),
+    ],
+)
+def test_the_library_that_mediapipe_opens_late_is_told_as_well(
+    monkeypatch: pytest.MonkeyPatch, platform: str, error: OSError, named: str
+) -> None:
+    """MediaPipe opens it with its first network, not while it is imported."""
+    from mediapipe.tasks.python.core import mediapipe_c_bindings
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(mediapipe_c_bindings, "_shared_lib", None)
+    monkeypatch.setattr("ctypes.CDLL", refuse)
+    monkeypatch.setattr(native, "PLATFORM", platform, raising=False)
+    with pytest.raises(FaceExprError) as caught:
+        FaceDetector()
+    assert (
+        "mediapipe is installed but cannot load: " in str(caught.value) and str(error) in str(caught.value) and named in str(caught.value)
+    )
 
 
 OLDER = """

@@ -17,7 +17,7 @@ from aiohttp import web
 from comfy_process import ComfyProcess
 
 from faceexpr_core.requirements import NEEDED, lacking
-from faceexpr_core.typed import installing
+from faceexpr_core.typed import installing, typed
 
 GOOD = {"opencv-contrib-python": "4.12.0.88", "mediapipe": "1.0.1", "diffusers": "0.35.2", "peft": "0.17", "accelerate": "1.11.0"}
 GOOD |= {"transformers": "4.57.1", "safetensors": "0.6", "scipy": "1.16", "matplotlib": "3.10"}
@@ -75,6 +75,24 @@ def test_bitsandbytes_may_be_missing_but_not_be_old() -> None:
     assert said(GOOD, ("bitsandbytes",)) == () and said({**GOOD, "bitsandbytes": "0.45.2"}) == ()
     (sentence,) = said({**GOOD, "bitsandbytes": "0.44.1"})
     assert sentence.startswith("bitsandbytes 0.44.1 is older than 0.45.2") and '"bitsandbytes>=0.45.2"' in sentence
+
+
+def test_each_sentence_says_to_close_comfyui_first() -> None:
+    """Windows lets nobody replace a package's files while ComfyUI has them open."""
+    told = [*said({**GOOD, "opencv-python-headless": "4.9.0.80"}), *said({**GOOD, "mediapipe": "0.9.3"}, ("scipy",))]
+    assert len(told) == 3
+    for sentence in told:
+        before, command = sentence.split(sys.executable)
+        assert re.search(r"[Cc]lose ComfyUI, then type: $", before) and command.startswith(" -m pip install")
+
+
+def test_powershell_is_told_how_to_run_a_path_in_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    hint = "(in PowerShell, put & and a space before it)"
+    monkeypatch.setattr(sys, "executable", r"C:\my python\python.exe")
+    assert installing("scipy", windows=True) == rf'"{sys.executable}" -m pip install scipy {hint}'
+    assert typed("-m", "pip", windows=False) == rf'"{sys.executable}" -m pip'
+    monkeypatch.setattr(sys, "executable", r"C:\python\python.exe")
+    assert installing("opencv-python>=4.8", windows=True) == rf'{sys.executable} -m pip install "opencv-python>=4.8"'
 
 
 def test_looking_loads_none_of_them() -> None:

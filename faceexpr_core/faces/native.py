@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FaceExprError
-from ..requirements import OLDEST_OPENCV, OPENCVS, numbers
+from ..requirements import CLOSED, OLDEST_OPENCV, OPENCVS, numbers
 from ..typed import installing, typed
 
 _LOG_LINE = re.compile(
@@ -29,6 +29,7 @@ _LOG_LINE = re.compile(
 )
 _stderr_lock = threading.Lock()
 
+PLATFORM: str = sys.platform
 
 NEEDED_OF_OPENCV = ("FaceDetectorYN", "FaceRecognizerSF", "resize", "warpAffine", "GaussianBlur", "convexHull", "fillConvexPoly")
 
@@ -75,7 +76,8 @@ def _cure() -> str:
         if len(found) > 1
         else (f"Installed is {found[0]}, perhaps overwritten by another node pack" if found else "It is no package that pip knows")
     )
-    return f"{state}. Type: {typed('-m', 'pip', 'uninstall', '-y', *OPENCVS)}; then: {installing(OPENCVS[0])}; then start ComfyUI again."
+    remove = typed("-m", "pip", "uninstall", "-y", *OPENCVS)
+    return f"{state}. {CLOSED}: {remove}; then: {installing(OPENCVS[0])}; then start ComfyUI again."
 
 
 @contextmanager
@@ -86,13 +88,17 @@ def _told_of_opencv() -> Iterator[None]:
     except FaceExprError:
         raise
     except Exception as error:  # AttributeError, RecursionError, SystemError ...: whatever its half-written files run into
-        raise FaceExprError(f"OpenCV cannot load ({type(error).__name__}: {error}). {_cure()}") from error
+        missing, cure = _missing_of_the_system(error), _cure()
+        cure = f"{missing} If that does not help: {cure[0].lower()}{cure[1:]}" if missing else cure
+        raise FaceExprError(f"OpenCV cannot load ({type(error).__name__}: {error}). {cure}") from error
 
 
 def mediapipe() -> ModuleType:
     """The module `mediapipe` with its vision tasks. Raises FaceExprError where it, or the OpenCV it needs, cannot load."""
     opencv()
     _load("mediapipe.tasks.python.vision", "mediapipe")
+    with suppress(ModuleNotFoundError, AttributeError, TypeError), _told("mediapipe"):  # older ones open theirs while they are imported
+        import_module("mediapipe.tasks.python.core.mediapipe_c_bindings").load_raw_library()
     return _load("mediapipe", "mediapipe")
 
 
@@ -142,15 +148,39 @@ def without_log_lines() -> Iterator[None]:
 
 def _load(module: str, package: str) -> ModuleType:
     try:
-        return import_module(module)
+        with _told(package):
+            return import_module(module)
     except ModuleNotFoundError as error:
         if not module.startswith(str(error.name)):
             raise
         raise FaceExprError(f"Finding faces needs the Python package {package}. Install it with: {installing(package)}") from error
+
+
+@contextmanager
+def _told(package: str) -> Iterator[None]:
+    """Turn what keeps a package from loading into one message; a module that is not there stays, as does an OpenCV that is a mixture."""
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise
     except (ImportError, OSError) as error:
-        if module == "cv2" and ".so" not in str(error):
+        missing = _missing_of_the_system(error)
+        if package == OPENCVS[0] and not (missing and PLATFORM == "linux"):
             raise  # two OpenCVs in one folder, or one made for another NumPy
-        raise FaceExprError(
-            f"{package} is installed but cannot load: {error}. On a slim Linux image it lacks system libraries: install them, for "
-            f"example with: apt-get install libgl1 libglib2.0-0 libegl1 libgles2"
-        ) from error
+        again = f"{CLOSED}: {installing('--force-reinstall', '--no-deps', package)}; then start ComfyUI again."
+        raise FaceExprError(f"{package} is installed but cannot load: {error}. {missing or again}") from error
+
+
+def _missing_of_the_system(error: Exception) -> str:
+    """What to install where a package's own library cannot load for want of the system's; empty where it is something else."""
+    if PLATFORM == "linux" and isinstance(error, (ImportError, OSError)) and ".so" in str(error):
+        return (
+            "On a slim Linux image it lacks system libraries: install them, for example with: "
+            "apt-get install libgl1 libglib2.0-0 libegl1 libgles2"
+        )
+    if PLATFORM == "win32" and (isinstance(error, OSError) or "DLL load failed" in str(error)):
+        return (
+            "Windows may lack Microsoft's Visual C++ Redistributable: install it from https://aka.ms/vs/17/release/vc_redist.x64.exe, "
+            "then start ComfyUI again."
+        )
+    return ""
