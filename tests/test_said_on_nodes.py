@@ -14,7 +14,7 @@ from typing import Any
 import pack
 import pytest
 import websocket
-from comfy_process import REPOSITORY, ComfyProcess
+from comfy_process import REPOSITORY, ComfyProcess, Graph, Progress
 from editor import RENDERERS, keep_picture
 from playwright.sync_api import Page, expect
 
@@ -70,6 +70,8 @@ AGAIN = """async () => {
 }"""
 REPORT = "textarea.fx-report"
 TEXT = "$$node-text-preview"
+PICTURE, TEXT_ON_NODE, PICTURE_OF_NODE = 1, 3, 4
+"""ComfyUI's numbers of what its websocket brings."""
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def listen(comfy: ComfyProcess) -> websocket.WebSocket:
 
 
 def heard(channel: websocket.WebSocket) -> list[bytes]:
-    """The texts on nodes that it was sent so far."""
+    """The texts and the pictures on nodes that it was sent so far."""
     channel.settimeout(1)
     found: list[bytes] = []
     while True:
@@ -97,8 +99,17 @@ def heard(channel: websocket.WebSocket) -> list[bytes]:
             message = channel.recv()
         except websocket.WebSocketTimeoutException:
             return found
-        if isinstance(message, bytes) and struct.unpack(">I", message[:4]) == (3,):
-            found.append(message[8:])
+        if isinstance(message, bytes) and struct.unpack(">I", message[:4])[0] in (PICTURE, TEXT_ON_NODE, PICTURE_OF_NODE):
+            found.append(message)
+
+
+def run_for_no_page(comfy: ComfyProcess, graph: Graph) -> None:
+    """As a script without a websocket queues it."""
+    name = comfy.post("/prompt", {"prompt": graph})["prompt_id"]
+    deadline = time.monotonic() + 120
+    while name not in json.loads(comfy.get(f"/history/{name}")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert json.loads(comfy.get(f"/history/{name}"))[name]["status"]["status_str"] == "success"
 
 
 def test_the_page_that_asked_reads_it_and_no_other_does(comfy: ComfyProcess) -> None:
@@ -110,15 +121,40 @@ def test_the_page_that_asked_reads_it_and_no_other_does(comfy: ComfyProcess) -> 
     other.close()
 
 
-def test_a_run_that_no_page_asked_for_says_nothing_to_the_pages_that_are_open(comfy: ComfyProcess) -> None:
+def fused(steps: int) -> Graph:
+    words = {"prompt": "a photo of a young man", "expression": "happy", "intensity": 1.0, "second_expression": "none"}
+    words |= {"second_weight": 0.5, "action_units": "", "clip": ["1", 1]}
+    run = {"seed": 7, "steps": steps, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    wires = {"positive": ["2", 0], "neutral": ["2", 1], "negative": ["3", 0], "latent_image": ["4", 0]}
+    return {
+        "1": {"class_type": "FaceExprLoadMini", "inputs": {}},
+        "2": {"class_type": "FaceExprExpressionTextEncode", "inputs": words},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["1", 1]}},
+        "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 192, "height": 192, "batch_size": 1}},
+        "5": {
+            "class_type": "FaceExprSampler",
+            "inputs": {**run, **wires, "model": ["1", 0], "base_model": ["1", 0], "vae": ["1", 2]},
+        },
+        "6": {"class_type": "PreviewAny", "inputs": {"source": ["5", 0]}},
+    }
+
+
+@pytest.mark.parametrize("what", ["photos", "a face that is seen while it is drawn"])
+def test_a_run_that_no_page_asked_for_says_and_shows_nothing_to_the_pages_that_are_open(comfy: ComfyProcess, what: str) -> None:
     other = listen(comfy)
-    graph = album(EXAMPLE)
-    graph["1"]["inputs"]["padding"] = 0.8  # or ComfyUI has it still
-    name = comfy.post("/prompt", {"prompt": graph})["prompt_id"]
-    deadline = time.monotonic() + 120
-    while name not in json.loads(comfy.get(f"/history/{name}")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert json.loads(comfy.get(f"/history/{name}"))[name]["status"]["status_str"] == "success"
+    graph = album(EXAMPLE) if what == "photos" else fused(6)
+    if what == "photos":
+        graph["1"]["inputs"]["padding"] = 0.8  # or ComfyUI has it still
+    run_for_no_page(comfy, graph)
+    assert heard(other) == []
+    other.close()
+
+
+def test_the_page_that_asked_sees_the_face_that_is_drawn(comfy: ComfyProcess) -> None:
+    seen: list[Progress] = []
+    other = listen(comfy)
+    comfy.run(fused(7), seen.append)
+    assert [step for step in seen if step.preview is not None]
     assert heard(other) == []
     other.close()
 

@@ -40,12 +40,22 @@ _kept: list[tuple[tuple[str, str], int | None, str]] = []
 """What is kept on a node that runs: the run, which item of a list of inputs, and the line."""
 
 
+def _page_that_asked() -> tuple[Any, str | None]:
+    """ComfyUI's server, and its name for the page that asked for the run; None where none did: then all that is sent, pictures of somebody
+    too, would go to every page that is open."""
+    server: Any = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    return server, getattr(server, "client_id", None)
+
+
+def _preview(picture: Image.Image | None) -> tuple[str, Image.Image, int] | None:
+    """As ComfyUI's progress bar takes it."""
+    return None if picture is None or _page_that_asked()[1] is None else ("JPEG", picture, PREVIEW_SIDE)
+
+
 def say(text: str) -> None:
     """Show `text` on the node that runs, in the page that asked for the run, if one did; of files, where they lie in ComfyUI's folders.
     It takes the place of what was said before, but of what `say_and_keep` said."""
-    running = get_executing_context()
-    server: Any = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-    page = getattr(server, "client_id", None)  # without it every page that is open would be sent the text
+    running, (server, page) = get_executing_context(), _page_that_asked()
     if running is not None and page is not None:
         kept = dict.fromkeys(line for run, _, line in _kept if run == _run_of(running))  # of every item: the node is one
         shown = within_comfyui("\n".join([*kept, *([text] if text else [])])).translate(HARMLESS)
@@ -81,7 +91,7 @@ def say_or_stop(text: str) -> None:
 
 
 def show(picture: Picture) -> None:
-    """Show a picture, uint8 [H, W, 3], on the node that runs, where there is a page; its progress bar stays as it is.
+    """Show a picture, uint8 [H, W, 3], on the node that runs, in the page that asked for the run, if one did; its bar stays as it is.
 
     Raises `Interrupted` when the user pressed cancel.
     """
@@ -92,7 +102,7 @@ def show(picture: Picture) -> None:
         return
     state = get_progress_state().nodes.get(running.node_id)
     value, total = (0, 1) if state is None else (state["value"], state["max"])
-    comfy.utils.ProgressBar(total).update_absolute(value, total, ("JPEG", Image.fromarray(picture), PREVIEW_SIDE))
+    comfy.utils.ProgressBar(total).update_absolute(value, total, _preview(Image.fromarray(picture)))
 
 
 class Progress:
@@ -103,6 +113,6 @@ class Progress:
         self._total = total
 
     def update(self, value: int, preview: Image.Image | None = None) -> None:
-        """Show `value` of the total and, if given, a picture. Raises `Interrupted` when the user pressed cancel."""
+        """Show `value` of the total and, if given, a picture, as `show` does. Raises `Interrupted` when the user pressed cancel."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self._bar.update_absolute(value, self._total, None if preview is None else ("JPEG", preview, PREVIEW_SIDE))
+        self._bar.update_absolute(value, self._total, _preview(preview))
