@@ -63,8 +63,10 @@ HELD: dict[str, tuple[str, ...]] = {
         "test_fusion_passes.py::test_a_window_that_lies_in_the_other_part_changes_nothing_and_that_is_told",
         "test_fusion_passes.py::test_in_refiner_steps_the_face_is_seen_before_the_first_change",
     ),
-    "cfg 1, CFGGuider, DualCFGGuider (both styles), Perp-Neg, BasicGuider, SamplerCustomAdvanced": (
-        *("cfg 1", "nothing else", "DualCFGGuider", "DualCFGGuider, nested", "Perp-Neg", "BasicGuider"),
+    "cfg 1, CFGGuider, DualCFGGuider (both styles), Perp-Neg, BasicGuider, SamplerCustomAdvanced, a guider with a cfg for each step": (
+        *("cfg 1", "nothing else", "DualCFGGuider", "DualCFGGuider, nested", "Perp-Neg", "BasicGuider", "a cfg for each step"),
+        "test_fusion_table.py::test_of_a_list_of_cfgs_that_of_the_step_counts",
+        "test_fusion_table.py::test_a_cfg_that_is_no_number_reduces_nothing_and_that_is_told_once",
     ),
     "LoRA, FreeU, FreeU V2, PAG, HyperTile, Kohya Deep Shrink, IPAdapter's kind of patch": (
         *("LoRA", "FreeU", "FreeU_V2", "PAG", "HyperTile", "Deep Shrink", "IPAdapter", "attn2 output", PACKS),

@@ -136,6 +136,23 @@ def basic(mini, graph: Graph) -> Any:
     return guider("nodes_custom_sampler", "BasicGuider", graph.model, graph.positive)
 
 
+def cfg_by_steps(mini, graph: Graph, cfg: Any = (CFG,)) -> Any:
+    """As other packs make one (KJNodes' ScheduledCFGGuidance): its cfg is a list, with one for each step."""
+
+    class Guider(importlib.import_module("comfy.samplers").CFGGuider):
+        def predict_noise(self, x, timestep, model_options=None, seed=None):
+            given, self.cfg = self.cfg, CFG
+            try:
+                return super().predict_noise(x, timestep, model_options or {}, seed)
+            finally:
+                self.cfg = given
+
+    made = Guider(graph.model)
+    made.set_conds(graph.positive, graph.negative)
+    made.set_cfg(list(cfg) if isinstance(cfg, tuple) else cfg)
+    return made
+
+
 class Case(NamedTuple):
     """`build`: what stands in the graph; `guider`; `conditional`: its number of the expression's conditioning; `held`: by how much more is
     changed where the mask lies; `noise`: whether the sampler adds it."""
@@ -190,6 +207,7 @@ TABLE: dict[str, Case] = {
     "Perp-Neg": Case(guider=perp_neg),
     "GLIGEN": Case(gligen),
     "BasicGuider": Case(guider=basic),
+    "a cfg for each step": Case(guider=cfg_by_steps),
     "negative zeroed out": Case(negative_zeroed),
     "Inpaint Model Conditioning": Case(inpainted, mask=painted()),
     "Differential Diffusion": Case(
@@ -217,8 +235,8 @@ def default_combined(mini, graph: Graph) -> Any:
     return combine(area(mini, mini.other, RIGHT), graph.positive)[0]
 
 
-def evaluated(mini, case: Case, graph: Graph) -> dict[int, list[torch.Tensor]]:
-    """One step at SIGMA: what the model gives for each of its conditionings' entries, by the number of the conditioning."""
+def evaluated(mini, case: Case, graph: Graph, levels: tuple[float, ...] = (SIGMA, 0.0)) -> dict[int, list[torch.Tensor]]:
+    """Steps, one at SIGMA: what the model gives for each of its conditionings' entries, by the number of the conditioning."""
     samplers = importlib.import_module("comfy.samplers")
     seen: dict[int, list[torch.Tensor]] = defaultdict(list)
 
@@ -233,8 +251,8 @@ def evaluated(mini, case: Case, graph: Graph) -> dict[int, list[torch.Tensor]]:
     custom = importlib.import_module("comfy_extras.nodes_custom_sampler")
     noise = custom.Noise_RandomNoise(SEED) if case.noise else custom.Noise_EmptyNoise()
     latent = {"samples": case.latent()} | ({} if case.mask is None else {"noise_mask": case.mask})
-    guider, levels = case.guider(mini, graph._replace(model=model)), torch.tensor([SIGMA, 0.0])
-    custom.SamplerCustomAdvanced.execute(noise, guider, samplers.sampler_object("euler"), levels, latent)
+    guider = case.guider(mini, graph._replace(model=model))
+    custom.SamplerCustomAdvanced.execute(noise, guider, samplers.sampler_object("euler"), torch.tensor(levels), latent)
     return seen
 
 
@@ -268,6 +286,42 @@ def test_the_expressions_rows_are_changed_where_the_mask_lies_no_other_bit_is_an
     gc.collect()
     assert uploaded
     assert not [held for held in uploaded if held() is not None]
+
+
+def cfg_of_each_change(mini, monkeypatch, given: Any) -> list[float]:
+    """Three steps with a guider's cfg: by which of it the strength is reduced at each."""
+    seen: dict[float, float] = {}
+    add = mini.injection.Injection.add_context
+
+    def watch(self, place, x, grid, call, *rest):
+        seen[call.sigma] = call.cfg
+        return add(self, place, x, grid, call, *rest)
+
+    monkeypatch.setattr(mini.injection.Injection, "add_context", watch)
+    model = mini.apply(mini.model, mini.bank, 1.0, window_low=0.0, window_high=1.0, mask=torch.ones(1, 64, 128)).args[0]
+    evaluated(mini, Case(guider=partial(cfg_by_steps, cfg=given)), Graph(model, mini.neutral, mini.negative), (3.0, 2.0, 1.0, 0.0))
+    assert list(seen) == [3.0, 2.0, 1.0]
+    return list(seen.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "counted"),
+    [
+        (torch.tensor([6.0]), [6.0, 6.0, 6.0]),
+        ((8.0, 4.0, 2.0), [8.0, 4.0, 2.0]),
+        ((8.0, torch.tensor(4.0)), [8.0, 4.0, 4.0]),  # the last one goes on
+    ],
+    ids=["one", "a list", "a short list"],
+)
+def test_of_a_list_of_cfgs_that_of_the_step_counts(mini, monkeypatch, caplog, given: Any, counted: list[float]) -> None:
+    assert cfg_of_each_change(mini, monkeypatch, given) == counted
+    assert "cfg" not in caplog.text
+
+
+@pytest.mark.parametrize("given", [torch.tensor([8.0, 2.0]), (), None, "8", (None, None, None)], ids=str)
+def test_a_cfg_that_is_no_number_reduces_nothing_and_that_is_told_once(mini, monkeypatch, caplog, given: Any) -> None:
+    assert cfg_of_each_change(mini, monkeypatch, given) == [1.0, 1.0, 1.0]
+    assert sum("cfg is no number" in line for line in caplog.messages) == 1
 
 
 def test_the_negative_text_on_a_model_of_its_own_keeps_every_bit(mini) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import comfy.patcher_extension
@@ -21,13 +22,14 @@ from .encoding import decode_latents
 from .loading import bring_back
 from .pixels import to_bytes
 from .predictions import noise_level
-from .progress import show
+from .progress import say_and_keep, show
 from .rows import Row, conditional_entries, rows_of
 from .spots import SPOT, Spot
 
 RUN, RECORD, SESSION, UNET = "faceexpr_run", "faceexpr_record", "faceexpr_session", "faceexpr_unet"
 COMPILED = "torch.compile"
 """ComfyUI's key of the wrapper by which a compiled MODEL runs."""
+CFG, SAME_LEVEL = "cfg", 1e-4
 CONDITIONAL = 0
 """ComfyUI's number of the positive conditioning in `cond_or_uncond`."""
 CLEAN = 0.3
@@ -144,10 +146,10 @@ def note_run(
     session = transformer.get(SESSION)
     if session is None:
         return executor(x, timestep, options, seed, **kwargs)
-    cfg = float(getattr(guider, "cfg1", getattr(guider, "cfg", 1.0)))  # DualCFGGuider's own, of the conditional prediction
     sigma = float(timestep.flatten()[0])
+    level = _level(guider, sigma)
     run = Run(
-        Call(_level(guider, sigma), cfg, session.schedule, session.kept, session.continued),
+        Call(level, _cfg(guider, level, session), session.schedule, session.kept, session.continued),
         positive=rows_of(conditional_entries(guider), x, sigma, session.kept),
         size=(8 * x.shape[-1], 8 * x.shape[-2]),
         session=session,
@@ -182,6 +184,23 @@ def _level(guider: Any, sigma: float) -> float:
     """A noise level as windows, features and the looks for the face count it (`noise_level`)."""
     sampling = getattr(getattr(guider, "inner_model", None), "model_sampling", None)
     return sigma if sampling is None else noise_level(sampling, sigma)
+
+
+def _cfg(guider: Any, level: float, session: Session) -> float:
+    """The guider's cfg at a noise level, by which fusions reduce their strength: DualCFGGuider's of the conditional prediction, and of a
+    list, as other packs have one, that of the step. 1 where it is no number, which reduces nothing and is told once a run."""
+    given = getattr(guider, "cfg1", getattr(guider, "cfg", 1.0))
+    if isinstance(given, (list, tuple)) and given:
+        step = sum(level <= (1 + SAME_LEVEL) * one for one in session.schedule) - 1
+        given = given[min(max(step, 0), len(given) - 1)]
+    if isinstance(given, Real) or (isinstance(given, Tensor) and given.numel() == 1):
+        return float(given)
+    if CFG not in session.kept:
+        session.kept[CFG] = True
+        told = "the guider's cfg is no number, so that above 5 the strength is not reduced for it. Lower it if too much is changed"
+        logging.warning("Attention-Focused Fusion: %s", told)
+        say_and_keep(f"fusion: {told}")
+    return 1.0
 
 
 def note_unet(executor: Any, *arguments: Any, **named: Any) -> Tensor:
