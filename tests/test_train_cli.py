@@ -462,7 +462,7 @@ def test_a_name_that_no_disk_takes_is_told_in_a_line_by_both_commands(photos: Pa
     for run, words in ((paper, paper_words), (faceexpr, house_words)):
         assert run(words) == 2
         told = capsys.readouterr().err
-        assert told.startswith(f"faceexpr: {long}: File name too long. Make room") and told.count("\n") == 1
+        assert told.startswith(f"faceexpr: {long}: File name too long. Give a shorter name") and told.count("\n") == 1
 
 
 def test_a_class_folder_with_fewer_pictures_than_asked_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
