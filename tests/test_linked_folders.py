@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,6 +66,28 @@ def test_a_name_still_leads_out_of_no_folder(comfy_modules: SimpleNamespace, lor
     with pytest.raises(comfy_modules.core.errors.FaceExprError, match="leads out of"):
         folders.file_in(folders.loras_folder(), name, ".safetensors", "lora_name")
     assert folders.file_in(loras, "linked/../inside", ".safetensors", "lora_name") == loras / "inside.safetensors"
+
+
+@pytest.mark.parametrize(
+    "name", ["con", "NUL.safetensors", "aux.old", "smiles/com1", "lpt9/wide", "COM\u00b9", "prn .x", "smiles./wide", "smiles /wide"]
+)
+def test_a_name_that_windows_does_not_take_is_refused_there_and_nowhere_else(
+    comfy_modules: SimpleNamespace, tmp_path: Path, name: str
+) -> None:
+    """Elsewhere files of that name may lie, and are loaded."""
+    folders = pack.node("host.folders")
+    with pytest.raises(comfy_modules.core.errors.FaceExprError, match="Windows takes no file or folder of that name"):
+        folders.file_in(tmp_path, name, ".safetensors", "lora_name", windows=True)
+    there = tmp_path / f"{name.removesuffix('.safetensors')}.safetensors"
+    assert folders.file_in(tmp_path, name, ".safetensors", "lora_name", windows=False) == there
+
+
+@pytest.mark.parametrize(
+    "name", ["anna", "console", "com10", "com", "nullable/aux1", "linked/../inside", "./anna", "v1.0", "anna con", ".aux"]
+)
+def test_what_windows_takes_stays(comfy_modules: SimpleNamespace, tmp_path: Path, name: str) -> None:
+    plain = Path(os.path.abspath(tmp_path / f"{name}.safetensors"))
+    assert pack.node("host.folders").file_in(tmp_path, name, ".safetensors", "lora_name", windows=True) == plain
 
 
 def test_features_behind_links_are_listed_loaded_and_saved(features: Path, tmp_path: Path) -> None:

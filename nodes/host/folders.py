@@ -107,13 +107,21 @@ def _names_of(folder: str) -> tuple[str, ...]:
     return tuple(f"{path}{os.sep}" for path in (os.path.abspath(folder), os.path.realpath(folder)))
 
 
-def file_in(folder: Path, name: str, suffix: str, argument: str) -> Path:
+_NO_FILE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[1-9\u00b9\u00b2\u00b3]) *(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for devices, whatever ending they have."""
+
+
+def file_in(folder: Path, name: str, suffix: str, argument: str, windows: bool = os.name == "nt") -> Path:
     """The file in `folder` that `name`, with or without its suffix, means, absolute; links in the folder may lead elsewhere, as ComfyUI
-    takes them. Raises FaceExprError for no file name, or one that leads out by itself."""
+    takes them. Raises FaceExprError for no file name, one that leads out by itself, or on Windows one that no file can have there."""
     root = os.path.abspath(folder)
     cleaned = name.strip().removesuffix(suffix).replace("\\", "/")
     if not Path(cleaned).name or re.search(r'[<>:"|?*\x00-\x1f]', cleaned) or cleaned.endswith(("/", ".")):
         raise FaceExprError(f"{argument} {name!r} is no file name; give one such as smiles/wide.")
+    parts = cleaned.split("/")
+    ends_badly = any(part.endswith((".", " ")) and part.strip(".") for part in parts[:-1])
+    if windows and (ends_badly or any(map(_NO_FILE.fullmatch, parts))):
+        raise FaceExprError(f"{argument} {name!r}: Windows takes no file or folder of that name; give another such as smiles/wide.")
     path = Path(os.path.abspath(os.path.join(root, f"{cleaned}{suffix}")))
     if not path.is_relative_to(root):
         raise FaceExprError(f"{argument} {name!r} leads out of {root}; give a name inside it, such as smiles/wide.")
