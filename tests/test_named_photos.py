@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +21,7 @@ from faceexpr_core.commands.evaluate_work import PEOPLE, Worker
 from faceexpr_core.commands.sharing import Share
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.people import find_people
-from faceexpr_core.photos.dataset import photo_files, read_dataset, watched_files
+from faceexpr_core.photos.dataset import name_in, photo_files, read_dataset, watched_files
 
 SIDE = 64
 
@@ -52,6 +52,17 @@ def test_only_the_named_pictures_are_read_and_the_others_are_told(tmp_path: Path
     assert [int(np.asarray(one.rgb)[0, 0, 0]) for one in photos] == [3, 1, 3]
     told = {Path(one.name).name: one.problem for one in read if one.rgb is None}
     assert {name for name, problem in told.items() if problem == "is not named in metadata.jsonl"} == {"0.png", "2.png", "4.png"}
+
+
+def test_a_caption_of_a_folder_that_is_not_used_is_told_whatever_divides_a_path_here(tmp_path: Path) -> None:
+    """On Windows the folder of one name ended in another sign than that of the same name elsewhere."""
+    folder = album(tmp_path, "more/1.png")
+    (folder / "more" / "1.txt").write_text("another", encoding="utf-8")
+    told = {one.name: one.problem for one in read_dataset(folder)}
+    assert told["more/1.txt"] == "not used: metadata.jsonl has a caption for the photo of its name"
+    assert told["more/1.png"] == "" and told["more/2.png"].startswith("is not named")
+    assert name_in(PureWindowsPath(r"more\deep"), "1.txt") == name_in(PurePosixPath("more/deep"), "1.txt") == "more/deep/1.txt"
+    assert name_in(PureWindowsPath("."), "1.txt") == "1.txt"
 
 
 def test_room_is_asked_for_the_named_pictures_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

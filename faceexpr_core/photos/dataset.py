@@ -61,7 +61,7 @@ def read_dataset(
     pictures = {name: _read(folder, name, reading) for name in dict.fromkeys(names)}
     found = [_with_caption(pictures[name], row, caption_column, table, number) for name, (number, row) in zip(names, rows, strict=True)]
     unused = {
-        str(name.parent / file) for name, one in zip(names, found, strict=True) for file in _unused(folder, name, pictures[name], one)
+        name_in(name.parent, file) for name, one in zip(names, found, strict=True) for file in _unused(folder, name, pictures[name], one)
     }
     return [*found, *(_said(one, unused) for one in _not_named(folder, names))]
 
@@ -120,10 +120,15 @@ def _not_named(folder: Path, names: Sequence[Path]) -> Iterator[SourceImage]:
         yield from (looked_into(place.as_posix()) for place in [parent] if place != Path("."))
         for picture in picture_files(folder / parent):
             if parent / picture.name not in names:
-                yield SourceImage(str(parent / shown_name(picture)), None, problem=f"is not named in {METADATA}")
+                yield SourceImage(name_in(parent, shown_name(picture)), None, problem=f"is not named in {METADATA}")
         known = [METADATA, *(name.parts[0] for name in parents if name.parts)] if parent == Path(".") else []
         rest = others(folder / parent, known)
         yield from rest if parent == Path(".") else (inside_of(parent.as_posix(), one) for one in rest)
+
+
+def name_in(parent: PurePath, file: str) -> str:
+    """What a photo of a folder is called, by which it is found again: with a stroke as `inside_of` puts it, on Windows too."""
+    return (parent / file).as_posix()
 
 
 def _names_in(table: Path, image_column: str = "image") -> list[Path]:
@@ -185,7 +190,7 @@ def _read(folder: Path, name: Path, reading: Callable[[str], None] | None) -> So
     shown = shown_name(name)
     if reading is not None:
         reading(shown)
-    return replace(read_source(folder / name), name=str(name.parent / shown))
+    return replace(read_source(folder / name), name=name_in(name.parent, shown))
 
 
 def _with_caption(source: SourceImage, row: dict[str, Any], named: str | None, table: Path, number: int) -> SourceImage:
