@@ -108,6 +108,8 @@ class Score(io.ComfyNode):
             raise FaceExprError(f"{len(resting)} neutral pictures came with {len(pictures)}; connect one for all, or one for each.")
         for number, picture in enumerate(pictures):
             _require_size(number, picture, resting)
+        if (many := _one("best_k", best_k)) < 1:
+            raise FaceExprError(f"best_k is {many}; it must be 1 or more.")
         progress, scores = Progress(len(pictures)), []
         with Judges(model_folders()) as judges:
             photos = _one("subject", subject).photos
@@ -121,7 +123,8 @@ class Score(io.ComfyNode):
         order = best_first(scores)
         report = told(scores, [f"picture {number + 1}" for number in range(len(pictures))])
         data = json.dumps([{"picture": number, **asdict(one)} for number, one in enumerate(scores, start=1)], indent=1)
-        best, every = ([pictures[number] for number in order[:many]] for many in (_one("best_k", best_k), len(order)))
+        every = [pictures[number] for number in order]
+        best = every[:many]
         return io.NodeOutput(_batched(best), _batched(every), report, data, scores[order[0]].score, ui=shown_report(report))
 
 

@@ -387,6 +387,19 @@ def test_pictures_of_different_size_come_out_as_a_list(comfy_modules: SimpleName
     assert 0 < score <= 1
 
 
+@pytest.mark.parametrize("many", [0, -1])
+def test_how_many_of_the_best_is_named_where_a_link_brings_none(comfy_modules: SimpleNamespace, neutral: Seen, many: int) -> None:
+    """Before anything is measured; 0 gave an empty list, at which the next node failed, and -1 all but the worst."""
+    from faceexpr_pack.nodes.score import Score
+
+    whole = torch.from_numpy(neutral.picture).float()[None] / 255
+    subject = SimpleNamespace(photos=[SimpleNamespace(image=neutral.picture, face=neutral.face)])
+    with pytest.raises(comfy_modules.core.errors.FaceExprError, match=f"best_k is {many}; it must be 1 or more"):
+        Score.execute([whole, whole], [subject], ["happy"], [1.0], [many])
+    (best,) = Score.execute([whole, whole], [subject], ["happy"], [1.0], [3]).args[0]
+    assert len(best) == 2  # more than there are: all
+
+
 ONE = torch.zeros(1, 64, 64, 3)
 LOADED = {
     "folder": ["none"], "trigger_word": ["ohwx"], "class_word": ["person"], "resolution": [64], "framing": ["face crop"], "padding": [0.75],
