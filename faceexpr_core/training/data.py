@@ -89,7 +89,9 @@ class TrainingSet:
         if self.prompts is not None:
             return self.select(torch.arange(len(self), device=self.latents.device)).without_captions(dropped)
         if self.empty_embeds is None or self.empty_pooled is None:
-            raise FaceExprError("Captions cannot be dropped: the set holds no embedding of the empty caption. Set caption_dropout to 0.")
+            raise FaceExprError(
+                "Captions cannot be dropped: the set holds no embedding of the empty caption. Set caption_dropout and prior_dropout to 0."
+            )
         tokens = self.tokens
         if tokens is not None and self.empty_tokens is not None:
             tokens = torch.where(dropped[:, None, None, None], self.empty_tokens, tokens)

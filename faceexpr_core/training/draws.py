@@ -72,18 +72,20 @@ class Draws:
         timesteps, noise = self._timesteps_and_noise("photos", self.photos[1])
         if settings.noise_offset:
             noise += settings.noise_offset * torch.randn(*noise.shape[:2], 1, 1, generator=generator)
-        dropped = torch.rand(len(positions), generator=generator) < settings.caption_dropout if settings.caption_dropout else None
+        dropped = self._dropped("photos", positions, settings.caption_dropout)
         return Batch("identity", positions, timesteps, noise, dropped=dropped)
 
     def prior(self) -> Batch:
-        """Pictures of the class; without them the photos with `chosen` of twice as many prompts, neutral as often as each expression."""
+        """Pictures of the class; without them the photos with `chosen` of twice as many prompts, neutral as often as each expression.
+        `prior_dropout` is the chance of the words to be left out."""
         count, shape = self.class_images or self.photos
         positions = self._next("prior", count)
         timesteps, noise = self._timesteps_and_noise("prior", shape)
+        dropped = self._dropped("prior", positions, self.settings.prior_dropout)
         if self.class_images is not None:
-            return Batch("prior", positions, timesteps, noise)
+            return Batch("prior", positions, timesteps, noise, dropped=dropped)
         chosen = torch.randint(self.expressions + 1, (len(positions),), generator=self.generators["prior"])
-        return Batch("prior", positions, timesteps, noise, chosen)
+        return Batch("prior", positions, timesteps, noise, chosen, dropped=dropped)
 
     def crafting(self) -> Batch:
         """Photos, each with an expression, both by chance, with t of CRAFTING_TIMESTEPS; the sides that learn take turns in the batch."""
@@ -96,6 +98,9 @@ class Draws:
         noise = torch.randn(batch, *shape, generator=generator)
         learning = (torch.arange(batch) + torch.randint(2, (1,), generator=generator)) % 2
         return Batch("crafting", positions, timesteps, noise, chosen, learning=learning)
+
+    def _dropped(self, name: str, positions: Tensor, share: float) -> Tensor | None:
+        return torch.rand(len(positions), generator=self.generators[name]) < share if share else None
 
     def standing(self) -> Standing:
         """Where the draws stand, as a copy of their own."""

@@ -329,6 +329,9 @@ OPTIONS: tuple[Option, ...] = (
         group=KEEPING,
         choices=PRIOR_TARGETS,
     ),
+    _setting(
+        "prior_dropout", "float", "share of the prior's pictures learned without words, so that guidance stays what it was", group=KEEPING
+    ),
     _setting("crafting_every", "int", "crafting on each so many-th step", group=KEEPING),
     _setting("crafting_ramp", "float", "share of the run over which the weight of crafting rises", group=KEEPING),
     Option("crafting_mask", "switch", "crafting only where the expression moves the face", group=KEEPING),

@@ -116,19 +116,25 @@ def build_class_set(
     latents = torch.cat([plain(encode_images(torch.from_numpy(one.image)[None].float() / 255), "latents") for one in images])
     prompts = list(dict.fromkeys(one.prompt for one in images))
     row = {prompt: number for number, prompt in enumerate(prompts)}
-    embeds, pooled = encode_text(prompts)
+    words = [*prompts, ""]
+    embeds, pooled = encode_text(words)
+    embeds, pooled = plain(embeds, "text embeddings"), plain(pooled, "pooled text embeddings")
+    tokens = None if tokenize is None else tokenize(words)
     sizes_before = [one.original_size or (height, width) for one in images]
     resized = [repr(sizes_before).encode()] if any(size != (height, width) for size in sizes_before) else []
     positions = torch.tensor([row[one.prompt] for one in images])
     return TrainingSet(
         latents=latents,
-        prompt_embeds=plain(embeds, "text embeddings"),
-        pooled=plain(pooled, "pooled text embeddings"),
+        prompt_embeds=embeds[:-1],
+        pooled=pooled[:-1],
         time_ids=torch.tensor([[*size, 0, 0, height, width] for size in sizes_before], dtype=torch.float32),
         weights=torch.ones(len(images), 1, *latents.shape[-2:]),
         source=digest_of(*(one.image.tobytes() for one in images), *(one.prompt.encode() for one in images), *resized),
-        tokens=None if tokenize is None else tokenize(prompts),
+        tokens=None if tokens is None else tokens[:-1],
         prompts=positions,
+        empty_embeds=embeds[-1:],
+        empty_pooled=pooled[-1:],
+        empty_tokens=None if tokens is None else tokens[-1:],
     )
 
 

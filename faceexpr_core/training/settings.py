@@ -54,6 +54,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "noise_offset": (0, 1),
     "caption_dropout": (0, 1),
     "prior_weight": (0, 100),
+    "prior_dropout": (0, 1),
     "crafting_weight": (0, 100),
     "crafting_every": (1, 1000),
     "crafting_ramp": (0, 1),
@@ -63,7 +64,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 """Least and most of every number of TrainSettings; a warm-up is no longer than the run either."""
 
-ADDED_LATER: Mapping[str, Any] = {"base": "full", "init_lora_weights": "kaiming", "prior_target": "noise"}
+ADDED_LATER: Mapping[str, Any] = {"base": "full", "init_lora_weights": "kaiming", "prior_target": "noise", "prior_dropout": 0.0}
 """Settings that earlier versions did not have, and what they did: a run that does so is theirs."""
 
 _BLOCK = re.compile(r"(down|up)(\.\d+)?|middle")
@@ -91,7 +92,8 @@ class TrainSettings:
     with the same words; `flip`: each photo mirrored too (off: faces are not symmetric). `precision` auto is what the device computes
     best in (`precision.best_dtype`), float32 on the CPU. `gradient_checkpointing` None is on wherever there is a GPU. `prior` off,
     images (L_prior on pictures of the class) or distill (without pictures), times `prior_weight` lambda_pr; of pictures `prior_target` says
-    what is learned: their noise, as DreamBooth does, or what the model without the LoRA predicts. `crafting_weight` is
+    what is learned: their noise, as DreamBooth does, or what the model without the LoRA predicts; `prior_dropout` is the share that is
+    learned without words, which is what guidance draws away from. `crafting_weight` is
     lambda_ec, 0 is off; L_ec is taken on every `crafting_every`-th step, its weight rising over the first `crafting_ramp` of the run,
     with the action units' area only if `crafting_mask`. `text_encoder`: the attention projections of both text encoders learn too, with
     a LoRA of the same rank and alpha, at `text_encoder_learning_rate` (0: as `learning_rate`) and with `text_encoder_weight_decay`; its
@@ -136,6 +138,7 @@ class TrainSettings:
     base: str = "full"
     init_lora_weights: str = "kaiming"
     prior_target: str = "noise"
+    prior_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name, (low, high) in {**BOUNDS, "warmup": (0, self.steps)}.items():
@@ -167,11 +170,12 @@ class TrainSettings:
         return self.alpha or float(self.rank)
 
     def used(self) -> dict[str, Any]:
-        """The settings by name, without the text encoders' where these do not learn, without what pictures of the class teach where there
-        are none, and without ADDED_LATER that are as before."""
+        """The settings by name, without the text encoders' where these do not learn, without what came later to the prior where that is
+        off or has no pictures, and without ADDED_LATER that are as before."""
         left_out = {name for name, before in ADDED_LATER.items() if getattr(self, name) == before}
         left_out |= set() if self.text_encoder else _READING
         left_out |= set() if self.draws_class else {"prior_target"}
+        left_out |= {"prior_dropout"} if self.prior == "off" else set()
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @property
@@ -199,7 +203,14 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "default": Preset(
             MappingProxyType(
-                {"convolutions": True, "prior": "images", "prior_target": "model", "crafting_weight": 0.05, "text_encoder": True}
+                {
+                    "convolutions": True,
+                    "prior": "images",
+                    "prior_target": "model",
+                    "prior_dropout": 0.2,
+                    "crafting_weight": 0.05,
+                    "text_encoder": True,
+                }
             ),
             1024,
             BACKGROUND_WEIGHT,
@@ -264,7 +275,7 @@ def preset_settings(name: str, **overrides: Any) -> TrainSettings:
 def require_used(settings: TrainSettings, given: Iterable[str]) -> None:
     """Raise FaceExprError for a setting `given` by name that changes nothing, because what it is a part of is off."""
     parts = {
-        "prior": (settings.prior != "off", ("prior_weight",)),
+        "prior": (settings.prior != "off", ("prior_weight", "prior_dropout")),
         "prior images": (settings.draws_class, ("prior_target",)),
         "crafting_weight": (settings.crafting_weight > 0, ("crafting_every", "crafting_ramp", "crafting_mask")),
         "train_text_encoder": (settings.text_encoder, ("text_encoder_learning_rate", "text_encoder_weight_decay")),

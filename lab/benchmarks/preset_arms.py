@@ -48,9 +48,11 @@ class PresetArm:
     def meaning(self) -> dict[str, Any]:
         """All that it learns with."""
         beside: dict[str, Any] = {} if self.class_captions else {"class_captions": False}
+        chosen = chosen_settings(self.settings)
+        own = [f"{name} {chosen.pop(name)}" for name in ("prior_target", "prior_dropout") if name in chosen]  # parts of the prior
         if self.settings.draws_class:
-            beside["prior"] = f"{self.settings.prior}, cfg {self.class_cfg:g}"
-        return {**chosen_settings(self.settings), "background_weight": self.background_weight, **beside}
+            beside["prior"] = ", ".join([self.settings.prior, f"cfg {self.class_cfg:g}", *own])
+        return {**chosen, "background_weight": self.background_weight, **beside}
 
     def file(self, work: Path, seed: int, base: str, album: str = MIXED) -> Path:
         """Where a person's LoRA lies."""

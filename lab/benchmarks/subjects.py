@@ -126,14 +126,16 @@ def lora_file(
     return work / "loras" / f"{seed}-{digest_of(json.dumps(made).encode(), base.encode())}.safetensors"
 
 
-ADDED_LATER: Mapping[str, Any] = {"init_lora_weights": "kaiming", "prior_target": "noise"}
+ADDED_LATER: Mapping[str, Any] = {"init_lora_weights": "kaiming", "prior_target": "noise", "prior_dropout": 0.0}
 """Settings that came when LoRAs were kept already, by name, with what those had: left out where it is that, so that they are found."""
 
 
 def chosen_settings(settings: TrainSettings) -> dict[str, Any]:
     """All that a LoRA learned with; the trainer's own defaults too, which may become others."""
-    learned = {**asdict(settings), **({} if settings.draws_class else {"prior_target": ADDED_LATER["prior_target"]})}
-    return {name: value for name, value in learned.items() if name not in ADDED_LATER or ADDED_LATER[name] != value}
+    used = settings.used()
+    return {
+        name: value for name, value in asdict(settings).items() if name not in ADDED_LATER or (ADDED_LATER[name] != value and name in used)
+    }
 
 
 def class_pictures(work: Path, pipe: StableDiffusionXLPipeline, class_word: str, cfg: float = CLASS_CFG) -> list[ClassImage]:
