@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..faceexpr_core.fusion.recorder import save_bank
 from .fusion_inputs import FEATURES
 from .host.folders import features_folders, file_in
+from .host.widgets import name_within, shown_report
 
 
 class SaveFeatures(io.ComfyNode):
@@ -34,5 +35,6 @@ class SaveFeatures(io.ComfyNode):
 
     @classmethod
     def execute(cls, features: Any, name: str) -> io.NodeOutput:
-        path = file_in(features_folders()[0], name, ".safetensors", "name")
-        return io.NodeOutput(str(save_bank(features, path)))
+        folder = features_folders()[0]
+        saved = save_bank(features, file_in(folder, name, ".safetensors", "name"))
+        return io.NodeOutput(str(saved), ui=shown_report(name_within(saved, folder).as_posix()))

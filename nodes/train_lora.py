@@ -12,7 +12,7 @@ from comfy_api.latest import io, ui
 
 from ..faceexpr_core.training.options import NO_FILE, OPTIONS
 from .host.folders import file_in, loras_folder, stamp_of_lora
-from .host.widgets import require_choices, tell_unused, widget_of
+from .host.widgets import name_within, require_choices, shown_report, tell_unused, widget_of
 
 NODE = "Train FaceExpr LoRA"
 DEFAULTS = {one.name: one.widget.start for one in OPTIONS if one.widget is not None}
@@ -94,6 +94,6 @@ class TrainLoRA(io.ComfyNode):
         state, _ = lora.read_lora(finished.paths[0])
         trained, trained_clip = comfy.sd.load_lora_for_models(model, clip if settings.text_encoder else None, state, 1.0, 1.0)
         curve = to_image(loss_picture(finished.result.curves))
-        return io.NodeOutput(
-            trained, str(finished.paths[0]), curve, trained_clip if settings.text_encoder else clip, ui=ui.PreviewImage(curve, cls=cls)
-        )
+        name = shown_report(str(name_within(finished.paths[0], loras_folder())))
+        shown = {**ui.PreviewImage(curve, cls=cls).as_dict(), **name.as_dict()}
+        return io.NodeOutput(trained, str(finished.paths[0]), curve, trained_clip if settings.text_encoder else clip, ui=shown)

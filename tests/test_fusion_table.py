@@ -139,15 +139,16 @@ def basic(mini, graph: Graph) -> Any:
 def cfg_by_steps(mini, graph: Graph, cfg: Any = (CFG,)) -> Any:
     """As other packs make one (KJNodes' ScheduledCFGGuidance): its cfg is a list, with one for each step."""
 
-    class Guider(importlib.import_module("comfy.samplers").CFGGuider):
-        def predict_noise(self, x, timestep, model_options=None, seed=None):
-            given, self.cfg = self.cfg, CFG
-            try:
-                return super().predict_noise(x, timestep, model_options or {}, seed)
-            finally:
-                self.cfg = given
+    base = importlib.import_module("comfy.samplers").CFGGuider
 
-    made = Guider(graph.model)
+    def predict_noise(self, x, timestep, model_options=None, seed=None):
+        given, self.cfg = self.cfg, CFG
+        try:
+            return base.predict_noise(self, x, timestep, model_options or {}, seed)
+        finally:
+            self.cfg = given
+
+    made = type("Guider", (base,), {"predict_noise": predict_noise})(graph.model)
     made.set_conds(graph.positive, graph.negative)
     made.set_cfg(list(cfg) if isinstance(cfg, tuple) else cfg)
     return made

@@ -22,7 +22,8 @@ from faceexpr_core import mini
 
 EXAMPLE = "example: another person"
 NASTY = "a <img src=x onerror=alert(1)> [[b|https:c d]].png"
-REPORTING = {"FaceExprScore", "FaceExprLoadSubjectImages", "FaceExprChangeExpression", "FaceExprLoadLoRA"}
+REPORTING = {"FaceExprScore", "FaceExprLoadSubjectImages", "FaceExprChangeExpression", "FaceExprLoadLoRA", "FaceExprSaveFeatures"}
+REPORTING |= {"FaceExprTrainLoRA"}
 ADD = """async ([type, nodes2]) => {
     await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', nodes2)
     app.graph.clear()

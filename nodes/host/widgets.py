@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import folder_paths
@@ -110,6 +112,11 @@ def tell(node: type[io.ComfyNode], what: str) -> None:
 def shown_report(report: str) -> ui.PreviewText:
     """What the page shows below a node that has run: what was told meanwhile, which it would cover, and the report."""
     return ui.PreviewText("\n".join([*kept_lines(), report]))
+
+
+def name_within(file: Path, folder: Path) -> Path:
+    """A file that was written into a folder of ComfyUI's, by its name there: where that lies on the disk is nobody else's."""
+    return file.relative_to(os.path.abspath(folder))
 
 
 def tell_idle_strengths(
