@@ -340,9 +340,11 @@ def test_figures_of_a_folder_drawn_in_another_way_are_not_kept(tmp_path: Path) -
 
 def test_a_lora_is_kept_under_all_that_it_learned_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A default of the trainer may become another."""
-    changed = TrainSettings(init_lora_weights="gaussian")  # the only one that came later
+    own = {"prior_target": "model", "prior_dropout": 0.2}
+    changed = TrainSettings(init_lora_weights="gaussian", prior="images", **own)  # what came later
     assert subjects.chosen_settings(changed).keys() == asdict(TrainSettings()).keys()
-    assert subjects.chosen_settings(TrainSettings()).keys() == asdict(TrainSettings()).keys() - {"init_lora_weights"}
+    before = asdict(TrainSettings()).keys() - {"init_lora_weights", *own}
+    assert subjects.chosen_settings(TrainSettings()).keys() == subjects.chosen_settings(TrainSettings(**own)).keys() == before
     file = lora_file(tmp_path, 1, TrainSettings(), "base")
     monkeypatch.setattr(subjects, "ADDED_LATER", {"ema": 0.99})
     assert "ema" not in subjects.chosen_settings(TrainSettings()) and "ema" in subjects.chosen_settings(TrainSettings(ema=0.0))

@@ -107,7 +107,7 @@ def test_what_was_stopped_or_says_nothing_is_not_taken_and_a_number_is(again: Pa
 def test_the_node_takes_it_too_and_applies_it(comfy_modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     node, host, subject = pack.node("train_lora"), pack.host(), subject_of(comfy_modules)
     told: list[str] = []
-    monkeypatch.setattr(pack.node("host.training").Page, "say", lambda self, text: told.append(text))
+    monkeypatch.setattr(pack.node("host.training").Page, "warn", lambda self, text: told.append(text))
     wishes = {"preset": "paper", "steps": 1, "accumulation": 1, "lora_name": "taken/anna", "seed": 1, "preview_every": 0}
 
     def trained(**more: Any) -> tuple[Any, ...]:

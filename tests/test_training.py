@@ -164,6 +164,23 @@ def test_at_the_start_the_pictures_of_the_class_teach_nothing_of_the_model_but_t
     assert last > 1e-6  # the photos moved what the model says of the class
 
 
+@pytest.mark.parametrize("target", PRIOR_TARGETS)
+def test_pictures_of_the_class_whose_words_are_dropped_are_learned_without(shipped: UNet2DConditionModel, target: str) -> None:
+    given, common = photos(5), {"steps": 6, "seed": 0, "learning_rate": 1e-2, "prior": "images", "prior_target": target}
+    silent = torch.randn(1, *given.prompt_embeds.shape[1:], generator=torch.Generator().manual_seed(8))
+    spoken = replace(given, empty_embeds=silent, empty_pooled=given.pooled[:1])
+    wordless = replace(spoken, prompt_embeds=silent.expand_as(given.prompt_embeds), pooled=given.pooled[:1].expand_as(given.pooled))
+
+    def learned(images: TrainingSet, dropout: float) -> list[float]:
+        return train_lora(copy.deepcopy(shipped), photos(), few(**common, prior_dropout=dropout), class_images=images).curves["prior"]
+
+    every, half, none = (learned(spoken, share) for share in (1.0, 0.5, 0.0))
+    assert every == learned(wordless, 1.0)
+    assert len({*map(tuple, (every, half, none))}) == 3
+    with pytest.raises(FaceExprError, match=r"Captions cannot be dropped.*prior_dropout to 0"):
+        learned(given, 0.5)
+
+
 def test_at_the_start_crafting_is_1_where_the_phrase_has_no_effect(unet: UNet2DConditionModel) -> None:
     curves = train_lora(unet, photos(), WHOLE, crafting=pairs(same_phrase=True)).curves
     assert curves["crafting"][0] == pytest.approx(1, abs=0.02)  # delta takes a little
