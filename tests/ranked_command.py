@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,7 +14,9 @@ from prepared import prepare_here
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.dreambooth import main as paper
 from faceexpr_core.diffusers_host.training import DiffusersHost
+from faceexpr_core.lora import reserve
 from faceexpr_core.photos import subject_process
+from faceexpr_core.training import state
 
 
 def take_rank(rank: int, port: int = 0, processes: int = 2) -> None:
@@ -26,6 +29,20 @@ def taking(rank: int, port: int, words: Sequence[str]) -> int:
     """`faceexpr train`; the command's status."""
     take_rank(rank, port)
     with mock.patch.object(subject_process, "prepare_apart", prepare_here):
+        return faceexpr(words)
+
+
+def alone(words: Sequence[str], late: float = 0.0) -> int:
+    """`faceexpr train` in one process, whose state and LoRA are saved so many seconds late."""
+
+    def slow(work: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given, **more: (time.sleep(late), work(*given, **more))[1]
+
+    with (
+        mock.patch.object(subject_process, "prepare_apart", prepare_here),
+        mock.patch.object(state, "write_state", slow(state.write_state)),
+        mock.patch.object(reserve, "save_result", slow(reserve.save_result)),
+    ):
         return faceexpr(words)
 
 

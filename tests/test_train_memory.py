@@ -173,7 +173,8 @@ def test_a_process_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_ctrl_c_ends_both_processes_and_leaves_nothing(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_ctrl_c_ends_both_processes_and_leaves_nothing(photos: Path, tmp_path: Path, sent: int, status: int) -> None:
     for path in photos.iterdir():
         for number in range(60):
             shutil.copy(path, photos / f"{path.stem}_{number}.png")  # long enough to be in the middle of them
@@ -184,9 +185,9 @@ def test_ctrl_c_ends_both_processes_and_leaves_nothing(photos: Path, tmp_path: P
     while not (found := children(process.pid)):
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, sent)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and errors.splitlines()[-1] == "faceexpr: stopped" and "Traceback" not in errors
+    assert process.returncode == status and errors.splitlines()[-1] == "faceexpr: stopped" and "Traceback" not in errors
     end = time.monotonic() + 30
     while any(map(running, found)):  # it was killed, but may end a moment after its parent
         assert time.monotonic() < end

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from .ending import status_of
 from .flags import print_to_any_terminal
+from .stopping import ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns the exit status as `status_of` does."""
+    """Run one verb. Returns the exit status as `ended` does."""
     print_to_any_terminal()
     arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
-    return status_of(lambda: arguments.func(arguments))
+    return ended(lambda: arguments.func(arguments))
 
 
 def _joined(words: Sequence[str]) -> list[str]:

@@ -17,9 +17,9 @@ from ..errors import FaceExprError
 from ..training.settings import BadSetting, TrainSettings
 from .dreambooth_checks import check, tell_idle
 from .dreambooth_flags import FILE, KOHYA_FILE, PRECISIONS, build_parser
-from .ending import status_of
 from .flags import print_to_any_terminal
 from .hub_cache import local_model
+from .stopping import ended
 from .telling import say
 from .train_job import TrainJob, world_size
 
@@ -235,9 +235,9 @@ def _subject_of(prompt: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit status as `status_of` does."""
+    """Run the command; returns the exit status as `ended` does."""
     from .train_job import run_job
 
     print_to_any_terminal()
     arguments = build_parser().parse_args(argv)
-    return status_of(lambda: run_job(job_of(arguments)))
+    return ended(lambda: run_job(job_of(arguments)))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor
 
 from ..errors import FaceExprError
+from .signals import put_off_signals, told_by
 
 LENGTH = 2000
 """Bytes of a reason that the other processes are told."""
+PATIENCE = 120.0
+"""Seconds for which the other processes wait until the first has saved; a card that is broken may never answer."""
+_SAVED = "faceexpr/saved"
 TOLD = "The other processes end too."
 
 
@@ -25,6 +31,46 @@ def rank() -> tuple[int, int]:
 
 class FailedElsewhere(FaceExprError):
     """Another process cannot go on."""
+
+
+class Interrupted(FaceExprError):
+    """One of the signals was heard between two steps."""
+
+
+@contextmanager
+def ending_as_one(seconds: float = PATIENCE) -> Iterator[Callable[[], None]]:
+    """A run of several processes, whose launcher tells all to end as soon as one is gone: the others stay until the first is through with
+    this, for so many seconds at most.
+
+    From here on signals are put off, since a step that one process breaks off is never summed in the others: what this gives is to be
+    called between steps, and raises Interrupted when one was heard.
+    """
+    own, ranks = rank()
+    if ranks == 1:
+        yield lambda: None
+        return
+    put_off_signals()
+    store = torch.distributed.distributed_c10d._get_default_store()
+    try:
+        yield _interrupt
+    finally:
+        with suppress(RuntimeError):  # the store is gone with the first process
+            if own == 0:
+                store.set(_SAVED, "1")
+            else:
+                _await(lambda: store.check([_SAVED]), seconds)
+
+
+def _interrupt() -> None:
+    if told_by():
+        raise Interrupted(f"{signal.Signals(told_by()).name} was heard")
+
+
+def _await(there: Callable[[], bool], seconds: float) -> None:
+    """Until it is there, or for so many seconds, or until this process is told to end."""
+    end, before = time.monotonic() + seconds, told_by()
+    while time.monotonic() < end and told_by() == before and not there():
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from .plan import plan_on
 from .precision import compute_dtype
 from .previews import Previews, Words, encode_words, sheet_after
 from .prior import ClassImage, build_class_set, missing_images, prior_folder, prior_images, prior_prompts
-from .processes import from_first, least, rank, together
+from .processes import Interrupted, ending_as_one, from_first, least, rank, together
 from .result import Step, TrainResult
 from .resume import state_size
 from .settings import PRIOR_IMAGES, TrainSettings
@@ -134,15 +134,37 @@ def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
             watcher.warn(note)
         watcher.ready()
 
+    with ending_as_one() as interrupted:
+        result = _learn(host, watcher, job, ready, on_start, interrupted)
+        if ready.place is None:
+            return Finished(result, settings)
+        paths = tuple(ready.place.save(result))
+        if result.stopped_by is None:
+            if job.states is not None:
+                job.states.finish()
+        else:
+            again = job.states.wording.again if job.states is not None and job.states.newest() else ""
+            told = f"stopped after {result.steps} of {settings.steps} steps; the LoRA so far is saved as {paths[0]}"
+            watcher.warn(f"{told}; {again}" if again else told)
+        return Finished(result, settings, paths)
+
+
+def _learn(
+    host: Host, watcher: Watcher, job: Job, ready: _Ready, on_start: Callable[[tuple[str, ...]], None], interrupted: Callable[[], None]
+) -> TrainResult:
+    """All steps; `interrupted` is asked after each but the last, and raises what ends them."""
+
     def on_step(step: Step) -> None:
-        if first:
-            watcher.step(step, sheet_after(step, host, watcher, job.previews, settings, ready.words))
+        if rank()[0] == 0:
+            watcher.step(step, sheet_after(step, host, watcher, job.previews, job.settings, ready.words))
+        if step.number < step.total:
+            interrupted()
 
     made = ready.materials
     result = train_lora(
         made.unet,
         made.data,
-        settings,
+        job.settings,
         on_step,
         host.device,
         class_images=made.class_images,
@@ -152,17 +174,7 @@ def _run(host: Host, watcher: Watcher, job: Job, reserve: Reserve) -> Finished:
         on_start=on_start,
         start=made.start,
     )
-    if ready.place is None:
-        return Finished(result, settings)
-    paths = tuple(ready.place.save(result))
-    if result.stopped_by is None:
-        if job.states is not None:
-            job.states.finish()
-    else:
-        again = job.states.wording.again if job.states is not None and job.states.newest() else ""
-        told = f"stopped after {result.steps} of {settings.steps} steps; the LoRA so far is saved as {paths[0]}"
-        watcher.warn(f"{told}; {again}" if again else told)
-    return Finished(result, settings, paths)
+    return replace(result, stopped_by=KeyboardInterrupt()) if isinstance(result.stopped_by, Interrupted) else result
 
 
 def _taken(job: Job, materials: Materials, place: Place | None) -> Finished | None:
