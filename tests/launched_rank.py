@@ -9,28 +9,15 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from prepared import prepare_here
+from ranked_command import saving_late
 
-from faceexpr_core.commands.cli import main
-from faceexpr_core.lora import reserve
-from faceexpr_core.photos import subject_process
-from faceexpr_core.training import state
 from faceexpr_core.training.trainer import Trainer
 
 SECONDS = 4.0
 """A launcher that has seen a process fail tells the others within a tenth of a second."""
-
-
-def slowly(work: Callable[..., Any]) -> Callable[..., Any]:
-    def late(*given: Any, **more: Any) -> Any:
-        time.sleep(SECONDS)
-        return work(*given, **more)
-
-    return late
 
 
 def loss(self: Trainer, *given: Any) -> Any:
@@ -45,10 +32,5 @@ def loss(self: Trainer, *given: Any) -> Any:
 
 if __name__ == "__main__":
     plain = Trainer._loss
-    with (
-        mock.patch.object(subject_process, "prepare_apart", prepare_here),
-        mock.patch.object(state, "write_state", slowly(state.write_state)),
-        mock.patch.object(reserve, "save_result", slowly(reserve.save_result)),
-        mock.patch.object(Trainer, "_loss", loss),
-    ):
-        raise SystemExit(main(sys.argv[1:]))
+    with mock.patch.object(Trainer, "_loss", loss):
+        raise SystemExit(saving_late(sys.argv[1:], 0.0 if os.environ["WHAT"] == "slow" else SECONDS))

@@ -32,11 +32,15 @@ def taking(rank: int, port: int, words: Sequence[str]) -> int:
         return faceexpr(words)
 
 
-def alone(words: Sequence[str], late: float = 0.0) -> int:
-    """`faceexpr train` in one process, whose state and LoRA are saved so many seconds late."""
+def saving_late(words: Sequence[str], late: float = 0.0) -> int:
+    """`faceexpr train`, whose state and LoRA are saved so many seconds late."""
 
     def slow(work: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *given, **more: (time.sleep(late), work(*given, **more))[1]
+        def slowly(*given: Any, **more: Any) -> Any:
+            time.sleep(late)
+            return work(*given, **more)
+
+        return slowly
 
     with (
         mock.patch.object(subject_process, "prepare_apart", prepare_here),

@@ -53,7 +53,7 @@ def until(there: Callable[[], bool], running: Callable[[], bool], seconds: float
 
 @pytest.mark.parametrize("name", BOTH)
 def test_a_run_that_is_told_to_end_keeps_its_state_and_its_lora(photos: Path, name: str) -> None:
-    run = fork(photos.parent, ranked_command.alone, words(photos, "--steps=400"))
+    run = fork(photos.parent, ranked_command.saving_late, words(photos, "--steps=400"))
     until(lambda: says(run.errors, "step 20 of 400"), run.process.is_alive)
     assert run.process.pid is not None
     os.kill(run.process.pid, signal.Signals[name])
@@ -65,7 +65,7 @@ def test_a_run_that_is_told_to_end_keeps_its_state_and_its_lora(photos: Path, na
 
 def test_a_run_hears_the_first_signal_alone_and_saves_in_peace(photos: Path) -> None:
     """A scheduler that is not obeyed at once says it again."""
-    run = fork(photos.parent, ranked_command.alone, words(photos, "--steps=400"), 1.0)
+    run = fork(photos.parent, ranked_command.saving_late, words(photos, "--steps=400"), 1.0)
     until(lambda: says(run.errors, "step 20 of 400"), run.process.is_alive)
     assert run.process.pid is not None
     while run.process.is_alive():
@@ -161,7 +161,7 @@ def test_processes_that_are_told_to_end_end_with_the_same_step(
     run = launch("slow", "--steps=400")
     until(lambda: says(said(photos), "step 20 of 400"), lambda: run.poll() is None)
     run.send_signal(signal.Signals[name])
-    run.wait(timeout=60)
+    run.wait(timeout=100)
     told = said(photos).read_text()
     assert 20 <= kept(photos.parent) < 400, told
     assert "faceexpr: stopped" in told and "Traceback" not in told.partition("Received")[0]
