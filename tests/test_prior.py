@@ -125,6 +125,32 @@ def test_a_picture_just_drawn_lies_in_memory_as_one_that_is_read(tmp_path: Path)
     assert drawn.strides == read.strides and np.array_equal(drawn, read)
 
 
+def test_a_picture_that_another_process_drew_meanwhile_stays_and_is_learned(tmp_path: Path) -> None:
+    """Cards round in their own way. With a picture of its own in memory, a run that is stopped would be refused when it goes on."""
+    path = prior_folder(tmp_path, SETTINGS) / "00000.png"
+
+    def overtaken(prompt: str, seed: int) -> np.ndarray:
+        prior_images(tmp_path, [prompt], lambda *_: Painter()(prompt, 7), SETTINGS)
+        overtaken.kept = path.read_bytes()
+        return Painter()(prompt, seed)
+
+    (one,) = prior_images(tmp_path, ["a"], overtaken, SETTINGS)
+    assert path.read_bytes() == overtaken.kept
+    assert np.array_equal(one.image, Painter()("a", 7)) and np.array_equal(one.image, np.asarray(Image.open(path)))
+    assert sorted(file.name for file in path.parent.iterdir()) == ["00000.png", "prior.json"]
+
+
+def test_a_broken_picture_that_lies_there_in_the_end_is_replaced(tmp_path: Path) -> None:
+    path = prior_folder(tmp_path, SETTINGS) / "00000.png"
+
+    def broken(prompt: str, seed: int) -> np.ndarray:
+        path.write_bytes(b"no picture")
+        return Painter()(prompt, seed)
+
+    (one,) = prior_images(tmp_path, ["a"], broken, SETTINGS)
+    assert np.array_equal(one.image, Painter()("a", 0)) and np.array_equal(one.image, np.asarray(Image.open(path)))
+
+
 def test_two_class_words_keep_their_own_pictures(tmp_path: Path) -> None:
     painter = Painter()
     for word in ("man", "woman", "man", "woman"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import FaceExprError
 from ..expressions import EXPRESSIONS
-from ..files import replace_file
+from ..files import replace_file, write_new
 from ..provenance import say_drawn_by_a_model
 from .data import ImageEncoder, TextEncoder, Tokenizer, TrainingSet, digest_of, plain
 
@@ -56,7 +56,8 @@ def prior_images(
     """One picture for each of `prompts`, drawn by the base model with seeds 0, 1, 2 ... and kept in a folder of `folder`.
 
     `settings` is all that decides what `draw` gives (checkpoint, size, sampler ...), as JSON can hold it: each set of settings has its
-    folder, with PNG files and MADE_WITH, and a picture that is there is never drawn again. A longer list draws only what is missing.
+    folder, with PNG files and MADE_WITH, and a picture that is there is never drawn again. One that another process drew meanwhile is
+    given in place of this one's, and not overwritten. A longer list draws only what is missing.
     What `draw` raises ends the drawing, and the pictures so far stay. `seeds` draws and gives only the pictures of these numbers, as far as
     there are prompts for them.
     Raises FaceExprError when the folder cannot be written.
@@ -72,7 +73,7 @@ def prior_images(
             image = _read(path, prompt)
             if image is None:
                 image = np.ascontiguousarray(draw(prompt, seed))  # as one that is read: an encoder's rounding depends on the layout
-                replace_file(path, png(image, prompt))
+                image = _keep(path, image, prompt)
             images.append(ClassImage(image, prompt))
     except OSError as reason:
         raise FaceExprError(
@@ -136,6 +137,17 @@ def build_class_set(
         empty_pooled=pooled[-1:],
         empty_tokens=None if tokens is None else tokens[-1:],
     )
+
+
+def _keep(path: Path, image: NDArray[np.uint8], prompt: str) -> NDArray[np.uint8]:
+    """Put the picture at `path`, unless another process has drawn one there meanwhile; returns the one that lies there. Raises OSError."""
+    while (there := _read(path, prompt)) is None:
+        path.unlink(missing_ok=True)  # broken, or drawn with other words
+        written = write_new(path, png(image, prompt))
+        if written == path:
+            return image
+        written.unlink()
+    return there
 
 
 def _read(path: Path, prompt: str) -> NDArray[np.uint8] | None:
