@@ -8,6 +8,7 @@ import importlib.util
 import math
 import os
 import random
+import re
 import shutil
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -558,3 +559,41 @@ def test_another_face_of_the_same_picture_is_another_run() -> None:
 
     left, again, right = of(0), of(0), of(40)
     assert left.digest() == again.digest() != right.digest()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ((3, 1), (3, 2), "accumulation was 3, is 3 in each of 2 processes, where no whole number is the same as before"),
+        ((6, 1), (6, 2), "accumulation was 6, is 6 in each of 2 processes, where 3 is the same as before"),
+        ((3, 2), (3, 1), "accumulation was 3 in each of 2 processes, is 3 in one process, where 6 is the same as before"),
+        (
+            (2, 3),
+            (2, 4),
+            "accumulation was 2 in each of 3 processes, is 2 in each of 4 processes, where no whole number is the same as before",
+        ),
+        ((2, 2), (3, 2), "accumulation was 2 in each of 2 processes, is 3 in each of 2 processes, where 2 is the same as before"),
+        ((2, 1), (3, 1), "accumulation was 2, is 3"),
+        ((6, None), (6, 2), "accumulation was 6 over all processes, is 6 in each of 2 processes, where 3 is the same as before"),
+        ((6, None), (3, 1), "accumulation was 6, is 3"),
+    ],
+)
+def test_another_number_of_processes_is_told_with_the_accumulation_that_fits(
+    tmp_path: Path, before: tuple[int, int | None], now: tuple[int, int], told: str
+) -> None:
+    """Each process adds up so many batches for itself. Older states do not say how many processes there were."""
+
+    def made(accumulation: int, processes: int | None) -> dict[str, Any]:
+        run = run_of(Materials(toy_unet(), PHOTOS, crafting=PAIRS), changed(accumulation=accumulation), processes or 1)
+        return run if processes else {name: value for name, value in run.items() if name != "processes"}
+
+    states = StateFolder(tmp_path)
+    states.write(RunState(3, made(*before), {}, {}))
+    with pytest.raises(FaceExprError, match="is not the same") as refused:
+        states.to_resume(made(*now))
+    assert f"is not the same: {told}. Set these back to go on with it" in str(refused.value)
+    if advised := re.search(r"where (\d+) is the same", told):
+        assert states.to_resume(made(int(advised[1]), now[1])) is not None
+    elif "no whole number" in told:
+        assert (before[0] * (before[1] or 1)) % now[1]
+    assert states.to_resume(made(*before)) is not None

@@ -45,19 +45,35 @@ SIGNED = ("model", "text_encoders")
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Mapping[str, str] = NAMES) -> list[str]:
     """What of a run's make-up changed, in words: `learning_rate was 0.0001, is 0.0002`, by `names` of settings as the user knows them.
 
-    Pictures of the class that `now` does not know yet are no difference.
+    Pictures of the class that `now` does not know yet are no difference, nor is the number of processes: what counts is how many batches
+    they add up, which `accumulation` says of all of them.
     """
     words = []
     before, now = {**ADDED_LATER, **before}, {**ADDED_LATER, **now}
-    for name in sorted({*before, *now}):
+    for name in sorted({*before, *now} - {"processes"}):
         of_older_version = name in _LATER and name not in before
         of_older_version |= name in SIGNED and name in before and not str(before[name]).startswith(SIGNS)  # in a digest that is no more
         of_another = any(before.get(whole) != now.get(whole) for whole in _PARTS.get(name, ()))
         not_known_yet = name == "class_images" and name not in now
         if before.get(name) != now.get(name) and not (of_older_version or of_another or not_known_yet):
-            values = f"{names.get(name, name)} was {_said(before, name)}, is {_said(now, name)}"
-            words.append(_DIGESTS.get(name, values))
+            values = _accumulations(before, now) if name == "accumulation" else f"was {_said(before, name)}, is {_said(now, name)}"
+            words.append(_DIGESTS.get(name, f"{names.get(name, name)} {values}"))
     return words
+
+
+def _accumulations(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Those of each process; and the one with which as many processes as now add up as many batches as before."""
+    total, was, processes = before.get("accumulation", TrainSettings.accumulation), before.get("processes"), now.get("processes", 1)
+    if processes == 1 and was in (None, 1):
+        return f"was {total}, is {_said(now, 'accumulation')}"
+    counted = f"{total} over all processes" if was is None else _in_each(total, was)
+    each, rest = divmod(total, processes)
+    is_now = f"{_in_each(now['accumulation'], processes)}{' in one process' if processes == 1 else ''}"
+    return f"was {counted}, is {is_now}, where {'no whole number' if rest else each} is the same as before"
+
+
+def _in_each(total: int, processes: int) -> str:
+    return f"{total}" if processes == 1 else f"{total // processes} in each of {processes} processes"
 
 
 def _said(run: Mapping[str, Any], name: str) -> Any:

@@ -30,7 +30,7 @@ def run_of(materials: Materials, settings: TrainSettings, processes: int = 1) ->
     data = materials.data
     made = settings.used()
     made.pop("gradient_checkpointing")  # memory for time; a run that ran out of memory may go on with it
-    made["accumulation"] = settings.accumulation * processes
+    made |= {"accumulation": settings.accumulation * processes, "processes": processes}
     made["photos"] = data.digest()
     made["side"] = 8 * data.latents.shape[-1]
     made["model"] = model_digest(materials.unet)
