@@ -94,6 +94,6 @@ class TrainLoRA(io.ComfyNode):
         state, _ = lora.read_lora(finished.paths[0])
         trained, trained_clip = comfy.sd.load_lora_for_models(model, clip if settings.text_encoder else None, state, 1.0, 1.0)
         curve = to_image(loss_picture(finished.result.curves))
-        name = shown_report(str(name_within(finished.paths[0], loras_folder())))
+        name = shown_report(name_within(finished.paths[0], loras_folder()).as_posix())
         shown = {**ui.PreviewImage(curve, cls=cls).as_dict(), **name.as_dict()}
         return io.NodeOutput(trained, str(finished.paths[0]), curve, trained_clip if settings.text_encoder else clip, ui=shown)
