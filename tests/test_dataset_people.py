@@ -230,6 +230,7 @@ def test_what_is_wrong_in_a_picture_is_named(judges: Judges) -> None:
         ("--people 10 --arm base:scale=inf", "scale is 'inf', which is no number"),
         ("--seed 3", "--seed would change nothing: it says which made-up people are drawn"),
         ("--people 10 --seeds 1 2", "a made-up person is its words and its noise"),
+        ("--lora anna.safetensors --seeds 1 9223372036854775808", "--seeds is 9223372036854775808; give at most 9223372036854775807"),
         ("--people 10 --arm fusion:preset=paper", "'preset' belongs to a training"),
         ("--people 10 --scenes portrait", "write {person} there"),
         ("--people 10 --judge classifier", "does not know contempt"),

@@ -430,6 +430,18 @@ def test_without_pyarrow_the_tables_are_csv_alone_and_it_is_said(tmp_path: Path,
     assert (tmp_path / "pictures.csv").read_text().count("\n") == 29 and not [*tmp_path.glob("*.parquet")]
 
 
+def test_the_largest_seeds_are_kept_to_the_last_digit(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    seeds = (2**64 - 1, 2**53 + 1, 0)
+    run = evaluation(tmp_path, seeds, names=("anna",))
+    recorded(run)
+    page, _ = write_report(run, {})
+    assert str(seeds[0]) in page.read_text(encoding="utf-8") and str(seeds[0]) in (tmp_path / "pictures.csv").read_text()
+    rows = parquet.read_table(tmp_path / "pictures.parquet").to_pylist()
+    assert [*dict.fromkeys(row["seed"] for row in rows)] == [*seeds]
+    assert parquet.read_schema(tmp_path / "pictures.parquet").names == (tmp_path / "pictures.csv").read_text().split("\n")[0].split(",")
+
+
 def test_tables_of_an_earlier_run_with_pyarrow_do_not_lie_beside_newer_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyarrow")
     run = evaluation(tmp_path)

@@ -19,6 +19,9 @@ MINI_SAME, MINI_TWINS = 1 / 3, 3 / 4
 """From where on two pictures show the same person, and two people are too alike, on Mini, whose people are more alike than real ones:
 places on the scale from another person (0) to the same (1). Ours."""
 
+LARGEST_SEED = 2**63 - 1
+"""In metadata.jsonl; `datasets` reads larger whole numbers as floats."""
+
 
 def plan_of(arguments: argparse.Namespace) -> DatasetPlan:
     """What the arguments ask for. Raises FaceExprError."""
@@ -33,6 +36,8 @@ def plan_of(arguments: argparse.Namespace) -> DatasetPlan:
         refuse_unused(arguments, {"seed": 0}, "it says which made-up people are drawn. Give --people, or leave it out.")
     check_seeds([arguments.seed])
     check_seeds(arguments.seeds or (), "seeds")
+    if (large := max(arguments.seeds or [0])) > LARGEST_SEED:
+        raise FaceExprError(f"--seeds is {large}; give at most {LARGEST_SEED}: what loads a data set would round it.")
     (arm,) = parse_arms([arguments.arm])
     if arm.training:
         raise FaceExprError(f"--arm {arguments.arm}: '{arm.training[0][0]}' belongs to a training; nobody is trained here.")

@@ -65,7 +65,11 @@ def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]
         return f"the tables were written as CSV alone. For Parquet too, type: {installing('pyarrow')}"
     for name, rows in tables.items():
         stream = io.BytesIO()
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), stream)
+        columns = {
+            column: pyarrow.array([row.get(column) for row in rows], pyarrow.uint64() if column == "seed" else None)  # up to 2^64 - 1
+            for column in (rows[0] if rows else ())
+        }
+        pyarrow.parquet.write_table(pyarrow.table(columns), stream)
         replace_file(folder / f"{name}.parquet", stream.getvalue())
     return ""
 
