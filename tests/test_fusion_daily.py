@@ -281,32 +281,6 @@ def test_the_face_is_seen_in_the_picture_that_is_drawn_and_not_in_the_base_model
     assert len({id(where.mask) for _, (part,) in parts for where in part.where}) == 4  # looked twice at either
 
 
-@pytest.mark.long
-def test_a_later_pass_over_the_same_picture_keeps_the_features_mask_at_any_size(mini, monkeypatch) -> None:
-    parts = watched(mini, monkeypatch)
-    model = mini.apply(mini.model, extracted(mini, vae=mini.vae, start=latent(PORTRAIT)), 1.0).args[0]
-    sample = mini.nodes.KSampler().sample
-
-    def passed(seed: int, start: dict, denoise: float) -> tuple[torch.Tensor, bool]:
-        parts.clear()
-        given = sample(model, seed, 6, CFG, "euler", "normal", mini.neutral, mini.negative, start, denoise)[0]["samples"]
-        assert parts
-        return given, all(where.mask is not None for _, found in parts for part in found for where in part.where)
-
-    other, held = passed(SEED + 1, latent(PORTRAIT), 1.0)
-    assert not held
-    first, held = passed(SEED, latent(PORTRAIT), 1.0)
-    assert held
-    upscale = mini.nodes.LatentUpscaleBy().upscale
-    for method, size in (("nearest-exact", 1.5), ("bicubic", 2.0)):
-        (start,) = upscale({"samples": first}, method, size)
-        second, held = passed(SEED + 5, start, 0.6)
-        assert held
-        assert second.shape[-1] == round(PORTRAIT[-1] * size)
-    (start,) = upscale({"samples": other}, "bicubic", 1.5)
-    assert not passed(SEED, start, 0.6)[1]
-
-
 # Small faces
 
 

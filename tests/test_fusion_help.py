@@ -50,7 +50,9 @@ HELD: dict[str, tuple[str, ...]] = {
         "test_fusion_own_texts.py::test_features_are_of_one_text_and_others_are_refused_by_name",
     ),
     "a second pass at another size": (
-        "test_fusion_daily.py::test_a_later_pass_over_the_same_picture_keeps_the_features_mask_at_any_size",
+        "test_later_passes.py::test_a_later_pass_over_the_same_picture_keeps_the_features_mask_at_any_size",
+        "test_later_passes.py::test_what_ran_before_changes_nothing",
+        "test_later_passes.py::test_after_a_restart_the_same_graph_draws_the_same_picture",
         "test_look.py::test_each_picture_is_decoded_at_the_first_change_and_once_more_later",
     ),
     "tiled VAE nodes": (

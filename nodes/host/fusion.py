@@ -7,26 +7,33 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...faceexpr_core.fusion.bank import FeatureBank, fused_places
-from ...faceexpr_core.fusion.composition import why_elsewhere
+from ...faceexpr_core.fusion.composition import NOISE, TEXTS, why_elsewhere
 from ...faceexpr_core.fusion.grids import Grid
 from ...faceexpr_core.fusion.injection import Attention, Injection, Part, cut_area
 from ...faceexpr_core.fusion.look import EVERYWHERE, Look, Where
 from ...faceexpr_core.fusion.settings import FusionSettings
 from .composition import composition_of
 from .folders import model_folders
+from .passes import Earlier
 from .progress import say_and_keep
 from .rows import Row
-from .run import RUN, UNET, Run, attention_grid, conditional_rows, is_whole, place_of, places_of, running_blocks, skips_of, with_run
-
-THUMB = 8
-"""Side of what is remembered of a picture, to know it again at another size."""
-SAME_PICTURE = 0.93
-"""Cosine of two thumbs above which they are of the same picture: on Mini 0.96 to 1.00 after five ways to enlarge it, 0.79 and less for
-others of the same words."""
+from .run import (
+    RUN,
+    UNET,
+    Run,
+    Session,
+    attention_grid,
+    conditional_rows,
+    is_whole,
+    place_of,
+    places_of,
+    running_blocks,
+    skips_of,
+    with_run,
+)
 
 
 class Seen(NamedTuple):
@@ -56,7 +63,6 @@ class Fusion:
         self._own = EVERYWHERE if bank.mask is None and bank.regions is None else Where(bank.mask, bank.regions)
         self._masks = None if masks is None else list(masks.float().cpu())  # where the regions of faces that are seen lie too
         self._injection = Injection(bank, settings, places, _warn)
-        self._known: list[Tensor] = []
         self._query = f"faceexpr_query_{id(self)}"
 
     def __deepcopy__(self, memo: Any) -> Fusion:
@@ -190,23 +196,27 @@ class Fusion:
         return look
 
     def _why_elsewhere(self, run: Run, picture: int) -> str:
-        """Why the bank's mask does not hold; "" where it does: for the picture of its own composition, and for a later pass over that
-        picture at any size, which is known again by its latents."""
-        session, key = run.session, (self, picture)
+        """Why the bank's mask does not hold; "" where it does: for the picture of its own composition, and for a later pass in the same
+        graph over that picture at any size, which is known again by its latents."""
+        session, key, earlier = run.session, (self, picture), self._earlier(run.session)
         if key not in session.kept:
             if session.start is None:
                 why = why_elsewhere(self._bank.notes, composition_of(session, picture))
+            elif run.spot is None and earlier.knows(session.start, picture):
+                why = ""
             else:
-                thumb = _thumb(session.start, picture)
-                same = any(float(F.cosine_similarity(thumb, known, dim=0)) > SAME_PICTURE for known in self._known)
-                why = "" if same else "it goes on from a picture that was given, which is another one"
+                why = "it goes on from a picture that was given, and no sampler before it in this graph drew that of their noise and text"
             session.kept[key] = why
             if not why:
-                session.at_end[key] = lambda drawn: self._remember(drawn, picture)
+                session.at_end[key] = lambda drawn: earlier.remember(drawn, picture)
         return str(session.kept[key])
 
-    def _remember(self, drawn: Tensor, picture: int) -> None:
-        self._known = [*self._known, _thumb(drawn, picture)][-4:]
+    def _earlier(self, session: Session) -> Earlier:
+        key = Earlier, self
+        if key not in session.kept:
+            session.kept[key] = Earlier((self._bank.notes.get(NOISE), self._bank.notes.get(TEXTS)))
+        earlier: Earlier = session.kept[key]
+        return earlier
 
     def _tell(self, what: str, run: Run) -> None:
         """Once a run: ComfyUI keeps a fusion for the next one."""
@@ -219,11 +229,6 @@ class Fusion:
 def _warn(what: str) -> None:
     logging.warning("Attention-Focused Fusion: %s", what)
     say_and_keep(f"fusion: {what}")
-
-
-def _thumb(latents: Tensor, picture: int) -> Tensor:
-    small = F.adaptive_avg_pool2d(latents[picture % len(latents)].detach().float().cpu(), THUMB)  # a Mac's chip pools few sizes so
-    return (small - small.mean((1, 2), keepdim=True)).flatten()
 
 
 def attach_fusion(
