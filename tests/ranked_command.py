@@ -11,12 +11,13 @@ from unittest import mock
 
 from prepared import prepare_here
 
+from faceexpr_core.commands import train_job
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.dreambooth import main as paper
 from faceexpr_core.diffusers_host.training import DiffusersHost
 from faceexpr_core.lora import reserve
 from faceexpr_core.photos import subject_process
-from faceexpr_core.training import state
+from faceexpr_core.training import processes, state
 
 
 def take_rank(rank: int, port: int = 0, processes: int = 2) -> None:
@@ -30,6 +31,13 @@ def taking(rank: int, port: int, words: Sequence[str]) -> int:
     take_rank(rank, port)
     with mock.patch.object(subject_process, "prepare_apart", prepare_here):
         return faceexpr(words)
+
+
+def placed(rank: int, port: int, asked: str) -> None:
+    """Prints where the process computes, whether it is the first, and of how many."""
+    take_rank(rank, port)
+    with train_job._processes(asked, alone=False) as (device, first):
+        print(device.type, first, processes.rank()[1])
 
 
 def saving_late(words: Sequence[str], late: float = 0.0) -> int:

@@ -198,18 +198,25 @@ def _own_pictures(job: TrainJob, subject: Subject, say: Callable[[str], None]) -
 @contextmanager
 def _processes(asked: str, alone: bool) -> Iterator[tuple[torch.device, bool]]:
     """This process's device, and whether it is the one that writes; torch.distributed is set up if accelerate started several."""
-    from ..diffusers_host.devices import chosen_device
+    from ..diffusers_host.devices import best_device, chosen_device
+    from ..training.processes import rank
 
     if alone or world_size() == 1:
         yield chosen_device(asked), True
         return
+    import torch
     from accelerate import PartialState
 
     if asked not in ("", "cpu", "cuda"):
         raise FaceExprError(f"The device is {asked}, but each of several processes gets its own; give cpu or cuda, or leave it out.")
-    state = PartialState(cpu=asked == "cpu", **_backend(asked))
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise FaceExprError("The device cuda cannot be used here; give cpu, or leave it out for the best there is.")
+    # accelerate would leave each process alone where there are no cards to share, and each would write as the first
+    state = PartialState(cpu=asked == "cpu" or best_device() in ("cpu", "mps"), **_backend(asked))
     try:
-        yield state.device, state.is_main_process
+        if rank()[1] != world_size():
+            raise FaceExprError(f"The {world_size()} processes find no way to train together here; start one, or give cpu.")
+        yield state.device, rank()[0] == 0
     finally:
         state.destroy_process_group()
 
