@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,12 +21,16 @@ from skimage import data
 from faceexpr_core.commands.cli import _parser
 from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.commands.dataset_plan import meaning_of
+from faceexpr_core.commands.dataset_plan import plan_of as command_plan
+from faceexpr_core.commands.dataset_work import Worker
+from faceexpr_core.commands.sharing import Share
 from faceexpr_core.dataset import traits
 from faceexpr_core.dataset.cast import check_splits, choose, closest_pair, portrait_file
-from faceexpr_core.dataset.layout import _where
+from faceexpr_core.dataset.layout import _where, write_layout
 from faceexpr_core.dataset.people import Candidate, described, learned, parse_words
-from faceexpr_core.dataset.plan import SPLITS, DatasetPlan, picture_name, split_of
+from faceexpr_core.dataset.plan import MAKING, REJECTED, SPLITS, DatasetPlan, picture_name, split_of
 from faceexpr_core.dataset.reading import NO_FACE, NOT_SHOWN, OTHER_FACE, SEVERAL, SHOWN, TWIN, look, measure
+from faceexpr_core.dataset.run import Dataset
 from faceexpr_core.dataset.traits import CELLS, describe_person
 from faceexpr_core.errors import FaceExprError
 from faceexpr_core.evaluation.arms import parse_arms
@@ -272,6 +278,48 @@ def test_a_data_set_drawn_by_fusion_knows_what_strength_1_stood_for(monkeypatch:
     before = [meaning_of(one) for one in (words, fused)]
     monkeypatch.setitem(settings._UNITS, settings.CONTEXT_SITE, (1.0, 1.0))
     assert meaning_of(words) == before[0] and meaning_of(fused) != before[1]
+
+
+def test_the_last_two_processes_may_write_the_data_set_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(1, shares=(1.0, 0.0, 0.0))
+    see(tmp_path, plan.described(0), None, NO_FACE)
+    see(tmp_path, plan.described(1), vector(0.0))
+    portrait_file(tmp_path, plan.described(0)).write_bytes(b"portrait")
+    run, cast, since = Dataset(tmp_path, plan), choose(tmp_path, plan), time.time() - 60
+    killed = tmp_path / REJECTED / "described_00000" / ".portrait-1.part"
+    killed.parent.mkdir(parents=True)
+    killed.touch()
+    os.utime(killed, (since - 1, since - 1))
+    plain = os.replace
+
+    def overtaken(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "replace", plain)
+        write_layout(run, cast, {REJECTED}, since)
+        plain(source, target)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    write_layout(run, cast, {REJECTED}, since)
+    files = sorted(path.relative_to(tmp_path / REJECTED).as_posix() for path in (tmp_path / REJECTED).rglob("*") if path.is_file())
+    assert files == ["described_00000/portrait.png", "metadata.jsonl"]
+
+
+def test_what_a_killed_process_half_wrote_is_nothing_begun(tmp_path: Path) -> None:
+    """Else the same command would be refused, with all that it asks for as the difference."""
+    arguments = _parser().parse_args(["dataset", "--model=mini", "--people=10", f"--output_dir={tmp_path}"])
+    making = tmp_path / MAKING
+    making.mkdir()
+    for name in (".run-0123456789abcdef.part", ".run-01234567.part"):
+        (making / name).write_text("{")
+    (making / "run.json").write_text(json.dumps({"seed": 7}))
+    worker = Worker(arguments, Dataset(tmp_path, command_plan(arguments)), Share())
+    worker.keep_meaning()
+    assert json.loads((making / "run.json").read_text())["seed"] == 0
+    (making / "portraits").mkdir()
+    worker.keep_meaning()
+    (making / "portraits" / "described_00000.png").touch()
+    (making / "run.json").write_text(json.dumps({"seed": 7}))
+    with pytest.raises(FaceExprError, match="holds pictures for which"):
+        worker.keep_meaning()
 
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

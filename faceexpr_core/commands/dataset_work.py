@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ class Worker:
     """Does what is missing of this process's share."""
 
     def __init__(self, arguments: argparse.Namespace, run: Dataset, share: Share) -> None:
-        self.arguments, self.run, self.share = arguments, run, share
+        self.arguments, self.run, self.share, self.began = arguments, run, share, time.time()
 
     def keep_meaning(self) -> None:
         """Raise FaceExprError where the folder holds other things, or pictures that were drawn in another way than is asked now."""
@@ -37,7 +38,7 @@ class Worker:
         if output.is_dir() and any(output.iterdir()) and not (output / MAKING).is_dir():
             raise FaceExprError(f"{output} holds other files than those of a data set of faceexpr; give an empty --output_dir.")
         meaning = output / MAKING / "run.json"
-        begun = meaning.parent.is_dir() and any(path != meaning for path in meaning.parent.iterdir())
+        begun = any(any(meaning.parent.glob(files)) for files in ("portraits/[!.]*", "records/*.jsonl"))
         records.keep_meaning(meaning, {**drawn_by(self.arguments), **meaning_of(self.run.plan)}, begun, whole=True)
 
     def find_people(self) -> Cast:
@@ -86,7 +87,7 @@ class Worker:
         kept = figures.kept(found)
         if not kept:
             raise FaceExprError(f"all {len(found)} pictures were rejected; {self.run.output / 'rejected'} holds them. {_reasons(found)}")
-        write_layout(self.run, cast, {str(row["split"]) for row in found})
+        write_layout(self.run, cast, {str(row["split"]) for row in found}, self.began)
         height, width = read_picture(picture_path(self.run.output, kept[0])).shape[:2]
         about = about_of(self.arguments, self.run, (width, height))
         card = write_card(self.run.output, build_card(self.run, cast, found, about, self.arguments.license))

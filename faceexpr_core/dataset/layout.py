@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,9 @@ def light_rows(run: Dataset, cast: Cast) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in HEAVY} for row in rows(run, cast)]
 
 
-def write_layout(run: Dataset, cast: Cast, there: Collection[str]) -> None:
+def write_layout(run: Dataset, cast: Cast, there: Collection[str], since: float) -> None:
     """Write metadata.jsonl of each split, and of `rejected`, that has pictures (`there`); refused people's portraits are put into the
-    latter too."""
+    latter too. `since` is when this run began, in seconds of the epoch: what is younger another process may be writing."""
     for one, _ in cast.refused:
         replace_file(run.output / REJECTED / one.name / PORTRAIT, portrait_file(run.output, one).read_bytes())
     for split in (*SPLITS, REJECTED):
@@ -60,7 +61,9 @@ def write_layout(run: Dataset, cast: Cast, there: Collection[str]) -> None:
         else:
             file.unlink(missing_ok=True)
         for part in (run.output / split).glob("*/.*.part"):  # what a killed run was writing; every picture is there by now
-            part.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if part.stat().st_mtime < since:
+                    part.unlink()
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
