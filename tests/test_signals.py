@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,6 +76,32 @@ def test_a_run_hears_the_first_signal_alone_and_saves_in_peace(photos: Path) -> 
         time.sleep(0.1)
     assert run.ended(timeout=100) == 143, run.errors.read_text()
     assert 20 <= kept(photos.parent) < 400
+
+
+@pytest.mark.long
+def test_a_run_whose_terminal_is_gone_is_saved_though_nothing_can_be_said(photos: Path) -> None:
+    """As after an ssh connection that is lost."""
+    leader, follower = pty.openpty()
+    flags = ["--pretrained_model_name_or_path=mini", f"--instance_data_dir={photos}", f"--output_dir={photos.parent / 'out'}"]
+    flags += ["--instance_prompt=a photo of ohwx woman", "--resolution=64", "--train_batch_size=1", "--max_train_steps=4000", "--seed=0"]
+    flags += ["--checkpointing_steps=10000", "--report_to=none", "--device=cpu", "--output_kohya_format"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "faceexpr_core.train", *flags]
+
+    def own_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    run = subprocess.Popen(
+        command, stdin=follower, stdout=follower, stderr=follower, env=environment, start_new_session=True, preexec_fn=own_terminal
+    )
+    os.close(follower)
+    shown = b""
+    while b"step 20 of 4000" not in shown:
+        shown += os.read(leader, 100_000)
+    os.close(leader)
+    run.wait(timeout=100)
+    assert len(StateFolder(photos.parent / "out" / "checkpoints").files()) == 1
+    assert len(list((photos.parent / "out").glob("pytorch_lora_weights*_interrupted_step*.safetensors"))) == 2
 
 
 def sending(name: str) -> Callable[[object], int]:

@@ -1,9 +1,11 @@
-"""What the commands say while they work, on stderr: lines, and how far the work is."""
+"""What the commands say while they work, on stderr: lines, and how far the work is. What cannot be said, to a log on a full disk or a
+terminal that is gone, ends no work."""
 
 from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 LINES = 20
@@ -13,7 +15,8 @@ BEGIN = "faceexpr: "
 
 def say(words: str) -> None:
     """A line on stderr."""
-    print(f"{BEGIN}{words}", file=sys.stderr, flush=True)
+    with suppress(OSError):
+        print(f"{BEGIN}{words}", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -27,10 +30,11 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line, above the bar where there is one."""
-        if self._speaks and self._bar is not None:
-            self._bar.console.print(f"{self._begin}{text}", markup=False, highlight=False, soft_wrap=True)
-        elif self._speaks:
-            print(f"{self._begin}{text}", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            if self._speaks and self._bar is not None:
+                self._bar.console.print(f"{self._begin}{text}", markup=False, highlight=False, soft_wrap=True)
+            elif self._speaks:
+                print(f"{self._begin}{text}", file=sys.stderr, flush=True)
 
     def show(self, words: str, number: int, total: int | None, done: int | None = None) -> None:
         """The work is at piece `number` of `total` (None: nobody knows of how many), counted from 1, of which `done` are done: without it
@@ -38,15 +42,17 @@ class Progress:
         if not self._speaks:
             return
         if sys.stderr.isatty():
-            self._start_bar(total)
-            self._bar.update(self._task, total=total, completed=number if done is None else done, words=words)
+            with suppress(OSError):
+                self._start_bar(total)
+                self._bar.update(self._task, total=total, completed=number if done is None else done, words=words)
         elif self._lines and total and (number == total or number % max(1, total // self._lines) == 0):
             self.say(words)
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+            bar, self._bar = self._bar, None
+            with suppress(OSError):
+                bar.stop()
 
     def _start_bar(self, total: int | None) -> None:
         if self._bar is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,8 @@ class Terminal(Progress):
     def hand_out(self, path: Path) -> None:
         """A file's path on stdout, where a bar would break it."""
         self.close()
-        print(path, flush=True)
+        with suppress(OSError):  # it is there though it cannot be told
+            print(path, flush=True)
 
 
 def check_tracker(name: str) -> None:
