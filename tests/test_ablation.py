@@ -340,7 +340,7 @@ def test_figures_of_a_folder_drawn_in_another_way_are_not_kept(tmp_path: Path) -
 
 def test_a_lora_is_kept_under_all_that_it_learned_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A default of the trainer may become another."""
-    own = {"prior_target": "model", "prior_dropout": 0.2}
+    own: dict[str, Any] = {"prior_target": "model", "prior_dropout": 0.2}
     changed = TrainSettings(init_lora_weights="gaussian", prior="images", **own)  # what came later
     assert subjects.chosen_settings(changed).keys() == asdict(TrainSettings()).keys()
     before = asdict(TrainSettings()).keys() - {"init_lora_weights", *own}

@@ -127,15 +127,15 @@ def test_a_picture_just_drawn_lies_in_memory_as_one_that_is_read(tmp_path: Path)
 
 def test_a_picture_that_another_process_drew_meanwhile_stays_and_is_learned(tmp_path: Path) -> None:
     """Cards round in their own way. With a picture of its own in memory, a run that is stopped would be refused when it goes on."""
-    path = prior_folder(tmp_path, SETTINGS) / "00000.png"
+    path, first = prior_folder(tmp_path, SETTINGS) / "00000.png", []
 
     def overtaken(prompt: str, seed: int) -> np.ndarray:
         prior_images(tmp_path, [prompt], lambda *_: Painter()(prompt, 7), SETTINGS)
-        overtaken.kept = path.read_bytes()
+        first.append(path.read_bytes())
         return Painter()(prompt, seed)
 
     (one,) = prior_images(tmp_path, ["a"], overtaken, SETTINGS)
-    assert path.read_bytes() == overtaken.kept
+    assert [path.read_bytes()] == first
     assert np.array_equal(one.image, Painter()("a", 7)) and np.array_equal(one.image, np.asarray(Image.open(path)))
     assert sorted(file.name for file in path.parent.iterdir()) == ["00000.png", "prior.json"]
 
