@@ -297,3 +297,9 @@ def test_a_plan_that_cannot_be_timed_is_told_without_hours(
     told = plan.plan_on(card, toy_unet(), "low-vram", preset_settings("low-vram", base="nf4"), 1024)
     assert "the first steps will tell how long" in told and "base in nf4, on a card" in told
     assert (len(called), "could not be timed" in caplog.text) == ((1, True) if free > 1 else (0, False))
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "-inf", "0", "-8", "1e300"])
+def test_a_size_that_no_card_has_is_refused(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert faceexpr(["plan", f"--card={size}"]) == 2
+    assert re.fullmatch(r"faceexpr: --card is \S+; give .*\n", capsys.readouterr().err)

@@ -8,11 +8,13 @@ from ..errors import FaceExprError
 from ..training.asked import require_in_range
 from ..training.options import BY_NAME, KEEPING, OPTIONS, SEEING, TRAINING
 from ..training.settings import PRIOR_IMAGES, TrainSettings
-from .flags import add_flag, refuse_unused
+from .flags import add_flag, check_number, refuse_unused
 from .train import given_settings, require_drawn, settings_of
 
 CARDS = (6, 8, 12, 16, 24)
 """GB of usual cards."""
+LARGEST = 10000
+"""GB, more than any card has."""
 SPEEDS = (10, 30)
 """TFLOP a second for which a table says how long a run takes."""
 
@@ -40,6 +42,9 @@ def add_plan_command(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan. Returns 0. Raises FaceExprError for what cannot be, what does not fit included."""
     require_in_range(vars(arguments), ("prior_images",))
+    check_number(arguments, "card")
+    if arguments.card is not None and not 0 < arguments.card <= LARGEST:
+        raise FaceExprError(f"--card is {arguments.card:g}; give the card's GB: above 0, up to {LARGEST}.")
     require_drawn(settings_of(arguments), {"--prior_images": arguments.prior_images != PRIOR_IMAGES})
     if not arguments.model:
         refuse_unused(arguments, {"device": ""}, "no model is loaded. Give --model, or leave it out.")
