@@ -366,11 +366,27 @@ def test_of_five_people_the_page_has_intervals_and_marks_clear_differences(tmp_p
     rows = summarise(run.records(), ["lora", "fusion"], measures(tmp_path))
     page = build_page(run, run.records(), rows, differences(rows), measures(tmp_path), {})
     assert "In brackets 95 % bootstrap intervals over people" in page
+    (both,) = differences(rows)
     (told,) = (
         one for one in page_differences("lora", measures(tmp_path), differences(rows))["lines"] if one["title"] == "Acc-6, blendshapes"
     )
     assert told["cells"][0].get("word", "") == word and told["cells"][0]["ends"].startswith("[+")
     assert page.count('<span class="right">better</span>') >= 1 + bool(word)  # the legend
+    marked = sum(one.better != 0 and value.low < value.high for one in measures(tmp_path) if (value := both.values[one.name]) is not None)
+    assert f"{marked} intervals here can be marked. Chance alone would mark 5 % of them, {expected_by_chance(marked)}" in page
+
+
+def expected_by_chance(intervals: int) -> str:
+    return "less than one" if 0.05 * intervals < 1 else f"about {0.05 * intervals:.0f}"
+
+
+@pytest.mark.parametrize(
+    ("intervals", "told"), [(10, "less than one"), (20, "about 1"), (29, "about 1"), (75, "about 4"), (900, "about 45")]
+)
+def test_a_page_with_many_intervals_says_how_many_are_marked_by_chance(intervals: int, told: str) -> None:
+    better = {"mean": "+0.1", "ends": "[+0.0, +0.2]"}
+    lines = [{"arrow": "↑", "cells": [better]}] * intervals + [{"arrow": "", "cells": [better]}, {"arrow": "↓", "cells": [{"mean": "-"}]}]
+    assert evaluation_page._chance([{"lines": lines[:5]}, {"lines": lines[5:]}]) == {"intervals": intervals, "marked": told}
 
 
 def test_everybody_has_a_sheet_before_anybody_has_two(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..measure.picture_score import NEUTRAL
-from ..measure.statistics import FEW, Interval
+from ..measure.statistics import FEW, LEVEL, Interval
 from ..text import without_slot
 from . import plots
 from .arms import without_folders
@@ -44,6 +44,7 @@ def build_page(
     known = [one for one in measures if any(row.values[one.name] is not None for row in rows)]
     intensities = by_intensity(records, arms)
     sheets, left_out = _sheets(run, records)
+    less = [_differences(arm, known, compared) for arm in arms[:-1]]
     template = Environment(autoescape=True, trim_blocks=False).from_string(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(
         title=f"Expressions of {run.people[0].name}" if len(run.people) == 1 else f"Expressions of {len(run.people)} people",
@@ -56,7 +57,8 @@ def build_page(
         pictures=len(records),
         rows=rows,
         results=[_line(one, [row.values[one.name] for row in rows]) for one in known],
-        differences=[_differences(arm, known, compared) for arm in arms[:-1]],
+        differences=less,
+        chance=_chance(less),
         plots={
             "forest": _named(plots.forest(rows, measures), "Means of the arms in the chief measures"),
             "expressions": _named(plots.expressions(by_expression(records, arms, "right")), "Share right by expression, blendshapes"),
@@ -84,6 +86,13 @@ def _differences(against: str, measures: Sequence[Measure], compared: Sequence[D
     later = [one for one in compared if one.against == against]
     lines = [_line(measure, [one.values[measure.name] for one in later], signed=True) for measure in measures]
     return {"against": against, "arms": [one.arm for one in later], "lines": lines}
+
+
+def _chance(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many intervals of `_differences` are marked where they leave out 0, and, in words, how many of so many do so by chance."""
+    intervals = sum("ends" in cell for table in tables for line in table["lines"] if line["arrow"] for cell in line["cells"])
+    marked = (1 - LEVEL) * intervals
+    return {"intervals": intervals, "marked": f"about {marked:.0f}" if marked > 0.99 else "less than one"}
 
 
 def _line(measure: Measure, values: Sequence[Interval | None], signed: bool = False) -> dict[str, Any]:
