@@ -99,7 +99,7 @@ def test_a_run_whose_terminal_is_gone_is_saved_though_nothing_can_be_said(photos
     while b"step 20 of 4000" not in shown:
         shown += os.read(leader, 100_000)
     os.close(leader)
-    run.wait(timeout=100)
+    assert run.wait(timeout=100) == 128 + signal.SIGHUP
     assert len(StateFolder(photos.parent / "out" / "checkpoints").files()) == 1
     assert len(list((photos.parent / "out").glob("pytorch_lora_weights*_interrupted_step*.safetensors"))) == 2
 

@@ -181,22 +181,6 @@ def test_pictures_of_the_class_whose_words_are_dropped_are_learned_without(shipp
         learned(given, 0.5)
 
 
-def test_distillation_whose_words_are_dropped_is_of_the_empty_caption(shipped: UNet2DConditionModel) -> None:
-    words, data = pairs(), photos()
-    data = replace(data, empty_embeds=data.prompt_embeds[:1], empty_pooled=data.pooled[:1])
-    silent = replace(words, base=data.prompt_embeds[:1].expand_as(words.base), base_pooled=data.pooled[:1].expand_as(words.base_pooled))
-
-    def learned(given: CraftingSet, dropout: float) -> list[float]:
-        settings = few(steps=4, learning_rate=1e-2, prior="distill", prior_dropout=dropout)
-        return train_lora(copy.deepcopy(shipped), data, settings, crafting=given).curves["prior"]
-
-    every = learned(words, 1.0)
-    assert every == learned(silent, 1.0) != learned(words, 0.0) and every[-1] > 1e-6
-    data = photos()
-    with pytest.raises(FaceExprError, match=r"Captions cannot be dropped.*prior_dropout to 0"):
-        learned(words, 0.5)
-
-
 def test_at_the_start_crafting_is_1_where_the_phrase_has_no_effect(unet: UNet2DConditionModel) -> None:
     curves = train_lora(unet, photos(), WHOLE, crafting=pairs(same_phrase=True)).curves
     assert curves["crafting"][0] == pytest.approx(1, abs=0.02)  # delta takes a little

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Callable
 
 from ..errors import FaceExprError
 from ..files import too_long
+from .telling import say
+
+STOPPED = 130
+"""The exit status after Ctrl-C."""
 
 _MENDABLE = {getattr(errno, name, None) for name in ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS", "ENOTDIR", "EISDIR", "ENAMETOOLONG")}
 """What keeps a file from being written or read that the user can mend."""
@@ -16,21 +19,21 @@ _MENDABLE = {getattr(errno, name, None) for name in ("EACCES", "EPERM", "ENOSPC"
 
 def status_of(work: Callable[[], int | None], windows: bool = os.name == "nt") -> int:
     """Do the work. Returns the exit status: the work's own (0 where it has none), 2 after an error that the user can mend, said in one line
-    on stderr, 130 after Ctrl-C. Raises what nobody but we can mend."""
+    on stderr, STOPPED after Ctrl-C. Raises what nobody but we can mend."""
     try:
         return work() or 0
     except FaceExprError as error:
-        print(f"faceexpr: {error}", file=sys.stderr)
+        say(str(error))
         return 2
     except OSError as error:
         if error.errno not in _MENDABLE and not too_long(error, windows):
             raise
         where = f"{name}: " if (name := error.filename2 or error.filename) else ""  # the second is what the first was to become
-        print(f"faceexpr: {where}{_cure(error, windows)}, then the same command again.", file=sys.stderr)
+        say(f"{where}{_cure(error, windows)}, then the same command again.")
         return 2
     except KeyboardInterrupt:
-        print("faceexpr: stopped", file=sys.stderr)
-        return 130
+        say("stopped")
+        return STOPPED
 
 
 def _cure(error: OSError, windows: bool) -> str:

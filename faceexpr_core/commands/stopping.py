@@ -6,10 +6,7 @@ import signal
 from collections.abc import Callable
 
 from ..training.signals import heard_signals, told_by
-from .ending import status_of
-
-STOPPED = 130
-"""`status_of` work that was stopped."""
+from .ending import STOPPED, status_of
 
 
 def ended(work: Callable[[], int | None]) -> int:

@@ -53,13 +53,12 @@ def check_materials(materials: Materials, settings: TrainSettings) -> None:
         raise FaceExprError("prior distill and crafting need the prompts of the class; none were encoded. Switch both off, or encode them.")
     if settings.crafting_mask and settings.crafting_weight and (crafting is None or crafting.areas is None):
         raise FaceExprError("crafting_mask is on, but the action units' areas were not made; make them, or switch it off.")
-    dropped = settings.caption_dropout or (settings.prior == "distill" and settings.prior_dropout)
-    if dropped:
+    if settings.caption_dropout:
         data.without_captions(torch.zeros(len(data), dtype=torch.bool, device=data.latents.device))
     if settings.text_encoder:
         if encoders is None:
             raise FaceExprError("text_encoder is on, but there are no text encoders; give them, or switch it off.")
-        kept = [data.tokens, *([data.empty_tokens] if dropped else [])]
+        kept = [data.tokens, *([data.empty_tokens] if settings.caption_dropout else [])]
         if needs_prompts(settings) and crafting is not None:
             kept += [crafting.person_tokens, crafting.base_tokens]
         _check_tokens(kept)

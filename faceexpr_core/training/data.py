@@ -31,7 +31,7 @@ class TrainingSet:
     `latents` [N, 4, h, w]; `prompt_embeds` [N, 77, C]; `pooled` [N, P], or with `prompts` int64 [N], of fewer prompts than pictures
     (`tokens` too): which row is each picture's; `time_ids` [N, 6] = original height, width,
     crop top, left, target height, width (SDXL, Podell et al. 2307.01952, section 2.2); `weights` [N, 1, h, w], mean 1.
-    `empty_embeds` [1, 77, C] and `empty_pooled` [1, P] are those of no caption, for caption dropout. `source` says in a few letters
+    `empty_embeds` [1, 77, C] and `empty_pooled` [1, P] are those of no caption, for dropout. `source` says in a few letters
     what was encoded, so that a stopped run knows its photos again; encoders need not repeat to the bit. `made_with` names the encoders'
     digests (`host.Host.parts`), {} where they are not known. `tokens` int64 [N, 2, K, 77] and
     `empty_tokens` [1, 2, K, 77] are the captions' for text encoders that learn, None where they do not.

@@ -77,15 +77,14 @@ class Draws:
 
     def prior(self) -> Batch:
         """Pictures of the class; without them the photos with `chosen` of twice as many prompts, neutral as often as each expression.
-        `prior_dropout` is the chance of the words to be left out."""
+        `prior_dropout` is the chance of the pictures' words to be left out."""
         count, shape = self.class_images or self.photos
         positions = self._next("prior", count)
         timesteps, noise = self._timesteps_and_noise("prior", shape)
-        dropped = self._dropped("prior", positions, self.settings.prior_dropout)
         if self.class_images is not None:
-            return Batch("prior", positions, timesteps, noise, dropped=dropped)
+            return Batch("prior", positions, timesteps, noise, dropped=self._dropped("prior", positions, self.settings.prior_dropout))
         chosen = torch.randint(self.expressions + 1, (len(positions),), generator=self.generators["prior"])
-        return Batch("prior", positions, timesteps, noise, chosen, dropped=dropped)
+        return Batch("prior", positions, timesteps, noise, chosen)
 
     def crafting(self) -> Batch:
         """Photos, each with an expression, both by chance, with t of CRAFTING_TIMESTEPS; the sides that learn take turns in the batch."""

@@ -330,7 +330,10 @@ OPTIONS: tuple[Option, ...] = (
         choices=PRIOR_TARGETS,
     ),
     _setting(
-        "prior_dropout", "float", "share of the prior's pictures learned without words, so that guidance stays what it was", group=KEEPING
+        "prior_dropout",
+        "float",
+        "share of the class's pictures learned without words, so that guidance stays the same",
+        group=KEEPING,
     ),
     _setting("crafting_every", "int", "crafting on each so many-th step", group=KEEPING),
     _setting("crafting_ramp", "float", "share of the run over which the weight of crafting rises", group=KEEPING),

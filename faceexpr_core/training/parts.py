@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -108,9 +108,6 @@ class Parts:
         expression, which = batch.chosen % len(pairs), (batch.chosen < len(pairs)).long()
         prompt = pairs.base[expression, which], pairs.base_pooled[expression, which]
         tokens = None if pairs.base_tokens is None else pairs.base_tokens[expression, which]
-        if batch.dropped is not None:
-            class_words = replace(photos, prompt_embeds=prompt[0], pooled=prompt[1], tokens=tokens).without_captions(batch.dropped)
-            prompt, tokens = (class_words.prompt_embeds, class_words.pooled), class_words.tokens
         noisy = self.schedule.add_noise(photos.latents, batch.noise, t)
         with torch.no_grad(), without_lora(self.unet, self.layers):
             base = self.predict(noisy, t, *prompt, photos.time_ids)

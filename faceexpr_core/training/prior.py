@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,13 +142,16 @@ def build_class_set(
 
 def _keep(path: Path, image: NDArray[np.uint8], prompt: str) -> NDArray[np.uint8]:
     """Put the picture at `path`, unless another process has drawn one there meanwhile; returns the one that lies there. Raises OSError."""
-    while (there := _read(path, prompt)) is None:
-        path.unlink(missing_ok=True)  # broken, or drawn with other words
-        written = write_new(path, png(image, prompt))
-        if written == path:
-            return image
+    content = png(image, prompt)
+    written = write_new(path, content)
+    if written == path:
+        return image
+    there = _read(path, prompt)
+    if there is None:  # broken, or drawn with other words
+        replace_file(path, content)
+    with suppress(OSError):
         written.unlink()
-    return there
+    return image if there is None else there
 
 
 def _read(path: Path, prompt: str) -> NDArray[np.uint8] | None:

@@ -69,6 +69,7 @@ ADDED_LATER: Mapping[str, Any] = {"base": "full", "init_lora_weights": "kaiming"
 
 _BLOCK = re.compile(r"(down|up)(\.\d+)?|middle")
 _READING = {"text_encoder", "text_encoder_learning_rate", "text_encoder_weight_decay"}
+_OF_PICTURES = {"prior_target", "prior_dropout"}
 _OF_THE_CHECKPOINT = ("prediction", "zero_snr")
 
 
@@ -170,12 +171,11 @@ class TrainSettings:
         return self.alpha or float(self.rank)
 
     def used(self) -> dict[str, Any]:
-        """The settings by name, without the text encoders' where these do not learn, without what came later to the prior where that is
-        off or has no pictures, and without ADDED_LATER that are as before."""
+        """The settings by name, without the text encoders' where these do not learn, without what pictures of the class teach where there
+        are none, and without ADDED_LATER that are as before."""
         left_out = {name for name, before in ADDED_LATER.items() if getattr(self, name) == before}
         left_out |= set() if self.text_encoder else _READING
-        left_out |= set() if self.draws_class else {"prior_target"}
-        left_out |= {"prior_dropout"} if self.prior == "off" else set()
+        left_out |= set() if self.draws_class else _OF_PICTURES
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @property
@@ -275,8 +275,8 @@ def preset_settings(name: str, **overrides: Any) -> TrainSettings:
 def require_used(settings: TrainSettings, given: Iterable[str]) -> None:
     """Raise FaceExprError for a setting `given` by name that changes nothing, because what it is a part of is off."""
     parts = {
-        "prior": (settings.prior != "off", ("prior_weight", "prior_dropout")),
-        "prior images": (settings.draws_class, ("prior_target",)),
+        "prior": (settings.prior != "off", ("prior_weight",)),
+        "prior images": (settings.draws_class, tuple(_OF_PICTURES)),
         "crafting_weight": (settings.crafting_weight > 0, ("crafting_every", "crafting_ramp", "crafting_mask")),
         "train_text_encoder": (settings.text_encoder, ("text_encoder_learning_rate", "text_encoder_weight_decay")),
     }

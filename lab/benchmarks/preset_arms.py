@@ -49,8 +49,8 @@ class PresetArm:
         """All that it learns with."""
         beside: dict[str, Any] = {} if self.class_captions else {"class_captions": False}
         chosen = chosen_settings(self.settings)
-        own = [f"{name} {chosen.pop(name)}" for name in ("prior_target", "prior_dropout") if name in chosen]  # parts of the prior
         if self.settings.draws_class:
+            own = [f"{name} {chosen.pop(name)}" for name in ("prior_target", "prior_dropout") if name in chosen]  # parts of the prior
             beside["prior"] = ", ".join([self.settings.prior, f"cfg {self.class_cfg:g}", *own])
         return {**chosen, "background_weight": self.background_weight, **beside}
 

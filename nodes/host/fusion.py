@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +17,6 @@ from ...faceexpr_core.fusion.settings import FusionSettings
 from .composition import composition_of
 from .folders import model_folders
 from .passes import Earlier
-from .progress import say_and_keep
 from .rows import Row
 from .run import (
     RUN,
@@ -32,6 +30,7 @@ from .run import (
     places_of,
     running_blocks,
     skips_of,
+    warn,
     with_run,
 )
 
@@ -62,7 +61,7 @@ class Fusion:
         self._bank, self._skips, self._seen, self._tag, self._pictures = bank, skips, seen, tag, pictures
         self._own = EVERYWHERE if bank.mask is None and bank.regions is None else Where(bank.mask, bank.regions)
         self._masks = None if masks is None else list(masks.float().cpu())  # where the regions of faces that are seen lie too
-        self._injection = Injection(bank, settings, places, _warn)
+        self._injection = Injection(bank, settings, places, warn)
         self._query = f"faceexpr_query_{id(self)}"
 
     def __deepcopy__(self, memo: Any) -> Fusion:
@@ -223,12 +222,7 @@ class Fusion:
         told = run.session.kept.setdefault(("told", self), set())
         if what not in told:
             told.add(what)
-            _warn(what)
-
-
-def _warn(what: str) -> None:
-    logging.warning("Attention-Focused Fusion: %s", what)
-    say_and_keep(f"fusion: {what}")
+            warn(what)
 
 
 def attach_fusion(

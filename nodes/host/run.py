@@ -198,9 +198,14 @@ def _cfg(guider: Any, level: float, session: Session) -> float:
     if CFG not in session.kept:
         session.kept[CFG] = True
         told = "the guider's cfg is no number, so that above 5 the strength is not reduced for it. Lower it if too much is changed"
-        logging.warning("Attention-Focused Fusion: %s", told)
-        say_and_keep(f"fusion: {told}")
+        warn(told)
     return 1.0
+
+
+def warn(what: str) -> None:
+    """A line about the fusion, in the log and on the node that samples."""
+    logging.warning("Attention-Focused Fusion: %s", what)
+    say_and_keep(f"fusion: {what}")
 
 
 def note_unet(executor: Any, *arguments: Any, **named: Any) -> Tensor:
