@@ -6,12 +6,13 @@ import importlib
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def prepared_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """`faceexpr train` prepares its photos in this process; test_train_memory.py has whole commands with the process of its own."""
     monkeypatch.setattr(subject_process, "prepare_apart", prepare_here)
+
+
+@pytest.fixture
+def usual_signals() -> Iterator[None]:
+    """As a terminal starts a program: `nohup` and a shell's & have some signals ignored, and what is started inherits that."""
+    usual: dict[str, Any] = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}
+    numbers = {getattr(signal, name): handler for name, handler in usual.items() if hasattr(signal, name)}
+    before = {number: signal.signal(number, handler) for number, handler in numbers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

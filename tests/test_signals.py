@@ -23,7 +23,7 @@ from faceexpr_core.commands.cli import main as faceexpr
 from faceexpr_core.lora.files import read_lora
 from faceexpr_core.training.state import StateFolder, read_state
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
+pytestmark = [pytest.mark.skipif(os.name != "posix", reason="sends signals"), pytest.mark.usefixtures("usual_signals")]
 TESTS = Path(__file__).parent
 BOTH = {"SIGTERM": 143, "SIGHUP": 129}
 
