@@ -39,7 +39,7 @@ class Parts:
     schedule: Any
     snr_weights: Tensor
     dtype: torch.dtype
-    prior_target: str = "noise"
+    prior_target: str
 
     def identity(self, batch: Batch) -> Tensor:
         """L_id of a batch of photos: a scalar."""
